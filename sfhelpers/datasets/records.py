@@ -1,0 +1,231 @@
+"""What every dataset gives: records of files, the choice among them, and the pairing of sketches with photos."""
+
+import hashlib
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from sfhelpers import images
+
+PLURAL = {"photo": "photos", "sketch": "sketches"}
+PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image file.
+
+    Attributes:
+        path: the file.
+        domain: "photo" or "sketch".
+        category: the name of its class.
+        instance: a photo's file name without extension; a sketch of Sketchy has its photo's, any other its own.
+        mask: the file of a photo's exact mask, if there is one.
+        part: "train", "val" or "test".
+        seen: False for a category that training must not see.
+    """
+
+    path: Path
+    domain: str
+    category: str
+    instance: str
+    mask: Path | None = None
+    part: str = "test"
+    seen: bool = True
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Records of photos and sketches, ordered by domain, category and file name."""
+
+    name: str
+    root: Path
+    split: str
+    records: tuple[Record, ...]
+
+    @cached_property
+    def photos(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.domain == "photo")
+
+    @cached_property
+    def sketches(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.domain == "sketch")
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        return tuple(sorted({record.category for record in self.records}))
+
+    @cached_property
+    def has_masks(self) -> bool:
+        """Whether any photo has a mask; `select(masked=True)` gives those that do."""
+        return any(photo.mask is not None for photo in self.photos)
+
+    def select(
+        self,
+        part: str | None = None,
+        seen: bool | None = None,
+        domain: str | None = None,
+        categories: Collection[str] | None = None,
+        masked: bool | None = None,
+    ) -> "Dataset":
+        """The records for which everything given holds. `masked` asks photos alone; sketches have no masks."""
+
+        def wanted(record: Record) -> bool:
+            return (
+                (part is None or record.part == part)
+                and (seen is None or record.seen == seen)
+                and (domain is None or record.domain == domain)
+                and (categories is None or record.category in categories)
+                and (masked is None or record.domain == "sketch" or (record.mask is not None) == masked)
+            )
+
+        return replace(self, records=tuple(filter(wanted, self.records)))
+
+
+def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
+    """(sketch, photo) pairs: each photo with every sketch drawn from it, or else with one sketch of its category.
+
+    The latter are dealt out in turn, in the order of their names, so that all of a category's sketches get used.
+
+    Raises:
+        ValueError: a photo's category has no sketch among the records.
+    """
+    drawn_from: dict[tuple[str, str], list[Record]] = {}
+    drawn_in: dict[str, list[Record]] = {}
+    for sketch in dataset.sketches:
+        drawn_from.setdefault((sketch.category, sketch.instance), []).append(sketch)
+        drawn_in.setdefault(sketch.category, []).append(sketch)
+    result = []
+    turn: Counter[str] = Counter()
+    for photo in dataset.photos:
+        own = drawn_from.get((photo.category, photo.instance))
+        if own is None:
+            if photo.category not in drawn_in:
+                raise ValueError(f"no sketch of {photo.category!r} to pair its photos with: select records with both.")
+            of_category = drawn_in[photo.category]
+            own = [of_category[turn[photo.category] % len(of_category)]]
+            turn[photo.category] += 1
+        result += [(sketch, photo) for sketch in own]
+    return result
+
+
+def fraction(text: str) -> float:
+    """A number in [0, 1) that depends on the text alone: the same on every machine, and when files are added."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
+
+
+def part_of(category: str, stem: str) -> str:
+    """The part of a file by its hashed name: about 60 % train, 15 % val, 25 % test; adding files moves none."""
+    position = fraction(f"{plain(category)}/{stem}")
+    if position < PARTS["train"]:
+        return "train"
+    return "val" if position < PARTS["train"] + PARTS["val"] else "test"
+
+
+def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
+    """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares.
+
+    The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
+    """
+    if limit == 0:
+        return records
+    taken: Counter[tuple[str, str]] = Counter()
+    queues: dict[str, list[tuple[float, Record]]] = {}
+    for record in sorted(records, key=lambda r: (fraction(f"{seed}/{r.category}/{r.path.name}"), r.path.name)):
+        key = (record.category, record.part)
+        queues.setdefault(record.category, []).append(((taken[key] + 0.5) / PARTS[record.part], record))
+        taken[key] += 1
+    chosen = [record for queue in queues.values() for _, record in sorted(queue, key=lambda e: e[0])[:limit]]
+    return sorted(chosen, key=lambda record: (record.category, record.path.name))
+
+
+def nfc(name: str) -> str:
+    """The composed form of a name: the same letters can come as other bytes from another operating system."""
+    return unicodedata.normalize("NFC", name)
+
+
+def plain(category: str) -> str:
+    """A category's name for comparing: `hot-air_balloon`, `hot_air_balloon` and `hot air balloon` are one."""
+    return nfc(category).casefold().replace("-", "_").replace(" ", "_")
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`."""
+    names = list(names)
+    text = ", ".join(images.shown(name) for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def contents(folder: Path) -> str:
+    """What a folder holds, for error messages: `photo/, sketch/ and 2 more`, or `nothing`."""
+    if not folder.is_dir():
+        return "no such folder"
+    names = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return listed(names) or "nothing"
+
+
+def image_files(folder: Path) -> dict[str, list[Path]]:
+    """Category (name of the subfolder) to its image files, sorted; subfolders without any image are left out.
+
+    Hidden files and files with other extensions than `images.EXTENSIONS` (.DS_Store, Thumbs.db, ...) are ignored.
+    """
+    found: dict[str, list[Path]] = {}
+    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        files = [p for p in sorted(subfolder.iterdir()) if p.suffix.lower() in images.EXTENSIONS and p.is_file()]
+        files = [path for path in files if not path.name.startswith(".")]
+        if files:
+            found.setdefault(nfc(subfolder.name), []).extend(files)
+    return found
+
+
+def without_broken(records: list[Record], root: Path, skip_broken: bool) -> list[Record]:
+    """Decode every image once, so that no damaged file stops the work later.
+
+    Raises:
+        ValueError: images are broken and `skip_broken` is False; with True they are named in a warning and left out.
+    """
+    problems = {}
+    for record in tqdm(records, desc="checking images", leave=False):
+        found = _problem(record, root)
+        if found:
+            problems[record.path] = found
+    if problems:
+        summary = f"{len(problems)} of {len(records)} images under {images.shown(root)} cannot be used"
+        if not skip_broken:
+            named = listed(problems.values())
+            raise ValueError(f"{summary} ({named}): replace them, or pass skip_broken=True to leave them out.")
+        warnings.warn(f"{summary} and are skipped: {listed(problems.values(), most=20)}.", stacklevel=3)
+    return [record for record in records if record.path not in problems]
+
+
+def _problem(record: Record, root: Path) -> str:
+    found = images.problem(record.path)
+    if found:
+        return f"{_under(record.path, root)} {found}"
+    if record.mask is None:
+        return ""
+    found = images.problem(record.mask)
+    if not found and (sizes := (images.image_size(record.mask), images.image_size(record.path)))[0] != sizes[1]:
+        found = "is {0[0]} x {0[1]} pixels and its photo {1[0]} x {1[1]}".format(*sizes)
+    return f"{_under(record.mask, root)} {found}" if found else ""
+
+
+def _under(path: Path, root: Path) -> str:
+    return str(path.relative_to(root))
+
+
+def require_both(records: list[Record], root: Path) -> None:
+    """ValueError unless every category has a photo and a sketch."""
+    for category in sorted({record.category for record in records}):
+        domains = {record.domain for record in records if record.category == category}
+        for missing in {"photo", "sketch"} - domains:
+            where = images.shown(root)
+            raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
+    if not records:
+        raise ValueError(f"no usable image is left under {images.shown(root)}: replace the broken files.")

@@ -1,0 +1,82 @@
+"""The Sketchy database (Sangkloy et al. 2016) as its `rendered_256x256` archive lays it out, masks optional."""
+
+import warnings
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from sfhelpers.datasets import records
+from sfhelpers.datasets.records import PLURAL, Record
+from sfhelpers.images import shown
+
+# The categories never seen in training in the 104/21 split (Yelamarthi et al. 2018) that the papers use.
+UNSEEN = (
+    "bat", "cabin", "cow", "dolphin", "door", "giraffe", "helicopter", "mouse", "pear", "raccoon", "rhinoceros",
+    "saw", "scissors", "seagull", "skyscraper", "songbird", "sword", "tree", "wheelchair", "windmill", "window",
+)  # fmt: skip
+RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; sketches centred
+
+
+def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int = 0) -> list[Record]:
+    """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
+
+    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg`. Photos of seen categories are parted by
+    `records.part_of`, those of unseen categories and lone photos are test photos; a sketch is where its photo is.
+
+    Args:
+        root: the folder that holds `256x256`, or that folder itself.
+        unseen: names of the unseen categories; `-`, `_` and spaces in them are one.
+        limit: at most so many photos a category, with all their sketches; 0 takes all.
+        seed: chooses those photos.
+
+    Raises:
+        ValueError: photos or sketches are not where they should be, or belong to different categories.
+    """
+    base = root if root.name == "256x256" else root / "256x256"
+    files = {domain: _files(base, domain) for domain in ("photo", "sketch")}
+    if not files["photo"].keys() & files["sketch"].keys():
+        has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
+        raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
+    photos = _photos(base, files["photo"], {records.plain(name) for name in unseen})
+    chosen = records.limited(photos, limit, seed)
+    return chosen + _sketches(base, files["sketch"], photos, chosen)
+
+
+def _photos(base: Path, files: dict[str, list[Path]], unseen: set[str]) -> list[Record]:
+    found = []
+    for category, paths in sorted(files.items()):
+        seen = records.plain(category) not in unseen
+        for path in paths:
+            mask = base / "mask" / RENDERING / path.parent.name / f"{path.stem}.png"
+            part = records.part_of(category, path.stem) if seen and len(paths) > 1 else "test"
+            found.append(Record(path, "photo", category, path.stem, mask if mask.is_file() else None, part, seen))
+    return found
+
+
+def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:
+    known = {(photo.category, photo.instance) for photo in photos}
+    wanted = {(photo.category, photo.instance): photo for photo in chosen}
+    found, orphans = [], []
+    for category, paths in sorted(files.items()):
+        for path in paths:
+            key = (category, path.stem.rpartition("-")[0])
+            if key in wanted:
+                found.append(replace(wanted[key], path=path, domain="sketch", mask=None))
+            elif key not in known:
+                orphans.append(path.name)
+    if orphans:
+        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
+        warnings.warn(text, stacklevel=4)
+    return found
+
+
+def _files(base: Path, domain: str) -> dict[str, list[Path]]:
+    folder = base / domain / RENDERING
+    found = records.image_files(folder) if folder.is_dir() else {}
+    if not found:
+        upper = next(path for path in (folder, folder.parent, base, base.parent) if path.is_dir())
+        raise ValueError(
+            f"no {PLURAL[domain]} under {shown(base)}: expected {shown(folder)}/<category>/* "
+            f"(found in {shown(upper)}: {records.contents(upper)}); unpack rendered_256x256 there or pass -p data_root."
+        )
+    return found

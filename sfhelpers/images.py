@@ -1,0 +1,218 @@
+"""Image files to tensors: opening what people really have, and one transform that points and masks follow."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
+MIN_SIDE = 8  # pixels
+MAX_PIXELS = 50_000_000
+BACKGROUND = (255, 255, 255)  # what shows through transparency: paper
+
+
+def shown(path: str | Path) -> str:
+    """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Open an image as a person sees it: EXIF turned, transparency over white, 8-bit RGB.
+
+    Grey, palette, 16-bit grey and CMYK files are converted; of an animation the first frame is taken.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is empty, truncated or not an image (JPEG, PNG, BMP, GIF, TIFF, WebP), a side is shorter
+            than 8 pixels, or its header announces more than 50 megapixels (found before anything is decoded).
+    """
+    return _rgb(_decoded(path))
+
+
+def open_mask(path: str | Path) -> np.ndarray:
+    """Open a mask as an (H, W) bool array, True on the object.
+
+    Values above half of the largest one are the object, so masks written as 0/1, 0/255, in 16 bits or in one colour
+    on black all work. If the file has transparent pixels, it is a cut-out and the object is what is opaque.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_image`.
+    """
+    image = _decoded(path)
+    if _is_transparent(image):
+        return np.asarray(image.convert("RGBA").getchannel("A")) > 127
+    if image.mode in ("1", "L") or _is_grey16(image):
+        values = np.asarray(image).astype(np.int64)
+    else:
+        values = np.asarray(_rgb(image)).max(axis=2).astype(np.int64)
+    return 2 * values > values.max()
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) after EXIF turning, from the header alone. Errors as `open_image`, but for truncation."""
+    image = _header(path)
+    width, height = image.size
+    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+
+
+def problem(path: str | Path) -> str:
+    """What is wrong with an image file in a few words, "" if it can be used. Decodes the whole file."""
+    try:
+        _read(path)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
+    """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`."""
+    images = [open_image(path) for path in paths]
+    return torch.stack([Square.of(*image.size, size).image(image) for image in images])
+
+
+@dataclass(frozen=True)
+class Square:
+    """Fits an image of `width` x `height` into a square of `size` pixels: scaled as a whole, centred, padded.
+
+    Make it with `Square.of`. Images, points and masks that go through the same `Square` stay aligned.
+    """
+
+    width: int
+    height: int
+    size: int
+    inner_width: int
+    inner_height: int
+    left: int
+    top: int
+
+    @classmethod
+    def of(cls, width: int, height: int, size: int) -> "Square":
+        """The transform for an image of `width` x `height` pixels. ValueError if one of the three is below 1."""
+        if min(width, height, size) < 1:
+            raise ValueError(f"cannot fit {width} x {height} pixels into a square of {size}: all must be 1 or more.")
+        scale = size / max(width, height)
+        inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (size - inner_width) // 2, (size - inner_height) // 2
+        return cls(width, height, size, inner_width, inner_height, left, top)
+
+    def image(self, image: Image.Image) -> Tensor:
+        """(3, size, size) in [0, 1]; padded with the median colour of the image's border (white for most sketches)."""
+        if image.size != (self.width, self.height):
+            raise ValueError(f"this Square is for {self.width} x {self.height} pixels, not {image.size}: make another.")
+        # Scaled first and padded after: padding a long thin image at full size could take gigabytes.
+        inner = image.convert("RGB").resize((self.inner_width, self.inner_height), Image.Resampling.BICUBIC)
+        pixels = np.asarray(inner, dtype=np.float32) / 255
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        square = np.empty((self.size, self.size, 3), dtype=np.float32)
+        square[:] = np.median(border, axis=0)
+        square[self._rows, self._columns] = pixels
+        return torch.from_numpy(square.transpose(2, 0, 1).copy())
+
+    def points(self, xy: Tensor) -> Tensor:
+        """Move points (K, 2), x then y, in pixels from the image's upper left corner (a pixel's centre is at +0.5)."""
+        scale = torch.tensor([self.inner_width / self.width, self.inner_height / self.height])
+        return xy * scale.to(xy) + torch.tensor([self.left, self.top]).to(xy)
+
+    def mask(self, mask: np.ndarray) -> Tensor:
+        """(H, W) bool to (size, size) bool: True where the object covers half of the new pixel, False in padding."""
+        if mask.shape != (self.height, self.width):
+            raise ValueError(f"this Square is for masks of {self.height, self.width}, not {mask.shape}: make another.")
+        grey = Image.fromarray(mask.astype(np.uint8) * 255)
+        inner = np.asarray(grey.resize((self.inner_width, self.inner_height), Image.Resampling.BOX)) > 127
+        square = torch.zeros(self.size, self.size, dtype=torch.bool)
+        square[self._rows, self._columns] = torch.from_numpy(inner)
+        return square
+
+    def undo_map(self, values: Tensor) -> np.ndarray:
+        """Bring a (size, size) map back to the image's own pixels: padding cropped, (height, width) float32."""
+        if values.shape != (self.size, self.size):
+            raise ValueError(f"the map must be {self.size} x {self.size}, not {tuple(values.shape)}: resize it first.")
+        inner = values.detach().float().cpu()[None, None, self._rows, self._columns]
+        size = (self.height, self.width)
+        return F.interpolate(inner, size=size, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
+
+    @property
+    def _rows(self) -> slice:
+        return slice(self.top, self.top + self.inner_height)
+
+    @property
+    def _columns(self) -> slice:
+        return slice(self.left, self.left + self.inner_width)
+
+
+def _decoded(path: str | Path) -> Image.Image:
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no image {shown(path)}: check the path.") from None
+    except ValueError as error:
+        raise ValueError(f"{shown(path)} {error}: replace the file or take it away.") from error
+
+
+def _read(path: str | Path) -> Image.Image:
+    """Decode the file, EXIF turned, in its own mode; ValueError with a reason that follows on the file's name."""
+    image = _header(path)
+    with image:
+        try:
+            image.load()
+            return ImageOps.exif_transpose(image)
+        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more on damaged bytes
+            raise ValueError("is truncated or damaged") from error
+
+
+def _header(path: str | Path) -> Image.Image:
+    if Path(path).is_file() and Path(path).stat().st_size == 0:
+        raise ValueError("is empty (0 bytes)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit is checked below
+        try:
+            image = Image.open(path, formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise ValueError(f"is larger than {MAX_PIXELS / 1e6:.0f} megapixels") from error
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # damaged headers make the readers raise many kinds
+            raise ValueError("is not an image that can be read") from error
+    reason = _unsuitable(image)
+    if reason:
+        image.close()
+        raise ValueError(reason)
+    return image
+
+
+def _unsuitable(image: Image.Image) -> str:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        return f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more"
+    if width * height > MAX_PIXELS:
+        return f"is {width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels"
+    if image.mode in ("F", "LAB"):  # floats have no known range
+        return f"has pixels of mode {image.mode}, which have no 8-bit meaning"
+    return ""
+
+
+def _is_grey16(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    if _is_grey16(image) or not image.has_transparency_data:
+        return False
+    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if _is_grey16(image):  # PIL would clip it to 255, not scale it
+        image = Image.fromarray(np.round(np.clip(np.asarray(image), 0, 65535) / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(paper, image).convert("RGB")
+    return image.convert("RGB")

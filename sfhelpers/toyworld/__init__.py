@@ -1,0 +1,12 @@
+"""A small procedural world with exact ground truth: paired photos and freehand sketches of 36 categories."""
+
+from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
+from sfhelpers.toyworld.photo import render_photo
+from sfhelpers.toyworld.pose import SIZE
+from sfhelpers.toyworld.sketch import render_sketch
+from sfhelpers.toyworld.world import DIFFICULTY, ensure, write_folder, write_sketchy
+
+__all__ = [
+    "CATEGORIES", "DIFFICULTY", "SEEN", "SIZE", "UNSEEN",
+    "ensure", "render_photo", "render_sketch", "write_folder", "write_sketchy",
+]  # fmt: skip

@@ -1,0 +1,55 @@
+"""Random streams and similarity transforms shared by photos and sketches."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfhelpers.toyworld.shapes import Points, Uniform
+
+SIZE = 160  # side of every rendered image, in pixels
+
+
+def stream(*key: object) -> np.random.Generator:
+    """A random stream that depends on its key alone: the same on every machine, in any order of calls."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
+def uniform(rng: np.random.Generator) -> Uniform:
+    """The `u(low, high)` that the category functions draw their shape parameters from."""
+    return lambda low, high: float(low + (high - low) * rng.random())
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A similarity transform from object coordinates to pixels, with an optional mirror image.
+
+    Args:
+        scale: the object's side as a share of the image's side.
+        angle: turn in radians.
+        shift: (x, y) of the object's centre from the image's centre, as a share of the image's side.
+        mirror: whether left and right are swapped.
+    """
+
+    scale: float
+    angle: float
+    shift: tuple[float, float]
+    mirror: bool
+
+    def __call__(self, points: Points) -> Points:
+        """Move (N, 2) points from object coordinates to pixels of a SIZE x SIZE image."""
+        flip = np.array([-1.0 if self.mirror else 1.0, 1.0])
+        c, s = np.cos(self.angle), np.sin(self.angle)
+        return (points * flip) @ np.array([[c, s], [-s, c]]) * (self.scale * SIZE / 2) + SIZE * (
+            0.5 + np.array(self.shift)
+        )
+
+
+def random_pose(rng: np.random.Generator, scale: tuple[float, float], turn: float, shift: float) -> Pose:
+    """Draw a pose: uniform scale, normal turn (`turn` = standard deviation, radians), uniform shift."""
+    u = uniform(rng)
+    return Pose(
+        u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn)),
+        (u(-shift, shift), u(-shift, shift)), rng.random() < 0.5,
+    )  # fmt: skip

@@ -1,0 +1,232 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sfhelpers.images import Square, image_size, load_images, open_image, open_mask, problem
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def png_header(width, height):
+    """The first bytes of a PNG that announces a size and brings no pixels."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(b"\0" * 100)
+    parts = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (chunk, data)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def assert_one_sentence(error, *words):
+    text = str(error.value)
+    assert text.endswith(".") and ". " not in text and "\n" not in text, text
+    for word in words:
+        assert word in text, text
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    upright = Image.new("RGB", (40, 20), "blue")
+    upright.paste("red", (0, 0, 20, 20))  # left half red
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it turned by 90 degrees clockwise
+    upright.save(tmp_path / "turned.png", exif=exif)
+    seen = open_image(tmp_path / "turned.png")
+    assert seen.size == (20, 40) == image_size(tmp_path / "turned.png")
+    assert seen.getpixel((10, 5)) == (255, 0, 0) and seen.getpixel((10, 35)) == (0, 0, 255)
+
+
+def test_transparent_pixels_become_white_and_half_transparent_ones_mix(tmp_path):
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    image.putpixel((3, 3), (200, 0, 0, 255))
+    image.putpixel((4, 4), (0, 0, 0, 128))
+    image.save(tmp_path / "a.png")
+    seen = open_image(tmp_path / "a.png")
+    assert seen.getpixel((0, 0)) == (255, 255, 255) and seen.getpixel((3, 3)) == (200, 0, 0)
+    assert seen.getpixel((4, 4)) == (127, 127, 127)
+
+
+def test_grey_and_grey_with_alpha(tmp_path):
+    Image.new("L", (16, 16), 90).save(tmp_path / "grey.png")
+    Image.new("LA", (16, 16), (90, 0)).save(tmp_path / "alpha.png")
+    assert open_image(tmp_path / "grey.png").getpixel((5, 5)) == (90, 90, 90)
+    assert open_image(tmp_path / "alpha.png").getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_palette_with_and_without_transparency(tmp_path):
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    image.putpixel((2, 2), 0)
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "clear.png", transparency=0)
+    assert open_image(tmp_path / "opaque.png").getpixel((2, 2)) == (0, 0, 0)
+    clear = open_image(tmp_path / "clear.png")
+    assert clear.getpixel((2, 2)) == (255, 255, 255) and clear.getpixel((5, 5)) == (10, 200, 30)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, extension):
+    values = np.zeros((16, 16), dtype=np.uint16)
+    values[:, 8:] = 32896  # 128/255 of 65535
+    values[0, 0] = 65535
+    Image.fromarray(values).save(tmp_path / f"deep.{extension}")
+    seen = open_image(tmp_path / f"deep.{extension}")
+    assert [seen.getpixel(xy)[0] for xy in ((1, 1), (9, 9), (0, 0))] == [0, 128, 255]
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=100)
+    assert np.abs(np.array(open_image(tmp_path / "print.jpg").getpixel((8, 8))) - (255, 0, 0)).max() <= 4
+
+
+def test_name_that_is_not_ascii(tmp_path, noise):
+    path = tmp_path / "Ünïcode 猫.png"
+    Image.fromarray(noise).save(path)
+    assert np.array_equal(np.asarray(open_image(path)), noise)
+
+
+def test_format_is_read_from_the_content_not_the_extension(tmp_path, noise):
+    Image.fromarray(noise).save(tmp_path / "really_a_png.jpg", format="PNG")
+    assert np.array_equal(np.asarray(open_image(tmp_path / "really_a_png.jpg")), noise)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.9])
+def test_truncated_image_is_named(tmp_path, noise, extension, kept):
+    path = tmp_path / f"cut.{extension}"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(ValueError) as error:
+        open_image(path)
+    assert_one_sentence(error, str(path))
+    assert problem(path)
+
+
+def test_flipped_bytes_in_a_png_are_found(tmp_path, noise):
+    path = tmp_path / "damaged.png"
+    Image.fromarray(noise).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="damaged"):
+        open_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "empty"),
+        (b"these are words, not pixels", "not an image"),
+        (png_header(60_000, 60_000), "50 megapixels"),
+        (png_header(10_000, 6_000), "10000 x 6000"),
+        (png_header(1, 500), "1 x 500"),
+    ],
+)
+def test_unusable_file_gives_one_sentence(tmp_path, content, word):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        open_image(tmp_path / "x.png")
+    assert_one_sentence(error, "x.png", word)
+    assert word in problem(tmp_path / "x.png")
+
+
+def test_missing_file_and_float_pixels(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        open_image(tmp_path / "none.png")
+    assert_one_sentence(error, "none.png")
+    Image.new("F", (16, 16), 0.5).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match="mode F"):
+        open_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("high", [1, 128, 255])
+def test_mask_is_read_whatever_its_high_value(tmp_path, high):
+    mask = np.zeros((16, 24), dtype=np.uint8)
+    mask[4:9, 5:20] = high
+    Image.fromarray(mask).save(tmp_path / "grey.png")
+    colour = np.zeros((16, 24, 3), dtype=np.uint8)
+    colour[..., 0] = mask
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    for name in ("grey.png", "colour.png"):
+        seen = open_mask(tmp_path / name)
+        assert seen.dtype == bool and np.array_equal(seen, mask > 0)
+
+
+def test_masks_that_are_empty_full_sixteen_bit_or_cut_out(tmp_path):
+    Image.new("L", (16, 16), 0).save(tmp_path / "empty.png")
+    Image.new("L", (16, 16), 255).save(tmp_path / "full.png")
+    deep = np.zeros((16, 16), dtype=np.uint16)
+    deep[3, 3] = 1
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    cut = Image.new("RGBA", (16, 16), (255, 255, 255, 0))
+    cut.putpixel((7, 2), (0, 0, 0, 255))
+    cut.save(tmp_path / "cut.png")
+    assert not open_mask(tmp_path / "empty.png").any() and open_mask(tmp_path / "full.png").all()
+    assert open_mask(tmp_path / "deep.png").sum() == 1 and open_mask(tmp_path / "deep.png")[3, 3]
+    assert open_mask(tmp_path / "cut.png").sum() == 1 and open_mask(tmp_path / "cut.png")[2, 7]
+
+
+def test_load_images_gives_a_batch_in_the_unit_range(tmp_path, noise):
+    for name, width in (("a.png", 60), ("b.png", 24)):
+        Image.fromarray(noise[:, :width]).save(tmp_path / name)
+    batch = load_images([tmp_path / "a.png", tmp_path / "b.png"], 32)
+    assert batch.shape == (2, 3, 32, 32) and batch.dtype == torch.float32
+    assert batch.min() >= 0 and batch.max() <= 1
+
+
+def test_image_that_fits_already_is_not_touched(noise):
+    image = Image.fromarray(noise[:, :40])
+    square = Square.of(40, 40, 40).image(image)
+    assert torch.equal((square * 255).round().byte(), torch.from_numpy(noise[:, :40].copy()).permute(2, 0, 1))
+
+
+def test_padding_takes_the_border_colour():
+    paper = Image.new("RGB", (40, 20), "white")
+    paper.paste("black", (10, 5, 30, 15))
+    wall = Image.new("RGB", (20, 40), (51, 102, 153))
+    assert (Square.of(40, 20, 40).image(paper)[:, :9] == 1).all()
+    padding = Square.of(20, 40, 40).image(wall)[:, :, :9]
+    assert torch.allclose(padding, torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand_as(padding))
+
+
+@pytest.mark.parametrize("size", [(50, 30), (31, 77), (64, 64), (8, 4000)])
+def test_points_masks_and_images_move_together(size):
+    width, height = size
+    square = Square.of(width, height, 64)
+    mask = np.zeros((height, width), dtype=bool)
+    mask[height // 4 : height // 2, width // 4 : 3 * width // 4] = True
+    image = Image.fromarray(~mask * np.uint8(255)).convert("RGB")
+    moved = square.mask(mask)
+    assert (square.image(image)[0] < 0.5).logical_xor(moved).float().mean() < 0.02
+    corners = torch.tensor([[width // 4, height // 4], [3 * width // 4, height // 2]], dtype=torch.float32)
+    (left, top), (right, bottom) = square.points(corners)
+    rows, columns = torch.nonzero(moved, as_tuple=True)
+    found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert (found - torch.stack([left, top, right, bottom])).abs().max() <= 0.5
+
+
+@pytest.mark.parametrize("size", [(120, 90), (45, 130), (20, 16)])
+def test_undo_map_brings_a_map_back_to_the_image(size):
+    width, height = size
+    square = Square.of(width, height, 96)
+    mask = np.zeros((height, width), dtype=bool)
+    mask[height // 4 : 3 * height // 4, width // 5 : width // 2] = True
+    back = square.undo_map(square.mask(mask).float())
+    assert back.shape == (height, width)
+    assert ((back > 0.5) == mask).mean() > 0.97
+
+
+def test_square_refuses_what_it_was_not_made_for():
+    square = Square.of(40, 20, 32)
+    for call in (
+        lambda: square.image(Image.new("RGB", (20, 40))),
+        lambda: square.mask(np.zeros((40, 20), bool)),
+        lambda: square.undo_map(torch.zeros(31, 32)),
+        lambda: Square.of(0, 20, 32),
+    ):
+        with pytest.raises(ValueError):
+            call()

@@ -1,0 +1,104 @@
+"""The toy world: deterministic, exact, varied, and written in layouts that the real adapters read."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfhelpers import toyworld
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, render_photo, render_sketch, world
+
+
+def _digest(category: str, index: int, seed: int) -> str:
+    photo, mask, keypoints = render_photo(category, index, seed, 0.5)
+    sketch, _ = render_sketch(category, index, 1, seed, 0.5)
+    return hashlib.sha256(b"".join(a.tobytes() for a in (photo, mask, keypoints, sketch))).hexdigest()
+
+
+def test_there_are_27_seen_and_9_unseen_categories():
+    assert len(CATEGORIES) == 36 and len(SEEN) == 27 and len(UNSEEN) == 9
+    assert set(SEEN).isdisjoint(UNSEEN)
+
+
+def test_a_fresh_process_draws_the_same_individual():
+    code = "from tests.test_toyworld import _digest; print(_digest('giraffe', 5, 3))"
+    env = {**os.environ, "PYTHONHASHSEED": "123"}
+    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    assert fresh.stdout.strip() == _digest("giraffe", 5, 3)
+
+
+def test_index_and_seed_change_the_picture():
+    assert len({_digest("cup", 0, 0), _digest("cup", 1, 0), _digest("cup", 0, 1)}) == 3
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_category_has_a_mask_ink_and_eight_keypoints_on_the_object(category):
+    on_object = []
+    for index in range(4):
+        photo, mask, keypoints = render_photo(category, index, 0, 0.0)  # nothing hides anything at difficulty 0
+        sketch, sketched = render_sketch(category, index, 0, 0, 0.0)
+        assert photo.shape == (160, 160, 3) and photo.dtype == np.uint8
+        assert 0.01 < mask.mean() < 0.7
+        assert 0.005 < (sketch < 128).mean() < 0.3
+        assert keypoints.shape == sketched.shape == (8, 3)
+        columns, rows = keypoints[keypoints[:, 2] == 1, :2].round().astype(int).T
+        near = np.pad(mask, 4)
+        on_object += [near[r : r + 9, c : c + 9].any() for r, c in zip(rows, columns, strict=True)]
+    assert np.mean(on_object) > 0.9, "named points lie on the object or within 4 px of it"
+
+
+def test_a_hidden_keypoint_is_marked_invisible_and_leaves_the_mask():
+    hidden = [render_photo(c, k, 0, 1.0)[2][:, 2].min() for c in SEEN[:12] for k in range(6)]
+    assert 0.0 in hidden and 1.0 in hidden
+
+
+def test_difficulty_forgets_strokes_and_adds_clutter():
+    def ink(difficulty):
+        return np.mean([(render_sketch(c, 0, 0, 0, difficulty)[0] < 128).mean() for c in CATEGORIES])
+
+    def edges(difficulty):
+        photos = np.stack([render_photo(c, 0, 0, difficulty)[0].astype(float).mean(-1) for c in CATEGORIES])
+        masks = np.stack([render_photo(c, 0, 0, difficulty)[1] for c in CATEGORIES])
+        steps = np.abs(np.diff(photos, axis=2)) > 25
+        return steps[~masks[..., 1:]].mean()
+
+    assert ink(1.0) < ink(0.0)
+    assert edges(1.0) > 2 * edges(0.0)
+
+
+def test_sketchy_layout_names_pair_sketches_with_photos_and_masks(tmp_path):
+    world.write_sketchy(tmp_path, photos=2, sketches=2, categories=("cat", "key"))
+    base = tmp_path / "256x256"
+    photos = sorted(base.glob("photo/tx_000100000000/*/*.jpg"))
+    assert len(photos) == 4
+    for photo in photos:
+        category = photo.parent.name
+        for n in (1, 2):
+            assert (base / "sketch/tx_000100000000" / category / f"{photo.stem}-{n}.png").exists()
+        with (
+            Image.open(base / "mask/tx_000100000000" / category / f"{photo.stem}.png") as mask,
+            Image.open(photo) as picture,
+        ):
+            assert mask.size == picture.size == (160, 160)
+
+
+def test_folder_layout_can_leave_the_masks_out(tmp_path):
+    world.write_folder(tmp_path, photos=1, sketches=1, categories=("cat",), masks=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"photo", "sketch"}
+
+
+def test_the_cache_keeps_the_world_in_use_and_forgets_the_oldest(tmp_path, monkeypatch):
+    monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(world, "CATEGORIES", {c: CATEGORIES[c] for c in ("cat", "key")})
+    monkeypatch.setattr(world.write_sketchy, "__defaults__", (2, 1, 0, 0.5, ("cat", "key")))
+    first = toyworld.ensure(seed=1, photos=2, sketches=1)
+    assert toyworld.ensure(seed=1, photos=2, sketches=1) == first
+    os.utime(first, (1, 1))
+    monkeypatch.setattr(world, "CACHE_MEGABYTES", 0.0)
+    second = toyworld.ensure(seed=2, photos=2, sketches=1)
+    assert second.exists() and not first.exists()
+    assert not list(second.parent.glob("part-*")), "nothing half-written is left"
