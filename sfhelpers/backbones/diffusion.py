@@ -1,0 +1,282 @@
+"""Frozen features of a Stable Diffusion model, whole or as a stored prefix and a short suffix.
+
+Injection starts behind up-block 1, so all that comes before is constant for an image, a noise draw and a timestep:
+`prefix` computes it once, `suffix` runs the few blocks that follow. `through_hooks` gives the same features in one
+pass. Neither repeats the UNet's own forward: both let it run and listen, by hooks.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfhelpers.backbones.inputs import repeat_draws, to_pixels
+
+Inject = Callable[[int, Tensor], Tensor]
+
+
+class _Reached(Exception):
+    """All that was wanted from the UNet is there; the rest of its forward would be thrown away."""
+
+
+class DiffusionFeatures:
+    """Up-block features f1..f4 of a frozen Stable Diffusion model (SketchFusion, Sec. 5.1).
+
+    Images are (B, 3, H, W) floats in [0, 1] of any size; they are resized to `size` (squeezed if not square).
+    The noise comes from a seed on the CPU and is the same for all images, so sketch and photo see equal noise on every
+    device. With several draws, the features are averaged over the draws after the UNet.
+
+    Args:
+        vae, unet, text_encoder: diffusers and transformers models; they are frozen and put into eval mode.
+        tokenizer: the text encoder's tokenizer.
+        scheduler: the diffusers scheduler that adds the noise.
+        size: default side in pixels.
+        timestep: default timestep.
+
+    Attributes:
+        block_dims: channels of the four up-blocks' outputs; `down_dims`: those of the down-blocks.
+        factor: pixels a side for one latent.
+    """
+
+    def __init__(
+        self,
+        vae: nn.Module,
+        unet: nn.Module,
+        text_encoder: nn.Module,
+        tokenizer: Any,
+        scheduler: Any,
+        size: int,
+        timestep: int = 195,
+    ):
+        self.vae, self.unet, self.text_encoder = (m.eval().requires_grad_(False) for m in (vae, unet, text_encoder))
+        self.tokenizer, self.scheduler = tokenizer, scheduler
+        self.size, self.timestep = size, timestep
+        self.down_dims = tuple(unet.config.block_out_channels)
+        self.block_dims = self.down_dims[::-1]
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self._texts: dict[str, Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies start without the encoded prompts, since their text encoder may be given other weights."""
+        return {**self.__dict__, "_texts": {}}
+
+    @property
+    def _like(self) -> Tensor:
+        return self.unet.conv_in.weight
+
+    @torch.no_grad()
+    def latents(self, images: Tensor, size: int | None = None) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the VAE's mode, no sampling.
+
+        Raises:
+            ValueError: images of another shape or range, or a size that the VAE's factor does not divide.
+        """
+        size = self.size if size is None else size
+        if size < self.factor or size % self.factor:
+            raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
+        pixels = to_pixels(images, size, "bilinear", self._like) * 2 - 1
+        return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def text(self, prompt: str = "") -> Tensor:
+        """The prompt's (L, D) hidden states; encoded once and kept."""
+        if prompt not in self._texts:
+            length = self.text_encoder.config.max_position_embeddings
+            ids = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            self._texts[prompt] = self.text_encoder(ids.input_ids.to(self._like.device))[0][0]
+        return self._texts[prompt]
+
+    def noise(self, shape: tuple[int, ...], seed: int = 0, draws: int = 1) -> Tensor:
+        """(draws, *shape) of unit Gaussian noise; draw k does not depend on how many draws follow."""
+        if draws < 1:
+            raise ValueError(f"draws is {draws}: average over at least one noise draw.")
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [torch.randn(shape, generator=generator) for _ in range(draws)]
+        return torch.stack(drawn).to(device=self._like.device, dtype=self._like.dtype)
+
+    @torch.no_grad()
+    def noised(
+        self,
+        images: Tensor,
+        timestep: int | None = None,
+        prompt: str = "",
+        seed: int = 0,
+        draws: int = 1,
+        size: int | None = None,
+    ) -> dict[str, Tensor]:
+        """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
+
+        Raises:
+            ValueError: a timestep outside the scheduler's range, or what `latents` and `noise` refuse.
+        """
+        timestep = self._checked(self.timestep if timestep is None else timestep)
+        latents = self.latents(images, size)
+        noise = self.noise(tuple(latents.shape[1:]), seed, draws)
+        batch = len(latents)
+        steps = torch.full((batch,), timestep, device=latents.device)
+        repeated = repeat_draws(latents, draws)
+        noisy = self.scheduler.add_noise(repeated, noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws))
+        text = self.text(prompt)
+        return {
+            "noisy": noisy.unflatten(0, (batch, draws)),
+            "timestep": steps,
+            "text": text.expand(batch, *text.shape).clone(),
+        }
+
+    @torch.no_grad()
+    def features(
+        self,
+        images: Tensor,
+        blocks: tuple[int, ...] = (0, 1, 2, 3),
+        timestep: int | None = None,
+        prompt: str = "",
+        seed: int = 0,
+        draws: int = 1,
+        size: int | None = None,
+    ) -> list[Tensor]:
+        """Outputs (B, C, h, w) of the up-blocks named in `blocks` (0 is f1), averaged over the draws."""
+        if not blocks or not set(blocks) <= set(range(len(self.block_dims))):
+            raise ValueError(f"blocks {tuple(blocks)} are not up-blocks: choose from 0 to {len(self.block_dims) - 1}.")
+        noised = self.noised(images, timestep, prompt, seed, draws, size)
+        outputs = self.through_hooks(noised, until=max(blocks) + 1)
+        return [outputs[block] for block in blocks]
+
+    def through_hooks(
+        self,
+        noised: dict[str, Tensor],
+        inject: Inject | None = None,
+        inject_down: Inject | None = None,
+        until: int = 3,
+    ) -> list[Tensor]:
+        """f1..f_until by forward hooks on the running UNet; gradients reach whatever `inject` learns.
+
+        Args:
+            noised: as `noised` gives it.
+            inject: (up-block, output (B * draws, C, h, w)) -> what goes on instead; must not write into it.
+            inject_down: the same for the down-blocks' outputs; the skips stay as they are.
+            until: how many up-blocks to run.
+        """
+        outputs: list[Tensor] = []
+
+        def on_up(block: int) -> Callable:
+            def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+                outputs.append(output if inject is None else inject(block, output))
+                if block == until - 1:
+                    raise _Reached
+                return outputs[-1]
+
+            return hook
+
+        def on_down(block: int) -> Callable:
+            return lambda module, args, output: (inject_down(block, output[0]), output[1])
+
+        hooks = [(b.register_forward_hook, on_up(i), {}) for i, b in enumerate(self.unet.up_blocks[:until])]
+        if inject_down is not None:
+            hooks += [(b.register_forward_hook, on_down(i), {}) for i, b in enumerate(self.unet.down_blocks)]
+        self._run(noised, hooks)
+        return [_average(output, noised["noisy"].shape[:2]) for output in outputs]
+
+    @torch.no_grad()
+    def prefix(
+        self,
+        images: Tensor,
+        timestep: int | None = None,
+        prompt: str = "",
+        seed: int = 0,
+        draws: int = 1,
+        size: int | None = None,
+        until: int = 3,
+    ) -> dict[str, Tensor]:
+        """All that is frozen before the first injection, batch first, so that prefix[key][i] is image i's part.
+
+        Returns:
+            `hidden` (B, draws, C, h, w), the raw f1; `skips<n>.<k>` (B, draws, C, h, w), what up-block n concatenates;
+            `temb` (B, D); `text` (B, L, D); `upsample_size` (B, until, 2), zero where the UNet simply doubles.
+        """
+        noised = self.noised(images, timestep, prompt, seed, draws, size)
+        hidden: list[Tensor] = []
+        calls: dict[int, dict[str, Any]] = {}
+
+        def keep_hidden(module: nn.Module, args: Any, output: Tensor) -> None:
+            hidden.append(output)
+            if until == 1:
+                raise _Reached
+
+        def keep_call(block: int) -> Callable:
+            def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+                calls[block] = kwargs
+                if block == until - 1:
+                    raise _Reached
+
+            return hook
+
+        blocks = self.unet.up_blocks
+        hooks = [(blocks[0].register_forward_hook, keep_hidden, {})]
+        hooks += [(blocks[n].register_forward_pre_hook, keep_call(n), {"with_kwargs": True}) for n in range(1, until)]
+        self._run(noised, hooks)
+        return _pack(hidden[0], calls, noised, until)
+
+    def suffix(self, prefix: dict[str, Tensor], inject: Inject | None = None, until: int = 3) -> list[Tensor]:
+        """f1..f_until from a stored prefix, by running up-blocks 2 to `until` only.
+
+        Args:
+            prefix: as `prefix` gives it, made with at least this `until`.
+            inject: as in `through_hooks`.
+            until: how many up-blocks' outputs to give.
+
+        Returns:
+            (B, C, h, w) for each up-block, averaged over the draws.
+        """
+        batch, draws = prefix["hidden"].shape[:2]
+        hidden = prefix["hidden"].flatten(0, 1)
+        sizes = prefix["upsample_size"][0].tolist()
+        outputs = []
+        for n, block in enumerate(self.unet.up_blocks[:until]):
+            if n > 0:
+                skips = tuple(prefix[f"skips{n}.{k}"].flatten(0, 1) for k in range(len(block.resnets)))
+                call = {"temb": repeat_draws(prefix["temb"], draws), "res_hidden_states_tuple": skips}
+                call["upsample_size"] = tuple(sizes[n]) if all(sizes[n]) else None
+                if getattr(block, "has_cross_attention", False):
+                    call["encoder_hidden_states"] = repeat_draws(prefix["text"], draws)
+                hidden = block(hidden_states=hidden, **call)
+            if inject is not None:
+                hidden = inject(n, hidden)
+            outputs.append(hidden)
+        return [_average(output, (batch, draws)) for output in outputs]
+
+    def _checked(self, timestep: int) -> int:
+        last = self.scheduler.config.num_train_timesteps - 1
+        if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
+            raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
+        return timestep
+
+    def _run(self, noised: dict[str, Tensor], hooks: list[tuple[Callable, Callable, dict[str, Any]]]) -> None:
+        noisy = noised["noisy"]
+        draws = noisy.shape[1]
+        with ExitStack() as stack:
+            for register, hook, options in hooks:
+                stack.enter_context(register(hook, **options))
+            stack.enter_context(suppress(_Reached))
+            steps, text = (repeat_draws(noised[key], draws) for key in ("timestep", "text"))
+            self.unet(noisy.flatten(0, 1), steps, encoder_hidden_states=text)
+
+
+def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:
+    output = output.unflatten(0, tuple(batch_and_draws))
+    return output[:, 0] if output.shape[1] == 1 else output.mean(dim=1)
+
+
+def _pack(hidden: Tensor, calls: dict[int, dict[str, Any]], noised: dict[str, Tensor], until: int) -> dict[str, Tensor]:
+    """The captured calls as batch-first tensors; see `DiffusionFeatures.prefix`."""
+    batch, draws = noised["noisy"].shape[:2]
+    sizes = torch.zeros(batch, until, 2, dtype=torch.long)
+    packed = {"hidden": hidden.unflatten(0, (batch, draws)), "text": noised["text"]}
+    for block, call in calls.items():
+        packed["temb"] = call["temb"].unflatten(0, (batch, draws))[:, 0].clone()
+        for k, skip in enumerate(call["res_hidden_states_tuple"]):
+            packed[f"skips{block}.{k}"] = skip.unflatten(0, (batch, draws))
+        if call["upsample_size"] is not None:
+            sizes[:, block] = torch.tensor(tuple(call["upsample_size"]))
+    return {**packed, "upsample_size": sizes}

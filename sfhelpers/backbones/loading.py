@@ -1,0 +1,274 @@
+"""From a name, a hub id or a local folder to a `Backbone`: find, verify, load."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import open_clip
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+
+from sfhelpers.backbones.diffusion import DiffusionFeatures
+from sfhelpers.backbones.presets import (
+    PRESET_FILE,
+    PRESETS,
+    WEIGHTS,
+    Preset,
+    Vision,
+    combined_sha256,
+    file_sha256,
+    read_preset,
+)
+from sfhelpers.backbones.vision import VisionFeatures
+
+CONFIGS = ("text_encoder/config.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+VISION_CONFIG = "vision/open_clip_config.json"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen diffusion model and a frozen vision model, side by side.
+
+    Args:
+        name: what was asked for; goes into result rows.
+        diffusion, vision: their features.
+        weights_sha256: over all weights files; goes into result rows.
+        device: where both live.
+    """
+
+    name: str
+    diffusion: DiffusionFeatures
+    vision: VisionFeatures
+    weights_sha256: str
+    device: torch.device
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """A torch device that is there, from "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    Raises:
+        ValueError: one sentence, for a device that is unknown or absent.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        wanted = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f'unknown device {device!r}: use "auto", "cpu", "cuda", "cuda:N" or "mps".') from error
+    if wanted.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f'device {device!r} is not supported: use "auto", "cpu", "cuda", "cuda:N" or "mps".')
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f'device {device!r} is not there, torch sees {count} CUDA devices: use "auto" or "cpu".')
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f'device {device!r} is not there, torch sees no Apple GPU: use "auto" or "cpu".')
+    return wanted
+
+
+def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
+    """Load a backbone, frozen and in eval mode.
+
+    Args:
+        name_or_folder: a preset ("pocket", "sd21"); a folder with a `preset.json`; or "<preset>:<where>", the preset's
+            settings with the diffusion weights of a local diffusers folder or of another hub id
+            ("sd21:/models/stable-diffusion-2-1"). A `vision/` in the folder is used in place of a download.
+            A local folder is read without any network.
+        device: see `resolve_device`.
+        dtype: of weights and features; float16 is refused since SD 2.1 gives NaN in it, bfloat16 works on GPUs.
+
+    Raises:
+        ValueError: one sentence, for an unknown name, a device that is not there, or weights that are truncated, of
+            another shape, or whose sha256 differs from the folder's preset.
+        FileNotFoundError: one sentence, for a folder or file that is missing, or a hub that cannot be reached.
+    """
+    if dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
+    target = resolve_device(device)
+    preset, folder = find(name_or_folder)
+    local_vision = (folder / "vision").is_dir() or not preset.vision.model
+    hashes = _verify(folder, preset, local_vision)
+    diffusion = _load_diffusion(folder, preset, target, dtype)
+    vision, file = _load_vision(folder, preset.vision, local_vision, target, dtype)
+    hashes.setdefault(WEIGHTS[-1], file_sha256(file))
+    return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
+
+
+def find(name_or_folder: str | Path) -> tuple[Preset, Path]:
+    """The preset and the local folder that a name stands for; a hub id is downloaded or found in the hub's cache."""
+    name, _, source = str(name_or_folder).partition(":")
+    if name in PRESETS:
+        preset = PRESETS[name]
+        folder = _locate((source,) if source else preset.diffusion.ids, name)
+        return (read_preset(folder) if (folder / PRESET_FILE).is_file() else preset), folder
+    folder = Path(name_or_folder).expanduser()
+    if not folder.is_dir():
+        names = ", ".join(PRESETS)
+        raise ValueError(f"unknown backbone {str(name_or_folder)!r}: use {names}, or a folder with a {PRESET_FILE}.")
+    if not (folder / PRESET_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} has no {PRESET_FILE}: write one, or pass sd21:{folder} for Stable Diffusion 2.1 weights."
+        )
+    return read_preset(folder), folder
+
+
+def randomised(backbone: Backbone, seed: int = 0) -> Backbone:
+    """The same backbone with a freshly initialised UNet: the control that shows what its training is worth."""
+    old = backbone.diffusion
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = type(old.unet).from_config(old.unet.config)
+    like = old.unet.conv_in.weight
+    diffusion = copy(old)
+    diffusion.unet = unet.to(device=like.device, dtype=like.dtype).eval().requires_grad_(False)
+    digest = combined_sha256({"base": backbone.weights_sha256, "random unet": str(seed)})
+    return replace(backbone, name=f"{backbone.name} (random UNet)", diffusion=diffusion, weights_sha256=digest)
+
+
+def _locate(places: tuple[str, ...], name: str) -> Path:
+    patterns = [*CONFIGS, *WEIGHTS[:3], "tokenizer/*"]
+    failures = []
+    for place in places:
+        folder = Path(place).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.is_absolute() or place.count("/") != 1:
+            failures.append(f"{place} (no such folder)")
+            continue
+        try:
+            return Path(snapshot_download(place, allow_patterns=patterns))
+        except Exception as error:  # the hub's errors share no base class: each mirror that fails is named below
+            failures.append(f"{place} ({type(error).__name__})")
+    raise FileNotFoundError(
+        f"no weights for backbone {name!r}, tried {', '.join(failures)}: "
+        f"pass a local diffusers folder or another hub id as {name}:<where>."
+    )
+
+
+def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
+    """Every file is there and whole, and as the preset says; gives the weights' hashes."""
+    weights = WEIGHTS if local_vision else WEIGHTS[:-1]
+    wanted = [*CONFIGS, *weights] + ([VISION_CONFIG] if local_vision else [])
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    missing += [] if (folder / "tokenizer").is_dir() else ["tokenizer/"]
+    if missing:
+        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: copy or download the folder again.")
+    hashes = {}
+    for name in weights:
+        try:
+            with safe_open(folder / name, framework="pt"):
+                hashes[name] = file_sha256(folder / name)
+        except SafetensorError as error:
+            raise ValueError(f"{folder / name} is truncated or no safetensors file: download it again.") from error
+        if preset.sha256 is not None and preset.sha256.get(name) != hashes[name]:
+            raise ValueError(
+                f"{folder / name} is not the file that {PRESET_FILE} describes (its sha256 differs): "
+                "restore the file, or seal the folder anew if you trained it yourself."
+            )
+    return hashes
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise about one piece into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        reason = said.split(". ")[0][:300].rstrip(" .:")
+        raise ValueError(f"{path} does not load ({reason}): its config and weights must belong together.") from error
+
+
+def _pretrained(cls: Any, path: Path, **options: Any) -> Any:
+    """`from_pretrained` that refuses weights with missing or misshapen tensors instead of filling them at random."""
+    with _reading(path):
+        model, report = cls.from_pretrained(
+            path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+        )
+        mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
+        if lacking := sorted([*report["missing_keys"], *mismatched]):
+            raise ValueError(f"{len(lacking)} tensors are missing or of another shape, first {lacking[0]}")
+    return model
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Transformers leaves a bar behind for every model it loads; put its setting back as it was."""
+    settings = transformers.utils.logging
+    shown = settings.is_progress_bar_enabled()
+    settings.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            settings.enable_progress_bar()
+
+
+def _load_diffusion(folder: Path, preset: Preset, device: torch.device, dtype: torch.dtype) -> DiffusionFeatures:
+    vae = _pretrained(diffusers.AutoencoderKL, folder / "vae", torch_dtype=dtype)
+    unet = _pretrained(diffusers.UNet2DConditionModel, folder / "unet", torch_dtype=dtype)
+    with _no_progress_bar():
+        # Mismatches are ignored by transformers only to be named by _pretrained, better than transformers does.
+        options = {"dtype": dtype, "ignore_mismatched_sizes": True}
+        text_encoder = _pretrained(transformers.CLIPTextModel, folder / "text_encoder", **options)
+    with _reading(folder / "tokenizer"):
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    with _reading(folder / "scheduler"):
+        # Only add_noise is used, which rests on the betas alone: any Stable Diffusion scheduler's config states them.
+        scheduler = diffusers.DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    pairs = (
+        ("vae", vae.config.latent_channels, "unet", unet.config.in_channels, "latent channels"),
+        ("text_encoder", text_encoder.config.hidden_size, "unet", unet.config.cross_attention_dim, "text channels"),
+    )
+    for first, a, second, b, what in pairs:
+        if a != b:
+            raise ValueError(f"{folder}: {first} has {a} {what} and {second} {b}; take both from the same model.")
+    if len(tokenizer) > text_encoder.config.vocab_size:
+        raise ValueError(
+            f"{folder}: tokenizer has {len(tokenizer)} entries and text_encoder {text_encoder.config.vocab_size}; "
+            "take both from the same model."
+        )
+    models = (model.to(device) for model in (vae, unet, text_encoder))
+    return DiffusionFeatures(*models, tokenizer, scheduler, preset.diffusion.size, preset.diffusion.timestep)
+
+
+def _load_vision(
+    folder: Path, preset: Vision, local: bool, device: torch.device, dtype: torch.dtype
+) -> tuple[VisionFeatures, Path]:
+    """The features and the weights file they were read from."""
+    name, tag = (f"local-dir:{folder / 'vision'}", None) if local else (preset.model, preset.pretrained)
+    where = folder / "vision" if local else Path(name)
+    with _reading(where):
+        _check_quick_gelu(open_clip.get_model_config(name), preset, tag)
+    file = folder / WEIGHTS[-1] if local else _download_vision(name, tag)
+    with _reading(where):
+        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype).to(device)
+        tokenizer = open_clip.get_tokenizer(name)
+        return VisionFeatures(model, tokenizer, preset.layer), file
+
+
+def _download_vision(model: str, tag: str) -> Path:
+    entry = open_clip.get_pretrained_cfg(model, tag)
+    try:
+        return Path(open_clip.download_pretrained(entry))
+    except Exception as error:  # as in _locate: no common base class
+        raise FileNotFoundError(
+            f"no weights for the vision model {model} ({tag}): connect once to fetch them, "
+            "or put open_clip's folder of it beside the diffusion weights as vision/."
+        ) from error
+
+
+def _check_quick_gelu(config: dict[str, Any], preset: Vision, tag: str | None) -> None:
+    """open_clip only warns about this mismatch, and the features are then wrong."""
+    built = bool(config.get("quick_gelu", False))
+    trained = {preset.quick_gelu}
+    if tag is not None:
+        trained.add(bool(open_clip.get_pretrained_cfg(preset.model, tag).get("quick_gelu", False)))
+    if trained != {built}:
+        raise ValueError(f"QuickGELU is {built} in the model and {not built} in its weights; choose the matching model")

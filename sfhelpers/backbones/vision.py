@@ -1,0 +1,74 @@
+"""Frozen features of an open_clip model: patch tokens, image and text embeddings."""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfhelpers.backbones.inputs import to_pixels
+
+
+class VisionFeatures:
+    """Patch tokens and embeddings of a frozen open_clip model, ViT or timm tower alike.
+
+    Images are (B, 3, H, W) floats in [0, 1] of any size; resizing and the model's mean and std are applied here.
+
+    Args:
+        model: an open_clip model; it is frozen and put into eval mode.
+        tokenizer: open_clip's tokenizer for it.
+        layer: which layer gives the tokens, counted from the end; -2 is the penultimate (SketchFusion, Sec. 5.1).
+
+    Attributes:
+        size: side in pixels of the images the model sees.
+        token_dim: channels of the patch tokens.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, layer: int = -2):
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.layer = layer
+        side = model.visual.image_size
+        self.size = int(side if isinstance(side, int) else side[0])
+        self.mean, self.std = tuple(model.visual.image_mean), tuple(model.visual.image_std)
+
+    @property
+    def _like(self) -> Tensor:
+        return next(self.model.parameters())
+
+    @cached_property
+    def token_dim(self) -> int:
+        """Channels of the patch tokens, read off one pass so that no table of towers is kept."""
+        return self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w).
+
+        Raises:
+            ValueError: images of another shape or range, or a layer that the model does not have.
+        """
+        try:
+            result = self.model.visual.forward_intermediates(
+                self._pixels(images), indices=[self.layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
+            )
+        except AssertionError as error:  # how timm and open_clip report an index out of range
+            raise ValueError(
+                f"the vision model has no layer {self.layer}: choose a smaller one in the preset."
+            ) from error
+        return result["image_intermediates"][0]
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to unit-length image embeddings (B, D)."""
+        return self.model.encode_image(self._pixels(images), normalize=True)
+
+    @torch.no_grad()
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """N texts to unit-length embeddings (N, D) in the space of `embed`."""
+        return self.model.encode_text(self.tokenizer(list(texts)).to(self._like.device), normalize=True)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        images = to_pixels(images, self.size, "bicubic", self._like)
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (images - mean) / std

@@ -1,0 +1,102 @@
+"""What storing the frozen prefix saves: one training step with it against plain hooks over everything, as a ratio.
+
+    python -m sfhelpers.bench
+
+Times depend on the machine, so nothing here is asserted.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sfhelpers.backbones import Backbone, load_backbone, write_tiny
+from sfhelpers.backbones.presets import POCKET_FOLDER
+from sfhelpers.fusion import FusedExtractor
+
+
+def from_prefix(extractor: FusedExtractor, prepared: dict[str, Tensor]) -> Tensor:
+    """The map from what was stored: only the blocks behind the first injection run."""
+    return extractor(prepared)
+
+
+def from_images(extractor: FusedExtractor, images: Tensor, draws: int) -> Tensor:
+    """The map as by plain hooks: autoencoder, CLIP and the whole UNet in every step, nothing stored."""
+    diffusion, vision = extractor.backbone.diffusion, extractor.backbone.vision
+    tokens = vision.tokens(images)
+    noised = diffusion.noised(images, draws=draws)
+
+    def inject(block: int, feature: Tensor) -> Tensor:
+        return extractor.injection(block, feature, tokens) if block < 3 else feature
+
+    outputs = diffusion.through_hooks(noised, inject, until=4)
+    return extractor.aggregator([extractor.statistics[f"f{n + 1}"](f) for n, f in enumerate(outputs[:3])])
+
+
+def step_seconds(extractor: FusedExtractor, forwards: list[Callable[[], Tensor]], repeats: int) -> list[float]:
+    """Median seconds of a training step (forward, backward, AdamW) for each forward, taken in turn."""
+    optimiser = torch.optim.AdamW(extractor.parameters(), lr=1e-4)
+    synchronise = torch.cuda.synchronize if extractor.backbone.device.type == "cuda" else (lambda: None)
+    times: list[list[float]] = [[] for _ in forwards]
+    for _ in range(repeats + 1):
+        for forward, taken in zip(forwards, times, strict=True):
+            synchronise()
+            start = time.perf_counter()
+            optimiser.zero_grad()
+            forward().square().mean().backward()
+            optimiser.step()
+            synchronise()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken[1:]) for taken in times]  # the first round warms up
+
+
+def table(backbone: Backbone, batch: int, repeats: int, draws: int) -> str:
+    """Run the comparison and put it into words."""
+    extractor = FusedExtractor(backbone)
+    size = backbone.diffusion.size
+    images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(backbone.device)
+    start = time.perf_counter()
+    prepared = extractor.prepare(images, draws=draws)
+    once = time.perf_counter() - start
+    stored = sum(value.nbytes for value in prepared.values()) / batch / 1e6
+    forwards = [lambda: from_prefix(extractor, prepared), lambda: from_images(extractor, images, draws)]
+    gap = (forwards[0]() - forwards[1]()).abs().max().item()
+    quick, plain = step_seconds(extractor, forwards, repeats)
+    return "\n".join(
+        [
+            f"One training step: {backbone.name} on {backbone.device}, {batch} images of {size} px, draws={draws}",
+            f"  {'':34}{'ms a step':>10}{'ratio':>8}",
+            f"  {'prefix stored, suffix run':34}{quick * 1e3:10.1f}{1:8.2f}",
+            f"  {'hooks over VAE, CLIP, whole UNet':34}{plain * 1e3:10.1f}{plain / quick:8.2f}",
+            f"  storing it, once: {once / batch * 1e3:.1f} ms and {stored:.2f} MB an image; maps differ by {gap:.0e}",
+        ]
+    )
+
+
+def main() -> None:
+    """Parse the command line and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m sfhelpers.bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--backbone", default="", help="name or folder; pocket, or a tiny random one where it is missing"
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--repeats", type=int, default=10, help="steps timed for each way")
+    parser.add_argument("--draws", type=int, default=1, help="noise draws an image")
+    args = parser.parse_args()
+    if args.backbone or POCKET_FOLDER.is_dir():
+        print(table(load_backbone(args.backbone or "pocket", args.device), args.batch, args.repeats, args.draws))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = load_backbone(write_tiny(folder, widths=(32, 64, 96, 128)), args.device)
+        tiny = replace(tiny, name="a random backbone")
+        print(table(tiny, args.batch, args.repeats, args.draws))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The parts that learn: injection and aggregation (SketchFusion, Sec. 5.1, Fig. 2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sfhelpers.backbones.inputs import repeat_draws
+
+
+class ClipInjection(nn.Module):
+    """Adds CLIP patch tokens to UNet blocks through 1-D convolutions: f_n + C_n(f_v) (SketchFusion, Sec. 5.1).
+
+    Args:
+        token_dim: channels of the patch tokens, e.g. 1024 for ViT-L/14.
+        block_dims: channels of each block, first to last, e.g. (1280, 1280, 640) for SD 2.1's up-blocks.
+    """
+
+    def __init__(self, token_dim: int, block_dims: tuple[int, ...]):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv1d(token_dim, dim, kernel_size=1) for dim in block_dims)
+
+    def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
+        """Inject into one block.
+
+        Args:
+            block: which block, counted from 0.
+            feature: (B * draws, C, h, w), the block's output, an image's noise draws one after the other.
+            tokens: (B, token_dim, H, W), CLIP's patch grid.
+
+        Returns:
+            (B * draws, C, h, w); `feature` itself is left as it was, since the UNet may hold it as a skip.
+        """
+        injected = self.convs[block](tokens.flatten(2)).unflatten(2, tokens.shape[2:])
+        injected = to_grid(injected, tuple(feature.shape[2:]))
+        return feature + repeat_draws(injected, len(feature) // len(tokens))
+
+
+class BottleneckBlock(nn.Module):
+    """A ResNet bottleneck, 1-3-1 convolutions and a projected shortcut, without a last ReLU.
+
+    One normalisation group, so that any width will do: the arms' parameter counts are matched through the width.
+    The last ReLU is left out since the maps are compared by their cosine, which wants both signs.
+    """
+
+    def __init__(self, in_dim: int, dim: int, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(in_dim, width, 1, bias=False),
+            nn.GroupNorm(1, width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(1, width),
+            nn.ReLU(),
+            nn.Conv2d(width, dim, 1, bias=False),
+            nn.GroupNorm(1, dim),
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(in_dim, dim, 1, bias=False), nn.GroupNorm(1, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_dim, h, w) to (B, dim, h, w)."""
+        return self.shortcut(x) + self.body(x)
+
+
+class FeatureAggregator(nn.Module):
+    """Brings every branch to one grid and one depth and sums them by learned weights (SketchFusion, Sec. 5.1).
+
+    Args:
+        branch_dims: channels of each branch, e.g. (1280, 1280, 640).
+        dim: channels of the result.
+        width: channels inside the ResNet blocks.
+        grid: side of the result, in positions (60 in the paper).
+    """
+
+    def __init__(self, branch_dims: tuple[int, ...], dim: int, width: int, grid: int):
+        super().__init__()
+        self.grid = grid
+        self.blocks = nn.ModuleList(BottleneckBlock(branch, dim, width) for branch in branch_dims)
+        self.branch_weights = nn.Parameter(torch.zeros(len(branch_dims)))
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        """One (B, C_n, h_n, w_n) a branch to (B, dim, grid, grid)."""
+        weights = self.branch_weights.softmax(dim=0)
+        resized = (to_grid(branch, (self.grid, self.grid)) for branch in branches)
+        return sum(weight * block(x) for weight, block, x in zip(weights, self.blocks, resized, strict=True))
+
+
+class ChannelStatistics(nn.Module):
+    """Standardises channels by a mean and a spread that are fitted once and then fixed.
+
+    Raw up-block features differ by orders of magnitude from channel to channel, and few channels would rule all.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    @staticmethod
+    def moments(x: Tensor) -> Tensor:
+        """Count, sum and sum of squares a channel of (B, C, h, w), as (3, C) float64; those of batches add up."""
+        x = x.detach().cpu().double()
+        total, squares = x.sum((0, 2, 3)), x.square().sum((0, 2, 3))
+        return torch.stack([torch.full_like(total, x.numel() / x.shape[1]), total, squares])
+
+    def set(self, moments: Tensor) -> None:
+        """Fix mean and spread from summed `moments`; a channel that never varies keeps the spread 1."""
+        count, total, squares = moments
+        mean = total / count
+        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 1e-6, std, 1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w), standardised."""
+        return (x - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+def to_grid(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, h, w) to (B, C, *size), bilinear."""
+    return x if tuple(x.shape[2:]) == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

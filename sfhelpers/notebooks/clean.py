@@ -1,0 +1,155 @@
+"""What a committed notebook looks like: the same bytes for the same results, nothing of the machine that ran it."""
+
+import ast
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# Fixed, so that another patch release of Python makes no difference.
+LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "version": "3.11"}
+STAMP = "sketchfusion"
+PROGRESS = re.compile(r"\d+%\|")
+ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+MACHINE = re.compile(r"(?<![\w.~/])/(?:home|root|Users|work|tmp|usr|opt|mnt|var)/\w+|[A-Z]:\\Users")
+MAX_FIGURE = 150_000
+MAX_NOTEBOOK = 1_500_000
+MAX_LINES = 30
+
+
+def source_sha256(notebook: NotebookNode) -> str:
+    """The hash of all code cells' sources and tags: outputs under another hash are stale."""
+    cells = [[cell.source, cell.metadata.get("tags", [])] for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def clean(notebook: NotebookNode) -> NotebookNode:
+    """A copy without what differs between two runs or belongs to one viewer: times, widget states, progress bars."""
+    notebook = nbformat.from_dict(notebook)
+    cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = _outputs(cell.outputs)
+    notebook.cells = cells
+    stamp = notebook.metadata.get(STAMP, {})
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": LANGUAGE, STAMP: stamp})
+    return notebook
+
+
+def stamped(notebook: NotebookNode) -> NotebookNode:
+    """The cleaned copy of a notebook that has just been executed, with the hash of its sources."""
+    notebook = clean(notebook)
+    notebook.metadata[STAMP] = NotebookNode({"source_sha256": source_sha256(notebook)})
+    return notebook
+
+
+def text_of(notebook: NotebookNode) -> str:
+    """The notebook as it stands in its file."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def _outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    kept: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream":
+            if output.name == "stderr" and PROGRESS.search(output.text):
+                continue
+            # A kernel cuts a stream into pieces by the clock.
+            if kept and kept[-1].output_type == "stream" and kept[-1].name == output.name:
+                kept[-1].text += output.text
+                continue
+        elif "data" in output:
+            data = output.data
+            if data.pop(WIDGET, None) is not None and data.keys() <= {"text/plain"}:
+                continue  # a live widget without a still picture: nothing is left of it in a file
+            if "image/png" in data:
+                data.pop("image/jpeg", None)
+            output.metadata = NotebookNode()
+        kept.append(output)
+    return kept
+
+
+def problems(path: Path) -> list[str]:
+    """What keeps a notebook from being committed, one sentence each (empty: nothing)."""
+    text = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(text, as_version=4)
+    found = []
+    if len(text.encode()) > MAX_NOTEBOOK:
+        found.append(f"it has {len(text.encode()) / 1e6:.2f} MB, more than {MAX_NOTEBOOK / 1e6} MB")
+    if notebook.nbformat_minor < 5:
+        found.append("its cells have no ids, so each execution would invent others: save it in JupyterLab 4")
+    if text != text_of(clean(notebook)):
+        found.append("it is not clean: run make execute")
+    if notebook.metadata.get(STAMP, {}).get("source_sha256") != source_sha256(notebook):
+        found.append("its outputs are stale, its code was edited after it was executed: run make execute")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("its cells were not executed once each, in order: run make execute")
+    if not code or "parameters" not in code[0].metadata.get("tags", []):
+        found.append("its first code cell is not tagged parameters")
+    found += _runs_of_code(notebook)
+    for number, cell in enumerate(code, start=1):
+        found += [f"code cell {number} {problem}" for problem in _cell_problems(cell)]
+    return found
+
+
+def _runs_of_code(notebook: NotebookNode) -> list[str]:
+    """Text stands between any two code cells; only the parameters and their check may touch."""
+    found, number = [], 0
+    for before, cell in zip([None, *notebook.cells], notebook.cells, strict=False):
+        number += cell.cell_type == "code"
+        if before is None or cell.cell_type != "code" or before.cell_type != "code":
+            continue
+        if "parameters" not in before.metadata.get("tags", []):
+            found.append(f"no text stands between code cells {number - 1} and {number}")
+    return found
+
+
+def _cell_problems(cell: NotebookNode) -> list[str]:
+    found = []
+    lines = len(cell.source.splitlines())
+    if lines > MAX_LINES:
+        found.append(f"has {lines} lines, more than {MAX_LINES}")
+    for output in cell.outputs:
+        if output.output_type == "error":
+            found.append(f"ended with {output.ename}")
+        if output.get("name") == "stderr":
+            found.append("printed a warning: mend its cause")
+        size = max((_image_bytes(kind, data) for kind, data in output.get("data", {}).items()), default=0)
+        if size > MAX_FIGURE:
+            found.append(f"has a figure of {size / 1000:.0f} kB, more than {MAX_FIGURE / 1000:.0f} kB")
+        words = _words(output)
+        if ADDRESS.search(words):
+            found.append("shows a memory address, which differs from run to run")
+        if MACHINE.search(words):
+            found.append(f"shows a path of this machine, {MACHINE.search(words).group()}")
+    return found
+
+
+def _image_bytes(kind: str, data: Any) -> int:
+    if not kind.startswith("image/"):
+        return 0
+    return len(data) if kind == "image/svg+xml" else len(base64.b64decode(data))
+
+
+def _words(output: NotebookNode) -> str:
+    texts = [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return "\n".join([output.get("text", ""), *(str(text) for text in texts)])
+
+
+def declared(notebook: NotebookNode) -> set[str]:
+    """Names that the cell tagged parameters assigns."""
+    sources = [cell.source for cell in notebook["cells"] if "parameters" in cell.metadata.get("tags", [])]
+    nodes = [node for source in sources for node in ast.parse(source).body]
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    targets += [node.target for node in nodes if isinstance(node, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}

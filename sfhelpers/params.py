@@ -1,0 +1,297 @@
+"""Checks a notebook's parameters before anything long starts, and prints what will run.
+
+papermill injects whatever it is given: a misspelt name only earns a warning, `-p fast true` is the string "true",
+`-p epochs ten` the string "ten". The second cell of every notebook therefore calls `check`, which turns each such slip
+into one sentence.
+
+Relative paths (`data_root`, `output_dir`, a backbone folder) are taken from the kernel's current folder: the folder
+papermill was started in, and the notebook's own folder in JupyterLab and nbval. Absolute paths and `~` mean the same
+everywhere. The default `output_dir` never depends on the current folder.
+"""
+
+import ast
+import difflib
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+BACKBONES = ("pocket", "sd21")
+DATASETS = ("toy", "sketchy", "folder")
+INJECT = ("up", "up+down", "none", "late", "random")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a notebook.
+
+    Args:
+        type: bool, int, float, str or list.
+        help: what it means, a few words.
+        choices: the values allowed (empty: any).
+        low, high: the range allowed, both ends included (None: open).
+        positive: the value must be greater than zero.
+    """
+
+    type: type
+    help: str
+    choices: tuple = ()
+    low: float | None = None
+    high: float | None = None
+    positive: bool = False
+
+
+SHARED = {
+    "backbone": Parameter(str, "pretrained models: a preset or a folder"),
+    "dataset": Parameter(str, "where the sketches and photos come from", choices=DATASETS),
+    "data_root": Parameter(str, "the dataset's folder"),
+    "split": Parameter(str, "which split of the dataset"),
+    "limit": Parameter(int, "photos a category at most (0 = all)", low=0),
+    "batch_size": Parameter(int, "images at a time", low=1),
+    "seed": Parameter(int, "fixes every random choice", low=0, high=2**32 - 1),
+    "device": Parameter(str, "where it computes"),
+    "output_dir": Parameter(str, "where results are written"),
+}
+TRAINING = {
+    "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
+    "learning_rate": Parameter(float, "step size of the optimiser", positive=True),
+    "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
+}
+EXPECTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
+
+
+class Run(SimpleNamespace):
+    """The checked values of one run: `notebook`, every parameter by its name, `output_dir` as an existing Path.
+
+    `device` is resolved ("cpu", "cuda:0", "mps"), `data_root` is an absolute Path or "", `backbone` a preset's name or
+    a folder's absolute path.
+    """
+
+
+def check(
+    notebook: str,
+    namespace: Mapping[str, Any],
+    *,
+    seconds: float | Callable[[Run], float],
+    gigabytes: float | Callable[[Run], float],
+    training: bool = True,
+    extras: Mapping[str, Parameter] | None = None,
+    without: Collection[str] = (),
+    backbones: Collection[str] = BACKBONES,
+    megabytes: float = 50,
+) -> Run:
+    """Check a notebook's parameters, make its output folder, and print what will run.
+
+    Args:
+        notebook: file name without its ending, e.g. "04_segmentation".
+        namespace: the notebook's `globals()`.
+        seconds, gigabytes: expected time and peak memory; a function of the checked values where these matter.
+        training: whether `epochs`, `learning_rate` and `inject` belong to the notebook.
+        extras: the notebook's own parameters; an entry with a shared name replaces the shared one.
+        without: shared parameters that the notebook does not have.
+        backbones: names of the presets.
+        megabytes: disk space the run needs at `output_dir`.
+
+    Returns:
+        Run.
+
+    Raises:
+        ValueError: a misspelt or missing parameter, a value out of range, an unknown choice.
+        TypeError: a value of the wrong type.
+        RuntimeError: a device that is not there.
+        OSError: `data_root` is missing, `output_dir` is not writable or its disk is full.
+    """
+    table = SHARED | (TRAINING if training else {}) | dict(extras or {})
+    table = {name: parameter for name, parameter in table.items() if name not in without}
+    given = _given(namespace, table)
+    _check_names(notebook, given, table)
+    run = Run(notebook=notebook, **{name: _check_value(name, given[name], table[name]) for name in table})
+    if "backbone" in table:
+        run.backbone = _backbone(run.backbone, backbones)
+    if "device" in table:
+        run.device = resolve_device(run.device)
+    if "dataset" in table and "data_root" in table:
+        run.data_root = _data_root(run.dataset, run.data_root)
+    if "output_dir" in table:
+        run.output_dir = _output_dir(run.output_dir, notebook, megabytes)
+    _print(run, table, seconds, gigabytes)
+    return run
+
+
+def resolve_device(device: str) -> str:
+    """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into the name of a device that is there.
+
+    Raises:
+        ValueError: not one of these names.
+        RuntimeError: the device is not there.
+    """
+    import torch  # seconds to import, and only this check needs it
+
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (":" in device and not (kind == "cuda" and index.isdecimal())):
+        raise ValueError(f"device {device!r} is unknown: choose auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device {device!r} asks for a CUDA GPU, but torch finds none here: use -p device cpu.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise RuntimeError(f"device {device!r} is not there: torch finds {torch.cuda.device_count()}, counted from 0.")
+    if kind == "mps" and not mps:
+        raise RuntimeError("device 'mps' asks for an Apple GPU, but torch finds none here: use -p device cpu.")
+    return f"cuda:{int(index or 0)}" if kind == "cuda" else device
+
+
+def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict[str, Any]:
+    """The user's plain public values; of a kernel with a history, those of the cells from the parameters to the check.
+
+    Without the history, a second run of the check cell would take every later variable for a misspelt parameter.
+    """
+    plain = (bool, int, float, str, list, tuple, dict, type(None))
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if name in table or (name.islower() and not name.startswith("_") and isinstance(value, plain))
+    }
+    history = namespace.get("In", [])
+    cells = [_assigned(source) for source in history]
+    starts = [i for i, names in enumerate(cells) if 2 * len(names & table.keys()) > len(table)]
+    if not starts:
+        return given
+    typed: set[str] = set()
+    for source, names in zip(history[starts[-1] :], cells[starts[-1] :], strict=True):
+        if "params.check(" in source:
+            break
+        typed |= names
+    return {name: value for name, value in given.items() if name in typed}
+
+
+def _assigned(source: str) -> set[str]:
+    """Names that a cell's source assigns at its top level (none if it is not plain Python)."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:
+        return set()
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _check_names(notebook: str, given: Mapping[str, Any], table: Mapping[str, Parameter]) -> None:
+    for name in given:
+        if name not in table:
+            near = difflib.get_close_matches(name, table, n=1)
+            hint = f"use {near[0]} if that was meant" if near else "leave it out"
+            raise ValueError(f"{name!r} is not a parameter of {notebook}: {hint} (it has {', '.join(table)}).")
+    missing = [name for name in table if name not in given]
+    if missing:
+        raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
+
+
+def _check_value(name: str, value: Any, parameter: Parameter) -> Any:
+    value = _typed(name, value, parameter.type)
+    if parameter.choices and value not in parameter.choices:
+        raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, but it is {value}: pass for example -p {name} 0.001.")
+    bounds = [("greater than 0", parameter.positive and value <= 0)]
+    bounds += [(f"{parameter.low} or more", parameter.low is not None and value < parameter.low)]
+    bounds += [(f"{parameter.high} or less", parameter.high is not None and value > parameter.high)]
+    for bound, broken in bounds:
+        if broken:
+            raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
+    return value
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    """The value as `kind`; only a whole number for a float and a tuple for a list are converted."""
+    if (kind, type(value)) in ((float, int), (list, tuple)):
+        return kind(value)
+    if type(value) is kind:
+        return value
+    advice = {
+        bool: f"write -p {name} True or -p {name} False, with a capital letter",
+        int: f"pass for example -p {name} 3",
+        float: f"pass for example -p {name} 0.001",
+        str: f"pass it with -r {name} VALUE, which keeps it text",
+        list: f'pass it with -y "{name}: [1, 2]"',
+    }[kind]
+    shown = f"the {type(value).__name__} {value!r}".replace("the str ", "the text ")
+    raise TypeError(f"{name} must be {EXPECTED[kind]}, but it is {shown}: {advice}.")
+
+
+def _or(choices: Collection[Any]) -> str:
+    *first, last = [str(choice) for choice in choices]
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _backbone(backbone: str, presets: Collection[str]) -> str:
+    if backbone in presets:
+        return backbone
+    folder = Path(backbone).expanduser().resolve()
+    if not backbone or not folder.is_dir():
+        raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*presets, 'an existing folder'])}.")
+    return str(folder)
+
+
+def _data_root(dataset: str, data_root: str) -> Path | str:
+    if dataset == "toy":
+        if data_root:
+            raise ValueError(
+                f"data_root is {data_root!r} but dataset is 'toy', which makes its own data: "
+                "pass -p dataset sketchy or -p dataset folder with it, or leave data_root out."
+            )
+        return ""
+    if not data_root:
+        raise ValueError(f"dataset {dataset!r} needs the folder it lies in: pass -p data_root FOLDER.")
+    folder = Path(data_root).expanduser().resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data_root {str(folder)!r} is not a folder: pass -p data_root FOLDER.")
+    return folder
+
+
+def _output_dir(output_dir: str, notebook: str, megabytes: float) -> Path:
+    if output_dir:
+        folder = Path(output_dir).expanduser().resolve()
+    else:
+        checkout = (ROOT / "pyproject.toml").exists()
+        folder = (ROOT if checkout else Path.home() / "sketchfusion") / "runs" / notebook
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise type(error)(
+            f"output_dir {str(folder)!r} cannot be written to ({error.strerror}): pass another one with -p output_dir."
+        ) from error
+    free = shutil.disk_usage(folder).free / 1e6
+    if free < megabytes:
+        raise OSError(
+            f"output_dir {str(folder)!r} has {free:.0f} MB free but this run needs {megabytes:.0f} MB: "
+            "make room or pass another one with -p output_dir."
+        )
+    return folder
+
+
+def _print(run: Run, table: Mapping[str, Parameter], seconds: Any, gigabytes: Any) -> None:
+    print(run.notebook)
+    for name, parameter in table.items():
+        print(f"  {name:<14} {_shown(getattr(run, name)):<22} {parameter.help}")
+    expected = seconds(run) if callable(seconds) else seconds
+    memory = gigabytes(run) if callable(gigabytes) else gigabytes
+    minutes, rest = divmod(round(expected), 60)
+    time = f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    print(f"  expected: about {time} on two CPU cores, {memory:.1f} GB of memory at the peak")
+
+
+def _shown(value: Any) -> str:
+    """A value as printed: paths below the repository or the home folder are shortened, so no machine's path is kept."""
+    for base, sign in ((ROOT, ""), (Path.home(), "~/")):
+        if isinstance(value, str | Path) and Path(value).is_relative_to(base):
+            return sign + Path(value).relative_to(base).as_posix()
+    return "-" if value == "" else str(value)

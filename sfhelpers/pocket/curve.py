@@ -1,0 +1,55 @@
+"""Is the denoiser trained enough? Segmentation quality over the samples it has seen."""
+
+from copy import deepcopy
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from sfhelpers import results
+from sfhelpers.backbones import Backbone
+from sfhelpers.datasets import Dataset
+from sfhelpers.tasks import comparison, report
+
+METHODS = ("fused", "SD only")
+
+
+def snapshots(folder: Path) -> dict[int, Path]:
+    """Samples seen -> file of averaged weights, as `denoiser.train(keep_at=...)` kept them, fewest first."""
+    files = {int(path.stem.removeprefix("samples_")): path for path in folder.glob("samples_*.safetensors")}
+    return dict(sorted(files.items()))
+
+
+def at_snapshot(backbone: Backbone, path: Path, samples: int) -> Backbone:
+    """The backbone with the denoiser of a snapshot in place of its own; all else is shared."""
+    tensors = load_file(path)
+    diffusion = deepcopy(backbone.diffusion)
+    for prefix, module in (("unet.", diffusion.unet), ("text.", diffusion.text_encoder)):
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        module.load_state_dict({**module.state_dict(), **own})
+    digest = sha256(f"{backbone.weights_sha256} {sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
+    return replace(backbone, name=f"pocket at {samples} samples", diffusion=diffusion, weights_sha256=digest)
+
+
+def quality(run: Any, backbone: Backbone, dataset: Dataset, folder: Path, epochs: int = 6) -> list[results.Row]:
+    """Train and test the segmentation arms that use the UNet on every snapshot of a folder.
+
+    A snapshot's rows are written to `curve_<samples>.json` in the folder and read back from there the next time.
+
+    Args:
+        run: what `params.check` returned.
+    """
+    found = []
+    for samples, path in snapshots(folder).items():
+        written = folder / f"curve_{samples}.json"
+        if not written.exists():
+            used = at_snapshot(backbone, path, samples)
+            trials, parts = comparison.compare(used, dataset, METHODS, [run.seed], epochs, 2e-3, 16, keep_models=False)
+            rows = report.rows(run, trials, parts, used.weights_sha256)
+            results.write(
+                [replace(row, backbone=used.name, dataset=dataset.name, epochs=epochs) for row in rows], written
+            )
+        found += results.read(written)
+    return found

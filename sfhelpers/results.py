@@ -1,0 +1,164 @@
+"""Result rows: a value never stands without its method, definition, data, seed and weights.
+
+A `results.json` is a list of rows. Metric definitions differ between papers by more than methods do, so a value without
+its definition is not a result, and a value without the weights' sha256 cannot be traced to what was shipped.
+"""
+
+import contextlib
+import json
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
+ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definition", "method", "backbone", "seed")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value.
+
+    Args:
+        notebook: file name without its ending, e.g. "04_segmentation".
+        task: e.g. "segmentation".
+        method: e.g. "fused", "SD only", "mean mask".
+        backbone: preset or folder name.
+        weights_sha256: the backbone's weights; "" only where no backbone is used.
+        dataset, split, gallery: what it was measured on, e.g. "toy", "default", "seen categories".
+        metric, definition: e.g. "foreground IoU" and, in words, how it is computed.
+        value: a finite number, in the metric's own unit.
+        n: how many items (pairs, queries, photos) the value is a mean over.
+        seed: of the run.
+        epochs: trained for.
+        seconds: wall clock; the one field that differs between two runs with the same seed.
+        device: e.g. "cpu".
+        spread: sample standard deviation over the seeds, where `value` is a mean over seeds; else None.
+        versions: package name to version.
+
+    Raises:
+        ValueError: value, spread or seconds is not finite, n is below 1, or a required text is empty.
+    """
+
+    notebook: str
+    task: str
+    method: str
+    backbone: str
+    weights_sha256: str
+    dataset: str
+    split: str
+    gallery: str
+    metric: str
+    definition: str
+    value: float
+    n: int
+    seed: int
+    epochs: int
+    seconds: float
+    device: str
+    spread: float | None = None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    def __post_init__(self) -> None:
+        name = f"the row {self.method!r}, {self.metric!r}"
+        for key in ("notebook", "task", "method", "dataset", "metric", "definition"):
+            if not getattr(self, key):
+                raise ValueError(f"{name} has no {key}: a value without it is not a result.")
+        for key in ("value", "spread", "seconds"):
+            number = getattr(self, key)
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{name} has {key} {number}: only finite numbers can be written.")
+        if self.n < 1:
+            raise ValueError(f"{name} has n = {self.n}: a value is a mean over at least one item.")
+
+
+def row(
+    run: Any,
+    *,
+    task: str,
+    method: str,
+    metric: str,
+    definition: str,
+    value: float,
+    n: int,
+    weights_sha256: str,
+    gallery: str = "",
+    seconds: float = 0.0,
+    spread: float | None = None,
+    **changes: Any,
+) -> Row:
+    """A row with the rest filled in from the run.
+
+    Args:
+        run: what `params.check` returned (or anything with notebook, backbone, dataset, split, seed, device and, if it
+            trains, epochs).
+        changes: fields that differ from the run's, e.g. `seed=2`, `epochs=0`, `backbone="pocket (random UNet)"`.
+
+    Returns:
+        Row. Numbers become plain Python numbers, so tensors and numpy scalars are welcome.
+    """
+    values = {key: getattr(run, key) for key in ("notebook", "backbone", "dataset", "split", "seed", "device")}
+    values |= {"epochs": getattr(run, "epochs", 0), "task": task, "method": method, "metric": metric, "n": int(n)}
+    values |= {"definition": definition, "value": float(value), "weights_sha256": weights_sha256, "gallery": gallery}
+    values |= {"seconds": round(float(seconds), 1), "spread": None if spread is None else float(spread)}
+    return Row(**(values | changes))
+
+
+def write(rows: Iterable[Row], path: str | Path) -> None:
+    """Write rows as a JSON list, in an order that does not depend on theirs.
+
+    The file is written beside its place and renamed, so an interrupted run leaves the earlier file as it was.
+    """
+    path = Path(path)
+    records = sorted((asdict(item) for item in rows), key=lambda record: [str(record[key]) for key in ORDER])
+    text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the results from others
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def read(path: str | Path) -> list[Row]:
+    """Read what `write` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, not a list of rows, or a row with other fields.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no results at {path}: run the notebook that writes them first.")
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON file ({error}): delete it and run its notebook again.") from error
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise ValueError(f"{path} is not a list of result rows: delete it and run its notebook again.")
+    names = {item.name for item in fields(Row)}
+    for number, record in enumerate(records):
+        if record.keys() != names:
+            wrong = ", ".join(sorted(record.keys() ^ names))
+            raise ValueError(f"row {number} of {path} lacks or has too much of {wrong}: run its notebook again.")
+    return [Row(**record) for record in records]
+
+
+def stale(rows: Iterable[Row], weights_sha256: str, backbone: str = "pocket") -> list[Row]:
+    """Rows that name `backbone` but were measured with other weights than the ones given."""
+    return [item for item in rows if item.backbone == backbone and item.weights_sha256 != weights_sha256]

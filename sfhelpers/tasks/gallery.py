@@ -1,0 +1,138 @@
+"""Masks for everything in a gallery: what a trained segmenter makes of anybody's own photos (paper, Fig. 4)."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sfhelpers import plots
+from sfhelpers.datasets import Dataset, Record
+from sfhelpers.images import Square, load_images, open_image
+from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, take
+
+CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels
+
+
+@dataclass
+class Masked:
+    """A photo of the gallery and what was found in it.
+
+    Attributes:
+        record: the photo's.
+        photo: (H, W, 3) uint8 at its own size.
+        mask: (H, W) bool.
+        sketch: the path of the first of its category's query sketches.
+    """
+
+    record: Record
+    photo: np.ndarray
+    mask: np.ndarray
+    sketch: Path
+
+
+@torch.no_grad()
+def segment_gallery(
+    model: SketchSegmenter, dataset: Dataset, threshold: float, size: int = 160, crf: bool = True, batch_size: int = 16
+) -> Iterator[Masked]:
+    """Mark the sketched concept in every photo, category by category.
+
+    The query of a category is all of its sketches together: their pooled features, each of length 1, are averaged.
+
+    Args:
+        threshold: the probability from which a pixel is foreground.
+        size: side in px at which images are given to the backbone.
+        crf: refine each map by a dense CRF on the photo's own colours.
+
+    Yields:
+        One `Masked` a photo, in the order of `dataset.photos`.
+    """
+    model.eval()
+    bar = tqdm(total=len(dataset.photos), desc="masks", leave=False)
+    for category in dataset.categories:
+        chosen = dataset.select(categories=[category])
+        query = _query(model, chosen.sketches, size, batch_size)
+        for start in range(0, len(chosen.photos), batch_size):
+            records = chosen.photos[start : start + batch_size]
+            maps = model.extractor(_prepared(model, records, size))
+            logits = model.correlate(query.expand(len(records), -1), maps)
+            found = F.interpolate(logits[:, None], size=(size, size), mode="bilinear", align_corners=False)[
+                :, 0
+            ].sigmoid()
+            for record, probability in zip(records, found, strict=True):
+                yield _mask(record, probability.cpu(), threshold, crf, chosen.sketches[0].path)
+                bar.update()
+    bar.close()
+
+
+def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[Masked]]:
+    """Write a mask PNG and an overlay PNG for every photo and a contact sheet for every category.
+
+    Files are `output_dir/masks/<category>/<photo>_mask.png`, `..._overlay.png` and `output_dir/masks/<category>.png`;
+    each is written beside and then renamed.
+
+    Returns:
+        category -> its photos and masks, for pictures; photos are kept at 160 px.
+    """
+    folder, kept = output_dir / "masks", {}
+    for item in masked:
+        category, stem = item.record.category, item.record.path.stem
+        _save(Image.fromarray(item.mask.astype(np.uint8) * 255), folder / category / f"{stem}_mask.png")
+        _save(Image.fromarray(plots.overlay(item.photo, item.mask)), folder / category / f"{stem}_overlay.png")
+        kept.setdefault(category, []).append(_small(item))
+    for category, items in kept.items():
+        sheet = contact_sheet(category, items)
+        path = folder / f"{category}.png"
+        path.with_suffix(".png.part").write_bytes(sheet.png())
+        os.replace(path.with_suffix(".png.part"), path)
+    return kept
+
+
+def contact_sheet(category: str, items: list[Masked]) -> plots.Figure:
+    """All photos of a category with their masks."""
+    title = f"{category}: {len(items)} photos"
+    return plots.contact_sheet([i.photo for i in items], [i.mask for i in items], open_image(items[0].sketch), title)
+
+
+def _prepared(model: SketchSegmenter, records: tuple[Record, ...], size: int) -> dict[str, Tensor]:
+    prepared = model.extractor.prepare(load_images([r.path for r in records], size))
+    return take(prepared, torch.arange(len(records)), model.centre.device)
+
+
+def _query(model: SketchSegmenter, records: tuple[Record, ...], size: int, batch_size: int) -> Tensor:
+    parts = [records[start : start + batch_size] for start in range(0, len(records), batch_size)]
+    pooled = torch.cat([model.extractor.pooled(_prepared(model, part, size)) for part in parts])
+    return F.normalize(pooled, dim=1).mean(0, keepdim=True)
+
+
+def _mask(record: Record, probability: Tensor, threshold: float, crf: bool, sketch: Path) -> Masked:
+    image = open_image(record.path)
+    width, height = image.size
+    scale = min(1.0, CRF_SIDE / max(width, height))
+    small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)
+    fitted = torch.from_numpy(Square.of(*small.size, len(probability)).undo_map(probability))
+    cut = threshold
+    if crf:
+        pixels = torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
+        fitted, cut = refine_with_crf(pixels, fitted, threshold=threshold), 0.5
+    grown = F.interpolate(fitted[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
+    return Masked(record, np.asarray(image), grown.numpy() >= cut, sketch)
+
+
+def _small(item: Masked) -> Masked:
+    photo, mask = Image.fromarray(item.photo), Image.fromarray(item.mask)
+    photo.thumbnail((160, 160))
+    return Masked(item.record, np.asarray(photo), np.asarray(mask.resize(photo.size)), item.sketch)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    image.save(beside, format="PNG")
+    os.replace(beside, path)

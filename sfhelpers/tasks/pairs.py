@@ -1,0 +1,131 @@
+"""Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sfhelpers.datasets import Dataset, Record, pairs
+from sfhelpers.images import Square, load_images, open_mask
+
+Prepared = dict[str, Tensor]
+
+
+@dataclass
+class PreparedPairs:
+    """Sketch-photo pairs over prepared images: every image is kept once, however many pairs it is in.
+
+    Attributes:
+        sketches, photos: what `extractor.prepare` gave, first dimension one entry an image, on the CPU.
+        sketch_records, photo_records: the records of those images, in the same order.
+        pairs: (N, 2) int64, positions in `sketches` and `photos`.
+        masks: (number of photos, side, side) bool, empty for a photo without a mask; None if no photo has one.
+    """
+
+    sketches: Prepared
+    photos: Prepared
+    sketch_records: list[Record]
+    photo_records: list[Record]
+    pairs: Tensor
+    masks: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    @property
+    def pair_masks(self) -> Tensor:
+        """(N, side, side) bool, the mask of every pair's photo; ValueError if one of them has none."""
+        missing = len(self) - len(self.with_masks())
+        if self.masks is None or missing:
+            raise ValueError(
+                f"{missing} of {len(self)} pairs have photos without a mask, so they cannot be trained on or scored: "
+                "add their mask files, or take .with_masks() first."
+            )
+        return self.masks[self.pairs[:, 1]]
+
+    def with_masks(self) -> "PreparedPairs":
+        """The pairs whose photo has a mask, over the same prepared images."""
+        masked = torch.tensor([record.mask is not None for record in self.photo_records])
+        return replace(self, pairs=self.pairs[masked[self.pairs[:, 1]]])
+
+
+def prepare_pairs(
+    extractor: nn.Module,
+    dataset: Dataset,
+    size: int,
+    mask_side: int = 160,
+    draws: int = 1,
+    noise_seed: int = 0,
+    batch_size: int = 32,
+) -> PreparedPairs:
+    """Read a dataset's pairs and compute everything frozen, once an image and never once a pair.
+
+    What is kept is float32 of about 300 kB an image with the pocket backbone: 2,500 images take 0.75 GB.
+
+    Args:
+        extractor: has `.prepare(images, draws=, noise_seed=, batch_size=)`.
+        dataset: all of its pairs (matching instance, else matching category) are taken; select a part first. Masks
+            are read where there are any.
+        size: side in px at which the images are read; the largest side that the backbone looks at.
+        mask_side: side in px of the masks.
+        draws, noise_seed, batch_size: passed on to `extractor.prepare`.
+
+    Raises:
+        ValueError: the dataset has no pair, or an image is broken.
+    """
+    found = pairs(dataset)
+    if not found:
+        raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: choose a part or split that has both.")
+    sketch_records = list(dict.fromkeys(sketch for sketch, _ in found))
+    photo_records = list(dict.fromkeys(photo for _, photo in found))
+    sketch_at = {record: i for i, record in enumerate(sketch_records)}
+    photo_at = {record: i for i, record in enumerate(photo_records)}
+    masks = _load_masks(photo_records, mask_side)
+    settings = dict(draws=draws, noise_seed=noise_seed, batch_size=batch_size)
+    return PreparedPairs(
+        sketches=_prepare_images(extractor, sketch_records, size, "preparing sketches", settings),
+        photos=_prepare_images(extractor, photo_records, size, "preparing photos", settings),
+        sketch_records=sketch_records,
+        photo_records=photo_records,
+        pairs=torch.tensor([(sketch_at[sketch], photo_at[photo]) for sketch, photo in found]),
+        masks=masks,
+    )
+
+
+def take(prepared: Prepared, indices: Tensor, device: torch.device | str | None = None) -> Prepared:
+    """The entries of prepared tensors at `indices` (b,), moved to `device` if one is given."""
+    return {name: tensor[indices.to(tensor.device)].to(device) for name, tensor in prepared.items()}
+
+
+def fit_statistics(extractor: nn.Module, train: PreparedPairs, images: int = 64) -> None:
+    """Fix the extractor's standardisation on at most so many training sketches and as many photos, evenly spaced."""
+    sketches, photos = (
+        take(prepared, torch.linspace(0, n - 1, min(images, n)).round().long(), next(extractor.parameters()).device)
+        for prepared, n in ((train.sketches, len(train.sketch_records)), (train.photos, len(train.photo_records)))
+    )
+    extractor.fit_statistics({name: torch.cat([sketches[name], photos[name]]) for name in sketches})
+
+
+def _prepare_images(extractor, records: list[Record], size: int, what: str, settings: dict) -> Prepared:
+    """Images are read in chunks, so that all of them are never in memory; the result is filled in place."""
+    prepared: Prepared = {}
+    chunk = 4 * settings["batch_size"]
+    for start in tqdm(range(0, len(records), chunk), what, leave=False):
+        images = load_images([record.path for record in records[start : start + chunk]], size)
+        for name, tensor in extractor.prepare(images, **settings).items():
+            if start == 0:
+                prepared[name] = torch.empty(len(records), *tensor.shape[1:], dtype=tensor.dtype)
+            prepared[name][start : start + len(images)] = tensor.detach().cpu()
+    return prepared
+
+
+def _load_masks(records: list[Record], side: int) -> Tensor | None:
+    if all(record.mask is None for record in records):
+        return None
+    masks = torch.zeros(len(records), side, side, dtype=torch.bool)
+    for i, record in enumerate(tqdm(records, "reading masks", leave=False)):
+        if record.mask is not None:
+            mask = open_mask(record.mask)
+            masks[i] = Square.of(mask.shape[1], mask.shape[0], side).mask(mask)
+    return masks

@@ -1,0 +1,107 @@
+"""What a comparison of segmentation arms is told as: example pairs, pictures of masks, result rows."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfhelpers import plots, results
+from sfhelpers.datasets import Dataset, Record, pairs
+from sfhelpers.images import open_image
+from sfhelpers.tasks.comparison import Parts, Trial, scores
+from sfhelpers.tasks.segmentation import PAPER_THRESHOLD, PreparedPairs
+
+DEFINITIONS = {
+    "foreground IoU": "mean over pairs of |P and T| / |P or T|, both empty = 1",
+    "mIoU": "mean over pairs of the mean of foreground and background IoU",
+    "pAcc": "mean over pairs of right pixels / all pixels",
+    "pAcc (foreground)": "mean over pairs of right foreground pixels / true foreground pixels",
+    "pAcc (class mean)": "mean over pairs of the mean over both classes of right / true pixels",
+    "dataset IoU": "sum of intersections / sum of unions over all pairs",
+}
+CHOSEN = "threshold chosen on validation pairs, no CRF"
+
+
+def example_pairs(dataset: Dataset, number: int) -> list[tuple[Record, Record]]:
+    """The first (sketch, photo) pair of as many categories, spread over the alphabet."""
+    first: dict[str, tuple[Record, Record]] = {}
+    for sketch, photo in pairs(dataset):
+        first.setdefault(photo.category, (sketch, photo))
+    chosen = np.linspace(0, len(first) - 1, min(number, len(first))).round().astype(int)
+    return [list(first.values())[k] for k in chosen]
+
+
+def show_pairs(
+    trial: Trial, data: PreparedPairs, photos: Tensor, part: str, which: Iterable[int], values: np.ndarray
+) -> plots.Figure:
+    """Query, photo, probability, mask and truth of some pairs, labelled by category and value.
+
+    Args:
+        photos: (N, 3, side, side) of all pairs; values: (N,) of all pairs; which: positions among them.
+    """
+    index = torch.as_tensor(np.asarray(list(which)))
+    sketch, photo = data.pairs[index].unbind(1)
+    maps = trial.probabilities[part][index]
+    return plots.mask_grid(
+        [open_image(data.sketch_records[k].path) for k in sketch],
+        list(photos[index]),
+        list(maps),
+        list(maps >= trial.threshold),
+        list(data.pair_masks[index]),
+        [f"{data.photo_records[k].category}\nIoU {values[i]:.2f}" for k, i in zip(photo, index, strict=True)],
+    )
+
+
+def rows(run: Any, trials: Iterable[Trial], parts: Parts, weights_sha256: str) -> list[results.Row]:
+    """One row a trial, part and metric at the chosen threshold, and foreground IoU at the paper's 0.47."""
+    return [
+        row
+        for trial in trials
+        for part, data in parts.test.items()
+        for cut, rule in ((None, CHOSEN), (PAPER_THRESHOLD, "threshold 0.47 (paper), no CRF"))
+        for row in _rows(run, trial, part, data.pair_masks, weights_sha256, cut, rule)
+    ]
+
+
+def crf_rows(run: Any, refined: Iterable[Trial], parts: Parts, weights_sha256: str) -> list[results.Row]:
+    """Rows of trials that went through `comparison.refined`."""
+    rule = "threshold chosen on validation pairs, then dense CRF"
+    return [
+        row
+        for trial in refined
+        for part in trial.probabilities
+        for row in _rows(run, trial, part, parts.test[part].pair_masks, weights_sha256, None, rule)
+    ]
+
+
+def _rows(
+    run: Any, trial: Trial, part: str, masks: Tensor, weights_sha256: str, cut: float | None, rule: str
+) -> list[results.Row]:
+    return [
+        results.row(
+            run, task="segmentation", method=trial.method, metric=metric, definition=f"{DEFINITIONS[metric]}; {rule}",
+            value=values.mean(), n=len(masks), weights_sha256=weights_sha256, gallery=f"{part} categories",
+            seconds=trial.seconds, seed=trial.seed,
+        )
+        for metric, values in scores(trial, part, masks, cut).items()
+        if cut is None or metric == "foreground IoU"
+    ]  # fmt: skip
+
+
+def table(
+    found: Iterable[results.Row], gallery: str, metric: str, rule: str = CHOSEN
+) -> dict[str, tuple[float, float | None]]:
+    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), from result rows.
+
+    Args:
+        gallery: "seen categories" or "unseen categories".
+        rule: how the masks were cut, the end of the rows' definition.
+    """
+    by_method: dict[str, list[float]] = {}
+    for row in found:
+        if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
+            by_method.setdefault(row.method, []).append(row.value)
+    ordered = sorted(by_method.items(), key=lambda entry: -np.mean(entry[1]))
+    return {m: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None) for m, v in ordered}

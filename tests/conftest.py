@@ -1,0 +1,3 @@
+"""Fixtures that several test files share."""
+
+from tests.backbone_fixtures import tiny_backbone, tiny_folder, two_images  # noqa: F401

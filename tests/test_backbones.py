@@ -1,0 +1,221 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.backbone_fixtures import one_sentence
+
+
+def unet_by_hand(unet, noisy, timestep, text):
+    """Up-block outputs by the architecture as published, layer by layer."""
+    embedding = unet.time_embedding(unet.time_proj(torch.full((len(noisy),), timestep)).to(noisy.dtype))
+    text = text.expand(len(noisy), *text.shape)
+
+    def layer(block, i, x):
+        x = block.resnets[i](x, embedding)
+        return (
+            block.attentions[i](x, encoder_hidden_states=text, return_dict=False)[0]
+            if hasattr(block, "attentions")
+            else x
+        )
+
+    x = unet.conv_in(noisy)
+    skips, outputs = [x], []
+    for block in unet.down_blocks:
+        for i in range(len(block.resnets)):
+            x = layer(block, i, x)
+            skips.append(x)
+        if block.downsamplers:
+            x = block.downsamplers[0](x)
+            skips.append(x)
+    x = unet.mid_block.resnets[1](layer(unet.mid_block, 0, x), embedding)
+    for block in unet.up_blocks:
+        for i in range(len(block.resnets)):
+            x = layer(block, i, torch.cat([x, skips.pop()], dim=1))
+        if block.upsamplers:
+            x = block.upsamplers[0].conv(F.interpolate(x, size=skips[-1].shape[2:], mode="nearest"))
+        outputs.append(x)
+    return outputs
+
+
+@pytest.mark.parametrize("size", [96, 64, 60, 100, 68])
+def test_hooks_prefix_and_suffix_and_a_forward_by_hand_agree(tiny_backbone, two_images, size):
+    diffusion = tiny_backbone.diffusion
+    latents = diffusion.latents(two_images, size)
+    noise = diffusion.noise(tuple(latents.shape[1:]), seed=3)
+    alpha = diffusion.scheduler.alphas_cumprod[195]
+    expected = unet_by_hand(
+        diffusion.unet, alpha.sqrt() * latents + (1 - alpha).sqrt() * noise, 195, diffusion.text("")
+    )
+    hooked = diffusion.features(two_images, seed=3, size=size)
+    joined = diffusion.suffix(diffusion.prefix(two_images, seed=3, size=size, until=4), until=4)
+    for by_hand, by_hooks, by_suffix in zip(expected, hooked, joined, strict=True):
+        assert by_hand.std() > 1e-2
+        torch.testing.assert_close(by_hooks, by_hand, atol=1e-5, rtol=0)
+        torch.testing.assert_close(by_suffix, by_hand, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [96, 60])
+def test_features_are_bit_equal_to_the_plain_unet(tiny_backbone, two_images, size):
+    diffusion = tiny_backbone.diffusion
+    noised = diffusion.noised(two_images, size=size)
+    seen = []
+    hooks = [b.register_forward_hook(lambda m, a, output: seen.append(output)) for b in diffusion.unet.up_blocks]
+    with torch.no_grad():
+        diffusion.unet(noised["noisy"][:, 0], noised["timestep"], encoder_hidden_states=noised["text"])
+    for hook in hooks:
+        hook.remove()
+    for feature, plain in zip(diffusion.features(two_images, size=size), seen, strict=True):
+        assert torch.equal(feature, plain)
+
+
+def test_the_latent_is_the_scaled_mode_of_pixels_from_minus_one_to_one(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    with torch.no_grad():
+        expected = 0.5 * diffusion.vae.encode(two_images * 2 - 1).latent_dist.mean
+    assert torch.equal(diffusion.latents(two_images), expected)
+    assert expected.shape == (2, 8, 24, 24)
+
+
+def test_any_image_size_and_shape_goes_in(tiny_backbone):
+    for height, width in ((8, 300), (97, 31), (200, 200)):
+        images = torch.rand(1, 3, height, width)
+        assert tiny_backbone.diffusion.features(images, blocks=(2,))[0].shape == (1, 16, 24, 24)
+        assert tiny_backbone.vision.tokens(images).shape == (1, tiny_backbone.vision.token_dim, 4, 4)
+
+
+def test_noise_is_the_same_for_sketch_and_photo_and_follows_the_seed(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    same = two_images[:1].repeat(2, 1, 1, 1)
+    noisy = diffusion.noised(same, seed=5, draws=2)["noisy"]
+    assert torch.equal(noisy[0], noisy[1])
+    assert not torch.equal(noisy[0, 0], noisy[0, 1])
+    assert torch.equal(diffusion.noised(same, seed=5)["noisy"][:, 0], noisy[:, 0])
+    assert not torch.equal(diffusion.noised(same, seed=6)["noisy"][:, 0], noisy[:, 0])
+
+
+def test_draws_are_averaged_after_the_unet(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    noised = diffusion.noised(two_images, draws=3)
+    single = [diffusion.through_hooks({**noised, "noisy": noised["noisy"][:, d : d + 1]}) for d in range(3)]
+    expected = [torch.stack(per_block).mean(0) for per_block in zip(*single, strict=True)]
+    for got in (
+        diffusion.features(two_images, blocks=(0, 1, 2), draws=3),
+        diffusion.suffix(diffusion.prefix(two_images, draws=3)),
+    ):
+        for feature, mean in zip(got, expected, strict=True):
+            torch.testing.assert_close(feature, mean, atol=1e-5, rtol=0)
+
+
+def test_the_prefix_is_batch_first_and_detached(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    prefix = diffusion.prefix(two_images, draws=2)
+    assert all(len(value) == 2 and not value.requires_grad for value in prefix.values())
+    second = diffusion.suffix({key: value[1:] for key, value in prefix.items()})
+    for alone, both in zip(second, diffusion.suffix(prefix), strict=True):
+        torch.testing.assert_close(alone, both[1:], atol=1e-5, rtol=0)
+
+
+def test_the_suffix_runs_only_the_up_blocks_behind_the_first(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    prefix = diffusion.prefix(two_images)
+    ran = []
+    unet = diffusion.unet
+    parts = {"conv_in": unet.conv_in, "mid": unet.mid_block, "time": unet.time_embedding}
+    parts |= {f"down{i}": b for i, b in enumerate(unet.down_blocks)} | {
+        f"up{i}": b for i, b in enumerate(unet.up_blocks)
+    }
+    hooks = [part.register_forward_hook(lambda m, a, o, name=name: ran.append(name)) for name, part in parts.items()]
+    diffusion.suffix(prefix)
+    for hook in hooks:
+        hook.remove()
+    assert ran == ["up1", "up2"]
+
+
+def test_injection_is_out_of_place_and_hooks_and_suffix_agree_on_it(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    prefix = diffusion.prefix(two_images)
+    before = {key: value.clone() for key, value in prefix.items()}
+
+    def inject(block, feature):
+        return feature + 0.5 if block == 0 else feature
+
+    joined = diffusion.suffix(prefix, inject)
+    hooked = diffusion.through_hooks(diffusion.noised(two_images), inject)
+    assert all(torch.equal(prefix[key], before[key]) for key in prefix)
+    for a, b, plain in zip(joined, hooked, diffusion.features(two_images, blocks=(0, 1, 2)), strict=True):
+        assert torch.equal(a, b)
+        assert not torch.allclose(a, plain)
+
+
+def test_no_hook_stays_behind(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    diffusion.features(two_images)
+    diffusion.prefix(two_images)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in diffusion.unet.modules())
+
+
+def test_the_null_prompt_is_encoded_once(tiny_backbone, two_images):
+    calls = []
+    hook = tiny_backbone.diffusion.text_encoder.register_forward_hook(lambda m, a, o: calls.append(1))
+    for _ in range(3):
+        tiny_backbone.diffusion.features(two_images, prompt="once")
+    hook.remove()
+    assert len(calls) == 1
+    with_prompt, null = (tiny_backbone.diffusion.features(two_images, prompt=p)[1] for p in ("a cat", ""))
+    assert not torch.equal(with_prompt, null)
+
+
+def test_everything_is_frozen_and_in_eval_mode(tiny_backbone):
+    diffusion = tiny_backbone.diffusion
+    for module in (diffusion.vae, diffusion.unet, diffusion.text_encoder, tiny_backbone.vision.model):
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_backbone, two_images):
+    vision = tiny_backbone.vision
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    small = F.interpolate(two_images, size=(64, 64), mode="bicubic", antialias=True).clamp(0, 1)
+    with torch.no_grad():
+        stages = vision.model.visual.trunk.forward_intermediates((small - mean) / std, intermediates_only=True)
+    torch.testing.assert_close(vision.tokens(two_images), stages[-2])
+    assert vision.token_dim == stages[-2].shape[1]
+    images, texts = vision.embed(two_images), vision.embed_text(["a photo of a cat", "a sketch of a car", "a zebra"])
+    assert images.shape == (2, 24) and texts.shape == (3, 24)
+    torch.testing.assert_close(images.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(3))
+    assert (texts[0] - texts[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("timestep", [-1, 1000, 1.5, True, "195"])
+def test_a_timestep_outside_the_scheduler_is_refused(tiny_backbone, two_images, timestep):
+    with pytest.raises(ValueError, match="from 0 to 999") as error:
+        tiny_backbone.diffusion.features(two_images, timestep=timestep)
+    one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(3, 96, 96),
+        torch.zeros(1, 1, 96, 96),
+        torch.zeros(0, 3, 96, 96),
+        torch.zeros(1, 3, 96, 96, dtype=torch.uint8),
+        torch.full((1, 3, 96, 96), 255.0),
+        torch.full((1, 3, 96, 96), -0.5),
+        torch.full((1, 3, 96, 96), float("nan")),
+        "photo.jpg",
+    ],
+)
+def test_images_of_another_shape_or_range_are_refused(tiny_backbone, images):
+    for ask in (tiny_backbone.diffusion.features, tiny_backbone.diffusion.prefix, tiny_backbone.vision.tokens):
+        with pytest.raises(ValueError, match="image") as error:
+            ask(images)
+        one_sentence(error)
+
+
+def test_other_misuse_is_refused(tiny_backbone, two_images):
+    for options in ({"size": 98}, {"size": 0}, {"draws": 0}, {"blocks": (4,)}, {"blocks": ()}):
+        with pytest.raises(ValueError) as error:
+            tiny_backbone.diffusion.features(two_images, **options)
+        one_sentence(error)

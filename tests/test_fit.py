@@ -1,0 +1,196 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sfhelpers.tasks.fit import fit
+
+INPUTS = torch.randn(50, 4, generator=torch.Generator().manual_seed(5))
+TARGETS = INPUTS @ torch.tensor([[1.0], [-2.0], [0.5], [0.0]])
+
+
+def line(seed=0):
+    torch.manual_seed(seed)
+    return nn.Linear(4, 1)
+
+
+def loss(model, indices):
+    return (model(INPUTS[indices]) - TARGETS[indices]).square().mean()
+
+
+def validate(model):
+    return -loss(model, torch.arange(40, 50)).item()
+
+
+def run(model, loss=loss, validate=validate, **changes):
+    settings = dict(train=40, epochs=6, learning_rate=0.1, batch_size=16, seed=0) | changes
+    return fit(model, loss, validate=validate, **settings)
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def test_training_lowers_the_loss_and_raises_the_validation_value():
+    history = run(line())
+    assert history.epochs[-1]["loss"] < history.epochs[1]["loss"] / 2
+    assert history.epochs[history.best_epoch]["validation"] > history.epochs[0]["validation"]
+    assert [row["epoch"] for row in history.epochs] == list(range(7))
+    assert history.epochs[0]["loss"] is None and history.epochs[0]["learning_rate"] is None
+
+
+def test_every_example_is_seen_once_an_epoch_in_an_order_that_comes_from_the_seed_alone():
+    def orders(seed, noise):
+        seen = []
+
+        def watched(model, indices):
+            torch.rand(noise)  # what a loss draws from the global generator must not move the order
+            seen.append(indices)
+            return loss(model, indices)
+
+        run(line(), loss=watched, epochs=2, seed=seed)
+        return torch.cat(seen)
+
+    first = orders(seed=3, noise=1)
+    assert sorted(first[:40].tolist()) == sorted(first[40:].tolist()) == list(range(40))
+    assert first[:40].tolist() != first[40:].tolist()
+    assert torch.equal(first, orders(seed=3, noise=7))
+    assert not torch.equal(first, orders(seed=4, noise=1))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    models = [line() for _ in range(3)]
+    for model, seed in zip(models, (0, 0, 1), strict=True):
+        run(model, epochs=2, seed=seed)
+    assert torch.equal(weights(models[0]), weights(models[1]))
+    assert not torch.equal(weights(models[0]), weights(models[2]))
+
+
+def test_the_best_epoch_is_given_back_not_the_last():
+    values = iter([0.0, 1.0, 5.0, 2.0, 3.0])
+    states = []
+
+    def scripted(model):
+        states.append(weights(model))
+        return next(values)
+
+    model = line()
+    history = run(model, validate=scripted, epochs=4)
+    assert history.best_epoch == 2
+    assert torch.equal(weights(model), states[2])
+    assert not torch.equal(states[2], states[4])
+    assert not model.training
+
+
+def test_a_training_that_only_harms_gives_back_the_start():
+    model = line()
+    before = weights(model)
+    values = iter([1.0, 0.5, 0.2])
+    history = run(model, validate=lambda model: next(values), epochs=2)
+    assert history.best_epoch == 0
+    assert torch.equal(weights(model), before)
+
+
+def test_patience_stops_early_and_zero_patience_does_not():
+    def scripted():
+        values = iter([0.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5])
+        return lambda model: next(values)
+
+    assert len(run(line(), validate=scripted(), patience=2).epochs) == 4
+    assert len(run(line(), validate=scripted(), patience=0).epochs) == 7
+
+
+def test_no_epochs_evaluate_only():
+    model = line()
+    before = weights(model)
+    history = run(model, epochs=0, train=0)
+    assert torch.equal(weights(model), before)
+    assert [row["epoch"] for row in history.epochs] == [0]
+    assert history.epochs[0]["validation"] == validate(model)
+
+
+def test_frozen_parameters_stay_and_the_rest_moves():
+    model = line()
+    model.bias.requires_grad_(False)
+    bias, weight = model.bias.clone(), model.weight.clone()
+    run(model)
+    assert torch.equal(model.bias, bias)
+    assert not torch.equal(model.weight, weight)
+
+
+def test_mode_is_train_in_the_loss_and_eval_without_gradients_in_validation():
+    modes = []
+
+    def watched_loss(model, indices):
+        modes.append(("train", model.training, torch.is_grad_enabled()))
+        return loss(model, indices)
+
+    def watched_validation(model):
+        modes.append(("validate", model.training, torch.is_grad_enabled()))
+        model.train()  # even a careless validation must not decide the next epoch's mode, nor the last one's
+        return validate(model)
+
+    model = line()
+    run(model, loss=watched_loss, validate=watched_validation, epochs=2, batch_size=40)
+    expected = [("validate", False, False), ("train", True, True)] * 2 + [("validate", False, False)]
+    assert modes == expected
+    assert not model.training
+
+
+def test_the_rate_falls_as_a_cosine_exactly_as_long_as_the_training():
+    rates = [row["learning_rate"] for row in run(line(), epochs=4).epochs[1:]]
+    expected = [0.1 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]
+    assert rates == pytest.approx(expected)
+
+
+def test_gradients_are_clipped():
+    def steep(model, indices):
+        return 1e6 * loss(model, indices)
+
+    model = line()
+    gradients = []
+    model.weight.register_hook(lambda gradient: gradients.append(gradient.norm().item()))
+    run(model, loss=steep, epochs=1)
+    assert max(gradients) > 1e3
+    assert model.weight.grad.norm() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_broken_loss_stops_in_one_sentence_and_leaves_finite_weights(broken):
+    model = line()
+    with pytest.raises(FloatingPointError, match=r"epoch 1.*learning_rate") as error:
+        run(model, loss=lambda model, indices: loss(model, indices) * broken)
+    assert "\n" not in str(error.value)
+    assert torch.isfinite(weights(model)).all()
+
+
+def test_a_broken_validation_value_stops():
+    with pytest.raises(FloatingPointError, match="validation value of epoch 0"):
+        run(line(), validate=lambda model: float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": -1}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"patience": -1}, "patience"),
+        ({"train": 0}, "no training example"),
+    ],
+)
+def test_values_out_of_range_are_refused_before_anything_runs(changes, message):
+    def never(model):
+        raise AssertionError("validation ran")
+
+    with pytest.raises(ValueError, match=message):
+        run(line(), validate=never, **changes)
+
+
+def test_a_model_with_nothing_to_train_is_refused():
+    with pytest.raises(ValueError, match="no trainable parameter"):
+        run(line().requires_grad_(False))

@@ -1,0 +1,104 @@
+"""Result rows: complete, written whole or not at all, and traceable to the shipped weights."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sfhelpers import results
+from sfhelpers.backbones import folder_sha256
+
+ROOT = Path(__file__).parents[1]
+RUN = SimpleNamespace(
+    notebook="04_segmentation", backbone="pocket", dataset="toy", split="default", seed=0, epochs=3, device="cpu"
+)
+
+
+def make(method="fused", value=0.5, **changes):
+    return results.row(
+        RUN,
+        task="segmentation",
+        method=method,
+        metric="foreground IoU",
+        definition="mean over pairs of |A∩B| / |A∪B|",
+        value=value,
+        n=10,
+        weights_sha256="aa",
+        **changes,
+    )
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    rows = [make(), make("SD only", 1 / 3, spread=0.01, gallery="unseen categories")]
+    results.write(rows, tmp_path / "new" / "results.json")
+    assert sorted(results.read(tmp_path / "new" / "results.json"), key=lambda r: r.method) == sorted(
+        rows, key=lambda r: r.method
+    )
+
+
+def test_the_file_does_not_depend_on_the_order_of_the_rows(tmp_path):
+    rows = [make("fused"), make("CLIP only"), make("SD only", seed=2), make("SD only", seed=1)]
+    results.write(rows, tmp_path / "a.json")
+    results.write(rows[::-1], tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_row_has_the_fields_every_notebook_reads(tmp_path):
+    results.write([make()], tmp_path / "a.json")
+    wanted = "notebook task method backbone weights_sha256 dataset split gallery metric definition value n seed epochs "
+    wanted += "seconds device versions spread"
+    assert set(json.loads((tmp_path / "a.json").read_text())[0]) == set(wanted.split())
+    assert {"python", "torch", "diffusers"} <= make().versions.keys()
+
+
+def test_an_interrupted_write_leaves_the_earlier_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    results.write([make()], path)
+    before = path.read_bytes()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.write([make("late fusion")], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"value": float("nan")}, {"spread": float("inf")}, {"n": 0}, {"definition": ""}, {"method": ""}]
+)
+def test_a_row_that_says_nothing_is_refused(changes):
+    with pytest.raises(ValueError, match="the row"):
+        replace(make(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("[{", "not a JSON file"), ("{}", "not a list"), ('[{"value": 1}]', "row 0 of .* lacks")]
+)
+def test_a_broken_file_gives_one_sentence(tmp_path, text, words):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=words):
+        results.read(tmp_path / "results.json")
+
+
+def test_a_missing_file_gives_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run the notebook"):
+        results.read(tmp_path / "results.json")
+
+
+def test_rows_measured_with_other_weights_are_stale():
+    other = make(backbone="sd21")
+    assert results.stale([make(), other], "aa") == []
+    assert results.stale([make(), other], "bb") == [make()]
+
+
+def test_committed_results_were_measured_with_the_shipped_weights():
+    for file in sorted((ROOT / "data" / "results").glob("*.json")):
+        rows = results.read(file)
+        assert rows, f"{file} holds no rows"
+        assert results.stale(rows, folder_sha256(ROOT / "data" / "pocket")) == [], f"{file} is stale: measure it again"
