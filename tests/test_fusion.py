@@ -87,10 +87,17 @@ def test_random_injection_has_nothing_to_learn_and_never_changes(tiny_backbone, 
     assert all(torch.equal(again[key], prepared[key]) for key in prepared)
 
 
-def test_random_injection_is_the_start_of_the_one_that_learns(tiny_backbone, two_images):
-    learning, fixed = small(tiny_backbone, "up"), small(tiny_backbone, "random")
-    torch.testing.assert_close(learning(two_images), fixed(two_images), atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(fixed(two_images), small(tiny_backbone, "none")(two_images), atol=1e-3)
+@pytest.mark.parametrize("inject", ["up", "up+down", "late"])
+def test_an_injection_that_learns_starts_as_the_plain_unet(tiny_backbone, two_images, inject):
+    plain, learning = small(tiny_backbone, "none"), small(tiny_backbone, inject)
+    learning.aggregator.load_state_dict(plain.aggregator.state_dict())
+    torch.testing.assert_close(learning(two_images), plain(two_images), atol=1e-5, rtol=1e-4)
+
+
+def test_the_fixed_random_injection_does_not_start_from_zero(tiny_backbone, two_images):
+    plain, fixed = small(tiny_backbone, "none"), small(tiny_backbone, "random")
+    fixed.aggregator.load_state_dict(plain.aggregator.state_dict())
+    assert not torch.allclose(fixed(two_images), plain(two_images), atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [96, 60])

@@ -182,7 +182,8 @@ def _parts(
     }
     if inject != "none":
         injected = tuple(block_dims[n] for n in _injected(inject, sources))
-        parts["injection"] = ClipInjection(token_dim, injected).requires_grad_(inject != "random")
+        fixed = inject == "random"
+        parts["injection"] = ClipInjection(token_dim, injected, zero=not fixed).requires_grad_(not fixed)
     if inject == "up+down":
         parts["injection_down"] = ClipInjection(token_dim, backbone.diffusion.down_dims)
     return parts

@@ -13,11 +13,16 @@ class ClipInjection(nn.Module):
     Args:
         token_dim: channels of the patch tokens, e.g. 1024 for ViT-L/14.
         block_dims: channels of each block, first to last, e.g. (1280, 1280, 640) for SD 2.1's up-blocks.
+        zero: start from zero, so that training sets out from the plain UNet; at PyTorch's random start the tokens
+            drown the UNet's features, whose spread is far smaller. The gradients are not zero.
     """
 
-    def __init__(self, token_dim: int, block_dims: tuple[int, ...]):
+    def __init__(self, token_dim: int, block_dims: tuple[int, ...], zero: bool = True):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv1d(token_dim, dim, kernel_size=1) for dim in block_dims)
+        if zero:
+            for parameter in self.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
         """Inject into one block.

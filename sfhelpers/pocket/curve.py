@@ -1,5 +1,6 @@
 """Is the denoiser trained enough? Segmentation quality over the samples it has seen."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
@@ -52,4 +53,16 @@ def quality(run: Any, backbone: Backbone, dataset: Dataset, folder: Path, epochs
                 [replace(row, backbone=used.name, dataset=dataset.name, epochs=epochs) for row in rows], written
             )
         found += results.read(written)
+    return found
+
+
+def series(rows: Iterable[results.Row], gallery: str, metric: str = "foreground IoU") -> dict[str, dict[int, float]]:
+    """Method -> {samples: mean over seeds} at the chosen threshold, samples rising."""
+    by_samples: dict[int, list[results.Row]] = {}
+    for row in rows:
+        by_samples.setdefault(int(row.backbone.split()[2]), []).append(row)
+    found: dict[str, dict[int, float]] = {}
+    for samples, some in sorted(by_samples.items()):
+        for method, (mean, _) in sorted(report.table(some, gallery, metric).items()):
+            found.setdefault(method, {})[samples] = mean
     return found

@@ -24,14 +24,18 @@ def pictures(domain: str, start: int, count: int, difficulty: float = 0.5) -> tu
     """
     images, categories = [], []
     for k in tqdm(range(start, start + count), desc=f"rendering {domain}s", leave=False):
-        category = SEEN[k % len(SEEN)]
-        if domain == "photo":
-            pixels = render_photo(category, k, TRAINING_SEED, difficulty)[0]
-        else:
-            pixels = np.repeat(render_sketch(category, k, 0, TRAINING_SEED, difficulty)[0][..., None], 3, axis=2)
-        images.append(torch.from_numpy(pixels).permute(2, 0, 1))
-        categories.append(category)
+        categories.append(SEEN[k % len(SEEN)])
+        images.append(picture(domain, categories[-1], k, TRAINING_SEED, difficulty))
     return torch.stack(images), categories
+
+
+def picture(domain: str, category: str, index: int, seed: int, difficulty: float = 0.5) -> Tensor:
+    """One picture, (3, 160, 160) uint8; `domain` is "photo" or "sketch" (the individual's first)."""
+    if domain == "photo":
+        pixels = render_photo(category, index, seed, difficulty)[0]
+    else:
+        pixels = np.repeat(render_sketch(category, index, 0, seed, difficulty)[0][..., None], 3, axis=2)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def resized(images: Tensor, size: int, batch_size: int = 256) -> Tensor:

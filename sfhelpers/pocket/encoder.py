@@ -4,14 +4,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from sfhelpers.pocket.data import pictures
+from sfhelpers.backbones import VisionFeatures
+from sfhelpers.pocket.data import picture, pictures
 from sfhelpers.pocket.text import LENGTH, TEMPLATES, prompt, write_tokenizer
 from sfhelpers.toyworld import SEEN
 
@@ -121,3 +124,23 @@ def save(model: nn.Module, folder: Path) -> None:
     """Write the weights in half precision beside the config, as open_clip reads them."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+
+
+@torch.no_grad()
+def zero_shot(
+    vision: VisionFeatures, categories: tuple[str, ...], domain: str, individuals: int, seed: int
+) -> NDArray[np.bool_]:
+    """Whether the nearest of the categories' prompts names each picture, (len(categories) * individuals,) bool.
+
+    Args:
+        vision: of a backbone; the pictures are fresh individuals of a data set's `seed`, not training pictures.
+        domain: "photo" or "sketch".
+    """
+    prompts = [vision.embed_text([prompt(c, d) for c in categories]) for d in TEMPLATES]
+    words = F.normalize(sum(prompts), dim=-1)
+    hits = []
+    for k, category in enumerate(categories):
+        drawn = [picture(domain, category, index, seed) for index in range(individuals)]
+        embedded = vision.embed(torch.stack(drawn).float() / 255)
+        hits.append((embedded @ words.T).argmax(1).cpu().numpy() == k)
+    return np.concatenate(hits)

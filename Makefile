@@ -1,0 +1,49 @@
+# Every target has its plain pip line in the README, for people without make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# One process at a time, two threads: more threads make the small models slower.
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: install notebooks execute test lint format lab bench
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: pass make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@
+
+notebooks: $(INSTALLED)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m sfhelpers.notebooks run --out runs
+
+execute: $(INSTALLED)
+	$(BIN)/python -m sfhelpers.notebooks execute
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --exclude '*.ipynb' .
+	$(BIN)/lint-imports --no-cache
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format --exclude '*.ipynb' .
+
+# nbval runs the cells with the small values of tests/nbval_parameters.yaml; papermill runs the defaults.
+test: export HF_HUB_OFFLINE := 1
+test: lint
+	$(BIN)/pytest tests
+	$(BIN)/pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
+	$(BIN)/python -m sfhelpers.notebooks run --out runs
+
+# JupyterLab makes a fresh token and prints the address that holds it.
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks
+
+bench: $(INSTALLED)
+	$(BIN)/python -m sfhelpers.bench

@@ -1,0 +1,187 @@
+"""Writes into README.md what was measured, so that no number there is ever typed by hand, and its picture.
+
+    python -m sfhelpers.readme
+
+The results come from `data/results/04_segmentation.json`, the picture (`data/readme.png`) from the executed notebook:
+it is the image of the cell tagged `readme`.
+"""
+
+import base64
+import binascii
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+from nbformat.reader import NotJSONError
+from PIL import Image, UnidentifiedImageError
+
+from sfhelpers import params, results
+from sfhelpers.tasks import report
+
+START, END = "<!-- results:start -->", "<!-- results:end -->"
+METRIC = "foreground IoU"
+GALLERIES = ("seen categories", "unseen categories")
+TAG = "readme"
+
+
+def results_block(rows: Iterable[results.Row]) -> str:
+    """The measured table as markdown, with what a reader must know to judge it.
+
+    Args:
+        rows: of one run of the segmentation notebook, all seeds and methods; those of other metrics, of the CRF and of
+            the paper's threshold are passed over.
+
+    Raises:
+        ValueError: one sentence, for rows that lack a gallery, come from several runs, or repeat one another.
+    """
+    kept = [r for r in rows if r.metric == METRIC and r.definition.endswith(report.CHOSEN) and r.gallery in GALLERIES]
+    for gallery in GALLERIES:
+        if not any(row.gallery == gallery for row in kept):
+            raise ValueError(f'the results have no {METRIC} of {gallery} ("{report.CHOSEN}"): run the notebook again.')
+    keys = [(row.method, row.gallery, row.seed) for row in kept]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ValueError(f"the results hold {', '.join(map(str, twice[0]))} more than once: keep the rows of one run.")
+    tables = {gallery: report.table(kept, gallery, METRIC) for gallery in GALLERIES}
+    lines = ["| method | seen categories | unseen categories | n (seen / unseen) |", "|---|---|---|---|"]
+    for method in dict.fromkeys(method for table in tables.values() for method in table):
+        cells = [_cell(tables[gallery].get(method)) for gallery in GALLERIES]
+        counts = " / ".join(_only(kept, "n", gallery, method) for gallery in GALLERIES)
+        lines.append(f"| {method} | {' | '.join(cells)} | {counts} |")
+    return "\n".join([*lines, "", _differences(tables), "", _conditions(kept)])
+
+
+def _cell(entry: tuple[float, float | None] | None) -> str:
+    if entry is None:
+        return "–"
+    mean, spread = entry
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
+
+
+def _differences(tables: dict[str, dict[str, tuple[float, float | None]]]) -> str:
+    """How far the fused features are above or below the three methods everybody asks about."""
+    parts = []
+    for gallery, table in tables.items():
+        gaps = [
+            f"{table['fused'][0] - table[other][0]:+.3f} against {other}"
+            for other in ("mean mask", "SD only", "CLIP only")
+            if "fused" in table and other in table
+        ]
+        parts += [f"{gallery} {', '.join(gaps)}"] if gaps else []
+    return f"Fused features, difference of the means: {'; '.join(parts)}." if parts else ""
+
+
+def _conditions(rows: list[results.Row]) -> str:
+    seeds = sorted({row.seed for row in rows})
+    mean = "mean ± sample standard deviation over" if len(seeds) > 1 else "measured with"
+    return (
+        f"{METRIC} ({_only(rows, 'definition')}); {mean} {len(seeds)} seed{'s' * (len(seeds) > 1)} "
+        f"({', '.join(map(str, seeds))}); {_only(rows, 'epochs')} epochs; "
+        f"dataset `{_only(rows, 'dataset')}`, backbone `{_only(rows, 'backbone')}`, "
+        f"weights sha256 `{_only(rows, 'weights_sha256')[:12]}`. n counts sketch-photo pairs."
+    )
+
+
+def _only(rows: Iterable[results.Row], field: str, gallery: str = "", method: str = "") -> str:
+    """The one value that these rows share in a field; a dash if there is no such row."""
+    chosen = [r for r in rows if gallery in ("", r.gallery) and method in ("", r.method)]
+    values = sorted({str(getattr(row, field)) for row in chosen})
+    if len(values) > 1:
+        what = " ".join([field, *filter(None, [method and f"for {method},", gallery])])
+        raise ValueError(f"the results mix rows of several runs ({what}: {' and '.join(values)}): keep those of one.")
+    return values[0] if values else "–"
+
+
+def with_block(text: str, block: str) -> str:
+    """The README's text with `block` between its two results marks.
+
+    Raises:
+        ValueError: one sentence, if either mark is missing, stands twice or they are the wrong way round.
+    """
+    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
+        raise ValueError(f"README.md must hold {START} and after it {END}, once each: put these two lines back.")
+    before, after = text.split(START)[0], text.split(END)[1]
+    return f"{before}{START}\n\n{block}\n\n{END}{after}"
+
+
+def picture(notebook: Path) -> bytes:
+    """The PNG that the notebook's cell tagged `readme` shows.
+
+    Raises:
+        FileNotFoundError, ValueError: one sentence, for a notebook that is missing, broken, not executed, or without
+            such a cell.
+    """
+    if not notebook.is_file():
+        raise FileNotFoundError(f"there is no notebook {notebook.name} in {notebook.parent.name}/: restore it first.")
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except (NotJSONError, ValueError, AttributeError) as error:
+        raise ValueError(f"{notebook.name} is not a notebook ({type(error).__name__}): restore the file.") from error
+    tagged = [cell for cell in cells if TAG in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged {TAG}: tag the one that shows the picture.")
+    shown = [output.data["image/png"] for output in tagged[0].get("outputs", []) if "image/png" in output.get("data", {})]
+    if len(shown) != 1:
+        raise ValueError(f"the cell of {notebook.name} tagged {TAG} shows {len(shown)} pictures: run make execute.")
+    try:
+        png = base64.b64decode(shown[0])
+        Image.open(io.BytesIO(png), formats=["PNG"]).verify()
+    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"the cell of {notebook.name} tagged {TAG} holds no readable PNG: run make execute.") from error
+    return png
+
+
+def update(root: Path) -> list[Path]:
+    """Rewrite the results of `root`/README.md and `root`/data/readme.png; if either cannot be made, neither changes.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        FileNotFoundError, ValueError: one sentence, for results, a notebook or a README that are missing or broken.
+    """
+    readme, image = root / "README.md", root / "data" / "readme.png"
+    if not readme.is_file():
+        raise FileNotFoundError("there is no README.md: restore it first.")
+    block = results_block(results.read(root / "data" / "results" / "04_segmentation.json"))
+    contents = {
+        image: picture(root / "notebooks" / "04_segmentation.ipynb"),
+        readme: with_block(readme.read_text(encoding="utf-8"), block).encode(),
+    }
+    for path, content in contents.items():
+        _replace(path, content)
+    return list(contents)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def main(root: Path = params.ROOT) -> int:
+    """Update the README and say so; the exit status is 1, with one sentence, if something it needs is missing."""
+    try:
+        written = update(root)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join(path.relative_to(root).as_posix() for path in written))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

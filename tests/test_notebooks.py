@@ -1,0 +1,216 @@
+"""The notebook tools: the same bytes for the same results, honest exit codes, nothing stale or dirty committed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from sfhelpers.notebooks import __main__ as command
+from sfhelpers.notebooks import clean, find, runner
+
+PARAMETERS = 'seed = 0  # fixes every random choice\noutput_dir = ""  # where results are written'
+FIGURE = "import random\nfrom PIL import Image\nrandom.seed(seed)\nImage.new('L', (8, 8), random.randrange(255))"
+
+
+def tiny(folder, *sources, name="01_tiny"):
+    """A notebook with a parameters cell and text before every other code cell."""
+    cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="parameters")]
+    for number, source in enumerate(sources):
+        cells += [new_markdown_cell("What comes out?", id=f"text-{number}"), new_code_cell(source, id=f"code-{number}")]
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": clean.KERNEL}), path)
+    return path
+
+
+def with_outputs(folder, *outputs, source="1"):
+    """An executed and stamped notebook whose second code cell has these outputs."""
+    path = tiny(folder, source)
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(code, start=1):
+        cell.execution_count = count
+    code[1].outputs = list(outputs)
+    path.write_text(clean.text_of(clean.stamped(notebook)), encoding="utf-8")
+    return path
+
+
+def test_execute_gives_the_same_bytes_twice_and_passes_check(tmp_path):
+    progress = "from tqdm.auto import tqdm\nfor _ in tqdm(range(3)):\n    print(_, flush=True)"
+    path = tiny(tmp_path, FIGURE, progress, "print(hash('a'))")
+    assert command.main(["execute", "--folder", str(tmp_path)]) == 0
+    first = path.read_bytes()
+    assert command.main(["execute", "01", "--folder", str(tmp_path)]) == 0
+    assert path.read_bytes() == first
+    assert clean.problems(path) == []
+    assert [cell.id for cell in nbformat.read(path, as_version=4).cells][:3] == ["parameters", "text-0", "code-0"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_execute_leaves_a_failing_notebook_as_it_was(tmp_path, capsys):
+    path = tiny(tmp_path, "raise ValueError('no such\\nthing')")
+    before = path.read_bytes()
+    assert command.main(["execute", "--folder", str(tmp_path)]) == 1
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert "failed: ValueError: no such thing" in capsys.readouterr().out
+
+
+def test_an_interrupted_execution_leaves_the_notebook_and_no_kernel(tmp_path, monkeypatch):
+    path = tiny(tmp_path, "import time\ntime.sleep(600)")
+    before = path.read_bytes()
+
+    def interrupted(process, _):
+        if len(runner._tree(process.pid)) > 1:  # its kernel is there
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute([path])
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    assert not [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
+
+
+def test_run_prints_a_line_each_makes_an_index_and_fails_if_one_fails(tmp_path, capsys):
+    write = "from pathlib import Path\nPath(output_dir).mkdir()\n(Path(output_dir) / 'results.json').write_text('[]')"
+    tiny(tmp_path, write)
+    tiny(tmp_path, "1 / 0", name="02_wrong")
+    out = tmp_path / "runs"
+    assert command.main(["run", "--folder", str(tmp_path), "--out", str(out)]) == 1
+    good, bad, _ = capsys.readouterr().out.splitlines()
+    assert good.startswith("01_tiny ") and good.endswith(" ok") and " GB " in good
+    assert "failed: ZeroDivisionError" in bad
+    index = (out / "index.html").read_text()
+    for link in ("01_tiny.html", "01_tiny.ipynb", "01_tiny/results.json", "02_wrong.html"):
+        assert f'href="{link}"' in index and (out / link).exists()
+
+
+def test_the_peak_memory_counts_the_kernel(tmp_path):
+    path = tiny(tmp_path, "import time\nblock = bytearray(b'1') * 400_000_000\ntime.sleep(1)")
+    outcome = runner.papermill(path, tmp_path / "out.ipynb", {}, {})
+    assert outcome.result == "ok" and outcome.peak > 400e6
+
+
+def test_names_are_numbers_stems_or_paths_and_out_notebooks_are_left_alone(tmp_path):
+    first, second = tiny(tmp_path), tiny(tmp_path, name="04_segmentation")
+    tiny(tmp_path, name="out")
+    assert find([], tmp_path) == [first, second]
+    assert find(["04"], tmp_path) == find(["04_segmentation"], tmp_path) == find([str(second)], tmp_path) == [second]
+    assert command.main(["check", "05", "--folder", str(tmp_path)]) == 2
+
+
+def test_cleaning_drops_what_differs_between_runs():
+    view = {clean.WIDGET: {"model_id": "1"}, "text/plain": "Bar()"}
+    strip = {clean.WIDGET: {"model_id": "2"}, "text/plain": "Explorer()", "image/png": "aa"}
+    outputs = [
+        new_output("display_data", view),
+        new_output("display_data", strip),
+        new_output("stream", name="stderr", text="\r 33%|███   | 1/3 [00:00<00:01]"),
+        new_output("stream", name="stdout", text="a\n"),
+        new_output("stream", name="stdout", text="b\n"),
+        new_output("display_data", {"image/png": "aa", "image/jpeg": "bb", "text/plain": "<Image>"}),
+    ]
+    times = {"tags": ["keep"], "execution": {"iopub.status.busy": "now"}, "papermill": {"duration": 1}}
+    cells = [
+        new_code_cell("epochs = 9", metadata={"tags": ["injected-parameters"]}),
+        new_code_cell("x", outputs=outputs, metadata=times),
+    ]
+    metadata = {"papermill": {}, "widgets": {}, "language_info": {"name": "python", "version": "3.11.7"}}
+    notebook = new_notebook(cells=cells, metadata=metadata)
+    cleaned = clean.clean(notebook)
+    (cell,) = cleaned.cells
+    assert cell.metadata == {"tags": ["keep"]}
+    assert [output.get("text", output.get("data")) for output in cell.outputs] == [
+        {"text/plain": "Explorer()", "image/png": "aa"},
+        "a\nb\n",
+        {"image/png": "aa", "text/plain": "<Image>"},
+    ]
+    assert cleaned.metadata.keys() == {"kernelspec", "language_info", clean.STAMP}
+    assert clean.clean(cleaned) == cleaned
+    assert len(notebook.cells) == 2 and notebook.cells[1].outputs[0].data.keys() == view.keys()
+
+
+def test_a_clean_notebook_has_no_problems(tmp_path):
+    assert clean.problems(with_outputs(tmp_path, new_output("stream", name="stdout", text="1\n"))) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"source": "1"', '"source": "2"', "stale"),
+        ('"execution_count": 2', '"execution_count": 3', "in order"),
+        ('"parameters"\n', '"settings"\n', "not tagged parameters"),
+        ('"metadata": {},', '"metadata": {"collapsed": true},', "not clean"),
+    ],
+)
+def test_an_edit_after_execution_is_found(tmp_path, old, new, words):
+    path = with_outputs(tmp_path)
+    text = path.read_text().replace('"source": [\n    "1"\n   ]', '"source": "1"')
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert any(words in problem for problem in clean.problems(path))
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        (new_output("error", ename="ValueError", evalue="", traceback=[]), "ended with ValueError"),
+        (new_output("stream", name="stderr", text="UserWarning: old"), "warning"),
+        (new_output("display_data", {"image/png": "A" * 240_000}), "180 kB"),
+        (new_output("execute_result", {"text/plain": "<Axes at 0x7f3a11>"}, execution_count=2), "memory address"),
+        (new_output("stream", name="stdout", text="wrote /tmp/runs/a.png"), "path of this machine"),
+        (new_output("display_data", {"text/plain": "a" * 1_600_000}), "1.60 MB"),
+    ],
+)
+def test_outputs_that_do_not_belong_in_git_are_found(tmp_path, output, words):
+    assert any(words in problem for problem in clean.problems(with_outputs(tmp_path, output)))
+
+
+def test_long_cells_and_missing_text_are_found(tmp_path):
+    long = with_outputs(tmp_path, source="\n".join(["x = 1"] * 31))
+    assert clean.problems(long) == ["code cell 2 has 31 lines, more than 30"]
+    path = tiny(tmp_path, "1", "2")
+    notebook = nbformat.read(path, as_version=4)
+    del notebook.cells[3]
+    nbformat.write(notebook, path)
+    assert "no text stands between code cells 2 and 3" in clean.problems(path)
+
+
+NBVAL = ["--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
+
+
+def nbval(folder, overrides):
+    """Run nbval as `make test` does, on a copy of the layout; returns the exit status and what was printed."""
+    (folder / "tests").mkdir()
+    (folder / "tests" / "nbval_parameters.yaml").write_text(overrides)
+    conftest = Path(__file__).parents[1] / "notebooks" / "conftest.py"
+    (folder / "notebooks" / "conftest.py").write_text(conftest.read_text())
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *NBVAL, "notebooks"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_nbval_takes_the_small_values_and_leaves_users_notebooks_alone(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    tiny(tmp_path / "notebooks", "assert seed == 7 and 'nbval' in output_dir")
+    tiny(tmp_path / "notebooks", "1 / 0", name="out")
+    status, printed = nbval(tmp_path, "01_tiny: {seed: 7}")
+    assert status == 0 and "2 passed" in printed
+
+
+def test_nbval_refuses_an_unknown_name(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    tiny(tmp_path / "notebooks", "1")
+    status, printed = nbval(tmp_path, "01_tiny: {sed: 7}")
+    assert status != 0 and "sets 'sed', which 01_tiny does not declare" in printed
+
+
+def test_nbval_skips_a_notebook_after_its_first_failure(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    tiny(tmp_path / "notebooks", "1 / 0", "2 / 0", "3 / 0")
+    tiny(tmp_path / "notebooks", "1", name="02_other")
+    status, printed = nbval(tmp_path, "{}")
+    assert status == 1 and "1 failed, 3 passed, 2 skipped" in printed

@@ -1,0 +1,224 @@
+"""Each slip in a notebook's parameters gives one sentence before anything starts."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import torch
+from nbformat.v4 import new_code_cell, new_notebook
+
+from sfhelpers import params
+from sfhelpers.notebooks.clean import KERNEL
+from sfhelpers.params import Parameter
+
+FAST = {"fast": Parameter(bool, "skip the slow part")}
+
+
+def values(tmp_path, **changes):
+    plain = {"backbone": "pocket", "dataset": "toy", "data_root": "", "split": "default", "limit": 0, "batch_size": 8}
+    plain |= {"seed": 0, "device": "cpu", "output_dir": str(tmp_path / "out")}
+    plain |= {"epochs": 3, "learning_rate": 1e-3, "inject": "up"}
+    return plain | changes
+
+
+def check(namespace, **options):
+    return params.check("04_segmentation", namespace, seconds=90, gigabytes=2, **options)
+
+
+def refused(namespace, error=ValueError, **options):
+    """The message, after making sure that it is one sentence."""
+    with pytest.raises(error) as caught:
+        check(namespace, **options)
+    message = str(caught.value)
+    assert message.endswith(".") and "\n" not in message and ". " not in message
+    return message
+
+
+def test_good_values_come_back_resolved(tmp_path):
+    run = check(values(tmp_path, epochs=0, learning_rate=1))
+    assert (run.notebook, run.epochs, run.device, run.data_root) == ("04_segmentation", 0, "cpu", "")
+    assert type(run.learning_rate) is float
+    assert run.output_dir == tmp_path / "out" and list(run.output_dir.iterdir()) == []
+
+
+def test_what_will_run_is_printed_with_time_and_memory(tmp_path, capsys):
+    params.check("04", values(tmp_path), seconds=lambda run: 25 * run.epochs, gigabytes=1.5)
+    printed = capsys.readouterr().out
+    assert "epochs         3" in printed
+    assert "about 1 min 15 s" in printed and "1.5 GB" in printed
+
+
+def test_modules_functions_and_what_ipython_adds_are_no_parameters(tmp_path):
+    check(values(tmp_path, os=os, In=[""], Out={}, _i="x = 1", TABLE={"a": 1}, get_ipython=print, exit=object()))
+
+
+def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path):
+    message = refused(values(tmp_path, epoch=20))
+    assert "'epoch'" in message and "use epochs" in message
+
+
+def test_a_parameter_that_the_notebook_does_not_have_is_refused(tmp_path):
+    assert "'epochs' is not" in refused(values(tmp_path), training=False)
+    assert "'dataset' is not" in refused(values(tmp_path), without=["dataset"])
+
+
+def test_a_parameter_that_was_not_set_is_named(tmp_path):
+    namespace = values(tmp_path)
+    del namespace["seed"]
+    assert "does not set seed" in refused(namespace)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("epochs", "ten", "epochs must be a whole number, but it is the text 'ten'"),
+        ("epochs", 2.0, "a whole number"),
+        ("epochs", True, "a whole number, but it is the bool True"),
+        ("learning_rate", "1e-4", "a number, but it is the text '1e-4'"),
+        ("fast", "true", "write -p fast True"),
+        ("fast", 1, "True or False, but it is the int 1"),
+        ("split", 5, "pass it with -r split VALUE"),
+        ("backbone", None, "must be text"),
+    ],
+)
+def test_a_wrong_type_says_what_to_pass(tmp_path, name, value, words):
+    namespace = values(tmp_path, fast=False) | {name: value}
+    assert words in refused(namespace, TypeError, extras=FAST)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("epochs", -1, "epochs must be 0 or more, but it is -1"),
+        ("limit", -1, "0 or more"),
+        ("batch_size", 0, "1 or more"),
+        ("seed", 2**32, "or less"),
+        ("learning_rate", 0.0, "greater than 0"),
+        ("learning_rate", float("nan"), "a finite number"),
+        ("learning_rate", float("inf"), "a finite number"),
+        ("dataset", "skechy", "choose toy, sketchy or folder"),
+        ("inject", "upp", "choose up, up+down, none, late or random"),
+        ("backbone", "sd15", "choose pocket, sd21 or an existing folder"),
+        ("backbone", "", "choose pocket"),
+        ("device", "gpu", "choose auto, cpu, cuda, cuda:N or mps"),
+        ("device", "cpu:1", "choose auto"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(tmp_path, name, value, words):
+    assert words in refused(values(tmp_path) | {name: value})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert "finds none here" in refused(values(tmp_path, device="cuda"), RuntimeError)
+    assert "finds none here" in refused(values(tmp_path, device="mps"), RuntimeError)
+    assert params.resolve_device("auto") == "cpu"
+
+
+def test_a_gpu_is_taken_by_number_and_by_auto(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert params.resolve_device("auto") == params.resolve_device("cuda") == "cuda:0"
+    assert params.resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(RuntimeError, match="finds 2"):
+        params.resolve_device("cuda:2")
+
+
+def test_a_backbone_may_be_a_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert check(values(tmp_path, backbone=str(tmp_path / "mine"))).backbone == str(tmp_path / "mine")
+
+
+def test_data_root_must_fit_the_dataset(tmp_path):
+    assert "-p data_root FOLDER" in refused(values(tmp_path, dataset="folder"))
+    missing = values(tmp_path, dataset="sketchy", data_root=str(tmp_path / "nowhere"))
+    assert "nowhere" in refused(missing, FileNotFoundError)
+    assert "makes its own data" in refused(values(tmp_path, data_root=str(tmp_path)))
+    assert check(values(tmp_path, dataset="folder", data_root=str(tmp_path))).data_root == tmp_path
+
+
+def test_output_dir_must_be_writable_and_its_files_stay(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    assert "cannot be written" in refused(values(tmp_path), OSError)
+    assert "cannot be written" in refused(values(tmp_path, output_dir=str(tmp_path / "out" / "below")), OSError)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_output_dir_without_permission_is_refused(tmp_path, monkeypatch):
+    def denied(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(params.tempfile, "TemporaryFile", denied)
+    assert "Permission denied" in refused(values(tmp_path), PermissionError)
+
+
+def test_a_full_disk_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(params.shutil, "disk_usage", lambda _: SimpleNamespace(free=3e6))
+    assert "3 MB free but this run needs 50 MB" in refused(values(tmp_path), OSError)
+
+
+def test_the_default_output_dir_lies_in_the_checkout_wherever_one_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert check(values(tmp_path, output_dir="")).output_dir == tmp_path / "runs" / "04_segmentation"
+    printed = capsys.readouterr().out
+    assert "runs/04_segmentation" in printed and str(tmp_path) not in printed
+
+
+def test_a_relative_path_starts_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert check(values(tmp_path, output_dir="here")).output_dir == tmp_path / "here"
+
+
+def as_cell(values):
+    return "\n".join(f"{name} = {value!r}" for name, value in values.items())
+
+
+def test_the_check_cell_can_run_again_after_later_cells(tmp_path):
+    namespace = values(tmp_path)
+    later = {"epoch": 2, "score": 0.5}
+    history = ["", as_cell(namespace), "run = params.check(...)", as_cell(later), "run = params.check(...)"]
+    check(namespace | later | {"In": history})
+
+
+def test_a_slip_that_was_mended_in_the_same_kernel_is_forgotten(tmp_path):
+    namespace = values(tmp_path)
+    slip = {"epoch": 20}
+    history = ["", as_cell(namespace | slip), "run = params.check(...)"]
+    assert "'epoch'" in refused(namespace | slip | {"In": history})
+    history += [as_cell(namespace), "run = params.check(...)"]
+    check(namespace | slip | {"In": history})
+
+
+def test_what_papermill_injects_is_checked_with_a_history_too(tmp_path):
+    namespace = values(tmp_path)
+    history = ["", as_cell(namespace), "# Parameters\nepoch = 20\n", "run = params.check(...)"]
+    assert "'epoch'" in refused(namespace | {"epoch": 20, "In": history})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("epochs", "ten", "epochs must be a whole number, but it is the text 'ten'"),
+        ("epoch", "20", "'epoch' is not a parameter of 04_segmentation: use epochs"),
+        ("fast", "true", "write -p fast True"),
+        ("learning_rate", "nan", "a finite number"),
+    ],
+)
+def test_papermill_ends_with_one_sentence(tmp_path, name, value, words):
+    check_cell = "from sfhelpers import params\nfrom sfhelpers.params import Parameter\nrun = params.check(\n"
+    check_cell += '    "04_segmentation", globals(), seconds=1, gigabytes=1, extras={"fast": Parameter(bool, "")}\n)'
+    parameters = new_code_cell(as_cell(values(tmp_path, fast=False)), metadata={"tags": ["parameters"]})
+    nb = new_notebook(cells=[parameters, new_code_cell(check_cell)], metadata={"kernelspec": KERNEL})
+    nbformat.write(nb, tmp_path / "04_segmentation.ipynb")
+    words_typed = [sys.executable, "-m", "papermill", "04_segmentation.ipynb", "out.ipynb", "-p", name, value]
+    done = subprocess.run(words_typed, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and words in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,152 @@
+"""The ground: what is tracked, what is installed, and that the lists agree."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from sfhelpers import backbones, datasets, params
+from sfhelpers.notebooks import clean, find
+
+ROOT = Path(__file__).parents[1]
+TOP = {"notebooks", "sfhelpers", "data", "tests", "environment.yml", "README.md"}
+TOP |= {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "CITATION.cff"}
+TOP |= {".ci", ".gitignore", ".pre-commit-config.yaml"}
+IMPORTED_AS = {
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "pydensecrf": "pydensecrf2",
+    "open_clip": "open_clip_torch",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+NOT_IMPORTED = {
+    "accelerate": "diffusers and transformers load weights with it",
+    "import-linter": "make test calls lint-imports",
+    "ipykernel": "runs the notebooks",
+    "ipywidgets": "tqdm.auto shows its bars with it",
+    "jupyterlab": "make lab",
+    "nbval": "make test",
+    "papermill": "sfhelpers.notebooks starts it as a process",
+    "ruff": "make test",
+    "timm": "open_clip builds image towers with it",
+    "torchvision": "open_clip imports it",
+}
+MACHINE = re.compile(r"(?<![\w.~}])/(?:root|work|home/\w+|Users/\w+)/")
+
+
+def tracked():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in done.stdout.split("\0") if name]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def name_of(requirement):
+    return re.match(r"[\w-]+", requirement).group()
+
+
+def imported():
+    """Top-level names of the third-party modules that the code and the notebooks import."""
+    sources = [
+        path.read_text(encoding="utf-8") for folder in ("sfhelpers", "tests") for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    for path in find([]):
+        cells = nbformat.read(path, as_version=4).cells
+        sources += [re.sub(r"^\s*[%!].*", "", cell.source, flags=re.M) for cell in cells if cell.cell_type == "code"]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tests"}
+
+
+def test_the_top_level_holds_what_was_agreed_and_nothing_else():
+    assert {path.relative_to(ROOT).parts[0] for path in tracked()} == TOP
+
+
+def test_conda_and_pip_install_the_same_packages():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    wanted = project()["dependencies"] + project()["optional-dependencies"]["test"]
+    assert sorted(pip) == sorted([*wanted, "-e ."])
+    python = f"python{project()['requires-python']}"
+    assert python in environment["dependencies"]
+
+
+def test_constraints_pin_every_dependency_and_no_path_or_address():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    pinned = {name_of(pin).lower() for pin in pins}
+    wanted = project()["dependencies"] + project()["optional-dependencies"]["test"]
+    assert {name_of(line).lower() for line in wanted} <= pinned
+
+
+def test_every_dependency_is_used_and_every_import_declared():
+    declared = {name_of(line) for line in project()["dependencies"] + project()["optional-dependencies"]["test"]}
+    used = {IMPORTED_AS.get(name, name) for name in imported()}
+    assert used - declared == set(), "imported but not declared"
+    assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
+
+
+def test_parameters_know_the_presets_and_datasets_that_there_are():
+    assert set(params.BACKBONES) == set(backbones.PRESETS)
+    assert set(params.DATASETS) == set(datasets.SPLITS)
+
+
+def test_pocket_is_small_and_safetensors_only():
+    files = [path for path in (ROOT / "data" / "pocket").rglob("*") if path.is_file()]
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert weights
+    assert sum(path.stat().st_size for path in weights) <= 25e6
+    allowed = {".safetensors", ".json", ".txt", ".md"}
+    assert {path.suffix for path in files} <= allowed
+
+
+def test_the_checkout_stays_small():
+    assert sum(path.stat().st_size for path in tracked()) <= 80e6
+
+
+def test_no_tracked_file_names_a_path_of_somebodys_machine():
+    for path in tracked():
+        if path.suffix in (".safetensors", ".png", ".jpg"):
+            continue
+        found = MACHINE.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path.relative_to(ROOT)} names {found.group()}"
+
+
+@pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)
+def test_a_committed_notebook_is_clean_and_not_stale(path):
+    assert clean.problems(path) == []
+
+
+def test_only_numbered_notebooks_are_tracked():
+    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
+
+
+def test_small_values_for_nbval_are_parameters_of_their_notebook():
+    overrides = yaml.safe_load((ROOT / "tests" / "nbval_parameters.yaml").read_text(encoding="utf-8"))
+    for name, values in overrides.items():
+        (path,) = find([name])
+        assert values.keys() <= clean.declared(nbformat.read(path, as_version=4)), f"of {name}"
+
+
+def test_every_notebook_shares_the_parameters():
+    for path in find([]):
+        names = clean.declared(nbformat.read(path, as_version=4))
+        assert {"seed", "device", "output_dir"} <= names, f"{path.stem} lacks a shared parameter"
+
+
+def test_the_citation_names_the_collection_and_the_three_papers():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    titles = " ".join(reference["title"] for reference in citation["references"])
+    assert all(title in titles for title in ("SketchFusion", "Sketch-Photo Matchmakers", "Dr. CLIP"))
+    assert citation["version"] == project()["version"]
