@@ -231,8 +231,8 @@ def _or(choices: Collection[Any]) -> str:
 
 
 def _backbone(backbone: str, presets: Collection[str]) -> str:
-    if backbone in presets:
-        return backbone
+    if backbone in presets or backbone.partition(":")[0] in presets:
+        return backbone  # `sd21:<folder or hub id>` is looked up when it is loaded
     folder = Path(backbone).expanduser().resolve()
     if not backbone or not folder.is_dir():
         raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*presets, 'an existing folder'])}.")

@@ -40,20 +40,26 @@ def results_block(rows: Iterable[results.Row]) -> str:
         ValueError: one sentence, for rows that lack a gallery, come from several runs, or repeat one another.
     """
     kept = [r for r in rows if r.metric == METRIC and r.definition.endswith(report.CHOSEN) and r.gallery in GALLERIES]
-    for gallery in GALLERIES:
-        if not any(row.gallery == gallery for row in kept):
-            raise ValueError(f'the results have no {METRIC} of {gallery} ("{report.CHOSEN}"): run the notebook again.')
-    keys = [(row.method, row.gallery, row.seed) for row in kept]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ValueError(f"the results hold {', '.join(map(str, twice[0]))} more than once: keep the rows of one run.")
+    _check(kept)
     tables = {gallery: report.table(kept, gallery, METRIC) for gallery in GALLERIES}
     lines = ["| method | seen categories | unseen categories | n (seen / unseen) |", "|---|---|---|---|"]
     for method in dict.fromkeys(method for table in tables.values() for method in table):
         cells = [_cell(tables[gallery].get(method)) for gallery in GALLERIES]
         counts = " / ".join(_only(kept, "n", gallery, method) for gallery in GALLERIES)
         lines.append(f"| {method} | {' | '.join(cells)} | {counts} |")
-    return "\n".join([*lines, "", _differences(tables), "", _conditions(kept)])
+    return "\n\n".join(filter(None, ["\n".join(lines), _differences(tables), _conditions(kept)]))
+
+
+def _check(rows: list[results.Row]) -> None:
+    """A ValueError unless both galleries are there and every method has each seed once."""
+    for gallery in GALLERIES:
+        if not any(row.gallery == gallery for row in rows):
+            raise ValueError(f'the results have no {METRIC} of {gallery} ("{report.CHOSEN}"): run the notebook again.')
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        seeds.setdefault((row.method, row.gallery), []).append(row.seed)
+    if len({tuple(sorted(found)) for found in seeds.values()}) > 1 or any(len(f) > len(set(f)) for f in seeds.values()):
+        raise ValueError("the results have not each seed once for every method: keep the rows of one whole run.")
 
 
 def _cell(entry: tuple[float, float | None] | None) -> str:
@@ -125,14 +131,17 @@ def picture(notebook: Path) -> bytes:
     tagged = [cell for cell in cells if TAG in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged {TAG}: tag the one that shows the picture.")
-    shown = [output.data["image/png"] for output in tagged[0].get("outputs", []) if "image/png" in output.get("data", {})]
+    bundles = [output.get("data", {}) for output in tagged[0].get("outputs", [])]
+    shown = [data["image/png"] for data in bundles if "image/png" in data]
     if len(shown) != 1:
         raise ValueError(f"the cell of {notebook.name} tagged {TAG} shows {len(shown)} pictures: run make execute.")
     try:
         png = base64.b64decode(shown[0])
         Image.open(io.BytesIO(png), formats=["PNG"]).verify()
     except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"the cell of {notebook.name} tagged {TAG} holds no readable PNG: run make execute.") from error
+        raise ValueError(
+            f"the picture of {notebook.name} tagged {TAG} is no readable PNG: run make execute."
+        ) from error
     return png
 
 

@@ -17,7 +17,7 @@ from sfhelpers.tasks import comparison, report, segmentation
 from sfhelpers.tasks.comparison import MEAN_MASK, METHODS, RANDOM_UNET
 from tests.backbone_fixtures import one_sentence
 
-CATEGORIES = (toyworld.SEEN[0], toyworld.SEEN[5], toyworld.UNSEEN[0])
+CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
 SHARING = ("late fusion", "SD only", "CLIP only")
 RUN = SimpleNamespace(
     notebook="04_segmentation", backbone="tiny", dataset="folder", split="parts", seed=0, device="cpu", epochs=1
@@ -29,7 +29,7 @@ def world(tmp_path_factory):
     """Two seen categories with photos in every part and an unseen one, two sketches a photo, masks."""
     root = tmp_path_factory.mktemp("world")
     toyworld.write_sketchy(root, photos=6, sketches=2, categories=CATEGORIES)
-    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN, limit=5)))
+    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,11 @@ def test_the_seed_alone_decides(compared, tiny_backbone, small):
 
 @pytest.mark.parametrize(
     ("methods", "said"),
-    [([MEAN_MASK, "fused"], "mean mask reuses another arm's pairs"), (["fused", "SD"], "unknown method 'SD'")],
+    [
+        ([MEAN_MASK, "fused"], "mean mask reuses another arm's pairs"),
+        ([], "name at least one"),
+        (["fused", "SD"], "unknown method 'SD'"),
+    ],
 )
 def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(tiny_backbone, small, methods, said):
     with pytest.raises(ValueError, match=said) as error:
@@ -163,7 +167,8 @@ def test_a_refined_map_keeps_its_shape_and_is_cut_at_a_half(compared):
     sharp = comparison.refined(trial, "seen", photos)
     assert sharp.threshold == 0.5 and sharp.method == "fused" and sharp.probabilities.keys() == {"seen"}
     assert sharp.probabilities["seen"].shape == (2, 160, 160)
-    flat = replace(trial, threshold=0.3, probabilities={"seen": torch.tensor([0.35, 0.25])[:, None, None] + 0 * photos[:, 0]})
+    maps = torch.tensor([0.35, 0.25])[:, None, None].expand(2, 160, 160)
+    flat = replace(trial, threshold=0.3, probabilities={"seen": maps})
     above, below = comparison.refined(flat, "seen", torch.full_like(photos, 0.5)).probabilities["seen"]
     assert (above > 0.5).all() and (below < 0.5).all(), "what was undecided, 0.3, must become 0.5"
 

@@ -14,6 +14,7 @@ import transformers
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
+from sfhelpers import params
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.presets import (
     PRESET_FILE,
@@ -50,26 +51,8 @@ class Backbone:
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """A torch device that is there, from "auto", "cpu", "cuda", "cuda:N" or "mps".
-
-    Raises:
-        ValueError: one sentence, for a device that is unknown or absent.
-    """
-    if device == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        wanted = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f'unknown device {device!r}: use "auto", "cpu", "cuda", "cuda:N" or "mps".') from error
-    if wanted.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f'device {device!r} is not supported: use "auto", "cpu", "cuda", "cuda:N" or "mps".')
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ValueError(f'device {device!r} is not there, torch sees {count} CUDA devices: use "auto" or "cpu".')
-    if wanted.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f'device {device!r} is not there, torch sees no Apple GPU: use "auto" or "cpu".')
-    return wanted
+    """`params.resolve_device` as a torch device; the same errors."""
+    return torch.device(params.resolve_device(device))
 
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
@@ -126,7 +109,9 @@ def randomised(backbone: Backbone, seed: int = 0) -> Backbone:
         unet = type(old.unet).from_config(old.unet.config)
     like = old.unet.conv_in.weight
     diffusion = copy(old)
-    diffusion.unet = unet.to(device=like.device, dtype=like.dtype).eval().requires_grad_(False)
+    # not unet.to: diffusers warns there of a mixed precision that this model does not have
+    torch.nn.Module.to(unet, device=like.device, dtype=like.dtype)
+    diffusion.unet = unet.eval().requires_grad_(False)
     digest = combined_sha256({"base": backbone.weights_sha256, "random unet": str(seed)})
     return replace(backbone, name=f"{backbone.name} (random UNet)", diffusion=diffusion, weights_sha256=digest)
 

@@ -6,10 +6,11 @@ and white if bool, and a colour map over [0, 1] if float.
 """
 
 from sfhelpers.plots.charts import bars_with_spread, curve
-from sfhelpers.plots.figure import Figure
+from sfhelpers.plots.figure import BLUE, Figure
 from sfhelpers.plots.grids import color_map, contact_sheet, grid, mask_grid, overlay, picture
 
 __all__ = [
+    "BLUE",
     "Figure",
     "bars_with_spread",
     "color_map",

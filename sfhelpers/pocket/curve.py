@@ -24,11 +24,18 @@ def snapshots(folder: Path) -> dict[int, Path]:
 
 
 def at_snapshot(backbone: Backbone, path: Path, samples: int) -> Backbone:
-    """The backbone with the denoiser of a snapshot in place of its own; all else is shared."""
+    """The backbone with the denoiser of a snapshot in place of its own; all else is shared.
+
+    Raises:
+        ValueError: the file does not hold exactly the parameters of this backbone's UNet and text encoder.
+    """
     tensors = load_file(path)
     diffusion = deepcopy(backbone.diffusion)
     for prefix, module in (("unet.", diffusion.unet), ("text.", diffusion.text_encoder)):
         own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        wanted = {name: p.shape for name, p in module.named_parameters()}
+        if {name: tensor.shape for name, tensor in own.items()} != wanted:
+            raise ValueError(f"{path} is no snapshot of this backbone's denoiser: train it anew with this backbone.")
         module.load_state_dict({**module.state_dict(), **own})
     digest = sha256(f"{backbone.weights_sha256} {sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
     return replace(backbone, name=f"pocket at {samples} samples", diffusion=diffusion, weights_sha256=digest)

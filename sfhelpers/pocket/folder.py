@@ -28,9 +28,12 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     # Copies are halved, so that the models at hand stay as they are.
     for name, part in (("vae", vae), ("unet", model.unet)):
-        half = type(part).from_config(part.config)
+        # Keys with an underscore say where a config was read, which is nobody's business.
+        config = {key: value for key, value in part.config.items() if not key.startswith("_")}
+        half = type(part).from_config(config)
         half.load_state_dict(part.state_dict())
-        half.to(torch.float16).save_pretrained(folder / name)
+        torch.nn.Module.to(half, torch.float16)
+        half.save_pretrained(folder / name)
     text = type(model.text)(model.text.config)
     text.load_state_dict(model.text.state_dict())
     text.to(torch.float16).save_pretrained(folder / "text_encoder")

@@ -22,6 +22,7 @@ MEAN_MASK = "mean mask"
 METHODS = (*ARMS, RANDOM_UNET, MEAN_MASK)
 DIM, WIDTH = 64, 32  # of the map and of the fused arm's ResNet blocks; the other arms' widths are matched to it
 GRID = 24
+PLAIN = "plain"  # the frozen tensors of every arm whose UNet is the backbone's own and gets no injection
 
 
 @dataclass
@@ -50,11 +51,19 @@ class Trial:
 
 @dataclass
 class Parts:
-    """The pairs of one arm, everything frozen computed: train, validation, and the test pairs by part name."""
+    """The pairs of one arm, everything frozen computed.
+
+    Attributes:
+        train, validation: of seen categories.
+        test: part name ("seen", "unseen") -> pairs.
+        dataset, split: what they were taken from.
+    """
 
     train: PreparedPairs
     validation: PreparedPairs
     test: dict[str, PreparedPairs]
+    dataset: str
+    split: str
 
 
 def first_sketches(dataset: Dataset, number: int) -> Dataset:
@@ -81,6 +90,8 @@ def parts_of(dataset: Dataset, prepare: Callable[[Dataset], PreparedPairs]) -> P
         train=prepare(dataset.select(part="train", seen=True)),
         validation=prepare(dataset.select(part="val", seen=True)),
         test={name: prepare(chosen) for name, chosen in test.items()},
+        dataset=dataset.name,
+        split=dataset.split,
     )
 
 
@@ -118,37 +129,46 @@ def compare(
 
     Returns:
         The trials, method by method, and the parts of the last arm (for pictures: their pairs are the same in all).
+
+    Raises:
+        ValueError: an unknown method, no method, or the mean mask before any arm.
     """
+    methods, seeds = _checked(methods), tuple(seeds)
     trials: list[Trial] = []
-    shared: dict[str, Parts] = {}
-    parts = None
-    for method in methods:
-        for seed in seeds:
-            if method == MEAN_MASK:
-                if parts is None:
-                    raise ValueError(f"{MEAN_MASK} reuses another arm's pairs: name it after one of them.")
-                trials.append(_mean_mask_trial(parts, seed))
-                continue
-            torch.manual_seed(seed)
-            used = randomised(backbone, seed=0) if method == RANDOM_UNET else backbone
-            extractor = extractor_for(method, used, seed, inject)
-            key = _frozen_key(method, extractor, seed)
-            if key not in shared:
-                shared.clear()  # one kind at a time is kept in memory
-                source = extractor_for("SD+CLIP concatenated", used, seed) if key == "plain" else extractor
-                shared[key] = parts_of(dataset, lambda part, s=source: segmentation.prepare_pairs(s, part, size=160))
-            parts = shared[key]
-            trials.append(_trial(method, seed, extractor, parts, epochs, learning_rate, batch_size))
-            log(f"{method}, seed {seed}: best epoch {trials[-1].history.best_epoch}, {trials[-1].seconds:.0f} s")
-            if not keep_models:
-                trials[-1].model = None
+    parts, prepared = None, ""
+    for method, seed in ((method, seed) for method in methods for seed in seeds):
+        if method == MEAN_MASK:
+            trials.append(_mean_mask_trial(parts, seed))
+            continue
+        torch.manual_seed(seed)
+        used = randomised(backbone, seed=0) if method == RANDOM_UNET else backbone
+        extractor = extractor_for(method, used, seed, inject)
+        key = _frozen_key(method, extractor, seed)
+        if key != prepared:
+            parts, prepared = None, key  # let go first: one kind at a time is kept in memory
+            source = extractor_for("SD+CLIP concatenated", used, seed) if key == PLAIN else extractor
+            parts = parts_of(dataset, lambda part, s=source: segmentation.prepare_pairs(s, part, size=160))
+        trials.append(_trial(method, seed, extractor, parts, epochs, learning_rate, batch_size))
+        log(f"{method}, seed {seed}: best epoch {trials[-1].history.best_epoch}, {trials[-1].seconds:.0f} s")
+        if not keep_models:
+            trials[-1].model = None
     return trials, parts
+
+
+def _checked(methods: Iterable[str]) -> tuple[str, ...]:
+    methods = tuple(methods)
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"unknown method {method!r}: use some of {', '.join(METHODS)}.")
+    if methods[:1] in ((), (MEAN_MASK,)):
+        raise ValueError(f"{MEAN_MASK} reuses another arm's pairs: name at least one of them, and name it before.")
+    return methods
 
 
 def _frozen_key(method: str, extractor: FusedExtractor, seed: int) -> str:
     """What an arm's frozen tensors depend on: arms with the same key can share them."""
-    if extractor.inject in ("none", "late"):
-        return "plain"
+    if extractor.inject in ("none", "late") and method != RANDOM_UNET:
+        return PLAIN
     return f"{method} {seed}" if extractor.inject == "random" else method
 
 

@@ -1,5 +1,6 @@
 """Masks for everything in a gallery: what a trained segmenter makes of anybody's own photos (paper, Fig. 4)."""
 
+import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,14 +84,11 @@ def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[
     folder, kept = output_dir / "masks", {}
     for item in masked:
         category, stem = item.record.category, item.record.path.stem
-        _save(Image.fromarray(item.mask.astype(np.uint8) * 255), folder / category / f"{stem}_mask.png")
-        _save(Image.fromarray(plots.overlay(item.photo, item.mask)), folder / category / f"{stem}_overlay.png")
+        _write(folder / category / f"{stem}_mask.png", _png(item.mask.astype(np.uint8) * 255))
+        _write(folder / category / f"{stem}_overlay.png", _png(plots.overlay(item.photo, item.mask)))
         kept.setdefault(category, []).append(_small(item))
     for category, items in kept.items():
-        sheet = contact_sheet(category, items)
-        path = folder / f"{category}.png"
-        path.with_suffix(".png.part").write_bytes(sheet.png())
-        os.replace(path.with_suffix(".png.part"), path)
+        _write(folder / f"{category}.png", contact_sheet(category, items).png())
     return kept
 
 
@@ -131,8 +129,18 @@ def _small(item: Masked) -> Masked:
     return Masked(item.record, np.asarray(photo), np.asarray(mask.resize(photo.size)), item.sketch)
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: what interrupts it, a full disk included, leaves the file before and nothing else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    image.save(beside, format="PNG")
-    os.replace(beside, path)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What a comparison of segmentation arms is told as: example pairs, pictures of masks, result rows."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ DEFINITIONS = {
     "pAcc (class mean)": "mean over pairs of the mean over both classes of right / true pixels",
     "dataset IoU": "sum of intersections / sum of unions over all pairs",
 }
+COMMITTED = Path(__file__).resolve().parents[2] / "data" / "results" / "04_segmentation.json"
 CHOSEN = "threshold chosen on validation pairs, no CRF"
 
 
@@ -55,13 +57,17 @@ def show_pairs(
 
 
 def rows(run: Any, trials: Iterable[Trial], parts: Parts, weights_sha256: str) -> list[results.Row]:
-    """One row a trial, part and metric at the chosen threshold, and foreground IoU at the paper's 0.47."""
+    """One row a trial, part and metric at the chosen threshold, and foreground IoU at the paper's 0.47.
+
+    Dataset and split are those that were measured, which may differ from the run's: photos without masks are only
+    segmented, never scored.
+    """
     return [
         row
         for trial in trials
-        for part, data in parts.test.items()
+        for part in parts.test
         for cut, rule in ((None, CHOSEN), (PAPER_THRESHOLD, "threshold 0.47 (paper), no CRF"))
-        for row in _rows(run, trial, part, data.pair_masks, weights_sha256, cut, rule)
+        for row in _rows(run, trial, part, parts, weights_sha256, cut, rule)
     ]
 
 
@@ -72,18 +78,19 @@ def crf_rows(run: Any, refined: Iterable[Trial], parts: Parts, weights_sha256: s
         row
         for trial in refined
         for part in trial.probabilities
-        for row in _rows(run, trial, part, parts.test[part].pair_masks, weights_sha256, None, rule)
+        for row in _rows(run, trial, part, parts, weights_sha256, None, rule)
     ]
 
 
 def _rows(
-    run: Any, trial: Trial, part: str, masks: Tensor, weights_sha256: str, cut: float | None, rule: str
+    run: Any, trial: Trial, part: str, parts: Parts, weights_sha256: str, cut: float | None, rule: str
 ) -> list[results.Row]:
+    masks = parts.test[part].pair_masks
     return [
         results.row(
             run, task="segmentation", method=trial.method, metric=metric, definition=f"{DEFINITIONS[metric]}; {rule}",
             value=values.mean(), n=len(masks), weights_sha256=weights_sha256, gallery=f"{part} categories",
-            seconds=trial.seconds, seed=trial.seed,
+            seconds=trial.seconds, seed=trial.seed, dataset=parts.dataset, split=parts.split,
         )
         for metric, values in scores(trial, part, masks, cut).items()
         if cut is None or metric == "foreground IoU"

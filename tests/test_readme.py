@@ -1,0 +1,299 @@
+"""The README says what is true: generated results, links that resolve, commands that exist, an example that runs."""
+
+import base64
+import io
+import math
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from PIL import Image
+from safetensors import safe_open
+
+from sfhelpers import params, readme, results
+from sfhelpers.tasks import report
+from sfhelpers.toyworld import SEEN, UNSEEN
+from tests.backbone_fixtures import one_sentence
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+POCKET_README = (ROOT / "data" / "pocket" / "README.md").read_text(encoding="utf-8")
+RUN = SimpleNamespace(
+    notebook="04_segmentation", backbone="pocket", dataset="toy", split="default", seed=0, epochs=12, device="cpu"
+)
+SHA = "0123456789abcdef" * 4
+MEASURED = {"SD only": (0.5, 0.52, 0.54), "fused": (0.6, 0.62, 0.64), "mean mask": (0.3, 0.3, 0.3)}
+
+
+def made(method, gallery, value, seed, rule=report.CHOSEN, metric="foreground IoU", **changes):
+    return results.row(
+        RUN,
+        task="segmentation",
+        method=method,
+        metric=metric,
+        definition=f"{report.DEFINITIONS[metric]}; {rule}",
+        value=value,
+        n=100 if gallery == "seen categories" else 40,
+        weights_sha256=SHA,
+        gallery=gallery,
+        seed=seed,
+        **changes,
+    )
+
+
+def rows():
+    """Three methods, three seeds, both galleries (unseen 0.1 lower), and rows that must not be counted."""
+    found = [
+        made(method, f"{part} categories", value - shift, seed)
+        for method, values in MEASURED.items()
+        for seed, value in enumerate(values)
+        for part, shift in (("seen", 0), ("unseen", 0.1))
+    ]
+    found.append(made("fused", "seen categories", 0.9, 0, "threshold 0.47 (paper), no CRF"))
+    found.append(made("fused", "seen categories", 0.9, 0, "threshold chosen on validation pairs, then dense CRF"))
+    return [*found, made("fused", "seen categories", 0.9, 0, metric="mIoU")]
+
+
+def png(colour="red"):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(file, format="PNG")
+    return file.getvalue()
+
+
+def write_notebook(path, *images, tags=("readme",)):
+    outputs = [new_output("display_data", {"image/png": base64.b64encode(i).decode()}) for i in images]
+    cell = new_code_cell("figure", metadata={"tags": list(tags)}, outputs=outputs, id="picture")
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=[new_code_cell("1", id="other"), cell]), path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with all that `update` needs."""
+    results.write(rows(), tmp_path / "data" / "results" / "04_segmentation.json")
+    write_notebook(tmp_path / "notebooks" / "04_segmentation.ipynb", png())
+    (tmp_path / "README.md").write_text(f"before\n{readme.START}\nold\n{readme.END}\nafter\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_the_table_has_mean_and_spread_over_seeds_best_method_first():
+    lines = readme.results_block(rows()).splitlines()
+    assert lines[2:5] == [
+        "| fused | 0.620 ± 0.020 | 0.520 ± 0.020 | 100 / 40 |",
+        "| SD only | 0.520 ± 0.020 | 0.420 ± 0.020 | 100 / 40 |",
+        "| mean mask | 0.300 ± 0.000 | 0.200 ± 0.000 | 100 / 40 |",
+    ]
+
+
+def test_the_table_states_definition_seeds_epochs_weights_and_differences():
+    block = readme.results_block(rows())
+    wanted = [report.DEFINITIONS["foreground IoU"], report.CHOSEN, "3 seeds (0, 1, 2)", "12 epochs", f"`{SHA[:12]}`"]
+    wanted += ["seen categories +0.320 against mean mask, +0.100 against SD only"]
+    assert [text for text in wanted if text not in block] == []
+
+
+def test_one_seed_gets_no_spread():
+    block = readme.results_block([row for row in rows() if row.seed == 0])
+    assert "| fused | 0.600 | 0.500 | 100 / 40 |" in block and "±" not in block and "1 seed (0)" in block
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: [x for x in r if x.gallery == "seen categories"], "no foreground IoU of unseen"),
+        (lambda r: [], "no foreground IoU of seen"),
+        (lambda r: [*r, r[0]], "each seed once"),
+        (lambda r: r[1:], "each seed once"),
+        (lambda r: [replace(r[0], weights_sha256="f" * 64), *r[1:]], "mix rows of several runs .weights_sha256"),
+        (lambda r: [replace(r[0], epochs=1), *r[1:]], "mix rows of several runs .epochs"),
+        (lambda r: [replace(r[0], n=3), *r[1:]], "mix rows of several runs .n for SD only"),
+    ],
+)
+def test_rows_that_make_no_honest_table_are_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        readme.results_block(change(rows()))
+
+
+def test_only_the_block_between_the_marks_changes_and_twice_is_once():
+    text = f"a\n{readme.START}\nold\n{readme.END}\nb"
+    once = readme.with_block(text, "new")
+    assert once == f"a\n{readme.START}\n\nnew\n\n{readme.END}\nb" == readme.with_block(once, "new")
+
+
+@pytest.mark.parametrize("text", ["", readme.START, readme.END + readme.START, (readme.START + readme.END) * 2])
+def test_a_readme_without_its_marks_is_refused(text):
+    with pytest.raises(ValueError, match="once each"):
+        readme.with_block(text, "new")
+
+
+def test_the_picture_is_the_one_of_the_tagged_cell(tmp_path):
+    assert readme.picture(write_notebook(tmp_path / "a.ipynb", png())) == png()
+
+
+def test_a_notebook_without_the_picture_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "broken.ipynb").write_text("no notebook")
+    cases = {
+        "not a notebook": tmp_path / "broken.ipynb",
+        "0 cells tagged": write_notebook(tmp_path / "a.ipynb", png(), tags=()),
+        "shows 0 pictures": write_notebook(tmp_path / "b.ipynb"),
+        "shows 2 pictures": write_notebook(tmp_path / "c.ipynb", png(), png()),
+        "no readable PNG": write_notebook(tmp_path / "d.ipynb", png()[:40]),
+        "no notebook": tmp_path / "missing.ipynb",
+    }
+    for says, path in cases.items():
+        with pytest.raises((ValueError, FileNotFoundError), match=says) as error:
+            readme.picture(path)
+        one_sentence(error)
+
+
+def test_update_writes_both_files_and_main_names_them(project, capsys):
+    assert readme.main(project) == 0
+    assert (project / "data" / "readme.png").read_bytes() == png()
+    text = (project / "README.md").read_text(encoding="utf-8")
+    assert text == readme.with_block(f"before\n{readme.START}{readme.END}\nafter\n", readme.results_block(rows()))
+    assert capsys.readouterr().out.split() == ["data/readme.png", "README.md"]
+
+
+@pytest.mark.parametrize("gone", ["README.md", "notebooks/04_segmentation.ipynb", "data/results/04_segmentation.json"])
+def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(project, gone, capsys):
+    (project / gone).unlink()
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert readme.main(project) == 1
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.endswith(".\n") and said.err.count("\n") == 1
+
+
+def test_an_interrupted_update_leaves_the_earlier_files_and_no_other(project, monkeypatch):
+    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        readme.update(project)
+    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+
+
+def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes():
+    block = readme.results_block(results.read(ROOT / "data" / "results" / "04_segmentation.json"))
+    assert readme.with_block(README, block) == README, "run python -m sfhelpers.readme"
+    shown = readme.picture(ROOT / "notebooks" / "04_segmentation.ipynb")
+    assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m sfhelpers.readme"
+
+
+def recipes():
+    """Target -> its commands in the Makefile, without `$(BIN)/`."""
+    found, target = {}, ""
+    for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"([a-z]+):(?!.*:=)", line):
+            target = match[1]
+            found.setdefault(target, [])
+        elif line.startswith("\t") and target:
+            found[target].append(line.strip().removeprefix("@").replace("$(BIN)/", ""))
+        elif not line.strip():
+            target = ""
+    return found
+
+
+def test_every_make_target_of_the_readme_exists():
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)(?=`|\s+#)", README, re.M))
+    assert {"notebooks", "test", "lab", "execute", "bench"} <= named <= recipes().keys()
+
+
+@pytest.mark.parametrize("target", ["notebooks", "lint", "test", "lab", "execute", "bench"])
+def test_the_plain_lines_of_the_readme_are_those_of_the_makefile(target):
+    row = next(line for line in README.splitlines() if line.startswith(f"| `make {target}`"))
+    plain = row.split(" | ")[-1].strip(" |").split("<br>")
+    assert [line.strip("`") for line in plain if "export" not in line] == recipes()[target]
+
+
+@pytest.mark.parametrize("where", ["README.md", "data/pocket/README.md"])
+def test_every_relative_link_leads_to_a_file(where):
+    page = ROOT / where
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    relative = [link for link in links if "://" not in link]
+    assert relative and [link for link in relative if not (page.parent / link).exists()] == []
+
+
+def test_every_notebook_is_answered_for():
+    named = set(re.findall(r"\]\(notebooks/(\w+)\.ipynb\)", README))
+    assert named == {path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+
+
+def test_the_python_example_runs(tiny_folder, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len([line for line in code.splitlines() if line]) < 10 and code.count('"pocket"') == 1
+    Image.new("RGB", (50, 40), "white").save(tmp_path / "sketch.png")
+    Image.new("RGB", (40, 50), "blue").save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    exec(code.replace('"pocket"', repr(str(tiny_folder))), namespace)
+    assert namespace["images"].shape == (2, 3, 160, 160) and namespace["fused"].shape == (2, 64, 24, 24)
+
+
+def test_every_setting_of_the_readme_is_a_parameter_of_the_notebook():
+    cells = nbformat.read(ROOT / "notebooks" / "04_segmentation.ipynb", as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    declared = set(re.findall(r"^(\w+) =", cell.source, re.M))
+    assert set(re.findall(r"-p (\w+)", README)) <= declared
+
+
+@pytest.mark.parametrize("where", ["local folder", "mirror"])
+def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(where, tiny_folder, tmp_path):
+    assert f"`sd21:<{where}>`" in README
+    backbone = f"sd21:{tiny_folder}" if where == "local folder" else "sd21:someone/stable-diffusion-2-1"
+    given = {"backbone": backbone, "seed": 0, "device": "cpu", "output_dir": str(tmp_path)}
+    without = [name for name in params.SHARED if name not in given]
+    run = params.check("00_none", given, seconds=1, gigabytes=1, training=False, without=without)
+    assert run.backbone == backbone
+
+
+def counted(part):
+    """Numbers stored in a part of the shipped weights."""
+    (path,) = (ROOT / "data" / "pocket" / part).glob("*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  no mapping
+
+
+@pytest.mark.parametrize("part", ["vae", "unet", "text_encoder", "vision"])
+def test_the_sizes_of_pocket_are_those_of_the_shipped_weights(part):
+    size = f"{counted(part) / 1e6:.2f} M"
+    (row,) = [line for line in POCKET_README.splitlines() if line.startswith(f"| `{part}/`")]
+    assert size in row and size in README
+    total = sum(path.stat().st_size for path in (ROOT / "data" / "pocket").rglob("*.safetensors"))
+    assert f"{total / 1e6:.1f} MB" in README
+
+
+def test_the_notice_of_the_image_tower_is_there_and_every_folder_is_explained():
+    notice = ["ML Illustrated", "Apache License, Version 2.0", "http://www.apache.org/licenses/LICENSE-2.0", "Changes:"]
+    assert [text for text in notice if text not in POCKET_README] == []
+    folders = [path.name for path in (ROOT / "data" / "pocket").iterdir() if path.is_dir()]
+    assert [name for name in folders if f"| `{name}/`" not in POCKET_README] == []
+
+
+def test_no_file_of_pocket_names_a_folder_of_the_machine_that_made_it():
+    folder = ROOT / "data" / "pocket"
+    machine = re.compile(r'"/(tmp|home|root|work|Users)/')
+    assert [str(p.relative_to(folder)) for p in folder.rglob("*.json") if machine.search(p.read_text("utf-8"))] == []
+
+
+def test_the_citations_are_those_of_the_citation_file():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    for paper in citation["references"]:
+        line = next((line for line in README.splitlines() if f"*{paper['title']}*" in line), "")
+        assert str(paper["year"]) in line and all(author["family-names"] in line for author in paper["authors"])
+    assert citation["title"].removeprefix("The ") in README.splitlines()[0]
+
+
+def test_the_unseen_categories_are_named_as_they_are():
+    assert ", ".join(UNSEEN).replace("_", " ") in POCKET_README
+    assert f"{len(SEEN)} seen and {len(UNSEEN)} unseen" in README
