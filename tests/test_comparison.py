@@ -53,7 +53,9 @@ def compared(tiny_backbone, small):
 def alone(method, backbone, dataset, inject="up"):
     """A method's trial with seed 0, its frozen tensors computed for it and by its own extractor."""
     extractor = comparison.extractor_for(method, backbone, 0, inject)
-    parts = comparison.parts_of(dataset, lambda part: segmentation.prepare_pairs(extractor, part, size=160))
+    parts = comparison.parts_of(
+        dataset, lambda part: segmentation.prepare_pairs(extractor, part, comparison.reading_size(extractor.backbone))
+    )
     return comparison._trial(method, 0, extractor, parts, epochs=1, learning_rate=2e-3, batch_size=4)
 
 
@@ -204,6 +206,12 @@ def test_crf_rows_say_so(compared):
     assert {row.gallery for row in rows} == {"seen categories"}
     assert all(row.definition.endswith("then dense CRF") for row in rows)
     assert report.table(rows, "seen categories", "foreground IoU") == {}
+
+
+def test_a_gallery_with_masks_is_one_row_over_photos():
+    row = report.gallery_row(RUN, [0.2, 0.6], "aa")
+    assert (row.value, row.n, row.dataset, row.gallery) == (pytest.approx(0.4), 2, "folder", "whole gallery")
+    assert row.definition.startswith("mean over photos") and "CRF" in row.definition
 
 
 def test_rows_go_through_results_and_back(compared, tmp_path):

@@ -128,7 +128,7 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(model, own, tmp_path,
 
 @pytest.mark.parametrize("written", ["_mask.png.part", "cat.png.part"])
 def test_a_disk_that_fills_while_a_file_is_written_leaves_the_earlier_one(model, own, tmp_path, monkeypatch, written):
-    dataset, _ = write(model, own, tmp_path / "out", crf=False)
+    write(model, own, tmp_path / "out", crf=False)
     before = files(tmp_path / "out")
     replace = gallery.os.replace
 
@@ -143,13 +143,17 @@ def test_a_disk_that_fills_while_a_file_is_written_leaves_the_earlier_one(model,
     assert files(tmp_path / "out") == before
 
 
-def test_masks_beside_the_photos_change_nothing(model, own, tmp_path):
-    write(model, own, tmp_path / "without", crf=False)
+def test_masks_beside_the_photos_change_no_file_and_give_a_score_only_where_they_are(model, own, tmp_path):
+    _, unscored = write(model, own, tmp_path / "without", crf=False)
+    assert all(item.iou is None for items in unscored.values() for item in items)
     for photo in (own / "photo" / "cat").iterdir():
         (own / "mask" / "cat").mkdir(parents=True, exist_ok=True)
         Image.new("L", Image.open(photo).size, 255).save(own / "mask" / "cat" / f"{photo.stem}.png")
-    dataset, _ = write(model, own, tmp_path / "with", crf=False)
+    dataset, kept = write(model, own, tmp_path / "with", crf=False)
     assert dataset.has_masks and files(tmp_path / "with") == files(tmp_path / "without")
+    assert [item.iou for item in kept["duck"]] == [None] * 3
+    found = [open_mask(tmp_path / f"with/masks/cat/{i.record.path.stem}_mask.png").mean() for i in kept["cat"]]
+    assert [item.iou for item in kept["cat"]] == pytest.approx(found), "the whole photo is the truth here"
 
 
 def test_names_that_are_not_ascii_keep_their_letters(model, own, tmp_path):

@@ -7,6 +7,7 @@ them on the first principal components, its residual branches are zero, and its 
 
 import torch
 from diffusers import AutoencoderKL
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -26,12 +27,11 @@ def patch_pca(images: Tensor, n: int = CHANNELS) -> tuple[Tensor, Tensor, Tensor
     Returns:
         mean (48,), components (n, 48) and their standard deviations (n,); a patch is ordered (channel, row, column).
     """
-    patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2).double()
-    mean = patches.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
-    components = vectors.flip(1)[:, :n].T
+    patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
+    pca = PCA(n, svd_solver="covariance_eigh").fit(patches.double().numpy())
+    mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
     components = components * components.sum(1, keepdim=True).sign()  # a sign that does not depend on the solver
-    return mean.float(), components.float(), values.flip(0)[:n].sqrt().float()
+    return mean.float(), components.float(), torch.from_numpy(pca.explained_variance_).sqrt().float()
 
 
 def build(images: Tensor) -> AutoencoderKL:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sfhelpers import metrics
@@ -21,7 +20,6 @@ RANDOM_UNET = "fused (random UNet)"
 MEAN_MASK = "mean mask"
 METHODS = (*ARMS, RANDOM_UNET, MEAN_MASK)
 DIM, WIDTH = 64, 32  # of the map and of the fused arm's ResNet blocks; the other arms' widths are matched to it
-GRID = 24
 PLAIN = "plain"  # the frozen tensors of every arm whose UNet is the backbone's own and gets no injection
 
 
@@ -95,6 +93,11 @@ def parts_of(dataset: Dataset, prepare: Callable[[Dataset], PreparedPairs]) -> P
     )
 
 
+def reading_size(backbone: Backbone) -> int:
+    """Side in px at which images are read: the larger of what the two models look at."""
+    return max(backbone.diffusion.size, backbone.vision.size)
+
+
 def extractor_for(method: str, backbone: Backbone, seed: int, inject: str = "up") -> FusedExtractor:
     """The extractor of a method's arm, its width matched to the parameters of the fused arm.
 
@@ -108,7 +111,8 @@ def extractor_for(method: str, backbone: Backbone, seed: int, inject: str = "up"
     settings.setdefault("branches", ("f1", "f2", "f3"))
     target = trainable_parameters(backbone, ("f1", "f2", "f3"), "up", DIM, WIDTH)
     width = matched_width(backbone, settings["branches"], settings["inject"], DIM, target)
-    return FusedExtractor(backbone, dim=DIM, grid=GRID, width=width, seed=seed, **settings)
+    grid = backbone.diffusion.size // backbone.diffusion.factor  # the third up-block's own: 24, or 60 with SD 2.1
+    return FusedExtractor(backbone, dim=DIM, grid=grid, width=width, seed=seed, **settings)
 
 
 def compare(
@@ -140,14 +144,14 @@ def compare(
         if method == MEAN_MASK:
             trials.append(_mean_mask_trial(parts, seed))
             continue
-        torch.manual_seed(seed)
         used = randomised(backbone, seed=0) if method == RANDOM_UNET else backbone
         extractor = extractor_for(method, used, seed, inject)
         key = _frozen_key(method, extractor, seed)
         if key != prepared:
             parts, prepared = None, key  # let go first: one kind at a time is kept in memory
             source = extractor_for("SD+CLIP concatenated", used, seed) if key == PLAIN else extractor
-            parts = parts_of(dataset, lambda part, s=source: segmentation.prepare_pairs(s, part, size=160))
+            side = reading_size(used)
+            parts = parts_of(dataset, lambda part, s=source, px=side: segmentation.prepare_pairs(s, part, size=px))
         trials.append(_trial(method, seed, extractor, parts, epochs, learning_rate, batch_size))
         log(f"{method}, seed {seed}: best epoch {trials[-1].history.best_epoch}, {trials[-1].seconds:.0f} s")
         if not keep_models:

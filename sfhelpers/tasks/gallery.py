@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from tqdm.auto import tqdm
 
 from sfhelpers import plots
 from sfhelpers.datasets import Dataset, Record
-from sfhelpers.images import Square, load_images, open_image
+from sfhelpers.images import Square, load_images, open_image, open_mask
+from sfhelpers.metrics import foreground_iou
+from sfhelpers.tasks.comparison import reading_size
 from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, take
 
 CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels
@@ -30,17 +32,19 @@ class Masked:
         photo: (H, W, 3) uint8 at its own size.
         mask: (H, W) bool.
         sketch: the path of the first of its category's query sketches.
+        iou: foreground IoU with the photo's own mask file, None without one.
     """
 
     record: Record
     photo: np.ndarray
     mask: np.ndarray
     sketch: Path
+    iou: float | None
 
 
 @torch.no_grad()
 def segment_gallery(
-    model: SketchSegmenter, dataset: Dataset, threshold: float, size: int = 160, crf: bool = True, batch_size: int = 16
+    model: SketchSegmenter, dataset: Dataset, threshold: float, crf: bool = True, batch_size: int = 16
 ) -> Iterator[Masked]:
     """Mark the sketched concept in every photo, category by category.
 
@@ -48,13 +52,13 @@ def segment_gallery(
 
     Args:
         threshold: the probability from which a pixel is foreground.
-        size: side in px at which images are given to the backbone.
         crf: refine each map by a dense CRF on the photo's own colours.
 
     Yields:
         One `Masked` a photo, in the order of `dataset.photos`.
     """
     model.eval()
+    size = reading_size(model.extractor.backbone)
     bar = tqdm(total=len(dataset.photos), desc="masks", leave=False)
     for category in dataset.categories:
         chosen = dataset.select(categories=[category])
@@ -120,13 +124,15 @@ def _mask(record: Record, probability: Tensor, threshold: float, crf: bool, sket
         pixels = torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
         fitted, cut = refine_with_crf(pixels, fitted, threshold=threshold), 0.5
     grown = F.interpolate(fitted[None, None], size=(height, width), mode="bilinear", align_corners=False)[0, 0]
-    return Masked(record, np.asarray(image), grown.numpy() >= cut, sketch)
+    mask = grown.numpy() >= cut
+    iou = None if record.mask is None else float(foreground_iou(mask[None], open_mask(record.mask)[None])[0])
+    return Masked(record, np.asarray(image), mask, sketch, iou)
 
 
 def _small(item: Masked) -> Masked:
     photo, mask = Image.fromarray(item.photo), Image.fromarray(item.mask)
     photo.thumbnail((160, 160))
-    return Masked(item.record, np.asarray(photo), np.asarray(mask.resize(photo.size)), item.sketch)
+    return replace(item, photo=np.asarray(photo), mask=np.asarray(mask.resize(photo.size)))
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -82,6 +82,17 @@ def crf_rows(run: Any, refined: Iterable[Trial], parts: Parts, weights_sha256: s
     ]
 
 
+def gallery_row(run: Any, found: list[float], weights_sha256: str) -> results.Row:
+    """The row of a gallery whose photos came with masks; `found` is the foreground IoU of each."""
+    definition = (
+        f"{DEFINITIONS['foreground IoU'].replace('pairs', 'photos')}; threshold from validation pairs, then CRF"
+    )
+    return results.row(
+        run, task="segmentation", method="fused", metric="foreground IoU", definition=definition,
+        value=np.mean(found), n=len(found), weights_sha256=weights_sha256, gallery="whole gallery",
+    )  # fmt: skip
+
+
 def _rows(
     run: Any, trial: Trial, part: str, parts: Parts, weights_sha256: str, cut: float | None, rule: str
 ) -> list[results.Row]:

@@ -1,0 +1,119 @@
+"""Things to play with in a notebook: live in JupyterLab, a still picture wherever no kernel runs."""
+
+import base64
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from sfhelpers import plots
+from sfhelpers.metrics import foreground_iou
+from sfhelpers.plots.figure import VERMILION
+from sfhelpers.plots.grids import Picture
+
+LOW, HIGH = 0.01, 0.99
+STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
+
+
+class MaskExplorer(ipywidgets.HBox):
+    """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
+
+    All maps are given; a move only cuts, scores and draws. `label` and `threshold` say what is shown.
+
+    Args:
+        sketches: N images of any kind that `plots` takes, as are the photos.
+        photos: N images of side x side pixels.
+        probabilities: (N, side, side) in [0, 1]; a pixel is foreground at the threshold or above.
+        truths: (N, side, side) bool.
+        labels: N different names, as the menu shows them.
+        threshold: where the slider starts, 0.01 to 0.99.
+
+    Raises:
+        ValueError: the arguments differ in number or size, a label comes twice, or a value is out of range.
+    """
+
+    def __init__(
+        self, sketches: Sequence[Picture], photos: Sequence[Picture], probabilities: Tensor, truths: Tensor,
+        labels: Sequence[str], threshold: float,
+    ):  # fmt: skip
+        self.sketches, self.photos = ([plots.picture(image) for image in images] for images in (sketches, photos))
+        self.probabilities, self.truths = (torch.as_tensor(maps).detach().cpu() for maps in (probabilities, truths))
+        self.labels, self.start = list(labels), _in_range(threshold)
+        self._check()
+        self.label, self.threshold = self.labels[0], self.start
+        self.menu = ipywidgets.Dropdown(options=self.labels, description="pair")
+        self.slider = ipywidgets.FloatSlider(
+            self.start, min=LOW, max=HIGH, step=0.01, description="threshold", continuous_update=False
+        )
+        self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="png")
+        for control in (self.menu, self.slider):
+            control.observe(self._moved, "value")
+        controls = ipywidgets.VBox([self.menu, self.slider, self.words], layout={"flex": "0 0 310px"})
+        super().__init__([controls, self.image], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+        self.update()
+
+    def _check(self) -> None:
+        columns = (self.sketches, self.photos, self.probabilities, self.truths, self.labels)
+        counts = [len(column) for column in columns]
+        if len(set(counts)) > 1 or not counts[0]:
+            found = "{} sketches, {} photos, {} probabilities, {} truths and {} labels".format(*counts)
+            raise ValueError(f"MaskExplorer got {found}: pass as many of each, at least one.")
+        if twice := [label for label in self.labels if self.labels.count(label) > 1]:
+            raise ValueError(f"the label {twice[0]!r} names {twice.count(twice[0])} pairs: number them.")
+        foreground_iou(self.probabilities >= self.start, self.truths)  # raises if shapes or types do not fit
+        if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
+            raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
+        size = tuple(self.truths.shape[1:])
+        if wrong := [photo.shape[:2] for photo in self.photos if photo.shape[:2] != size]:
+            raise ValueError(f"a photo is {wrong[0]} and its truth {size}: resize one of them.")
+
+    def update(self, label: str | None = None, threshold: float | None = None) -> None:
+        """Show another pair, threshold or both; what there is not is said in the widget and changes nothing."""
+        label, threshold = label or self.label, self.threshold if threshold is None else threshold
+        try:
+            picture, words = self._drawn(label, _in_range(threshold))
+        except ValueError as error:
+            self.words.value = f'<span style="color: {VERMILION}">{html.escape(str(error))}</span>'
+        else:
+            self.label, self.threshold = label, float(threshold)
+            self.image.value, self.words.value = picture, words
+        self.menu.value, self.slider.value = self.label, self.threshold
+
+    def _moved(self, change: Any) -> None:
+        name = "label" if change.owner is self.menu else "threshold"
+        if change.new != getattr(self, name):  # equal if `update` itself moved the control
+            self.update(**{name: change.new})
+
+    def _drawn(self, label: str, threshold: float) -> tuple[bytes, str]:
+        if label not in self.labels:
+            raise ValueError(f"there is no pair {label!r}: choose one from the menu, such as {self.labels[0]!r}.")
+        k = self.labels.index(label)
+        mask, truth = self.probabilities[k] >= threshold, self.truths[k]
+        images = (self.sketches[k], self.photos[k], self.probabilities[k], mask, truth)
+        shares = f"The mask covers {mask.float().mean():.0%} of the photo, the truth {truth.float().mean():.0%}."
+        words = f"Foreground IoU <b>{_iou(mask, truth):.2f}</b> at threshold {threshold:.2f}.<br>{shares}"
+        return plots.mask_grid(*([image] for image in images), size=1.3).png(), words
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        photo, map_, truth = self.photos[0], self.probabilities[0], self.truths[0]
+        cuts = sorted({*STILL, self.start})
+        heads = [f"mask at {cut:.2f}, IoU {_iou(map_ >= cut, truth):.2f}" for cut in cuts]
+        row = [self.sketches[0], photo, map_.float(), *(plots.overlay(photo, map_ >= cut) for cut in cuts)]
+        row.append(plots.overlay(photo, truth, plots.BLUE))
+        still = plots.grid([row], [self.labels[0]], ["query", "photo", "correlation, 0 to 1", *heads, "truth"])
+        text = f"<MaskExplorer of {len(self.labels)} pairs; shown: {self.labels[0]}, {'; '.join(heads)}>"
+        png = base64.b64encode(still.png()).decode()
+        return super()._repr_mimebundle_(**kwargs) | {"image/png": png, "text/plain": text}
+
+
+def _iou(mask: Tensor, truth: Tensor) -> float:
+    return foreground_iou(mask[None], truth[None]).item()
+
+
+def _in_range(threshold: float) -> float:
+    if not LOW <= threshold <= HIGH:
+        raise ValueError(f"the threshold is {threshold}: give a number from {LOW} to {HIGH}.")
+    return float(threshold)

@@ -1,0 +1,247 @@
+"""Bad input gives one sentence, before anything long starts, and leaves earlier files as they were: the whole list.
+
+| What is bad                       | Tested by
+|-----------------------------------|----------------------------------------------------------------------------------
+| a misspelt parameter              | test_params.py::test_a_misspelt_parameter_is_named_with_its_neighbour
+| ... in the real notebook          | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell
+| ... through papermill             | test_bad_input.py::test_papermill_with_a_misspelt_parameter_fails_in_one_sentence
+| a wrong type                      | test_params.py::test_a_wrong_type_says_what_to_pass
+| a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused
+| ... without check                 | test_fit.py::test_values_out_of_range_are_refused_before_anything_runs
+| 0 epochs evaluate only            | test_segmentation.py::test_no_epochs_evaluate_the_untrained_model
+| unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused
+| ... without check                 | test_loading.py::test_unknown_names_are_refused
+|                                   | test_loading.py::test_devices_that_are_not_there_are_refused
+| ... without check                 | test_datasets.py::test_unknown_name_split_limit_and_a_root_for_toy_fail
+| an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused
+| ... without check                 | test_arms.py::test_misuse_is_refused_in_one_sentence
+| `cuda` where there is none        | test_params.py::test_a_device_that_is_not_there_is_refused
+| data_root missing                 | test_params.py::test_data_root_must_fit_the_dataset
+| ... or a file, or empty           | test_datasets.py::test_data_root_missing_not_given_a_file_or_empty
+| ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_or_without_sketches
+| ... with classes that do not meet | test_datasets.py::test_classes_that_do_not_meet
+| ... in Sketchy's layout           | test_datasets.py::test_sketchy_layout_errors_say_what_was_found
+|                                   | test_datasets.py::test_sketchy_categories_that_do_not_meet
+| an image truncated                | test_images.py::test_truncated_image_is_named
+| ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
+| ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_is_found_before_any_work
+| ... a mask                        | test_bad_input.py::test_a_broken_mask_is_found_before_any_work
+| a name that is not ASCII          | test_images.py::test_name_that_is_not_ascii
+|                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
+|                                   | test_gallery.py::test_names_that_are_not_ascii_keep_their_letters
+|                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
+| weights truncated                 | test_loading.py::test_half_a_weights_file_is_refused
+| ... of another shape              | test_loading.py::test_tensors_that_are_missing_or_of_another_shape_are_refused
+| ... with another hash             | test_loading.py::test_weights_other_than_the_preset_describes_are_refused
+|                                   | test_pocket_folder.py::test_a_folder_that_was_changed_after_sealing_is_refused
+| output_dir not writable           | test_params.py::test_output_dir_must_be_writable_and_its_files_stay
+|                                   | test_params.py::test_output_dir_without_permission_is_refused
+| ... full                          | test_params.py::test_a_full_disk_is_refused
+| ... full only later               | test_bad_input.py::test_results_that_cannot_be_written_leave_the_earlier_ones
+| a notebook interrupted half way   | test_bad_input.py::test_results_are_written_in_the_last_cell_alone
+|                                   | test_results.py::test_an_interrupted_write_leaves_the_earlier_file_and_no_other
+|                                   | test_gallery.py::test_an_interrupted_run_leaves_the_earlier_files_whole
+|                                   | test_notebooks.py::test_execute_leaves_a_failing_notebook_as_it_was
+| refused: earlier files stay       | test_bad_input.py::test_a_refused_run_leaves_the_earlier_files_as_they_were
+| no error: EXIF, RGBA, grey, ...   | test_bad_input.py::test_unusual_but_good_images_go_through_a_dataset
+| no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works
+|                                   | test_gallery.py::test_a_single_photo_and_a_single_sketch_work
+| skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
+"""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sfhelpers import params, results
+from sfhelpers.datasets import load_dataset
+from sfhelpers.images import load_images
+from sfhelpers.notebooks import FOLDER, clean, runner
+from tests.backbone_fixtures import one_sentence
+from tests.test_images import png_header
+from tests.test_params import values
+from tests.test_results import make
+
+NOTEBOOK = FOLDER / "04_segmentation.ipynb"
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_test_named_above_is_there():
+    named = re.findall(r"(test_\w+\.py)::(test_\w+)", __doc__)
+    assert len(named) > 40
+    for file, name in named:
+        tree = ast.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{name}"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Two good photos and two good sketches of one class."""
+    for domain in ("photo", "sketch"):
+        (tmp_path / "own" / domain / "cat").mkdir(parents=True)
+        for stem in ("a", "b"):
+            picture = Image.effect_noise((40, 30), 90).convert("RGB")
+            picture.save(tmp_path / "own" / domain / "cat" / f"{stem}.png")
+    return tmp_path / "own"
+
+
+BROKEN = {
+    "truncated": (None, "truncated"),
+    "empty": (b"", "empty"),
+    "no image": (b"GIF of a cat, in words", "not an image"),
+    "one pixel wide": (png_header(1, 300), "1 x 300 pixels"),
+    "a decompression bomb": (png_header(50_000, 50_000), "50 megapixels"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("domain", ["photo", "sketch"])
+def test_a_broken_image_is_found_before_any_work(own, domain, kind):
+    content, words = BROKEN[kind]
+    path = own / domain / "cat" / "b.png"
+    path.write_bytes(path.read_bytes()[:1000] if content is None else content)
+    before = files(own)
+    with pytest.raises(ValueError, match=words) as error:
+        load_dataset("folder", own)
+    message = one_sentence(error)
+    assert f"{domain}/cat/b.png" in message and "skip_broken=True" in message and str(own) in message
+    with pytest.warns(UserWarning, match=rf"1 of 4 .*{domain}/cat/b\.png"):
+        assert len(load_dataset("folder", own, skip_broken=True).records) == 3
+    assert files(own) == before
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_mask_is_found_before_any_work(own, kind):
+    content, words = BROKEN[kind]
+    path = own / "mask" / "cat" / "a.png"
+    path.parent.mkdir(parents=True)
+    Image.effect_noise((40, 30), 90).save(path)
+    path.write_bytes(path.read_bytes()[:500] if content is None else content)
+    with pytest.raises(ValueError, match=words) as error:
+        load_dataset("folder", own)
+    assert "mask/cat/a.png" in one_sentence(error)
+
+
+def test_unusual_but_good_images_go_through_a_dataset(own):
+    folder = own / "photo" / "cat"
+    rgb = Image.new("RGB", (40, 30), (200, 200, 200))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    rgb.save(folder / "exif.jpg", exif=turned)
+    rgb.convert("RGBA").save(folder / "rgba.png")
+    rgb.convert("L").save(folder / "grey.png")
+    rgb.quantize(4).save(folder / "palette.gif")
+    Image.fromarray(np.full((30, 40), 200 * 257, np.uint16)).save(folder / "sixteen.png")
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    paths = [record.path for record in load_dataset("folder", own).photos if len(record.path.stem) > 1]
+    assert len(paths) == 6
+    loaded = load_images(paths, 48)
+    torch.testing.assert_close(loaded, torch.full_like(loaded, 200 / 255), atol=0.02, rtol=0)
+
+
+def test_folders_that_are_not_ascii_work(own, tmp_path):
+    root = own.rename(tmp_path / "Größe 猫")
+    namespace = values(tmp_path, dataset="folder", data_root=str(root), output_dir=str(tmp_path / "Ergebnis é"))
+    run = params.check("04_segmentation", namespace, seconds=1, gigabytes=1)
+    assert len(load_dataset(run.dataset, run.data_root).records) == 4
+    results.write([make()], run.output_dir / "results.json")
+    assert len(results.read(tmp_path / "Ergebnis é" / "results.json")) == 1
+
+
+SLIPS = [
+    {"epoch": 3},
+    {"epochs": "ten"},
+    {"epochs": -1},
+    {"skip_broken": "true"},
+    {"learning_rate": float("nan")},
+    {"backbone": "pockett"},
+    {"dataset": "toys"},
+    {"inject": "upp"},
+    {"device": "gpu"},
+    {"device": "cuda"},
+    {"dataset": "folder", "data_root": "nowhere"},
+]
+
+
+@pytest.mark.parametrize("slip", SLIPS, ids=str)
+def test_a_refused_run_leaves_the_earlier_files_as_they_were(tmp_path, monkeypatch, slip):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    results.write([make()], tmp_path / "out" / "results.json")
+    before = files(tmp_path)
+    namespace = values(tmp_path, skip_broken=False) | slip
+    extras = {"skip_broken": params.Parameter(bool, "leave broken images out")}
+    with pytest.raises((ValueError, TypeError, RuntimeError, OSError)) as error:
+        params.check("04_segmentation", namespace, seconds=1, gigabytes=1, extras=extras)
+    one_sentence(error)
+    assert files(tmp_path) == before
+
+
+def code_cells():
+    return [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("slip", [s for s in SLIPS if "cuda" not in s.values()], ids=str)
+def test_the_real_notebook_stops_at_its_second_cell(tmp_path, slip):
+    """Its parameters and its check are run here without a kernel, as papermill would: defaults, then the slip."""
+    parameters, check, *_ = code_cells()
+    assert "params.check(" in check
+    namespace = {}
+    exec(parameters, namespace)
+    namespace |= {"output_dir": str(tmp_path / "out")} | slip
+    with pytest.raises((ValueError, TypeError, OSError)) as error:
+        exec(check, namespace)
+    one_sentence(error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_papermill_with_a_misspelt_parameter_fails_in_one_sentence(tmp_path):
+    """Papermill itself only warns of an unknown name; the notebook must stop, non-zero, with nothing written."""
+    out = tmp_path / "out"
+    results.write([make()], out / "results.json")
+    before = files(out)
+    given = {"epoch": "20", "output_dir": str(out)}
+    outcome = runner.papermill(NOTEBOOK, tmp_path / "executed.ipynb", given, {"CUDA_VISIBLE_DEVICES": ""})
+    assert outcome.result.startswith("failed: ValueError: ")
+    said = outcome.result.removeprefix("failed: ValueError: ")
+    assert "'epoch'" in said and "use epochs" in said and said.endswith(".") and ". " not in said
+    assert files(out) == before
+    executed = [c for c in nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells if c.get("execution_count")]
+    assert "params.check(" in executed[-1].source, "nothing after the check was run"
+
+
+def test_results_are_written_in_the_last_cell_alone():
+    """So a notebook that is interrupted anywhere before leaves the earlier results.json as it was."""
+    *earlier, last = code_cells()
+    assert "results.write(" in last and not [source for source in earlier if "results.write(" in source]
+    assert "results.json" in last and clean.declared(nbformat.read(NOTEBOOK, as_version=4))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=repr)
+@pytest.mark.parametrize("step", ["as JSON", "into the file"])
+def test_results_that_cannot_be_written_leave_the_earlier_ones(tmp_path, monkeypatch, step, error):
+    path = tmp_path / "results.json"
+    results.write([make()], path)
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise error
+
+    if step == "as JSON":
+        monkeypatch.setattr(json, "dumps", fail)
+    else:
+        monkeypatch.setattr(results.os, "chmod", fail)
+    with pytest.raises(type(error)):
+        results.write([make("late fusion")], path)
+    monkeypatch.undo()
+    assert files(tmp_path) == {Path("results.json"): before}
+    assert results.read(path) == [make()]
