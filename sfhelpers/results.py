@@ -107,7 +107,8 @@ def row(
     Returns:
         Row. Numbers become plain Python numbers, so tensors and numpy scalars are welcome.
     """
-    values = {key: getattr(run, key) for key in ("notebook", "backbone", "dataset", "split", "seed", "device")}
+    wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
+    values = {key: getattr(run, key) for key in wanted if key not in changes}
     values |= {"epochs": getattr(run, "epochs", 0), "task": task, "method": method, "metric": metric, "n": int(n)}
     values |= {"definition": definition, "value": float(value), "weights_sha256": weights_sha256, "gallery": gallery}
     values |= {"seconds": round(float(seconds), 1), "spread": None if spread is None else float(spread)}

@@ -21,7 +21,7 @@ STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 class MaskExplorer(ipywidgets.HBox):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
-    All maps are given; a move only cuts, scores and draws. `label` and `threshold` say what is shown.
+    `label` and `threshold` say what is shown. The still picture is of the first pair, cut at three thresholds.
 
     Args:
         sketches: N images of any kind that `plots` takes, as are the photos.
@@ -49,8 +49,8 @@ class MaskExplorer(ipywidgets.HBox):
             self.start, min=LOW, max=HIGH, step=0.01, description="threshold", continuous_update=False
         )
         self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="png")
-        for control in (self.menu, self.slider):
-            control.observe(self._moved, "value")
+        self.menu.observe(self._moved, "value")
+        self.slider.observe(self._moved, "value")
         controls = ipywidgets.VBox([self.menu, self.slider, self.words], layout={"flex": "0 0 310px"})
         super().__init__([controls, self.image], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
         self.update()
@@ -66,13 +66,13 @@ class MaskExplorer(ipywidgets.HBox):
         foreground_iou(self.probabilities >= self.start, self.truths)  # raises if shapes or types do not fit
         if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
             raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
-        size = tuple(self.truths.shape[1:])
-        if wrong := [photo.shape[:2] for photo in self.photos if photo.shape[:2] != size]:
-            raise ValueError(f"a photo is {wrong[0]} and its truth {size}: resize one of them.")
+        if any(photo.shape[:2] != self.truths.shape[1:] for photo in self.photos):
+            raise ValueError("a photo and its truth differ in height or width: resize one of them.")
 
     def update(self, label: str | None = None, threshold: float | None = None) -> None:
-        """Show another pair, threshold or both; what there is not is said in the widget and changes nothing."""
-        label, threshold = label or self.label, self.threshold if threshold is None else threshold
+        """Show another pair, threshold or both; an error is shown in the widget and changes nothing else."""
+        label = self.label if label is None else label
+        threshold = self.threshold if threshold is None else threshold
         try:
             picture, words = self._drawn(label, _in_range(threshold))
         except ValueError as error:
@@ -103,7 +103,7 @@ class MaskExplorer(ipywidgets.HBox):
         heads = [f"mask at {cut:.2f}, IoU {_iou(map_ >= cut, truth):.2f}" for cut in cuts]
         row = [self.sketches[0], photo, map_.float(), *(plots.overlay(photo, map_ >= cut) for cut in cuts)]
         row.append(plots.overlay(photo, truth, plots.BLUE))
-        still = plots.grid([row], [self.labels[0]], ["query", "photo", "correlation, 0 to 1", *heads, "truth"])
+        still = plots.grid([row], [self.labels[0]], ["query", "photo", "correlation from 0 to 1", *heads, "truth"])
         text = f"<MaskExplorer of {len(self.labels)} pairs; shown: {self.labels[0]}, {'; '.join(heads)}>"
         png = base64.b64encode(still.png()).decode()
         return super()._repr_mimebundle_(**kwargs) | {"image/png": png, "text/plain": text}

@@ -1,0 +1,175 @@
+"""The mask explorer: live with a kernel, a picture without one, and never broken by a wrong word."""
+
+import base64
+import io
+import subprocess
+import sys
+import time
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
+
+from sfhelpers.metrics import foreground_iou
+from sfhelpers.notebooks import clean, runner
+from sfhelpers.widgets import MaskExplorer
+
+SIDE = 32
+MAKE = f"""
+import torch
+from sfhelpers.widgets import MaskExplorer
+maps = torch.linspace(0, 1, {SIDE}).expand(2, {SIDE}, {SIDE})
+explorer = MaskExplorer([maps[0]] * 2, [maps[0]] * 2, maps, maps > 0.5, ["cat 1", "cat 2"], 0.5)
+"""
+
+
+def arguments(**changes):
+    """Two pairs: the first has a map that rises to the right, the second one that rises downwards."""
+    rise = torch.linspace(0, 1, SIDE).expand(SIDE, SIDE)
+    maps = torch.stack([rise, rise.T])
+    photos = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    found = {
+        "sketches": [np.full((40, 40), 255, dtype=np.uint8)] * 2,
+        "photos": list(photos),
+        "probabilities": maps,
+        "truths": maps > 0.5,
+        "labels": ["cat 1", "a <b>"],
+        "threshold": 0.5,
+    }
+    return found | changes
+
+
+def still(explorer):
+    return base64.b64decode(explorer._repr_mimebundle_()["image/png"])
+
+
+def test_pair_and_threshold_change_the_picture_and_the_words():
+    explorer = MaskExplorer(**arguments())
+    seen = {explorer.image.value}
+    assert "Foreground IoU <b>1.00</b> at threshold 0.50." in explorer.words.value
+    explorer.slider.value = 0.25
+    seen.add(explorer.image.value)
+    cut = arguments()
+    expected = foreground_iou(cut["probabilities"][:1] >= 0.25, cut["truths"][:1]).item()
+    assert expected < 0.9 and f"<b>{expected:.2f}</b> at threshold 0.25." in explorer.words.value
+    explorer.menu.value = "a <b>"
+    seen.add(explorer.image.value)
+    assert len(seen) == 3 and all(Image.open(io.BytesIO(png)).format == "PNG" for png in seen)
+    assert (explorer.label, explorer.threshold) == ("a <b>", 0.25)
+
+
+def test_update_from_code_moves_the_controls_and_draws_once(monkeypatch):
+    explorer, moved = MaskExplorer(**arguments()), MaskExplorer(**arguments())
+    moved.menu.value, moved.slider.value = "a <b>", 0.25
+    drawn = []
+    draw = explorer._drawn
+    monkeypatch.setattr(explorer, "_drawn", lambda *state: drawn.append(state) or draw(*state))
+    explorer.update(label="a <b>", threshold=0.25)
+    assert drawn == [("a <b>", 0.25)]
+    assert (explorer.menu.value, explorer.slider.value) == ("a <b>", 0.25)
+    assert (explorer.image.value, explorer.words.value) == (moved.image.value, moved.words.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"label": "<i>dog"}, "there is no pair &#x27;&lt;i&gt;dog&#x27;"), ({"threshold": 1.5}, "the threshold is 1.5")],
+)
+def test_a_failing_update_says_so_and_leaves_the_widget_usable(wrong, words):
+    explorer = MaskExplorer(**arguments())
+    before = explorer.image.value
+    explorer.update(**wrong)
+    assert words in explorer.words.value
+    assert explorer.image.value == before
+    assert (explorer.label, explorer.threshold) == (explorer.menu.value, explorer.slider.value) == ("cat 1", 0.5)
+    explorer.slider.value = 0.25
+    assert explorer.image.value != before and "at threshold 0.25" in explorer.words.value
+
+
+def test_a_failure_after_a_move_puts_the_control_back(monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("no picture today.")
+
+    explorer = MaskExplorer(**arguments())
+    with monkeypatch.context() as patch:
+        patch.setattr("sfhelpers.plots.mask_grid", broken)
+        explorer.menu.value = "a <b>"
+    assert explorer.menu.value == explorer.label == "cat 1" and "no picture today." in explorer.words.value
+    explorer.menu.value = "a <b>"
+    assert explorer.label == "a <b>" and "Foreground IoU" in explorer.words.value
+
+
+def test_still_picture_has_the_same_bytes_always_and_no_state():
+    explorer = MaskExplorer(**arguments())
+    first = still(explorer)
+    explorer.update("a <b>", 0.9)
+    assert still(explorer) == first == still(MaskExplorer(**arguments()))
+    assert first != still(MaskExplorer(**arguments(threshold=0.6)))
+    assert len(first) < 60_000
+
+
+def test_display_holds_a_live_view_a_picture_and_a_fixed_text():
+    explorer = MaskExplorer(**arguments(threshold=0.2))  # one of the still picture's own: drawn once
+    data, _ = DisplayFormatter().format(explorer)
+    assert data.keys() == {clean.WIDGET, "image/png", "text/plain"}
+    assert data[clean.WIDGET]["model_id"] == explorer.model_id
+    text = "<MaskExplorer of 2 pairs; shown: cat 1, mask at 0.20, IoU 0.64; mask at 0.80, IoU 0.44>"
+    assert data["text/plain"] == text
+
+
+def test_an_update_takes_well_under_a_second():
+    maps = torch.rand(2, 160, 160, generator=torch.Generator().manual_seed(0))
+    explorer = MaskExplorer([maps[0]] * 2, list(maps), maps, maps > 0.5, ["1", "2"], 0.5)
+    start = time.process_time()  # of this process alone, however busy the machine is
+    for cut in (0.3, 0.4, 0.6, 0.7):
+        explorer.update(threshold=cut)
+    assert (time.process_time() - start) / 4 < 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["cat 1"]}, "2 sketches, 2 photos, 2 probabilities, 2 truths and 1 labels"),
+        ({"photos": []}, "0 photos"),
+        ({"labels": ["cat", "cat"]}, "label 'cat' names 2 pairs"),
+        ({"threshold": 0.0}, "threshold is 0.0"),
+        ({"threshold": float("nan")}, "threshold is nan"),
+        ({"probabilities": torch.full((2, SIDE, SIDE), torch.nan)}, "outside 0 to 1"),
+        ({"probabilities": torch.full((2, SIDE, SIDE), 3.0)}, "outside 0 to 1"),
+        ({"probabilities": torch.zeros(2, 8, 8)}, "resize"),
+        ({"truths": torch.zeros(2, SIDE, SIDE)}, "not bool"),
+        ({"photos": [np.zeros((8, 8, 3))] * 2}, "a photo and its truth differ"),
+        ({"sketches": [np.zeros(3)] * 2}, "cannot be shown"),
+        ({name: value[:0] for name, value in arguments().items() if name != "threshold"}, "at least one"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_in_one_sentence(changes, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        MaskExplorer(**arguments(**changes))
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_it_works_without_a_front_end_and_without_pyplot():
+    play = "explorer.update('cat 2', 0.3)\nassert explorer.slider.value == 0.3\nexplorer._repr_mimebundle_()\n"
+    check = "import sys\nassert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", MAKE + play + check], check=True)
+
+
+def test_the_still_picture_survives_cleaning_and_the_notebook_can_be_committed(tmp_path):
+    parameters = new_code_cell("seed = 0", metadata={"tags": ["parameters"]}, id="parameters")
+    cells = [parameters, new_code_cell(MAKE + "explorer", id="explorer")]
+    path = tmp_path / "01_tiny.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": clean.KERNEL}), path)
+    assert runner.papermill(path, tmp_path / "out.ipynb", {}, {}).result == "ok"
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert clean.WIDGET in executed.cells[1].outputs[0].data
+    path.write_text(clean.text_of(clean.stamped(executed)), encoding="utf-8")
+    assert clean.problems(path) == []
+    (output,) = nbformat.read(path, as_version=4).cells[1].outputs
+    assert output.data.keys() == {"image/png", "text/plain"}
+    namespace = {}
+    exec(MAKE, namespace)
+    assert base64.b64decode(output.data["image/png"]) == still(namespace["explorer"])
