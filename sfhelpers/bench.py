@@ -1,4 +1,4 @@
-"""What storing the frozen prefix saves: one training step with it against plain hooks over everything, as a ratio.
+"""What storing the frozen prefix saves in a training step, as a ratio in one run; and how fast the toy world is drawn.
 
     python -m sfhelpers.bench
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from sfhelpers.backbones import Backbone, load_backbone, write_tiny
 from sfhelpers.backbones.presets import POCKET_FOLDER
 from sfhelpers.fusion import FusedExtractor
+from sfhelpers.toyworld import DIFFICULTY, SEEN, render_photo, render_sketch
 
 
 def from_prefix(extractor: FusedExtractor, prepared: dict[str, Tensor]) -> Tensor:
@@ -78,6 +79,17 @@ def table(backbone: Backbone, batch: int, repeats: int, draws: int) -> str:
     )
 
 
+def drawing(pictures: int = 100) -> str:
+    """How fast the toy world is drawn, in one process."""
+    lines = []
+    for domain, draw in (("photos", render_photo), ("sketches", lambda c, k, s, d: render_sketch(c, k, 0, s, d))):
+        start = time.perf_counter()
+        for k in range(pictures):
+            draw(SEEN[k % len(SEEN)], k, 0, DIFFICULTY)
+        lines.append(f"  {pictures / (time.perf_counter() - start):.0f} {domain} a second")
+    return "\n".join(["Drawing the toy world, one process", *lines])
+
+
 def main() -> None:
     """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(prog="python -m sfhelpers.bench", description=__doc__.splitlines()[0])
@@ -89,6 +101,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="steps timed for each way")
     parser.add_argument("--draws", type=int, default=1, help="noise draws an image")
     args = parser.parse_args()
+    print(drawing())
     if args.backbone or POCKET_FOLDER.is_dir():
         print(table(load_backbone(args.backbone or "pocket", args.device), args.batch, args.repeats, args.draws))
         return

@@ -30,7 +30,6 @@ NOT_IMPORTED = {
     "accelerate": "diffusers and transformers load weights with it",
     "import-linter": "make test calls lint-imports",
     "ipykernel": "runs the notebooks",
-    "ipywidgets": "tqdm.auto shows its bars with it",
     "jupyterlab": "make lab",
     "nbval": "make test",
     "papermill": "sfhelpers.notebooks starts it as a process",
