@@ -125,11 +125,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     scheduler, dice = new_scheduler(), torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
-    warm = max(1, min(100, steps // 10))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda s: min(1, (s + 1) / warm) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * s / max(steps, 1)))),
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(steps))
     mean = {name: p.detach().clone() for name, p in model.named_parameters()}
     plan = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     done, history = _resume(folder, plan, model, mean, optimiser, schedule, dice)
@@ -146,9 +142,7 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        decay = min(0.999, (step + 1) / (step + 10))
-        for name, p in model.named_parameters():
-            mean[name].lerp_(p.detach(), 1 - decay)
+        _average(mean, model, step)
         running.append(loss.item())
         samples = (step + 1) * batch_size
         if (step + 1) % 50 == 0 or step + 1 == steps:
@@ -162,6 +156,19 @@ def train(
     model.load_state_dict({**model.state_dict(), **mean})
     model.eval()
     return history
+
+
+def _rate(steps: int) -> Callable[[int], float]:
+    """The learning rate's factor at a step: a short linear rise, then a cosine down to 2 %."""
+    warm = max(1, min(100, steps // 10))
+    return lambda s: min(1, (s + 1) / warm) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * s / max(steps, 1))))
+
+
+def _average(mean: dict[str, Tensor], model: Denoiser, step: int) -> None:
+    """Move the running mean of the weights; its memory grows to 1,000 steps."""
+    decay = min(0.999, (step + 1) / (step + 10))
+    for name, p in model.named_parameters():
+        mean[name].lerp_(p.detach(), 1 - decay)
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
