@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 
 # One process at a time, two threads: more threads make the small models slower.
 export OMP_NUM_THREADS ?= 2
+# Threads that wait must sleep, not spin: on a busy machine spinning made training ten times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: install notebooks execute test lint format lab bench

@@ -20,6 +20,7 @@ from sfhelpers.notebooks import clean
 FIXED = {
     "PYTHONHASHSEED": "0",
     "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",  # sleeping, not spinning, where other programs want the cores too
     "MKL_NUM_THREADS": "2",
     "CUDA_VISIBLE_DEVICES": "",
     "SOURCE_DATE_EPOCH": "0",
