@@ -52,7 +52,7 @@ SHARED = {
     "data_root": Parameter(str, "the dataset's folder"),
     "split": Parameter(str, "which split of the dataset"),
     "limit": Parameter(int, "photos a category at most (0 = all)", low=0),
-    "batch_size": Parameter(int, "images at a time", low=1),
+    "batch_size": Parameter(int, "images, or pairs of them, a step", low=1),
     "seed": Parameter(int, "fixes every random choice", low=0, high=2**32 - 1),
     "device": Parameter(str, "where it computes"),
     "output_dir": Parameter(str, "where results are written"),

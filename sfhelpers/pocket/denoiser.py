@@ -147,7 +147,7 @@ def train(
         samples = (step + 1) * batch_size
         if (step + 1) % 50 == 0 or step + 1 == steps:
             history.append({"samples": samples, "loss": sum(running) / len(running), "seconds": time.time() - started})
-            log(f"{samples} samples: loss {history[-1]['loss']:.4f}, {history[-1]['seconds']:.0f} s")
+            log(f"{samples} samples: loss {history[-1]['loss']:.4f}")
             running = []
         if any(samples - batch_size < k <= samples for k in keep_at):
             _write(mean, folder / f"samples_{samples}.safetensors")

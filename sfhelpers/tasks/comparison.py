@@ -153,7 +153,7 @@ def compare(
             side = reading_size(used)
             parts = parts_of(dataset, lambda part, s=source, px=side: segmentation.prepare_pairs(s, part, size=px))
         trials.append(_trial(method, seed, extractor, parts, epochs, learning_rate, batch_size))
-        log(f"{method}, seed {seed}: best epoch {trials[-1].history.best_epoch}, {trials[-1].seconds:.0f} s")
+        log(f"{method}, seed {seed}: best epoch {trials[-1].history.best_epoch} of {epochs}")
         if not keep_models:
             trials[-1].model = None
     return trials, parts
