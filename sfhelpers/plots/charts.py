@@ -112,7 +112,7 @@ def _dots(
         color = BLUE if chosen else INK
         axes.errorbar(mean, y, xerr=spread, color=color, fmt="o", markersize=6 if chosen else 5, lw=1.8, capsize=0)
         style = {"textcoords": "offset points", "va": "center", "color": color, "weight": ["normal", "bold"][chosen]}
-        text = f"{mean:.2f}" if spread is None else f"{mean:.2f} ± {spread:.2f}"
+        text = f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
         sides = ("axes fraction", "data")
         axes.annotate(text, (1, y), xycoords=sides, xytext=(6, 0), fontsize=8.5, **style)
         if named:
