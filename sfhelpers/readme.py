@@ -8,11 +8,8 @@ it is the image of the cell tagged `readme`.
 
 import base64
 import binascii
-import contextlib
 import io
-import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -163,22 +160,8 @@ def update(root: Path) -> list[Path]:
         readme: with_block(readme.read_text(encoding="utf-8"), block).encode(),
     }
     for path, content in contents.items():
-        _replace(path, content)
+        results.replace_file(path, content)
     return list(contents)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
 
 
 def main(root: Path = params.ROOT) -> int:

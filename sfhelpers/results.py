@@ -124,11 +124,16 @@ def write(rows: Iterable[Row], path: str | Path) -> None:
     records = sorted((asdict(item) for item in rows), key=lambda record: [str(record[key]) for key in ORDER])
     text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, text.encode("utf-8"))
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was."""
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the results from others
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
         os.replace(beside, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
