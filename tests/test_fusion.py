@@ -122,9 +122,9 @@ def test_late_fusion_has_no_feedback(tiny_backbone, two_images):
     extractor = small(tiny_backbone, "late")
     prepared = extractor.prepare(two_images)
     with torch.no_grad():
-        before = extractor._features(prepared)
+        before = extractor.features(prepared)
         extractor.injection.convs[0].weight.add_(0.3)
-        after = extractor._features(prepared)
+        after = extractor.features(prepared)
     assert not torch.equal(after["f1"], before["f1"])
     assert torch.equal(after["f2"], before["f2"]) and torch.equal(after["f3"], before["f3"])
     alone = small(tiny_backbone, "late", branches=("f3",))
@@ -191,7 +191,7 @@ def test_statistics_standardise_every_channel(tiny_backbone, inject):
     prepared = extractor.prepare(images)
     extractor.fit_statistics(prepared, batch_size=2)
     with torch.no_grad():
-        features = extractor._features(prepared)
+        features = extractor.features(prepared)
     assert set(features) == set(extractor.statistics) == {"f1", "tokens", "f3"}
     for name, feature in features.items():
         values = extractor.statistics[name](feature).transpose(0, 1).flatten(1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sfhelpers import toyworld
+from sfhelpers import results, toyworld
 from sfhelpers.datasets import load_dataset
 from sfhelpers.images import open_image, open_mask
 from sfhelpers.tasks import gallery
@@ -126,18 +126,18 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(model, own, tmp_path,
     assert {name for name in after if after[name] != before[name]} <= redone
 
 
-@pytest.mark.parametrize("written", ["_mask.png.part", "cat.png.part"])
+@pytest.mark.parametrize("written", ["_mask.png", "cat.png"])
 def test_a_disk_that_fills_while_a_file_is_written_leaves_the_earlier_one(model, own, tmp_path, monkeypatch, written):
     write(model, own, tmp_path / "out", crf=False)
     before = files(tmp_path / "out")
-    replace = gallery.os.replace
+    replace = results.os.replace
 
     def full(beside, path):
-        if str(beside).endswith(written):
+        if str(path).endswith(written):
             raise OSError(28, "No space left on device")
         replace(beside, path)
 
-    monkeypatch.setattr(gallery.os, "replace", full)
+    monkeypatch.setattr(results.os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write(model, own, tmp_path / "out", crf=False)
     assert files(tmp_path / "out") == before

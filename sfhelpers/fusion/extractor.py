@@ -100,7 +100,7 @@ class FusedExtractor(nn.Module):
     def forward(self, images: Tensor | dict[str, Tensor]) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], or what `prepare` made of them, to the (B, dim, grid, grid) map."""
         prepared = images if isinstance(images, dict) else self.prepare(images)
-        features = {name: self.statistics[name](value) for name, value in self._features(prepared).items()}
+        features = {name: self.statistics[name](value) for name, value in self.features(prepared).items()}
         grid = (self.aggregator.grid, self.aggregator.grid)
         joined = (branch.split("+") for branch in self.branches)
         parts = ([features[name] for name in names] for names in joined)
@@ -119,7 +119,7 @@ class FusedExtractor(nn.Module):
         moments: dict[str, Tensor] = {}
         for start in tqdm(range(0, length, batch_size), desc="channel statistics", leave=False, delay=1):
             batch = {key: value[start : start + batch_size] for key, value in prepared.items()}
-            for name, feature in self._features(batch).items():
+            for name, feature in self.features(batch).items():
                 moments[name] = moments.get(name, 0) + ChannelStatistics.moments(feature)
         for name, total in moments.items():
             self.statistics[name].set(total)
@@ -139,8 +139,15 @@ class FusedExtractor(nn.Module):
         wanted = (*self.sources, "tokens") if self.inject == "late" else self.sources
         return {name: feature for name, feature in frozen.items() if name in wanted}
 
-    def _features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The sources of the branches, each (B, C, h, w), with what was to be injected."""
+    def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The single features that the branches are made of, each (B, C, h, w), with what was to be injected.
+
+        Args:
+            prepared: what `prepare` gave.
+
+        Returns:
+            "f1" to "f4" and "tokens", those of them that the branches name, neither standardised nor aggregated.
+        """
         marker = {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0])
         if marker not in prepared:
             raise ValueError(

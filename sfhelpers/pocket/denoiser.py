@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -18,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.pocket.data import pictures, resized
 from sfhelpers.pocket.text import LENGTH, prompt
+from sfhelpers.results import replace_file
 
 SIZE = 96  # pixels the UNet's latents are made from, a side
 CHECKPOINT_EVERY = 200  # optimiser steps
@@ -172,10 +172,7 @@ def _average(mean: dict[str, Tensor], model: Denoiser, step: int) -> None:
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write beside, then rename, so that a run that is cut off leaves the file before."""
-    beside = path.with_name(path.name + ".part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, beside)
-    os.replace(beside, path)
+    replace_file(path, save({k: v.contiguous() for k, v in tensors.items()}))
 
 
 def _checkpoint(folder: Path, plan: dict, step: int, model, mean, optimiser, schedule, dice, history) -> None:
@@ -186,9 +183,7 @@ def _checkpoint(folder: Path, plan: dict, step: int, model, mean, optimiser, sch
     tensors["dice"] = dice.get_state()
     tensors["progress"] = torch.tensor([step])
     _write({k: v.detach().clone() for k, v in tensors.items()}, folder / "checkpoint.safetensors")
-    beside = folder / "progress.json.part"
-    beside.write_text(json.dumps({"plan": plan, "history": history}, indent=1), encoding="utf-8")
-    os.replace(beside, folder / "progress.json")
+    replace_file(folder / "progress.json", json.dumps({"plan": plan, "history": history}, indent=1).encode())
 
 
 def _resume(folder: Path, plan: dict, model, mean, optimiser, schedule, dice) -> tuple[int, list[dict[str, float]]]:

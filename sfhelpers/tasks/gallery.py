@@ -1,7 +1,6 @@
 """Masks for everything in a gallery: what a trained segmenter makes of anybody's own photos (paper, Fig. 4)."""
 
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from sfhelpers import plots
 from sfhelpers.datasets import Dataset, Record
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
+from sfhelpers.results import replace_file
 from sfhelpers.tasks.comparison import reading_size
 from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, take
 
@@ -142,11 +142,5 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write beside, then rename: what interrupts it, a full disk included, leaves the file before and nothing else."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_file(path, content)

@@ -1,7 +1,5 @@
-"""Things to play with in a notebook: live in JupyterLab, a still picture wherever no kernel runs."""
+"""Masks under a moving threshold."""
 
-import base64
-import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +9,14 @@ from torch import Tensor
 
 from sfhelpers import plots
 from sfhelpers.metrics import foreground_iou
-from sfhelpers.plots.figure import VERMILION
 from sfhelpers.plots.grids import Picture
+from sfhelpers.widgets.base import Still, failed
 
 LOW, HIGH = 0.01, 0.99
 STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 
 
-class MaskExplorer(ipywidgets.HBox):
+class MaskExplorer(Still, ipywidgets.HBox):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
     `label` and `threshold` say what is shown. The still picture is of the first pair, cut at three thresholds.
@@ -76,7 +74,7 @@ class MaskExplorer(ipywidgets.HBox):
         try:
             picture, words = self._drawn(label, _in_range(threshold))
         except ValueError as error:
-            self.words.value = f'<span style="color: {VERMILION}">{html.escape(str(error))}</span>'
+            self.words.value = failed(error)
         else:
             self.label, self.threshold = label, float(threshold)
             self.image.value, self.words.value = picture, words
@@ -97,16 +95,16 @@ class MaskExplorer(ipywidgets.HBox):
         words = f"Foreground IoU <b>{_iou(mask, truth):.2f}</b> at threshold {threshold:.2f}.<br>{shares}"
         return plots.mask_grid(*([image] for image in images), size=1.3).png(), words
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def still(self) -> tuple[plots.Figure, str]:
+        """The first pair, cut at three thresholds."""
         photo, map_, truth = self.photos[0], self.probabilities[0], self.truths[0]
         cuts = sorted({*STILL, self.start})
         heads = [f"mask at {cut:.2f}, IoU {_iou(map_ >= cut, truth):.2f}" for cut in cuts]
         row = [self.sketches[0], photo, map_.float(), *(plots.overlay(photo, map_ >= cut) for cut in cuts)]
         row.append(plots.overlay(photo, truth, plots.BLUE))
-        still = plots.grid([row], [self.labels[0]], ["query", "photo", "correlation from 0 to 1", *heads, "truth"])
+        columns = ["query", "photo", "correlation from 0 to 1", *heads, "truth"]
         text = f"<MaskExplorer of {len(self.labels)} pairs; shown: {self.labels[0]}, {'; '.join(heads)}>"
-        png = base64.b64encode(still.png()).decode()
-        return super()._repr_mimebundle_(**kwargs) | {"image/png": png, "text/plain": text}
+        return plots.grid([row], [self.labels[0]], columns), text
 
 
 def _iou(mask: Tensor, truth: Tensor) -> float:

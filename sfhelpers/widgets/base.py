@@ -1,0 +1,26 @@
+"""What all widgets share: a still picture for pages without a kernel, and one sentence for what went wrong."""
+
+import base64
+import html
+from typing import Any
+
+from sfhelpers import plots
+from sfhelpers.plots.figure import VERMILION
+
+
+class Still:
+    """Adds a picture to a widget's display, shown wherever no kernel runs. Name it before the ipywidgets class."""
+
+    def still(self) -> tuple[plots.Figure, str]:
+        """The picture and a line of text that says what it shows."""
+        raise NotImplementedError(f"{type(self).__name__} has no still picture: give it a method still().")
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        figure, text = self.still()
+        png = base64.b64encode(figure.png()).decode()
+        return super()._repr_mimebundle_(**kwargs) | {"image/png": png, "text/plain": text}
+
+
+def failed(error: Exception) -> str:
+    """An error's sentence as HTML for a widget, whatever the user's text in it holds."""
+    return f'<span style="color: {VERMILION}">{html.escape(str(error))}</span>'
