@@ -156,6 +156,39 @@ def test_gradients_are_clipped():
     assert model.weight.grad.norm() <= 1 + 1e-5
 
 
+def test_one_process_on_the_cpu_takes_the_steps_of_a_plain_loop_bit_by_bit():
+    def noisy(model, indices):
+        return loss(model, indices) * (1 + torch.rand(()))
+
+    model, plain = line(), line()
+    torch.manual_seed(3)
+    history = run(model, loss=noisy, validate=scripted_rise(), weight_decay=0.1)
+
+    torch.manual_seed(3)
+    optimiser = torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=6 * 3)
+    order = torch.Generator().manual_seed(0)
+    for row in history.epochs[1:]:
+        total = 0.0
+        assert row["learning_rate"] == schedule.get_last_lr()[0]
+        for indices in torch.randperm(40, generator=order).split(16):
+            optimiser.zero_grad()
+            mean = noisy(plain, indices)
+            mean.backward()
+            nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            total += mean.item() * len(indices)
+        assert row["loss"] == total / 40
+    assert torch.equal(weights(model), weights(plain))
+
+
+def scripted_rise():
+    """A validation that calls every epoch better than the one before."""
+    values = iter(range(100))
+    return lambda model: next(values)
+
+
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_a_broken_loss_stops_in_one_sentence_and_leaves_finite_weights(broken):
     model = line()
@@ -181,6 +214,9 @@ def test_a_broken_validation_value_stops():
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"patience": -1}, "patience"),
         ({"train": 0}, "no training example"),
+        ({"checkpoint_steps": -1}, "checkpoint_steps"),
+        ({"mixed_precision": "fp8"}, "mixed_precision is 'fp8'"),
+        ({"mixed_precision": "bf16"}, "the model is on cpu"),
     ],
 )
 def test_values_out_of_range_are_refused_before_anything_runs(changes, message):
@@ -194,3 +230,30 @@ def test_values_out_of_range_are_refused_before_anything_runs(changes, message):
 def test_a_model_with_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="no trainable parameter"):
         run(line().requires_grad_(False))
+
+
+def test_what_a_launcher_left_in_the_environment_changes_no_number(monkeypatch):
+    model, plain = line(), line()
+    run(plain)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    run(model)
+    assert torch.equal(weights(model), weights(plain))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="mixed precision is for a GPU")
+def test_mixed_precision_trains_in_bf16_and_keeps_the_weights_in_full_precision():
+    types = []
+
+    def on_gpu(model, indices):
+        out = model(INPUTS[indices].cuda())
+        types.append(out.dtype)
+        return (out - TARGETS[indices].cuda()).square().mean()
+
+    model = line().cuda()
+    history = run(
+        model, loss=on_gpu, validate=lambda model: -on_gpu(model, torch.arange(40, 50)).item(), mixed_precision="bf16"
+    )
+    assert types[0] == types[-1] == torch.float32 and torch.bfloat16 in types
+    assert model.weight.dtype == torch.float32
+    assert history.epochs[-1]["loss"] < history.epochs[1]["loss"] / 2

@@ -1,30 +1,22 @@
-"""The one training loop of the collection."""
+"""The one training loop of the collection, on Hugging Face accelerate."""
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-MAX_GRADIENT_NORM = 1.0
+from sfhelpers.tasks.training import History, Settings, Training, row, validated
 
+__all__ = ["History", "fit"]
 
-@dataclass
-class History:
-    """What happened in a training.
-
-    Attributes:
-        epochs: one dict an epoch with `epoch`, `loss` (mean over training examples), `validation`, `learning_rate`
-            (at the epoch's first step) and `seconds` (training and validation). Epoch 0 is the model before training:
-            its `loss` and `learning_rate` are None.
-        best_epoch: the epoch whose weights the model now holds; 0 if training never beat the start.
-    """
-
-    epochs: list[dict[str, float | None]]
-    best_epoch: int
+LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 def fit(
@@ -39,119 +31,115 @@ def fit(
     weight_decay: float = 1e-3,
     patience: int = 0,
     progress: str = "training",
+    checkpoint: str | Path | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    checkpoint_steps: int = 100,
+    mixed_precision: str = "no",
 ) -> History:
     """Train a model's trainable parameters; leave it in eval mode with the weights of its best epoch by validation.
 
     AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero exactly at the last step of the last
     epoch. The order of the examples comes from `seed` alone. Only training and validation examples are seen here.
 
+    Stopped and started again: with `checkpoint`, whatever stopped it, the same call goes on from the file in that
+    folder and ends with the numbers of a training that nothing stopped: the same bits wherever two such trainings give
+    the same bits, as on one CPU with one number of threads. After its end the call returns them at once. The random
+    generators of torch, NumPy and Python are kept with it; a generator of the caller's own that outlives one call of
+    `loss` is not.
+
+    Many processes: start the script by `torchrun --nproc_per_node N` or `accelerate launch --multi_gpu
+    --num_processes N`, which both give CPU processes where the model is on the CPU (`accelerate launch --cpu` gives
+    one). Each builds the same model and data and calls `fit`. Every batch of the one global order is cut into N
+    shares. A process weighs the mean loss of its share by N times the share's part of the batch, and
+    DistributedDataParallel takes the mean of the gradients over the processes: together the gradient of the mean over
+    the batch, also where a batch does not divide by N. If the loss is a mean over single examples, the curve is that
+    of one process up to rounding; a loss that compares the examples of a batch sees only its share. Validation runs on
+    the main process and its value is sent to the others: computed by each it could differ in the last digit, and they
+    would keep different epochs.
+
     Args:
-        model: anything; parameters without `requires_grad` are left alone.
-        loss: (model, indices (b,) int64) -> scalar tensor, the mean loss of these training examples.
+        model: anything; parameters without `requires_grad` are left alone. It stays on its device.
+        loss: (model, indices (b,) int64 on the CPU) -> scalar tensor, the mean loss of these training examples.
         train: number of training examples; `indices` run from 0 to train - 1, each once an epoch.
-        validate: model -> float, higher is better; called before training and after every epoch, without gradients.
+        validate: model -> float, higher is better; called before training and after every epoch, without gradients
+            and in full precision.
         epochs: passes over the training examples; 0 only evaluates.
         learning_rate: of the first step.
-        batch_size: examples a step; the last step of an epoch may have fewer.
+        batch_size: examples a step, of all processes together; the last step of an epoch may have fewer.
         seed: of the order of the examples.
         weight_decay: AdamW's.
         patience: stop after so many epochs without a better validation value; 0 never stops early.
         progress: words in front of the progress bar.
+        checkpoint: folder of the one file from which the training can go on, about four times the size of the weights;
+            one training a folder. None keeps nothing.
+        configuration: all that makes this training beside the arguments here (dataset, backbone and the sha256 of its
+            weights, seeds), as JSON can hold it; a checkpoint that was made with another is refused.
+        checkpoint_steps: write the checkpoint after so many steps of an epoch, beside after every epoch; 0 does not.
+        mixed_precision: "no", or "bf16", on a GPU only.
 
     Returns:
         History of epoch 0 and every epoch run.
 
     Raises:
-        ValueError: an argument out of range, no training examples, or nothing to train.
+        ValueError: an argument out of range, no training examples, nothing to train, or a checkpoint that is broken or
+            of another training, configuration or version of the code.
         FloatingPointError: loss, gradient or validation value became NaN or infinite.
+        OSError: the checkpoint cannot be read, or cannot be written (then the earlier one is whole).
     """
-    _check(model, train, epochs, learning_rate, batch_size, weight_decay, patience)
-    start = time.perf_counter()
-    value = _validate(model, validate, epoch=0)
-    rows = [_row(0, None, value, None, start)]
-    best_epoch, best_value, best_state = 0, value, _copy_state(model)
+    settings = Settings(train, epochs, learning_rate, batch_size, seed, weight_decay, patience, mixed_precision)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    _check(model, settings, checkpoint_steps, device)
+    accelerator = _accelerator(device, mixed_precision)
     if epochs == 0:
+        start = time.perf_counter()
+        value = validated(model, validate, 0, accelerator)
         model.eval()
-        return History(rows, best_epoch)
+        return History([row(0, None, value, None, time.perf_counter() - start)], best_epoch=0)
+    training = Training(model, loss, validate, settings, accelerator)
+    if checkpoint is not None:
+        training.keep(checkpoint, configuration or {}, checkpoint_steps)
+    return training.run(progress)
 
-    optimiser = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=learning_rate, weight_decay=weight_decay
+
+def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
+    """accelerate's view of this process, for a model that is on `device`."""
+    # accelerate holds one state a process, but the training before may have been on another device.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=mixed_precision,
+        # Said here, since a launcher's environment would be obeyed otherwise.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        # An arm may have parameters that a loss does not use; a plain loop leaves them alone, and so does this.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
-    steps = epochs * math.ceil(train / batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
-    order = torch.Generator().manual_seed(seed)
-    with tqdm(total=steps, desc=progress, leave=False) as bar:
-        for epoch in range(1, epochs + 1):
-            start, rate = time.perf_counter(), schedule.get_last_lr()[0]
-            batches = torch.randperm(train, generator=order).split(batch_size)
-            mean_loss = _train_epoch(model, loss, batches, optimiser, schedule, epoch, bar)
-            value = _validate(model, validate, epoch)
-            rows.append(_row(epoch, mean_loss, value, rate, start))
-            bar.set_postfix(loss=f"{mean_loss:.4f}", validation=f"{value:.4f}")
-            if value > best_value:
-                best_epoch, best_value, best_state = epoch, value, _copy_state(model)
-            if patience and epoch - best_epoch >= patience:
-                break
-    model.load_state_dict(best_state)
-    model.eval()
-    return History(rows, best_epoch)
-
-
-def _train_epoch(model, loss, batches, optimiser, schedule, epoch: int, bar: tqdm) -> float:
-    """One pass over the batches of indices; the mean loss over examples."""
-    model.train()
-    total = 0.0
-    parameters = optimiser.param_groups[0]["params"]
-    for indices in batches:
-        optimiser.zero_grad(set_to_none=True)
-        batch_loss = loss(model, indices)
-        batch_loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
-        # Checked before the step, so that the weights at hand are still finite ones.
-        if not (torch.isfinite(batch_loss) and torch.isfinite(norm)):
-            rate = optimiser.param_groups[0]["lr"]
-            raise FloatingPointError(
-                f"training stopped in epoch {epoch} with loss {batch_loss.item()} and gradient norm {norm.item()}: "
-                f"lower learning_rate (it was {rate:.2g}) or look for broken values in the training data."
-            )
-        optimiser.step()
-        schedule.step()
-        total += batch_loss.item() * len(indices)
-        bar.update()
-    return total / sum(len(indices) for indices in batches)
-
-
-@torch.no_grad()
-def _validate(model: nn.Module, validate: Callable[[nn.Module], float], epoch: int) -> float:
-    model.eval()
-    value = float(validate(model))
-    if not math.isfinite(value):
-        raise FloatingPointError(
-            f"the validation value of epoch {epoch} is {value}: look for broken values in the validation data."
+    if accelerator.distributed_type not in LAUNCHES:
+        raise ValueError(f"fit does not know {accelerator.distributed_type.value}: launch it with plain processes.")
+    if accelerator.distributed_type == DistributedType.MULTI_GPU and accelerator.device != device:
+        raise ValueError(
+            f"the model is on {device} but this process trains on {accelerator.device}: "
+            "put it on accelerate.PartialState().device."
         )
-    return value
+    return accelerator
 
 
-def _row(epoch: int, loss: float | None, validation: float, learning_rate: float | None, start: float) -> dict:
-    seconds = time.perf_counter() - start
-    return dict(epoch=epoch, loss=loss, validation=validation, learning_rate=learning_rate, seconds=seconds)
-
-
-def _copy_state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _check(model, train, epochs, learning_rate, batch_size, weight_decay, patience) -> None:
-    for name, value, least in (("epochs", epochs, 0), ("batch_size", batch_size, 1), ("patience", patience, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate is {learning_rate}: give a number above 0, for example 1e-3.")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise ValueError(f"weight_decay is {weight_decay}: give a number of 0 or more.")
-    if epochs and train < 1:
+def _check(model: nn.Module, settings: Settings, checkpoint_steps: int, device: torch.device) -> None:
+    least = {"epochs": 0, "batch_size": 1, "patience": 0, "checkpoint_steps": 0}
+    given = vars(settings) | {"checkpoint_steps": checkpoint_steps}
+    for name, value in ((name, given[name]) for name in least):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
+            raise ValueError(f"{name} is {value!r}: give a whole number of {least[name]} or more.")
+    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
+        raise ValueError(f"learning_rate is {settings.learning_rate}: give a number above 0, for example 1e-3.")
+    if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
+        raise ValueError(f"weight_decay is {settings.weight_decay}: give a number of 0 or more.")
+    if settings.mixed_precision not in ("no", "bf16"):
+        raise ValueError(f'mixed_precision is {settings.mixed_precision!r}: use "no" or "bf16".')
+    if settings.mixed_precision == "bf16" and device.type != "cuda":
+        raise ValueError(f'mixed_precision is "bf16" but the model is on {device}: use "no", bf16 is for a GPU.')
+    if settings.epochs and settings.train < 1:
         raise ValueError(
             "there is no training example: give a dataset with a train part, or epochs=0 to evaluate only."
         )
-    if epochs and not any(parameter.requires_grad for parameter in model.parameters()):
+    if settings.epochs and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("the model has no trainable parameter: nothing can be trained; use epochs=0 to evaluate only.")

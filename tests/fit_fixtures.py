@@ -1,0 +1,176 @@
+"""A small training that tests start in processes of their own, kill, and start again; as a module, for a launcher."""
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+import torch._dynamo  # AdamW would load it, and accelerate the next, in every process anew, after the fork
+import torch.distributed.tensor
+from torch import nn
+
+from sfhelpers.tasks import resume
+from sfhelpers.tasks.fit import fit
+
+INPUTS = torch.randn(100, 16, generator=torch.Generator().manual_seed(5))
+TARGETS = INPUTS[:, :3].sin().sum(1, keepdim=True)
+SETTINGS = dict(train=90, epochs=33, learning_rate=0.01, batch_size=8, seed=0)  # 396 steps
+
+
+def network(dropout=0.2, width=64):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, width), nn.Dropout(dropout), nn.ReLU(), nn.Linear(width, 1))
+
+
+def plain_loss(model, indices):
+    return (model(INPUTS[indices]) - TARGETS[indices]).square().mean()
+
+
+def noisy_loss(model, indices):
+    """Draws from every generator that a checkpoint keeps: torch's in the dropout, NumPy's and Python's here."""
+    noise = np.random.standard_normal() * random.random()
+    return plain_loss(model, indices) * (1 + 0.1 * abs(noise))
+
+
+def validate(model):
+    return -plain_loss(model, torch.arange(90, 100)).item()
+
+
+def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, **changes):
+    """Train with the generators seeded by `noise`; all that an interruption must not change, in what JSON can hold."""
+    model = model or network()
+    torch.manual_seed(noise)
+    np.random.seed(noise)
+    random.seed(noise)
+    history = fit(model, loss, validate=validate, checkpoint=folder, **(SETTINGS | changes))
+    return {
+        "epochs": [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs],
+        "best_epoch": history.best_epoch,
+        "weights": [parameter.flatten().tolist() for parameter in model.parameters()],
+        "next draws": [torch.rand(()).item(), np.random.rand(), random.random()],
+    }
+
+
+def train_in_child(folder, out, steps):
+    """`run`, its result written to `out`; every step adds a byte to the file `steps`."""
+    torch.set_num_threads(1)
+
+    def counted(model, indices):
+        with open(steps, "ab") as file:
+            file.write(b".")
+        return noisy_loss(model, indices)
+
+    out.write_text(json.dumps(run(folder, loss=counted, checkpoint_steps=3)))
+
+
+def die_while_writing(folder, moment, number):
+    """`run`, killed at this moment of writing the checkpoint of this number."""
+    torch.set_num_threads(1)
+    calls = 0
+
+    def replace_file(path, content):
+        nonlocal calls
+        calls += 1
+        if calls == number and moment == "half written":
+            make = tempfile.mkstemp
+
+            def half_written(**how):
+                os.write(make(**how)[0], content[: len(content) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            tempfile.mkstemp = half_written
+        if calls == number and moment == "not yet renamed":
+            os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+        original(path, content)
+        if calls == number and moment == "just renamed":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    original, resume.replace_file = resume.replace_file, replace_file
+    run(folder, checkpoint_steps=5)
+
+
+def fill_the_disk(folder, out, number):
+    """`run` on a disk that takes only half of the checkpoint of this number; the error is written to `out`."""
+    torch.set_num_threads(1)
+    calls = 0
+
+    def replace_file(path, content):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, resource.RLIM_INFINITY))
+        original(path, content)
+
+    original, resume.replace_file = resume.replace_file, replace_file
+    try:
+        run(folder, checkpoint_steps=5)
+    except OSError as error:
+        out.write_text(str(error))
+
+
+SHARED = dict(train=36, epochs=4, batch_size=7)  # shares of 4 and 3, and, in the last batch, of 1 and none
+
+
+def in_two_processes(out: Path) -> None:
+    """What each process of a launch finds, as `out`/<process>.json."""
+    process = accelerate.PartialState(cpu=True).process_index
+    calls = []
+
+    def counted(model):
+        calls.append(process)
+        return validate(model)
+
+    found = {"processes": accelerate.PartialState().num_processes}
+    found["curve"] = run(model=network(dropout=0), loss=plain_loss, validate=counted, **SHARED)
+    found["validations"] = len(calls)
+    found["unused"] = run_with_unused()
+
+    found["alone"] = run(out / "alone", noise=process, **SHARED)
+    try:
+        run(out / "stopped", loss=stopping(after=9), checkpoint_steps=2, noise=process, **SHARED)
+    except KeyboardInterrupt:
+        found["resumed"] = run(out / "stopped", checkpoint_steps=2, **SHARED)
+    try:
+        run(model=network(), loss=lambda model, indices: plain_loss(model, indices) / (process == 0), **SHARED)
+    except FloatingPointError as error:
+        found["broken on one"] = str(error)
+    (out / f"{process}.json").write_text(json.dumps(found))
+
+
+def with_unused():
+    """A network beside a layer that the loss never calls."""
+    return nn.ModuleList([network(dropout=0), nn.Linear(2, 2)])
+
+
+def run_with_unused():
+    return run(
+        model=with_unused(),
+        loss=lambda model, indices: plain_loss(model[0], indices),
+        validate=lambda model: validate(model[0]),
+        **SHARED,
+    )
+
+
+def stopping(after, loss=noisy_loss):
+    """The loss, until so many steps are begun; then as if Ctrl-C was pressed."""
+    steps = 0
+
+    def stopped(model, indices):
+        nonlocal steps
+        steps += 1
+        if steps > after:
+            raise KeyboardInterrupt
+        return loss(model, indices)
+
+    return stopped
+
+
+if __name__ == "__main__":
+    in_two_processes(Path(sys.argv[1]))
