@@ -16,6 +16,7 @@ import torch._dynamo  # AdamW would load it, and accelerate the next, in every p
 import torch.distributed.tensor
 from torch import nn
 
+from sfhelpers.results import replace_file
 from sfhelpers.tasks import resume
 from sfhelpers.tasks.fit import fit
 
@@ -67,7 +68,7 @@ def train_in_child(folder, out, steps):
             file.write(b".")
         return noisy_loss(model, indices)
 
-    out.write_text(json.dumps(run(folder, loss=counted, checkpoint_steps=3)))
+    replace_file(out, json.dumps(run(folder, loss=counted, checkpoint_steps=3)).encode())  # the kill may come here too
 
 
 def die_while_writing(folder, moment, number):

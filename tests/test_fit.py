@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from sfhelpers.tasks.fit import fit
@@ -232,10 +234,12 @@ def test_a_model_with_nothing_to_train_is_refused():
         run(line().requires_grad_(False))
 
 
-def test_what_a_launcher_left_in_the_environment_changes_no_number(monkeypatch):
+def test_what_a_launcher_or_another_use_of_accelerate_has_set_changes_no_number(monkeypatch):
     model, plain = line(), line()
     run(plain)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert Accelerator(cpu=True).mixed_precision == "bf16"
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     run(model)
     assert torch.equal(weights(model), weights(plain))

@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import random
+import signal
 
 import pytest
 import torch
@@ -67,6 +68,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
             process.kill()
             kills += 1
         process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
         if out.exists():  # on a machine so fast that it ended before the tenth, the next kills fall on another
             assert json.loads(out.read_text()) == alone
             assert [path.name for path in folder.iterdir()] == [resume.FILE]
@@ -79,7 +81,7 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(childre
     process = children.Process(target=die_while_writing, args=(tmp_path, moment, 7))
     process.start()
     process.join()
-    assert process.exitcode == -9
+    assert process.exitcode == -signal.SIGKILL
     left = [path for path in tmp_path.iterdir() if path.name != resume.FILE]
     assert len(left) == (moment != "just renamed")
     steps = torch.zeros(())
@@ -115,16 +117,17 @@ def test_stopped_after_any_step_it_ends_with_the_same_numbers_and_the_same_rando
     assert run(tmp_path, noise=2, **settings) == run(**settings)
 
 
-def test_stopped_in_a_validation_it_validates_the_same_weights_again(tmp_path):
+@pytest.mark.parametrize(("before", "after", "best"), [([0, 2], [1, 4, 3], 3), ([0, 5, 2], [1, 3], 1)])
+def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_the_best(tmp_path, before, after, best):
     def scripted(values):
         values = iter(values)
         return lambda model: next(values)
 
     with pytest.raises(StopIteration):
-        run(tmp_path, validate=scripted([0.0, 2.0]), **SHORT)
-    resumed = run(tmp_path, validate=scripted([1.0, 4.0, 3.0]), **SHORT)
-    assert resumed == run(validate=scripted([0.0, 2.0, 1.0, 4.0, 3.0]), **SHORT)
-    assert resumed["best_epoch"] == 3
+        run(tmp_path, validate=scripted(before), **SHORT)
+    resumed = run(tmp_path, validate=scripted(after), **SHORT)
+    assert resumed == run(validate=scripted(before + after), **SHORT)
+    assert resumed["best_epoch"] == best
 
 
 def test_stopped_early_by_patience_it_does_not_go_on_when_it_is_started_again(tmp_path):
@@ -158,7 +161,7 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
     assert (tmp_path / resume.FILE).stat().st_size < weights + 40_000
 
 
-CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1)}
+CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
 
 
 def kept(folder, **changes):
@@ -180,7 +183,14 @@ def stopped(tmp_path):
         ({"seed": 3, "epochs": 5}, "fit epochs was 4 and is 5, fit seed was 0 and is 3"),
         ({"train": 41}, "fit train was 40 and is 41"),
         ({"configuration": CONFIGURATION | {"dataset": "own"}}, "configuration dataset was 'toy' and is 'own'"),
-        ({"configuration": CONFIGURATION | {"weights_sha256": "b" * 64}}, "configuration weights_sha256 was 'aaaa"),
+        (
+            {"configuration": CONFIGURATION | {"weights_sha256": "b" * 64}},
+            "configuration weights_sha256 was 'a{64}' and is 'b{64}'",
+        ),
+        (
+            {"configuration": CONFIGURATION | {"arm": {"inject": "late", "width": 8}}},
+            r"\(configuration arm inject was 'up'",
+        ),
         ({"configuration": CONFIGURATION | {"limit": 4}}, "configuration limit was not set and is 4"),
         ({"configuration": None}, "configuration dataset was 'toy' and is not set"),
         ({"model": network(width=65)}, r"weights 0.bias was 'torch.float32 \[64\] trained' and is .*65"),

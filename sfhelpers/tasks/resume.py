@@ -7,7 +7,6 @@ so that the folder holds one whole file at any moment, also when the process is 
 import hashlib
 import json
 import random
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from sfhelpers.results import replace_file
 FORMAT = 1  # raise it when `fit` would go on from the same file with other numbers, or could not read it
 FILE = "training.safetensors"
 KEY = "sketchfusion training"
-NAMED_DIFFERENCES = 4  # how many an error names; one more adds nothing to what has to be done
+NAMED_DIFFERENCES = 4  # that an error names; the rest it counts
 
 
 class Checkpoint:
@@ -31,15 +30,15 @@ class Checkpoint:
 
     Args:
         folder: made if it is not there; one training a folder.
-        made_by: what decides the training's numbers, as group -> name -> value, in what JSON can hold. A file that
-            was made by something else is refused.
+        made_by: what decides the training's numbers, by name, in what JSON can hold. A file that was made by something
+            else is refused.
 
     Raises:
         ValueError: something in `made_by` cannot be written as JSON.
         OSError: the folder cannot be made.
     """
 
-    def __init__(self, folder: str | Path, made_by: Mapping[str, Mapping[str, Any]]):
+    def __init__(self, folder: str | Path, made_by: Mapping[str, Any]):
         self.path = Path(folder) / FILE
         try:
             self.made_by = json.loads(json.dumps(made_by, allow_nan=False))
@@ -108,9 +107,10 @@ class Checkpoint:
                 f"this one writes {FORMAT}): delete it, which starts the training anew, or give another folder."
             )
         if found := _differences(kept["made_by"], self.made_by):
+            more = f", and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
             raise ValueError(
-                f"the checkpoint {self.path} is of another training ({found}): give another folder, or delete it, "
-                "which starts the training anew."
+                f"the checkpoint {self.path} is of another training ({', '.join(found[:NAMED_DIFFERENCES])}{more}): "
+                "give another folder, or delete it, which starts the training anew."
             )
         return tensors, kept["state"]
 
@@ -159,14 +159,18 @@ def _sha256(tensors: Mapping[str, Tensor], text: str) -> str:
     return digest.hexdigest()
 
 
-def _differences(kept: Mapping[str, Mapping], now: Mapping[str, Mapping]) -> str:
-    """In words, what differs between two `made_by`; "" if nothing does."""
+def _differences(kept: Mapping[str, Any], now: Mapping[str, Any], inside: str = "") -> list[str]:
+    """In words, every value that differs between two `made_by`."""
     found = []
-    for group in sorted(kept.keys() | now.keys()):
-        old, new = kept.get(group, {}), now.get(group, {})
-        for name in sorted(old.keys() | new.keys()):
-            if name not in old or name not in new or old[name] != new[name]:
-                before, after = (reprlib.repr(side[name]) if name in side else "not set" for side in (old, new))
-                found.append(f"{group} {name} was {before} and is {after}")
-    more = f", and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
-    return ", ".join(found[:NAMED_DIFFERENCES]) + more
+    for name in sorted(kept.keys() | now.keys()):
+        old, new = ([side[name]] if name in side else [] for side in (kept, now))
+        if all(isinstance(value, dict) for value in (*old, *new)):
+            found += _differences(*(side[0] if side else {} for side in (old, new)), f"{inside}{name} ")
+        elif old != new:
+            before, after = (_shortened(repr(*side)) if side else "not set" for side in (old, new))
+            found.append(f"{inside}{name} was {before} and is {after}")
+    return found
+
+
+def _shortened(text: str, length: int = 80) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
