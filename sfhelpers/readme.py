@@ -18,6 +18,7 @@ from nbformat.reader import NotJSONError
 from PIL import Image, UnidentifiedImageError
 
 from sfhelpers import params, results
+from sfhelpers.files import replace_file
 from sfhelpers.tasks import report
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
@@ -160,7 +161,7 @@ def update(root: Path) -> list[Path]:
         readme: with_block(readme.read_text(encoding="utf-8"), block).encode(),
     }
     for path, content in contents.items():
-        results.replace_file(path, content)
+        replace_file(path, content)
     return list(contents)
 
 

@@ -4,17 +4,16 @@ A `results.json` is a list of rows. Metric definitions differ between papers by 
 its definition is not a result, and a value without the weights' sha256 cannot be traced to what was shipped.
 """
 
-import contextlib
 import json
 import math
-import os
 import platform
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from sfhelpers.files import replace_file
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
 ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definition", "method", "backbone", "seed")
@@ -125,20 +124,6 @@ def write(rows: Iterable[Row], path: str | Path) -> None:
     text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode("utf-8"))
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
 
 
 def read(path: str | Path) -> list[Row]:

@@ -16,7 +16,7 @@ import torch._dynamo  # AdamW would load it, and accelerate the next, in every p
 import torch.distributed.tensor
 from torch import nn
 
-from sfhelpers.results import replace_file
+from sfhelpers.files import replace_file
 from sfhelpers.tasks import resume
 from sfhelpers.tasks.fit import fit
 

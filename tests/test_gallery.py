@@ -1,11 +1,13 @@
 """Everybody's own photos get their masks: all of them, at their own size, and never half a file."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sfhelpers import results, toyworld
+from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset
 from sfhelpers.images import open_image, open_mask
 from sfhelpers.tasks import gallery
@@ -130,14 +132,14 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(model, own, tmp_path,
 def test_a_disk_that_fills_while_a_file_is_written_leaves_the_earlier_one(model, own, tmp_path, monkeypatch, written):
     write(model, own, tmp_path / "out", crf=False)
     before = files(tmp_path / "out")
-    replace = results.os.replace
+    replace = os.replace
 
     def full(beside, path):
         if str(path).endswith(written):
             raise OSError(28, "No space left on device")
         replace(beside, path)
 
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write(model, own, tmp_path / "out", crf=False)
     assert files(tmp_path / "out") == before

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from sfhelpers.files import replace_file
 from sfhelpers.pocket.data import pictures, resized
 from sfhelpers.pocket.text import LENGTH, prompt
-from sfhelpers.results import replace_file
 
 SIZE = 96  # pixels the UNet's latents are made from, a side
 CHECKPOINT_EVERY = 200  # optimiser steps

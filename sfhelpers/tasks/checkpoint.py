@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sfhelpers.backbones import Backbone
+from sfhelpers.files import replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
-from sfhelpers.results import replace_file
 from sfhelpers.tasks.comparison import DIM, Trial, extractor_for
 from sfhelpers.tasks.segmentation import SketchSegmenter
 

@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 
 from sfhelpers import plots
 from sfhelpers.datasets import Dataset, Record
+from sfhelpers.files import replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
-from sfhelpers.results import replace_file
 from sfhelpers.tasks.comparison import reading_size
 from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, take
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sfhelpers.results import replace_file
+from sfhelpers.files import replace_file
 
 FORMAT = 1  # raise it when `fit` would go on from the same file with other numbers, or could not read it
 FILE = "training.safetensors"
