@@ -1,0 +1,234 @@
+import numpy as np
+import pytest
+import torch
+
+from sfhelpers import metrics
+from sfhelpers.bench.retrieval import peak_megabytes
+from sfhelpers.metrics.retrieval import block_rows
+
+MEASURES = (
+    metrics.AP(),
+    metrics.AP(interpolated=True),
+    *(metrics.AP(7, name, flag) for name in ("k", "min", "found", "relevant") for flag in (False, True)),
+    *(metrics.P(7, name) for name in ("k", "gallery", "relevant")),
+    *(metrics.P(500, name) for name in ("k", "gallery", "relevant")),
+    metrics.Acc(1),
+    metrics.Acc(5),
+)
+
+
+def signs(number, seed, dimensions=16):
+    """Embeddings of +1 and -1: their cosines are few, so that most tie, and exact in any order of adding."""
+    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(number, dimensions)).astype(np.float32)
+
+
+def labelled(queries=83, photos=131, classes=5):
+    """Labels of classes of very different size, each in the gallery."""
+    generator = np.random.default_rng(7)
+    names = np.array(["bat", "cow", "door", "pear", "saw"])[:classes]
+    share = np.array([0.5, 0.25, 0.15, 0.07, 0.03])[:classes]
+    drawn = [names[generator.choice(classes, size=size, p=share / share.sum())] for size in (queries, photos)]
+    drawn[1][:classes] = names
+    return drawn
+
+
+def from_relevance(measure, ranking, total):
+    """The same measure by the functions on rankings."""
+    if isinstance(measure, metrics.Acc):
+        return float(ranking[: measure.k].any())
+    if isinstance(measure, metrics.P):
+        return metrics.precision_at_k(ranking, total, measure.k, measure.denominator)
+    if measure.k is None:
+        return metrics.average_precision(ranking, measure.interpolated)
+    return metrics.average_precision_at_k(ranking, total, measure.k, measure.denominator, measure.interpolated)
+
+
+def one_by_one(queries, gallery, query_labels, gallery_labels, competing=None):
+    """Every measure from the ranking of the whole gallery, or of the competing part of it, query by query."""
+    values = {measure: [] for measure in MEASURES}
+    for i, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
+        among = slice(None) if competing is None else competing[i]
+        ranking = metrics.rank(gallery[among] @ query, gallery_labels[among] == label)
+        for measure, column in values.items():
+            column.append(from_relevance(measure, ranking, int(ranking.sum())))
+    return values
+
+
+@pytest.mark.parametrize("megabytes", [1e-6, 0.03, 128])
+def test_blocks_give_what_whole_rankings_give_also_where_most_items_tie(megabytes):
+    query_labels, photo_labels = labelled()
+    queries, photos = signs(83, 1), signs(131, 2)
+    ours = metrics.evaluate_retrieval(queries, photos, query_labels, photo_labels, MEASURES, megabytes=megabytes)
+    for measure, expected in one_by_one(queries, photos, query_labels, photo_labels).items():
+        np.testing.assert_allclose(ours[measure], expected, atol=1e-12, err_msg=str(measure))
+
+
+def test_the_gallery_class_ranks_each_query_among_photos_of_its_class():
+    query_classes, photo_classes = labelled()
+    queries, photos = signs(83, 3), signs(131, 4)
+    generator = np.random.default_rng(0)
+    instances = np.arange(131) // 2  # photos in twos; the second one may be of another class
+    paired = np.array([generator.choice(np.flatnonzero(photo_classes == name)) for name in query_classes])
+    labels = (instances[paired], instances)
+    ours = metrics.evaluate_retrieval(queries, photos, *labels, MEASURES, query_classes, photo_classes, megabytes=0.03)
+    competing = query_classes[:, None] == photo_classes
+    for measure, expected in one_by_one(queries, photos, *labels, competing).items():
+        np.testing.assert_allclose(ours[measure], expected, atol=1e-12, err_msg=str(measure))
+    everywhere = metrics.evaluate_retrieval(queries, photos, *labels, MEASURES)
+    assert ours[metrics.Acc(1)].mean() > everywhere[metrics.Acc(1)].mean()
+    relevant = labels[0][:, None] == labels[1]
+    scores = queries @ photos.T
+    expected = metrics.accuracy_at_k(scores, relevant, 5, "class", query_classes, photo_classes)
+    np.testing.assert_array_equal(ours[metrics.Acc(5)], expected)
+
+
+def test_random_embeddings_in_float64_agree_with_scikit_learn():
+    from sklearn.metrics import average_precision_score
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    generator = np.random.default_rng(8)
+    queries, photos = generator.standard_normal((60, 24)), generator.standard_normal((400, 24))
+    query_labels, photo_labels = generator.integers(4, size=60), np.arange(400) % 4
+    ours = metrics.evaluate_retrieval(queries, photos, query_labels, photo_labels)
+    scores = cosine_similarity(queries, photos)
+    for i in range(60):
+        relevant = photo_labels == query_labels[i]
+        best = np.argsort(-scores[i])[:200]
+        assert ours[metrics.AP()][i] == pytest.approx(average_precision_score(relevant, scores[i]), abs=1e-9)
+        among = average_precision_score(relevant[best], scores[i][best])
+        at_200 = among * relevant[best].sum() / min(200, relevant.sum())
+        assert ours[metrics.AP(200)][i] == pytest.approx(at_200, abs=1e-9)
+        assert ours[metrics.P(100)][i] == relevant[best[:100]].mean()
+
+
+def test_values_do_not_depend_on_the_blocks_or_on_the_order_of_the_gallery():
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randn(70, 33, generator=generator)
+    photos = torch.randn(200, 33, generator=generator)
+    query_labels, photo_labels = torch.arange(70) % 6, torch.arange(200) % 6
+    whole = metrics.evaluate_retrieval(queries, photos, query_labels, photo_labels, MEASURES)
+    shuffled = torch.randperm(200, generator=generator)
+    again = metrics.evaluate_retrieval(
+        queries, photos[shuffled], query_labels, photo_labels[shuffled], MEASURES, megabytes=1e-6
+    )
+    alone = metrics.evaluate_retrieval(queries[:1], photos, query_labels[:1], photo_labels, MEASURES)
+    for measure in MEASURES:
+        np.testing.assert_array_equal(whole[measure], again[measure])
+        np.testing.assert_array_equal(whole[measure][:1], alone[measure])
+
+
+@pytest.mark.parametrize("queries", [1, 2, 17])
+def test_copies_of_a_photo_under_another_label_stand_before_it(queries):
+    generator = torch.Generator().manual_seed(1)
+    photos = torch.randn(101, 77, generator=generator)
+    photos = torch.cat([photos, photos])  # each photo twice, the second time as an irrelevant one
+    labels = torch.cat([torch.arange(101), torch.full((101,), -1)])
+    sketches = photos[:queries] + 0.01 * torch.randn(queries, 77, generator=generator)
+    found = metrics.evaluate_retrieval(
+        sketches, photos, torch.arange(queries), labels, (metrics.Acc(1), metrics.Acc(2))
+    )
+    assert found[metrics.Acc(1)].tolist() == [0] * queries
+    assert found[metrics.Acc(2)].tolist() == [1] * queries
+
+
+def test_copies_of_the_paired_photo_are_no_rivals_of_it():
+    photos = np.random.default_rng(2).standard_normal((30, 8)).astype(np.float32)
+    instances = np.arange(30)
+    twice = (np.concatenate([photos, photos]), np.concatenate([instances, instances]))
+    measures = (metrics.Acc(1), metrics.AP())
+    found = metrics.evaluate_retrieval(photos, twice[0], instances, twice[1], measures)
+    assert all((values == 1).all() for values in found.values())
+
+
+def test_vectors_of_zeros_are_like_nothing_and_lengths_do_not_matter():
+    photos = np.array([[1, 0], [0, 1], [0, 0], [-1, 0]], dtype=np.float32)
+    labels = np.array([0, 1, 2, 3])
+    queries = np.array([[0, 0], [5, 0], [1e-3, 0]], dtype=np.float32)
+    positions = metrics.evaluate_retrieval(queries, photos, [0, 2, 0], labels, (metrics.AP(),))[metrics.AP()]
+    assert positions.tolist() == [1 / 4, 1 / 3, 1]
+
+
+def test_half_precision_integers_and_read_only_arrays_are_taken():
+    photos = signs(40, 5)
+    labels = np.arange(40) % 3
+    expected = metrics.evaluate_retrieval(photos, photos, labels, labels)[metrics.AP()]
+    frozen = photos.copy()
+    frozen.flags.writeable = False
+    for given in (frozen, torch.from_numpy(photos).bfloat16(), photos.astype(np.int64), photos.tolist()):
+        values = metrics.evaluate_retrieval(given, given, labels, labels)
+        np.testing.assert_array_equal(values[metrics.AP()], expected)
+
+
+def test_what_is_given_is_left_as_it_was():
+    queries, photos = 3 * torch.from_numpy(signs(20, 6)), 2 * torch.from_numpy(signs(30, 7))
+    before = queries.clone(), photos.clone()
+    metrics.evaluate_retrieval(queries, photos, np.zeros(20), np.zeros(30))
+    assert torch.equal(queries, before[0]) and torch.equal(photos, before[1])
+
+
+def test_no_queries_give_no_values():
+    values = metrics.evaluate_retrieval(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, dtype=int), [1, 2, 3])
+    assert all(column.shape == (0,) for column in values.values())
+
+
+def test_a_block_keeps_within_its_bytes_for_every_size_of_gallery():
+    for gallery, relevant, item_bytes in ((10_453, 700, 5), (2_000_000, 3, 5), (50_000, 50_000, 9), (1, 1, 5)):
+        for megabytes in (1, 64, 1000):
+            rows = block_rows(gallery, relevant, item_bytes, megabytes)
+            assert rows % 16 == 0
+            assert rows == 16 or rows * gallery * item_bytes <= megabytes * 1e6
+
+
+def test_memory_follows_the_block_and_not_the_whole_matrix():
+    queries, photos = (np.random.default_rng(seed).standard_normal((8000, 8), dtype=np.float32) for seed in (0, 1))
+    labels = np.arange(8000) % 40
+
+    def grown(megabytes):
+        return peak_megabytes(
+            lambda: metrics.evaluate_retrieval(queries, photos, labels, labels, megabytes=megabytes), 0.001
+        )[2]
+
+    assert grown(16) < 80
+    assert grown(2000) > 200  # the whole matrix has 256 MB, and the meter sees it
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_values():
+    query_labels, photo_labels = labelled()
+    queries, photos = torch.from_numpy(signs(83, 1)), torch.from_numpy(signs(131, 2))
+    expected = metrics.evaluate_retrieval(queries, photos, query_labels, photo_labels, MEASURES)
+    found = metrics.evaluate_retrieval(queries, photos.cuda(), query_labels, photo_labels, MEASURES, megabytes=0.1)
+    for measure in MEASURES:
+        np.testing.assert_array_equal(found[measure], expected[measure])
+
+
+ONE = np.ones((1, 2), dtype=np.float32)
+TWO = np.ones((2, 2), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((ONE, np.zeros((0, 2)), ["cow"], []), "empty"),
+        ((ONE, TWO, ["cow"], ["bat", "door"]), "1 of 1 queries .* label cow"),
+        ((TWO, TWO, ["bat", "cow"], ["bat", "bat"]), "query 1 with label cow"),
+        ((ONE, np.ones((2, 3)), ["cow"], ["cow", "bat"]), "2 dimensions"),
+        ((ONE[0], TWO, ["cow"], ["cow", "bat"]), "shape"),
+        ((np.zeros((1, 0)), np.zeros((2, 0)), ["cow"], ["cow", "bat"]), "shape"),
+        ((ONE, TWO, ["cow", "cow"], ["cow", "bat"]), "labels"),
+        ((ONE, TWO, ["cow"], ["cow"]), "labels"),
+        ((ONE, TWO, ["1"], [1, 2]), "one kind"),
+        ((ONE, TWO, [1.0], [1.0, np.nan]), "labels hold NaN"),
+        ((ONE * np.nan, TWO, ["cow"], ["cow", "bat"]), "queries hold NaN.*row 0"),
+        ((ONE, TWO * [[1], [np.inf]], ["cow"], ["cow", "bat"]), "gallery hold NaN.*row 1"),
+        ((ONE * 1e30, TWO, ["cow"], ["cow", "bat"]), "too big"),
+        ((ONE, TWO, [0], [0, 1], (), ["cow"]), "one side"),
+        ((ONE, TWO, [0], [0, 1], (), ["cow"], ["cow"]), "classes"),
+        ((ONE, TWO, [0], [0, 1], (), ["cow"], ["bat", "cow"]), "no relevant item"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        metrics.evaluate_retrieval(*arguments)
+    text = str(error.value)
+    assert text.endswith(".") and "\n" not in text and ". " not in text
