@@ -160,7 +160,9 @@ def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict
     }
     history = namespace.get("In", [])
     cells = [_assigned(source) for source in history]
-    starts = [i for i, names in enumerate(cells) if 2 * len(names & table.keys()) > len(table)]
+    # The parameters cell sets them all; half of them is enough where a slip of the user's has made it incomplete.
+    starts = [i for i, names in enumerate(cells) if names >= table.keys()]
+    starts = starts or [i for i, names in enumerate(cells) if 2 * len(names & table.keys()) > len(table)]
     if not starts:
         return given
     typed: set[str] = set()

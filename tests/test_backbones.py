@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -219,3 +221,41 @@ def test_other_misuse_is_refused(tiny_backbone, two_images):
         with pytest.raises(ValueError) as error:
             tiny_backbone.diffusion.features(two_images, **options)
         one_sentence(error)
+
+
+def test_a_prompt_is_read_as_a_whole_or_refused_never_cut(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    longest = " ".join(["cat"] * 14)  # 16 tokens with both ends
+    diffusion.check_prompt(longest)
+    assert diffusion.text(longest).shape == (16, 32)
+    for prompt in (f"{longest} car", "cat " * 500, None, 7):
+        for ask in (diffusion.check_prompt, diffusion.text, lambda p: diffusion.features(two_images, prompt=p)):
+            with pytest.raises(ValueError, match="prompt") as error:
+                ask(prompt)
+            one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("", []),
+        ("a photo of a cat, a sketch of a car.", []),
+        ("a photo of a unicorn", ["unicorn"]),
+        ("zebra cat zebra? cats", ["zebra", "cats"]),
+        ("x cat", []),  # a letter that stands alone is not a word in pieces
+        ("a cat ☃", ["☃"]),
+    ],
+)
+def test_words_in_single_letters_are_named(tiny_backbone, prompt, words):
+    assert tiny_backbone.diffusion.untaught_words(prompt) == words
+
+
+def test_two_threads_do_not_mix_their_features(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    prefix = diffusion.prefix(two_images[:1])
+    alone = [*diffusion.features(two_images[1:]), *diffusion.suffix(prefix)]
+    with ThreadPoolExecutor(4) as threads:
+        passes = [threads.submit(diffusion.features, two_images[1:]) for _ in range(12)]
+        suffixes = [threads.submit(torch.no_grad()(diffusion.suffix), prefix) for _ in range(12)]
+        found = [[*one.result(), *other.result()] for one, other in zip(passes, suffixes, strict=True)]
+    assert all(torch.equal(a, b) for run in found for a, b in zip(run, alone, strict=True))

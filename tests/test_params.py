@@ -201,6 +201,8 @@ def test_what_papermill_injects_is_checked_with_a_history_too(tmp_path):
     namespace = values(tmp_path)
     history = ["", as_cell(namespace), "# Parameters\nepoch = 20\n", "run = params.check(...)"]
     assert "'epoch'" in refused(namespace | {"epoch": 20, "In": history})
+    most = {name: namespace[name] for name in list(namespace)[:-2]}  # an injected cell that sets nearly all of them
+    check(namespace | {"In": ["", as_cell(namespace), as_cell(most), "run = params.check(...)"]})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Injection starts behind up-block 1, so all that comes before is constant for an 
 pass. Neither repeats the UNet's own forward: both let it run and listen, by hooks.
 """
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -13,8 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from sfhelpers.backbones.inputs import repeat_draws, to_pixels
+from sfhelpers.backbones.prompts import check_prompt, untaught_words
 
 Inject = Callable[[int, Tensor], Tensor]
+
+# Hooks hang on the model itself: two threads in it, a widget's stroke beside a running cell, would mix their features.
+_RUNNING = threading.RLock()
 
 
 class _Reached(Exception):
@@ -81,12 +86,21 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def text(self, prompt: str = "") -> Tensor:
-        """The prompt's (L, D) hidden states; encoded once and kept."""
+        """The prompt's (L, D) hidden states; encoded once and kept. Errors as `check_prompt`."""
         if prompt not in self._texts:
+            self.check_prompt(prompt)
             length = self.text_encoder.config.max_position_embeddings
-            ids = self.tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            ids = self.tokenizer(prompt, padding="max_length", max_length=length, return_tensors="pt")
             self._texts[prompt] = self.text_encoder(ids.input_ids.to(self._like.device))[0][0]
         return self._texts[prompt]
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise a ValueError of one sentence unless the text encoder can read the whole prompt."""
+        check_prompt(prompt, self.tokenizer, self.text_encoder.config.max_position_embeddings)
+
+    def untaught_words(self, prompt: str) -> list[str]:
+        """The prompt's words that the tokenizer breaks into single letters: the text encoder was never taught them."""
+        return untaught_words(prompt, self.tokenizer)
 
     def noise(self, shape: tuple[int, ...], seed: int = 0, draws: int = 1) -> Tensor:
         """(draws, *shape) of unit Gaussian noise; draw k does not depend on how many draws follow."""
@@ -111,7 +125,7 @@ class DiffusionFeatures:
         Raises:
             ValueError: a timestep outside the scheduler's range, or what `latents` and `noise` refuse.
         """
-        timestep = self._checked(self.timestep if timestep is None else timestep)
+        timestep = self.check_timestep(self.timestep if timestep is None else timestep)
         latents = self.latents(images, size)
         noise = self.noise(tuple(latents.shape[1:]), seed, draws)
         batch = len(latents)
@@ -240,13 +254,15 @@ class DiffusionFeatures:
                 call["upsample_size"] = tuple(sizes[n]) if all(sizes[n]) else None
                 if getattr(block, "has_cross_attention", False):
                     call["encoder_hidden_states"] = repeat_draws(prefix["text"], draws)
-                hidden = block(hidden_states=hidden, **call)
+                with _RUNNING:
+                    hidden = block(hidden_states=hidden, **call)
             if inject is not None:
                 hidden = inject(n, hidden)
             outputs.append(hidden)
         return [_average(output, (batch, draws)) for output in outputs]
 
-    def _checked(self, timestep: int) -> int:
+    def check_timestep(self, timestep: int) -> int:
+        """The timestep itself, if the scheduler has it; else a ValueError of one sentence."""
         last = self.scheduler.config.num_train_timesteps - 1
         if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
             raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
@@ -255,7 +271,7 @@ class DiffusionFeatures:
     def _run(self, noised: dict[str, Tensor], hooks: list[tuple[Callable, Callable, dict[str, Any]]]) -> None:
         noisy = noised["noisy"]
         draws = noisy.shape[1]
-        with ExitStack() as stack:
+        with _RUNNING, ExitStack() as stack:
             for register, hook, options in hooks:
                 stack.enter_context(register(hook, **options))
             stack.enter_context(suppress(_Reached))
