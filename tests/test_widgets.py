@@ -44,7 +44,7 @@ def arguments(**changes):
 
 
 def still(explorer):
-    return base64.b64decode(explorer._repr_mimebundle_()["image/png"])
+    return base64.b64decode(explorer._repr_mimebundle_()[0]["image/png"])
 
 
 def test_pair_and_threshold_change_the_picture_and_the_words():

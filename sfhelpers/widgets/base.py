@@ -15,10 +15,12 @@ class Still:
         """The picture and a line of text that says what it shows."""
         raise NotImplementedError(f"{type(self).__name__} has no still picture: give it a method still().")
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        shown = super()._repr_mimebundle_(**kwargs)
+        data, metadata = shown if isinstance(shown, tuple) else (shown, {})  # anywidget gives both, ipywidgets the data
         figure, text = self.still()
         png = base64.b64encode(figure.png()).decode()
-        return super()._repr_mimebundle_(**kwargs) | {"image/png": png, "text/plain": text}
+        return data | {"image/png": png, "text/plain": text}, metadata
 
 
 def failed(error: Exception) -> str:

@@ -1,0 +1,7 @@
+"""Drawings made of strokes: from a hand, from a file, or one of the presets."""
+
+from sfhelpers.drawing.drawing import Drawing
+from sfhelpers.drawing.presets import PRESETS
+from sfhelpers.drawing.strokes import Stroke
+
+__all__ = ["Drawing", "PRESETS", "Stroke"]

@@ -1,0 +1,151 @@
+"""Strokes: what a hand drew between putting the pen down and lifting it, as points."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+MAX_POINTS, MAX_STROKES = 20_000, 2_000  # in one drawing; a careful one has a few hundred and a few dozen
+FARTHEST = 1e7  # pixels; a coordinate beyond it comes from a damaged file, not from a hand
+MAX_WIDTH = 1024.0  # pixels
+MARGIN = 0.08  # of the canvas, left free on each side of a fitted drawing
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """One line. A single point is a dot.
+
+    Args:
+        points: (M, 2), x then y, in pixels from the canvas's upper left corner, M of 1 or more.
+        width: of the line, in pixels, above 0 and at most 1024.
+
+    Raises:
+        ValueError: the points have another shape, are no finite numbers or lie beyond 1e7, or the width is wrong.
+    """
+
+    points: Points
+    width: float
+
+    def __post_init__(self) -> None:
+        points = _numbers(self.points)
+        points.flags.writeable = False
+        object.__setattr__(self, "points", points)
+        width = self.width
+        if isinstance(width, bool) or not isinstance(width, int | float | np.number) or not 0 < width <= MAX_WIDTH:
+            raise ValueError(f"a stroke's width is {width!r}: give pixels above 0 and up to {MAX_WIDTH:.0f}.")
+        object.__setattr__(self, "width", float(width))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stroke):
+            return NotImplemented
+        return self.width == other.width and np.array_equal(self.points, other.points)
+
+    def __hash__(self) -> int:
+        return hash((self.width, self.points.tobytes()))
+
+    def scaled(self, scale: float) -> "Stroke":
+        """Points and width times `scale`."""
+        return Stroke(self.points * scale, min(self.width * scale, MAX_WIDTH))
+
+
+def _numbers(points: ArrayLike) -> Points:
+    """A copy as (M, 2) floats, from numbers only: texts that numpy would convert are refused."""
+    try:
+        found = np.array(points)
+    except ValueError:  # lists of different lengths
+        found = np.array(None)
+    if found.dtype.kind not in "iuf" or found.ndim != 2 or found.shape[1] != 2 or not len(found):
+        raise ValueError("a stroke's points are not M rows of two numbers, x and y: give one row or more.")
+    if not np.isfinite(found).all():
+        raise ValueError("a stroke holds a coordinate that is not a finite number: take that point out.")
+    if np.abs(found).max() > FARTHEST:
+        raise ValueError(f"a stroke holds a coordinate beyond {FARTHEST:.0e} pixels: take that point out.")
+    return found.astype(np.float64)
+
+
+def count(strokes: Iterable[Stroke]) -> int:
+    """How many points the strokes have together."""
+    return sum(len(stroke.points) for stroke in strokes)
+
+
+def check_count(strokes: int, points: int) -> None:
+    """ValueError if a drawing of that many strokes and points is too large."""
+    for number, most, what in ((strokes, MAX_STROKES, "strokes"), (points, MAX_POINTS, "points")):
+        if number > most:
+            raise ValueError(f"the drawing has {number:,} {what}, more than {most:,}: simplify it.")
+
+
+def clipped(strokes: Iterable[Stroke], size: float) -> list[Stroke]:
+    """Cut strokes where they cross the edge of a `size` x `size` paper; a stroke that comes back becomes two."""
+    kept = []
+    for stroke in strokes:
+        within = np.clip(stroke.points, 0, size)
+        if np.abs(within - stroke.points).max() < 1e-6:  # rounding is no reason to cut
+            kept.append(Stroke(within, stroke.width))
+        else:
+            kept += [Stroke(piece, stroke.width) for piece in _pieces(stroke.points, size)]
+    return kept
+
+
+def _pieces(points: Points, size: float) -> list[Points]:
+    """Clip a polyline segment by segment (Liang and Barsky, 1984)."""
+    pieces: list[list[Points]] = []
+    for start, end in pairwise(points):
+        step = end - start
+        enter, leave = 0.0, 1.0
+        for at, by in zip(start, step, strict=True):
+            if by == 0:
+                enter = enter if 0 <= at <= size else 2.0  # beside the paper along its whole length
+                continue
+            first, last = sorted((-at / by, (size - at) / by))
+            enter, leave = max(enter, first), min(leave, last)
+        if enter >= leave:
+            continue
+        if enter > 0 or not pieces or not np.array_equal(pieces[-1][-1], start):
+            pieces.append([np.clip(start + enter * step, 0, size)])
+        pieces[-1].append(end if leave == 1 else np.clip(start + leave * step, 0, size))
+    return [np.array(piece) for piece in pieces]
+
+
+def fitted(strokes: Sequence[Stroke], size: int, width: float) -> list[Stroke]:
+    """Scale and centre strokes as a whole so that they fill a `size` x `size` paper but for a margin.
+
+    Args:
+        strokes: at least one, of any coordinates.
+        size: of the paper, in pixels.
+        width: of the lines afterwards, in pixels.
+    """
+    points = np.concatenate([stroke.points for stroke in strokes])
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = (high - low).max()
+    scale = size * (1 - 2 * MARGIN) / extent if extent > 1e-6 else 1.0  # a dot stays a dot
+    return [Stroke((stroke.points - (low + high) / 2) * scale + size / 2, width) for stroke in strokes]
+
+
+def simplified(points: Points, tolerance: float) -> Points:
+    """Drop points that lie within `tolerance` of the line between those kept (Ramer 1972, Douglas and Peucker 1973)."""
+    keep = np.zeros(len(points), dtype=bool)
+    keep[[0, -1]] = True
+    open_ = [(0, len(points) - 1)]
+    while open_:
+        first, last = open_.pop()
+        if last - first < 2:
+            continue
+        far = _distances(points[first + 1 : last], points[first], points[last])
+        if far.max() > tolerance:
+            middle = first + 1 + int(far.argmax())
+            keep[middle] = True
+            open_ += [(first, middle), (middle, last)]
+    return points[keep]
+
+
+def _distances(points: Points, start: Points, end: Points) -> NDArray[np.float64]:
+    """How far points lie from the segment between two others."""
+    step = end - start
+    length = step @ step
+    along = np.clip((points - start) @ step / length, 0, 1) if length else np.zeros(len(points))
+    return np.hypot(*(points - start - along[:, None] * step).T)

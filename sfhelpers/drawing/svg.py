@@ -1,0 +1,217 @@
+"""SVG in and out: our own files come back as they were, others as the outlines of their shapes.
+
+An SVG is a program's file: it may hold scripts, ask for other files, or unfold into gigabytes. So it is looked through
+first, with no document type and no entities allowed (`defusedxml`), and only shapes with the attributes that place them
+reach the library that computes curves (`svgelements`).
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
+from xml.sax.saxutils import escape
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+from numpy.typing import NDArray
+from svgelements import SVG, Close, Line, Move, Path, PathSegment, Shape
+
+from sfhelpers.drawing.strokes import MAX_POINTS, Points, Stroke, check_count
+
+INK = "#191919"  # 25 of 255, as the toy world's sketches
+OWN = "data-canvas"  # on files of our own: the canvas's side in pixels
+SPACES = ("", "http://www.w3.org/2000/svg")
+SHAPES = {  # and the attribute without which they have no form
+    "path": "d", "line": "", "polyline": "points", "polygon": "points", "rect": "width", "circle": "r", "ellipse": "rx",
+}  # fmt: skip
+SILENT = {"title", "desc", "metadata", "defs", "style", "symbol", "marker", "pattern", "filter", "clipPath", "mask"}
+SILENT |= {"linearGradient", "radialGradient"}  # none of these is drawn where it stands
+NO_INK = {"none", "transparent", "white", "#fff", "#ffffff", "rgb(255,255,255)"}
+STYLE = ("fill", "stroke", "stroke-width", "display")
+
+LENGTH = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([Ee][+-]?\d+)?(px|pt|pc|mm|cm|in|em|ex|%)?")
+LENGTHS = ("x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "width", "height")
+NUMBERS = re.compile(r"[Ee\d\s,.+-]*")
+ALLOWED = dict.fromkeys(LENGTHS, LENGTH) | {
+    "viewBox": NUMBERS,
+    "transform": re.compile(r"([A-Za-z]+\s*\([Ee\d\s,.+-]*\)[\s,]*)*"),
+    "points": NUMBERS,
+    "d": re.compile(r"[MmZzLlHhVvCcSsQqTtAaEe\d\s,.+-]*"),
+}
+LINES = ("points", "d")  # may be long
+TOKEN = re.compile(r"[A-Za-z]|\d*\.?\d+")
+MAX_TOKENS = 7 * MAX_POINTS  # numbers and commands of paths; a cubic curve has seven
+MAX_TAGS, MAX_DEPTH, MAX_ATTRIBUTE = 10_000, 64, 2_000
+CHORD = 1 / 96  # of the drawing's extent: how long the pieces are into which curves are cut
+
+
+def document(strokes: Sequence[Stroke], size: int, title: str) -> str:
+    """Strokes as an SVG of polylines. White paper, dark round lines, coordinates with two decimals."""
+    head = f'<svg xmlns="{SPACES[1]}" viewBox="0 0 {size} {size}" width="{size}" height="{size}" {OWN}="{size}"'
+    pen = f'<g fill="none" stroke="{INK}" stroke-linecap="round" stroke-linejoin="round">'
+    lines = [f'{head} style="background: #fff">', f"<title>{escape(title)}</title>", pen]
+    for stroke in strokes:
+        points = np.repeat(stroke.points, 2, axis=0) if len(stroke.points) == 1 else stroke.points  # a dot has two ends
+        pairs = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
+        lines.append(f'<polyline stroke-width="{stroke.width:g}" points="{pairs}"/>')
+    return "\n".join([*lines, "</g>", "</svg>"]) + "\n"
+
+
+def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
+    """The lines and outlines of an SVG.
+
+    Shapes without ink (no stroke and no fill, or white on the white paper) and hidden ones are left out. Curves become
+    points; the lines' own widths only count in our own files.
+
+    Returns:
+        Strokes in the file's own units, and the canvas's side where the file is one of ours, else None.
+
+    Raises:
+        ValueError: a reason that follows on "because": no SVG; a document type, entities, scripts; images, text or
+            copies, which are no strokes; too many points or tags; coordinates that are no finite numbers; no ink.
+    """
+    root = _root(content)
+    _check(root)
+    shapes = Element("svg", {"xmlns": SPACES[1]} | _placed(root))
+    _copy(root, shapes, _style(root, {}))
+    if sum(len(TOKEN.findall(shape.get(key, ""))) for shape in shapes.iter() for key in LINES) > MAX_TOKENS:
+        raise ValueError(f"it has more than {MAX_POINTS:,} points: simplify its paths.")
+    own = root.get(OWN, "")
+    is_own = own.isascii() and own.isdecimal() and len(own) < 5
+    try:
+        found = list(_lines(_paths(tostring(shapes, encoding="unicode"), is_own)))
+    except Exception as error:  # the reader raises many kinds on paths that do not begin with a move, and the like
+        raise ValueError(f"it has a shape that cannot be read ({type(error).__name__}): repair it.") from error
+    if not found:
+        raise ValueError("it holds no path, line or shape with ink: choose another file.")
+    check_count(len(found), sum(len(points) for points, _ in found))
+    return [Stroke(points, width) for points, width in found], int(own) if is_own else None
+
+
+def _root(content: str) -> Element:
+    if content.count("<") > MAX_TAGS:  # counted before anything is read
+        raise ValueError(f"it has more than {MAX_TAGS:,} tags: simplify it.")
+    try:
+        root = fromstring(content, forbid_dtd=True)
+    except DefusedXmlException:
+        advice = "delete its <!DOCTYPE ...> part"
+        raise ValueError(f"it has a document type or entities, which could hide anything: {advice}.") from None
+    except (ParseError, ValueError) as error:
+        raise ValueError(f"it is not an SVG, or it is cut ({error}): save it again.") from None
+    if _split(root) not in [(space, "svg") for space in SPACES]:
+        raise ValueError(f"it is not an SVG, its first element is <{_split(root)[1]}>: choose another file.")
+    return root
+
+
+def _split(element: Element) -> tuple[str, str]:
+    """Namespace and name."""
+    space, _, local = element.tag.rpartition("}")
+    return space.removeprefix("{"), local
+
+
+def _check(root: Element) -> None:
+    """Scripts anywhere are a reason to have nothing to do with the file."""
+    for element in root.iter():
+        local = _split(element)[1].lower()
+        active = any(key.lower().startswith("on") for key in element.attrib)
+        active |= any("javascript:" in value.lower() for value in element.attrib.values())
+        if local == "script" or active:
+            raise ValueError("it holds a script: a drawing needs none.")
+        if local == "foreignobject":
+            raise ValueError("it holds a foreign object, a web page within: a drawing needs none.")
+
+
+def _copy(source: Element, target: Element, style: dict[str, str], depth: int = 0) -> None:
+    """Copy groups and shapes with ink, and of each only what places it."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"it nests groups more than {MAX_DEPTH} deep: ungroup them.")
+    for element in source:
+        space, local = _split(element)
+        if space not in SPACES or local in SILENT:  # other namespaces hold an editor's notes
+            continue
+        if local not in SHAPES and local not in ("svg", "g"):
+            raise ValueError(f"it holds a <{local}> element, which is no stroke: turn it into paths or take it out.")
+        own = _style(element, style)
+        if own.get("display") == "none":
+            continue
+        if local not in SHAPES:
+            _copy(element, SubElement(target, local, _placed(element)), own, depth + 1)
+        elif (not SHAPES[local] or element.get(SHAPES[local])) and _has_ink(own):
+            SubElement(target, local, _placed(element) | {"stroke-width": own.get("stroke-width", "1")})
+
+
+def _has_ink(style: dict[str, str]) -> bool:
+    return style.get("stroke", "none") not in NO_INK or style.get("fill", "black") not in NO_INK
+
+
+def _placed(element: Element) -> dict[str, str]:
+    """The attributes that place an element, each in the form that it must have."""
+    found = {key: value.strip() for key, value in element.attrib.items() if key in ALLOWED}
+    for key, value in found.items():
+        if (len(value) > MAX_ATTRIBUTE and key not in LINES) or not ALLOWED[key].fullmatch(value):
+            raise ValueError(f"it has a <{_split(element)[1]}> whose {key!r} cannot be read: repair it.")
+    return found
+
+
+def _style(element: Element, inherited: dict[str, str]) -> dict[str, str]:
+    """What the element and those around it say about ink, by attributes or by a style attribute."""
+    found = {key: element.attrib[key] for key in STYLE if key in element.attrib}
+    for entry in element.get("style", "").split(";"):
+        key, _, value = entry.partition(":")
+        found[key.strip()] = value
+    return inherited | {key: value.replace(" ", "").lower() for key, value in found.items() if key in STYLE}
+
+
+def _paths(shapes: str, with_width: bool) -> list[tuple[Path, float]]:
+    """Every shape as moves, lines and Bézier curves in the units of the whole, and the width of its line."""
+    paths = []
+    for shape in SVG.parse(io.StringIO(shapes), reify=True).elements(lambda item: isinstance(item, Shape)):
+        path = Path(shape)
+        path.approximate_arcs_with_cubics()
+        paths.append((path, float(shape.values["stroke-width"]) if with_width else 1.0))
+    return paths
+
+
+def _lines(paths: Sequence[tuple[Path, float]]) -> Iterator[tuple[Points, float]]:
+    """The points of every subpath and the width of its line, until there are too many."""
+    corners = np.concatenate([np.zeros((0, 2)), *(_corners(segment) for path, _ in paths for segment in path)])
+    fine = len(corners) and np.isfinite(corners).all()  # if not, `Stroke` says so
+    chord = CHORD * np.ptp(corners, axis=0).max() if fine else 0.0
+    total = 0
+    for path, width in paths:
+        for line in _subpaths(path, chord):
+            points = np.concatenate(line)
+            total += len(points)
+            yield points[:1] if len(points) == 2 and np.array_equal(*points) else points, width
+        if total > MAX_POINTS:
+            return
+
+
+def _corners(segment: PathSegment) -> Points:
+    """(K, 2): start, control points and end, as far as a segment has them."""
+    found = [getattr(segment, name, None) for name in ("start", "control", "control1", "control2", "end")]
+    return np.array([(point.x, point.y) for point in found if point is not None], dtype=float).reshape(-1, 2)
+
+
+def _subpaths(path: Path, chord: float) -> list[list[Points]]:
+    """The points of each subpath, curves cut into pieces no longer than `chord`."""
+    lines: list[list[Points]] = []
+    for segment in path:
+        corners = _corners(segment)
+        if isinstance(segment, Move):
+            lines.append([corners[-1:]])
+        elif isinstance(segment, Line | Close):
+            lines[-1].append(corners[-1:])
+        else:
+            lines[-1].append(np.array(segment.npoint(_positions(corners, chord)), dtype=float))
+    return lines
+
+
+def _positions(corners: Points, chord: float) -> NDArray[np.float64]:
+    """Where a curve is cut, from above 0 to 1."""
+    if chord == 0:
+        return np.ones(1)
+    length = np.hypot(*np.diff(corners, axis=0).T).sum()
+    pieces = int(np.clip(np.ceil(length / chord), 1, 96))
+    return np.arange(1, pieces + 1) / pieces

@@ -1,0 +1,293 @@
+"""A pad to draw on with mouse, pen, finger or keyboard."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from numpy.typing import NDArray
+from PIL import Image
+
+from sfhelpers import plots
+from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.widgets.base import Still
+
+SIZES = (256, 384, 512)
+THIN, THICK = 1, 24  # pixels
+HISTORY = 200  # steps that can be undone
+Callback = Callable[[Drawing], Any]
+
+
+class Refused(traitlets.TraitError, ValueError):
+    """A value that a pad cannot take. Of both kinds, so that traitlets puts the earlier value back."""
+
+
+class SketchPad(Still, anywidget.AnyWidget):
+    """A square paper with undo, redo, clear, line width, presets, and files to open and save.
+
+    Everything that buttons do can be done from code. With the keyboard: Tab reaches the paper, the arrow keys move a
+    cursor (with Shift five times as far), Space lowers and lifts the pen, Ctrl+Z and Ctrl+Shift+Z undo and redo.
+
+    The drawing and its history are kept here, in the kernel. The front end reports what was done, one message a stroke,
+    and shows what comes back, so that several views of one pad agree and a reloaded page loses nothing.
+
+    Args:
+        size: the paper's side in pixels, 256, 384 or 512.
+        line_width: of the pen in pixels, 1 to 24.
+        drawing: to begin with; scaled to `size`.
+
+    Attributes:
+        strokes: the drawing as plain numbers, [{"width": w, "points": [[x, y], ...]}, ...], to 0.01 px; assigning a
+            list draws it, as one step that can be undone.
+        size, line_width: as above; assigning another size scales the drawing.
+        words, wrong: what the pad says below the paper, and whether it is an error.
+
+    Raises:
+        ValueError: the size, the width or the drawing is wrong.
+    """
+
+    _esm = Path(__file__).with_suffix(".js")
+    _css = Path(__file__).with_suffix(".css")
+    strokes = traitlets.List().tag(sync=True)
+    size = traitlets.Any(384).tag(sync=True)
+    line_width = traitlets.Any(4).tag(sync=True)
+    words = traitlets.Unicode().tag(sync=True)
+    wrong = traitlets.Bool().tag(sync=True)
+    undoable = traitlets.Bool().tag(sync=True)
+    redoable = traitlets.Bool().tag(sync=True)
+    choices = traitlets.Dict({"sizes": SIZES, "widths": (THIN, THICK), "presets": tuple(PRESETS)}, read_only=True).tag(
+        sync=True
+    )
+
+    def __init__(self, size: int = 384, line_width: float = 4, drawing: Drawing | None = None):
+        self._lock = threading.RLock()  # messages of the front end arrive in a thread of their own
+        self._callbacks: list[Callback] = []
+        self._past: deque[Drawing] = deque(maxlen=HISTORY)
+        self._future: deque[Drawing] = deque(maxlen=HISTORY)
+        self._drawing, self._plain = Drawing(_size(size)), []
+        super().__init__(size=size, line_width=line_width)
+        if drawing is not None:
+            self._put(_drawing(drawing).resized(size))
+        self.on_msg(self._heard)
+
+    @property
+    def drawing(self) -> Drawing:
+        """What is drawn. Assigning another drawing, scaled to the paper, is a step that can be undone."""
+        return self._drawing
+
+    @drawing.setter
+    def drawing(self, drawing: Drawing) -> None:
+        with self._lock, self._saying():
+            self._step(_drawing(drawing).resized(self.size))
+        self._tell()
+
+    def to_image(self, side: int | None = None) -> Image.Image:
+        """The drawing as an RGB picture, see `Drawing.to_image`."""
+        return self._drawing.to_image(side)
+
+    def to_stroke3(self) -> NDArray[np.float64]:
+        """The drawing as (N, 3): dx, dy, pen lifted, see `Drawing.to_stroke3`."""
+        return self._drawing.to_stroke3()
+
+    def on_drawn(self, callback: Callback) -> None:
+        """Call `callback(drawing)` after each change, in the thread that made it.
+
+        Callbacks of two changes can overtake each other: what has to show the newest drawing reads `pad.drawing`.
+        """
+        self._callbacks.append(callback)
+
+    def preset(self, name: str) -> None:
+        """Show one of `PRESETS`. ValueError if there is none of that name."""
+        with self._lock, self._saying():
+            if not isinstance(name, str) or name not in PRESETS:
+                raise ValueError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
+            self._step(PRESETS[name].resized(self.size), f"Preset: {name}.")
+        self._tell()
+
+    def load(self, path: str | Path, number: int = 0) -> None:
+        """Show a drawing from an .svg or .ndjson file. Errors as `Drawing.load`; the drawing then stays as it was."""
+        self._open(lambda: Drawing.load(path, number=number), Path(path).name)
+
+    def save(self, path: str | Path, word: str = "") -> None:
+        """Save the drawing as .svg or .ndjson. Arguments and errors as `Drawing.save`."""
+        with self._saying():
+            self._drawing.save(path, word)
+            self._say(f"Saved as {Path(path).name}.")
+
+    def undo(self) -> None:
+        """Take back the last step."""
+        self._back(self._past, self._future, "There is nothing to undo.")
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self._back(self._future, self._past, "There is nothing to redo.")
+
+    def clear(self) -> None:
+        """Empty the paper; can be undone."""
+        with self._lock:
+            if not self._drawing.strokes:
+                return
+            self._step(Drawing(self.size))
+        self._tell()
+
+    def still(self) -> tuple[plots.Figure, str]:
+        """The drawing, or the presets if nothing is drawn."""
+        paper = f"SketchPad of {self.size} x {self.size} pixels"
+        if self._drawing.strokes:
+            text = f"<{paper}, {_counted(self._drawing)}>"
+            return plots.grid([[self.to_image()]], size=2.4), text
+        images = [drawing.to_image(150) for drawing in PRESETS.values()]
+        return plots.grid([images], None, list(PRESETS), 0.75), f"<{paper}, empty; shown: presets {', '.join(PRESETS)}>"
+
+    def _heard(self, widget: Any, content: Any, buffers: Sequence[Any]) -> None:
+        """A message of the front end; what is wrong with it is said on the pad."""
+        try:
+            self._do(content if isinstance(content, dict) else {}, buffers)
+        except (ValueError, OSError) as error:
+            self._say(str(error), wrong=True)
+        finally:
+            if isinstance(content, dict) and content.get("do") == "stroke":
+                self.send({"done": content.get("id")})  # from now on `strokes` says whether it is drawn
+
+    def _do(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        match content:
+            case {"do": "stroke", "points": points, "width": width, "size": size}:
+                self._draw(points, width, size)
+            case {"do": "undo" | "redo" | "clear" as what}:
+                getattr(self, what)()
+            case {"do": "preset", "name": name}:
+                self.preset(name)
+            case {"do": "size", "value": size}:
+                self._resize(_size(size))
+            case {"do": "open", "name": str(name)} if len(buffers) == 1:
+                self._open(lambda: Drawing.parse(bytes(buffers[0]), name), name)
+            case {"do": "save", "as": "svg" | "ndjson" as kind, "id": id_}:
+                self.send({"file": f"drawing.{kind}", "text": self._drawing.to_file(kind), "id": id_})
+            case _:
+                raise ValueError("the page sent what this pad does not know: reload the page.")
+
+    def _draw(self, points: Any, width: Any, size: Any) -> None:
+        """Add a stroke that was drawn on a paper of `size`, cut where it leaves the paper."""
+        _width(width)
+        with self._lock:
+            stroke = Stroke(points, width).scaled(self.size / _size(size))
+            added = Drawing.clipped([stroke], self.size).strokes
+            if added:
+                self._step(Drawing(self.size, (*self._drawing.strokes, *added)))
+        self._tell()
+
+    def _resize(self, size: int) -> None:
+        with self._lock:
+            if size == self._drawing.size:
+                return
+            self._put(self._drawing.resized(size))
+        self._tell()
+
+    def _open(self, read: Callable[[], Drawing], name: str) -> None:
+        with self._saying():
+            drawing = read()
+            with self._lock:
+                self._step(drawing.resized(self.size), f"Opened {name}: {_counted(drawing)}.")
+        self._tell()
+
+    def _back(self, source: deque[Drawing], target: deque[Drawing], otherwise: str) -> None:
+        with self._lock:
+            if not source:
+                self._say(otherwise)
+                return
+            target.append(self._drawing)
+            self._put(source.pop().resized(self.size))
+        self._tell()
+
+    def _step(self, drawing: Drawing, words: str = "") -> None:
+        """Show a drawing and remember the one before it."""
+        self._past.append(self._drawing)
+        self._future.clear()
+        self._put(drawing, words)
+
+    def _put(self, drawing: Drawing, words: str = "") -> None:
+        self._drawing, self._plain = drawing, _plain(drawing)
+        with self.hold_sync():  # one message, so that the front end never sees the strokes of another size
+            self.size, self.strokes = drawing.size, self._plain
+            self.undoable, self.redoable = bool(self._past), bool(self._future)
+            self.words, self.wrong = words, False
+
+    def _tell(self) -> None:
+        for callback in list(self._callbacks):
+            callback(self._drawing)
+
+    def _say(self, words: str, wrong: bool = False) -> None:
+        with self._lock, self.hold_sync():
+            self.words, self.wrong = words, wrong
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """What fails is said on the pad too, since the code's output may be elsewhere."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self._say(str(error), wrong=True)
+            raise
+
+    @traitlets.validate("strokes", "size", "line_width")
+    def _validated(self, proposal: Any) -> Any:
+        check = {"strokes": self._read, "size": _size, "line_width": _width}[proposal.trait.name]
+        try:
+            return check(proposal.value)
+        except ValueError as error:
+            raise Refused(str(error)) from error
+
+    def _read(self, strokes: Any) -> list[dict[str, Any]]:
+        """Strokes from plain numbers, clipped, as plain numbers again."""
+        if strokes is self._plain:  # set by the pad itself
+            return strokes
+        return _plain(_parsed(strokes, self.size))
+
+    @traitlets.observe("strokes", "size")
+    def _assigned(self, change: Any) -> None:
+        """A trait was set from outside: by code, or by a front end that is not ours."""
+        if change.name == "size":
+            self._resize(change.new)
+        elif change.new is not self._plain:
+            with self._lock:
+                self._step(_parsed(change.new, self.size))
+            self._tell()
+
+
+def _plain(drawing: Drawing) -> list[dict[str, Any]]:
+    return [{"width": stroke.width, "points": stroke.points.round(2).tolist()} for stroke in drawing.strokes]
+
+
+def _parsed(strokes: Any, size: int) -> Drawing:
+    """Plain numbers as a drawing. ValueError if they are not in the form of the trait `strokes`."""
+    if not isinstance(strokes, list) or not all(isinstance(item, dict) for item in strokes):
+        raise ValueError('the strokes are not a list of {"width": w, "points": [[x, y], ...]}: pass such a list.')
+    return Drawing.clipped([Stroke(item.get("points"), item.get("width")) for item in strokes], size)
+
+
+def _drawing(drawing: Any) -> Drawing:
+    if not isinstance(drawing, Drawing):
+        raise ValueError(f"the drawing is a {type(drawing).__name__}: pass a sfhelpers.drawing.Drawing.")
+    return drawing
+
+
+def _size(size: Any) -> int:
+    if isinstance(size, bool) or size not in SIZES:
+        raise ValueError(f"the paper's size is {size!r}: choose from {', '.join(map(str, SIZES))} pixels.")
+    return int(size)
+
+
+def _width(width: Any) -> float:
+    if isinstance(width, bool) or not isinstance(width, int | float) or not THIN <= width <= THICK:
+        raise ValueError(f"the line width is {width!r}: give a number of pixels from {THIN} to {THICK}.")
+    return float(width)
+
+
+def _counted(drawing: Drawing) -> str:
+    number = len(drawing.strokes)
+    return f"{number} stroke{'s' * (number != 1)}"

@@ -1,0 +1,253 @@
+"""The sketch pad: what was drawn stays drawn, whatever else goes wrong, and Python and front end agree about it."""
+
+import base64
+import io
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+
+import sfhelpers.widgets.sketchpad as module
+from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.notebooks import clean
+from sfhelpers.widgets.sketchpad import HISTORY, SketchPad
+
+LINE = [[10, 20], [30.5, 40], [100, 200.25]]
+
+
+def from_page(pad, *buffers, **message):
+    """A message as the front end sends it."""
+    pad._handle_msg({"content": {"data": {"method": "custom", "content": message}}, "buffers": list(buffers)})
+
+
+def draw(pad, points, width=4, size=384, number=0):
+    from_page(pad, do="stroke", points=points, width=width, size=size, id=number)
+
+
+@pytest.fixture
+def pad():
+    return SketchPad()
+
+
+@pytest.fixture
+def drawn():
+    pad = SketchPad()
+    draw(pad, LINE)
+    return pad
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What the pads of a test tell the front end, in order."""
+    messages = []
+    monkeypatch.setattr(SketchPad, "_send", lambda pad, message, buffers=None: messages.append(message))
+    return messages
+
+
+def agree(pad):
+    """The plain numbers that the front end shows are the drawing that Python has."""
+    strokes = tuple(Stroke(item["points"], item["width"]) for item in pad.strokes)
+    rounded = tuple(Stroke(item.points.round(2), item.width) for item in pad.drawing.strokes)
+    return strokes == rounded and pad.size == pad.drawing.size
+
+
+def test_a_stroke_from_the_front_end_is_drawn_and_told_once(pad):
+    heard = []
+    pad.on_drawn(heard.append)
+    draw(pad, LINE, width=6)
+    assert pad.strokes == [{"width": 6.0, "points": LINE}]
+    assert heard == [pad.drawing] == [Drawing(384, (Stroke(LINE, 6),))]
+    assert np.array_equal(np.asarray(pad.to_image()), np.asarray(pad.drawing.to_image()))
+    assert pad.to_image(100).size == (100, 100)
+    assert np.array_equal(pad.to_stroke3(), pad.drawing.to_stroke3()) and agree(pad)
+
+
+def test_the_front_end_gets_each_stroke_back_before_it_is_told_that_it_is_done(pad, sent):
+    for number in range(3):
+        draw(pad, LINE, number=f"page-{number}")
+    draw(pad, "broken", number="page-3")
+    states = [message["state"] for message in sent if message["method"] == "update"]
+    done = [(index, message["content"]) for index, message in enumerate(sent) if message["method"] == "custom"]
+    assert [content for _, content in done] == [{"done": f"page-{number}"} for number in range(4)]
+    assert [len(state["strokes"]) for state in states if "strokes" in state] == [1, 2, 3]
+    for index, _ in done[:3]:
+        assert "strokes" in sent[index - 1]["state"]
+
+
+def test_undo_redo_and_clear_walk_through_all_that_was_done(pad):
+    seen = [pad.drawing]
+    for step in (lambda: draw(pad, LINE), lambda: pad.preset("cup"), pad.clear, lambda: draw(pad, [[5, 5]])):
+        step()
+        seen.append(pad.drawing)
+    assert len({len(drawing.strokes) for drawing in seen}) == 3 and pad.undoable and not pad.redoable
+    for earlier in reversed(seen[:-1]):
+        from_page(pad, do="undo")
+        assert pad.drawing == earlier and agree(pad)
+    assert not pad.undoable and pad.redoable
+    for later in seen[1:]:
+        pad.redo()
+        assert pad.drawing == later and agree(pad)
+    pad.undo()
+    draw(pad, LINE)
+    assert not pad.redoable  # a new stroke is a new future
+    pad.redo()
+    assert pad.words == "There is nothing to redo." and len(pad.drawing.strokes) == 1
+
+
+def test_nothing_to_undo_and_clearing_an_empty_paper_change_nothing(pad):
+    heard = []
+    pad.on_drawn(heard.append)
+    pad.undo()
+    assert "nothing to undo" in pad.words and not pad.wrong
+    pad.clear()
+    assert not pad.undoable and heard == []
+
+
+def test_the_history_is_bounded(pad):
+    for _ in range(HISTORY + 5):
+        draw(pad, [[5, 5]])
+    for _ in range(HISTORY + 5):
+        pad.undo()
+    assert len(pad.drawing.strokes) == 5
+
+
+def test_another_size_scales_the_drawing_its_history_and_strokes_on_their_way(drawn, sent):
+    before = drawn.drawing
+    from_page(drawn, do="size", value=512)
+    assert drawn.drawing == before.resized(512) and agree(drawn)
+    together = [message["state"] for message in sent if "size" in message.get("state", {})]
+    assert len(together) == 1 and "strokes" in together[0]  # never the strokes of one size on the paper of another
+    draw(drawn, LINE, size=384)  # drawn before the page knew of the new size
+    assert np.allclose(drawn.drawing.strokes[1].points, drawn.drawing.strokes[0].points)
+    drawn.undo()
+    drawn.size = 256
+    drawn.undo()
+    assert drawn.drawing == Drawing(256)
+    drawn.redo()
+    drawn.size = 384
+    assert all(np.allclose(one.points, LINE) for one in drawn.drawing.strokes) and agree(drawn)
+
+
+def test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step(pad):
+    draw(pad, [[300, 100], [500, 100]])
+    assert pad.strokes == [{"width": 4.0, "points": [[300, 100], [384, 100]]}]
+    draw(pad, [[400, 100], [500, 100]])
+    assert len(pad.strokes) == 1
+    pad.undo()
+    assert pad.strokes == [] and not pad.undoable
+
+
+def test_assigned_strokes_and_drawings_are_steps_like_any_other(drawn):
+    heard = []
+    drawn.on_drawn(heard.append)
+    drawn.strokes = [{"width": 2, "points": [[1, 1], [500, 1]]}]
+    assert drawn.strokes == [{"width": 2.0, "points": [[1, 1], [384, 1]]}] and agree(drawn)
+    drawn.drawing = PRESETS["fish"].resized(200)
+    assert drawn.size == 384 and len(drawn.strokes) == len(PRESETS["fish"].strokes) and agree(drawn)
+    drawn.set_state({"strokes": [{"width": 3, "points": [[2, 2]]}]})
+    assert [len(drawing.strokes) for drawing in heard] == [1, len(PRESETS["fish"].strokes), 1]
+    for _ in range(3):
+        drawn.undo()
+    assert drawn.strokes == [{"width": 4.0, "points": LINE}]
+
+
+def test_files_are_saved_and_loaded_and_a_failure_keeps_the_drawing(drawn, tmp_path):
+    mine = drawn.drawing
+    drawn.save(tmp_path / "mine.svg", word="a line")
+    assert "mine.svg" in drawn.words
+    drawn.clear()
+    (tmp_path / "bad.svg").write_text("<svg><script/></svg>", encoding="utf-8")
+    drawn.load(tmp_path / "mine.svg")
+    assert drawn.drawing == mine and drawn.words == "Opened mine.svg: 1 stroke."
+    for path, kind in (("bad.svg", ValueError), ("none.svg", FileNotFoundError), ("mine.png", ValueError)):
+        with pytest.raises(kind) as caught:
+            drawn.load(tmp_path / path)
+        assert drawn.words == str(caught.value) and drawn.wrong
+        assert drawn.drawing == mine and agree(drawn)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        drawn.save(tmp_path / "none" / "mine.svg")
+    assert "no folder" in drawn.words
+
+
+def test_a_file_from_the_readers_own_machine_is_opened_and_saved_through_the_page(pad, sent):
+    from_page(pad, PRESETS["tree"].to_svg().encode(), do="open", name="tree.svg")
+    assert pad.drawing == PRESETS["tree"]
+    from_page(pad, memoryview(b"<svg/>"), do="open", name="<img src=x>.svg")
+    assert "<img src=x>.svg" in pad.words and pad.wrong and pad.drawing == PRESETS["tree"]
+    for kind, text in (("svg", PRESETS["tree"].to_svg()), ("ndjson", PRESETS["tree"].to_ndjson() + "\n")):
+        from_page(pad, **{"do": "save", "as": kind, "id": 7})
+        assert sent[-1]["content"] == {"file": f"drawing.{kind}", "text": text, "id": 7}
+    pad.clear()
+    from_page(pad, **{"do": "save", "as": "svg", "id": 8})
+    assert "nothing to save" in pad.words and pad.wrong
+
+
+def test_a_callback_that_fails_is_said_on_the_pad_and_the_stroke_stays(pad):
+    def broken(_):
+        raise ValueError("no search today.")
+
+    pad.on_drawn(broken)
+    draw(pad, LINE)
+    assert pad.words == "no search today." and pad.wrong and len(pad.strokes) == 1 and agree(pad)
+
+
+def test_two_threads_lose_no_stroke(pad):
+    def scribble(number):
+        for step in range(40):
+            draw(pad, [[number, step], [step, number]])
+
+    threads = [threading.Thread(target=scribble, args=(number,)) for number in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(pad.drawing.strokes) == len(pad.strokes) == 160 and agree(pad)
+
+
+def test_it_starts_with_a_drawing_scaled_to_its_size():
+    pad = SketchPad(256, 2.5, PRESETS["cat"])
+    assert pad.drawing == PRESETS["cat"].resized(256) and agree(pad) and pad.line_width == 2.5
+    assert not pad.undoable
+
+
+def test_display_holds_a_live_view_a_picture_and_a_text_that_says_what_it_shows(drawn):
+    data, _ = DisplayFormatter().format(drawn)
+    assert data[clean.WIDGET]["model_id"] == drawn.model_id
+    assert data["text/plain"] == "<SketchPad of 384 x 384 pixels, 1 stroke>"
+    empty, _ = DisplayFormatter().format(SketchPad())
+    assert empty["text/plain"].startswith("<SketchPad of 384 x 384 pixels, empty; shown: presets cup, fish")
+    pictures = [base64.b64decode(found["image/png"]) for found in (data, empty)]
+    assert all(Image.open(io.BytesIO(png)).format == "PNG" and len(png) < 150_000 for png in pictures)
+    again, _ = DisplayFormatter().format(SketchPad())
+    assert again["image/png"] == empty["image/png"] != data["image/png"]
+
+
+def test_the_front_end_is_our_own_and_asks_no_other_machine():
+    for suffix in (".js", ".css"):
+        source = Path(module.__file__).with_suffix(suffix).read_text(encoding="utf-8")
+        assert len(source.splitlines()) < 300
+        for word in ("http", "//cdn", "import ", "@import", "url(", "innerHTML", "eval("):
+            assert word not in source
+
+
+def test_it_works_without_a_front_end_and_without_pyplot():
+    code = """
+import sys
+from sfhelpers.widgets.sketchpad import SketchPad
+pad = SketchPad()
+pad.preset("fish"); pad.clear(); pad.undo(); pad.size = 256
+assert pad.to_image().size == (256, 256) and len(pad.to_stroke3()) == pad.drawing.points
+pad._repr_mimebundle_()
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
