@@ -8,6 +8,7 @@ and white if bool, and a colour map over [0, 1] if float.
 from sfhelpers.plots.charts import bars_with_spread, curve
 from sfhelpers.plots.figure import BLUE, Figure
 from sfhelpers.plots.grids import color_map, contact_sheet, grid, mask_grid, overlay, picture
+from sfhelpers.plots.spectra import enlarged, maps_and_spectra, radial_profiles, spectra_row
 
 __all__ = [
     "BLUE",
@@ -16,8 +17,12 @@ __all__ = [
     "color_map",
     "contact_sheet",
     "curve",
+    "enlarged",
     "grid",
+    "maps_and_spectra",
     "mask_grid",
     "overlay",
     "picture",
+    "radial_profiles",
+    "spectra_row",
 ]

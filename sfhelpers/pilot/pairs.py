@@ -1,0 +1,147 @@
+"""Sketch-photo pairs for the pilot study: of the toy world, with exact ground truth, or of anybody's folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sfhelpers import datasets
+from sfhelpers.datasets import Dataset
+from sfhelpers.images import load_images
+from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SEEN, SIZE, render_photo, render_sketch
+from sfhelpers.toyworld.pose import stream, uniform
+
+# Data sets are drawn from the seeds 0, 1, 2, ... and the embedded models' training pictures from another one
+# (pocket.data.TRAINING_SEED): these individuals are in neither.
+PAIRS_SEED = 20_250_618
+
+
+@dataclass
+class ToyPairs:
+    """N pairs, each a sketch and a photo of one individual, in poses of their own.
+
+    Attributes:
+        images: (N, 2, 3, 160, 160) in [0, 1], sketch and photo.
+        keypoints: (N, 2, 8, 3), x and y in px and whether it is visible (1 or 0).
+        masks: (N, 160, 160) bool, the visible object in the photo.
+        silhouettes: (N, 160, 160) bool, what the sketch outlines, as a steady hand would have drawn it.
+        labels: N categories.
+        seen: whether the embedded models were ever trained on the category.
+    """
+
+    images: Tensor
+    keypoints: Tensor
+    masks: Tensor
+    silhouettes: Tensor
+    labels: list[str]
+    seen: list[bool]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, which: slice | Sequence[int]) -> "ToyPairs":
+        """Some of the pairs."""
+        index = list(range(len(self)))[which] if isinstance(which, slice) else [int(k) for k in which]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ToyPairs(
+            **{name: v[index] if isinstance(v, Tensor) else [v[k] for k in index] for name, v in values.items()}
+        )
+
+    @property
+    def points(self) -> Tensor:
+        """The keypoints' (N, 2, 8, 2) x and y as shares of the image's side."""
+        return self.keypoints[..., :2] / SIZE
+
+    @property
+    def visible(self) -> Tensor:
+        """(N, 2, 8) bool."""
+        return self.keypoints[..., 2] > 0
+
+
+def spread_categories(number: int) -> list[str]:
+    """So many of the toy world's categories, evenly over the alphabet; all 36 if there are no more."""
+    chosen = np.linspace(0, len(CATEGORIES) - 1, min(number, len(CATEGORIES))).round().astype(int)
+    return [list(CATEGORIES)[k] for k in chosen]
+
+
+def toy_pairs(
+    per_category: int,
+    categories: Sequence[str] | None = None,
+    seed: int = PAIRS_SEED,
+    difficulty: float = DIFFICULTY,
+) -> ToyPairs:
+    """Pairs of the toy world that no model here was trained on, category by category; 15 ms each.
+
+    Args:
+        per_category: individuals a category.
+        categories: all 36 if None.
+        seed: of the individuals.
+        difficulty: of the world, 0 to 1.
+
+    Raises:
+        ValueError: fewer than one pair, or a category that is not in the world.
+    """
+    names = list(CATEGORIES) if categories is None else list(categories)
+    unknown = [name for name in names if name not in CATEGORIES]
+    if unknown or not names or per_category < 1:
+        asked = f"categories {', '.join(unknown or names) or 'none'} and {per_category} pairs of each"
+        raise ValueError(f"asked for {asked}: give one pair or more, of categories among {', '.join(CATEGORIES)}.")
+    plan = [(name, k) for name in names for k in range(per_category)]
+    found = [_pair(*entry, seed, difficulty) for entry in tqdm(plan, desc="drawing pairs", leave=False, delay=1)]
+    images, keypoints, masks, silhouettes = (torch.stack(parts) for parts in zip(*found, strict=True))
+    labels = [name for name, _ in plan]
+    return ToyPairs(images, keypoints, masks, silhouettes, labels, [name in SEEN for name in labels])
+
+
+def folder_pairs(dataset: Dataset, per_category: int, size: int = SIZE) -> tuple[Tensor, list[str]]:
+    """The first sketch-photo pairs of every category of a data set; each sketch and each photo comes once.
+
+    Args:
+        dataset: from `load_dataset`; where sketches belong to no photo, they are paired by category.
+        per_category: at most so many.
+        size: side in px; what is not square is padded.
+
+    Returns:
+        (N, 2, 3, size, size) in [0, 1], sketch and photo; and the N categories.
+    """
+    chosen = []
+    for _, group in groupby(datasets.pairs(dataset), key=lambda pair: pair[1].category):
+        used: set = set()
+        for sketch, photo in group:
+            if not used & {sketch.path, photo.path} and len(used) < 2 * per_category:
+                used |= {sketch.path, photo.path}
+                chosen.append((sketch, photo))
+    images = load_images([record.path for pair in chosen for record in pair], size)
+    return images.unflatten(0, (len(chosen), 2)), [photo.category for _, photo in chosen]
+
+
+def _pair(category: str, index: int, seed: int, difficulty: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    photo, mask, in_photo = render_photo(category, index, seed, difficulty)
+    sketch, in_sketch = render_sketch(category, index, 0, seed, difficulty)
+    colours = torch.from_numpy(np.stack([np.repeat(sketch[..., None], 3, axis=2), photo])).permute(0, 3, 1, 2)
+    keypoints = torch.from_numpy(np.stack([in_sketch, in_photo])).float()
+    silhouette = _silhouette(category, index, seed, in_sketch[:, :2])
+    return colours.float() / 255, keypoints, torch.from_numpy(mask), silhouette
+
+
+def _silhouette(category: str, index: int, seed: int, keypoints: np.ndarray) -> Tensor:
+    """(160, 160) bool: all parts of the individual, moved to where its keypoints lie in the sketch."""
+    drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
+    own = np.array(list(drawing.keypoints.values()))
+    # A pose is a similarity transform, so the keypoints' two places give it exactly.
+    move = np.linalg.lstsq(np.column_stack([own, np.ones(len(own))]), keypoints, rcond=None)[0]
+    scale = np.sqrt(np.abs(np.linalg.det(move[:2])))
+    canvas = Image.new("1", (SIZE, SIZE))
+    brush = ImageDraw.Draw(canvas)
+    for part in drawing.parts:
+        points = [tuple(p) for p in (part.outline @ move[:2] + move[2]).tolist()]
+        if part.closed:
+            brush.polygon(points, fill=1)
+        else:
+            brush.line(points, fill=1, width=max(1, round(part.thickness * scale)), joint="curve")
+    return torch.from_numpy(np.array(canvas))

@@ -1,0 +1,248 @@
+"""Feature maps from every source: the same as computed by hand, once, within the budget, and from two threads."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sfhelpers.fusion import ARMS
+from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
+from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.comparison import extractor_for
+from sfhelpers.tasks.segmentation import SketchSegmenter
+from tests.backbone_fixtures import one_sentence
+
+
+@pytest.fixture(scope="module")
+def heads(tiny_backbone):
+    """A head for every arm; injections that start from zero are moved away from it, else they would not show."""
+    found = {}
+    for seed, method in enumerate(ARMS):
+        extractor = extractor_for(method, tiny_backbone, seed).eval().requires_grad_(False)
+        if extractor.inject in ("up", "late"):
+            for parameter in extractor.injection.parameters():
+                torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(seed))
+        for name, statistics in extractor.statistics.items():
+            statistics.mean.fill_(0.1 * len(name))
+        found[method] = Head(
+            method, extractor.inject, 0.5, seed, tiny_backbone.weights_sha256, {}, model=SketchSegmenter(extractor)
+        )
+    return found
+
+
+@pytest.fixture
+def maps(tiny_backbone, heads):
+    return FeatureMaps(tiny_backbone, heads)
+
+
+@pytest.fixture
+def passes(tiny_backbone):
+    """How many images and noise draws went through the UNet, pass by pass."""
+    seen = []
+    hook = tiny_backbone.diffusion.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    yield seen
+    hook.remove()
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_plain_sources_are_the_backbones_own_features(tiny_backbone, maps, two_images):
+    noise = {"timestep": 50, "prompt": "a photo", "seed": 3, "draws": 2}
+    blocks = tiny_backbone.diffusion.features(two_images, **noise)
+    for source, expected in zip(SOURCES, blocks, strict=False):
+        close(maps(two_images, Settings(source, **noise)), expected)
+    close(maps(two_images, Settings("CLIP tokens")), tiny_backbone.vision.tokens(two_images))
+
+
+def test_without_heads_plain_sources_work_and_others_say_which_head_is_missing(tiny_backbone, two_images):
+    bare = FeatureMaps(tiny_backbone, {})
+    assert bare(two_images, Settings("SD f2")).shape[1:] == (24, 12, 12)
+    for settings in (Settings("fused"), Settings("SD f3", "up"), Settings("SD+CLIP concatenated")):
+        with pytest.raises(ValueError, match="needs the trained head") as error:
+            bare(two_images, settings)
+        one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("injection", "method"),
+    [("none", "SD only"), ("up", "fused"), ("late", "late fusion"), ("random", "fused (fixed random injection)")],
+)
+def test_fused_maps_and_injected_blocks_are_those_of_the_heads_own_extractor(
+    maps, heads, two_images, injection, method
+):
+    extractor = heads[method].extractor
+    prepared = extractor.prepare(two_images, noise_seed=4, timestep=100, prompt="a cat")
+    settings = Settings("fused", injection, timestep=100, prompt="a cat", seed=4)
+    close(maps(two_images, settings), extractor(prepared))
+    for name, feature in extractor.features(prepared).items():
+        close(maps(two_images, replace(settings, source=f"SD {name}")), feature)
+
+
+def test_injection_changes_the_blocks_it_should(maps, two_images):
+    plain, up, late, random = (
+        [maps(two_images, Settings(source, injection)) for source in SOURCES[:4]] for injection in INJECTIONS
+    )
+    for n in range(4):
+        assert (up[n] - plain[n]).abs().max() > 1e-3 and (random[n] - up[n]).abs().max() > 1e-3
+        assert (late[n] - plain[n]).abs().max() > 1e-3 or n == 3
+    assert torch.equal(late[3], plain[3]), "late fusion adds nothing behind f4"
+
+
+def test_the_concatenated_map_is_standardised_and_ignores_the_injection(maps, heads, two_images):
+    extractor = heads["SD+CLIP concatenated"].extractor
+    found = maps(two_images, Settings("SD+CLIP concatenated", "up"))
+    assert found.shape == (2, 32 + 24 + 16 + 48, 24, 24)
+    assert torch.equal(found, maps(two_images, Settings("SD+CLIP concatenated")))
+    first = extractor.statistics["f1"](maps(two_images, Settings("SD f1")))
+    close(found[:, :32, ::24, ::24], first[..., ::24, ::24])  # the corner stays where it is
+    tokens = extractor.statistics["tokens"](maps(two_images, Settings("CLIP tokens")))
+    close(found[:, -48:].mean((2, 3)), tokens.mean((2, 3)))
+
+
+def test_one_pass_gives_all_four_blocks_and_each_image_goes_through_once(maps, passes, two_images):
+    for source in SOURCES[:4]:
+        maps(two_images, Settings(source))
+        maps(two_images.flip(0), Settings(source))
+    assert passes == [2]
+    maps(torch.cat([two_images, two_images.flip(3)]), Settings("SD f1"))
+    assert passes == [2, 2], "only the images that are new"
+    maps(two_images, Settings("fused", "none"))
+    maps(two_images, Settings("SD+CLIP concatenated"))
+    maps(two_images, Settings("fused", "late"))
+    maps(two_images, Settings("SD f3", "late"))
+    assert passes == [2, 2], "late fusion and aggregation use the blocks that are kept"
+    maps(two_images, Settings("fused", "up"))
+    maps(two_images, Settings("SD f3", "up"))
+    assert passes == [2, 2, 2]
+
+
+def test_the_same_image_twice_in_a_batch_is_computed_once(maps, passes, two_images):
+    found = maps(two_images[[0, 1, 0]], Settings("SD f2"))
+    assert passes == [2] and torch.equal(found[0], found[2])
+
+
+def test_whatever_changes_the_features_is_computed_anew(maps, passes, two_images):
+    settings = [
+        Settings(), Settings(timestep=5), Settings(prompt="a cat"), Settings(seed=1), Settings(draws=2),
+        Settings(injection="up"), Settings(injection="random"),
+    ]  # fmt: skip
+    found = [maps(two_images, each) for each in settings]
+    assert len(passes) == 7
+    assert all((a - b).abs().max() > 1e-6 for n, a in enumerate(found) for b in found[:n])
+    maps(two_images, Settings(timestep=195))  # the default, by name
+    assert len(passes) == 7
+
+
+def test_the_cache_is_bounded_in_bytes_and_forgets_what_was_used_longest_ago(tiny_backbone, passes, two_images):
+    single = FeatureMaps(tiny_backbone, {})
+    single(two_images[:1], Settings())
+    size = single.kept_bytes
+    assert size == 4 * sum(c * g * g for c, g in zip((32, 24, 16, 8), (6, 12, 24, 24), strict=True))
+    small = FeatureMaps(tiny_backbone, {}, megabytes=2.5 * size / 1e6)
+    passes.clear()
+    for seed in (0, 1, 0, 2, 0, 1):  # 1 is forgotten for 2, since 0 was used after it
+        small(two_images[:1], Settings(seed=seed))
+        assert small.kept_bytes <= 2.5 * size
+    assert len(passes) == 4
+
+
+def test_more_images_than_the_budget_holds_come_back_all_the_same(tiny_backbone, maps, two_images):
+    many = torch.cat([two_images, two_images.flip(2), two_images.flip(3)])
+    none = FeatureMaps(tiny_backbone, {}, megabytes=0, batch_size=4)
+    close(none(many, Settings("SD f1")), maps(many, Settings("SD f1")))
+    assert none.kept_bytes == 0
+
+
+def test_cached_and_uncached_values_are_the_same_and_a_caller_cannot_spoil_them(maps, two_images):
+    for source in SOURCES:
+        first = maps(two_images, Settings(source, "up"))
+        expected = first.clone()
+        first.zero_()
+        assert torch.equal(maps(two_images, Settings(source, "up")), expected)
+
+
+def test_batches_hold_no_more_draws_than_asked(tiny_backbone, passes, two_images):
+    several = FeatureMaps(tiny_backbone, {}, batch_size=4)
+    several(torch.cat([two_images, two_images.flip(3)]), Settings(draws=2))
+    assert passes == [4, 4]
+
+
+def test_two_threads_get_the_right_maps_and_share_the_work(tiny_backbone, heads, passes, two_images):
+    """The UNet's hooks are global to the model, so one thread's features must not land in the other's."""
+    settings = [Settings(s, i, seed=n) for n in range(3) for s in ("SD f1", "fused") for i in ("none", "up")]
+    quiet = FeatureMaps(tiny_backbone, heads)
+    expected = {s: quiet(two_images, s) for s in settings}
+    first, second = FeatureMaps(tiny_backbone, heads), FeatureMaps(tiny_backbone, heads)
+    found, start = [], threading.Barrier(4)
+
+    def work(maps, order):
+        start.wait()
+        found.extend((s, maps(two_images, s)) for s in order)
+
+    passes.clear()
+    plans = [(first, settings), (first, settings[::-1]), (second, settings), (second, settings[::-1])]
+    threads = [threading.Thread(target=work, args=plan) for plan in plans]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(found) == 4 * len(settings) and len(passes) == 2 * 6
+    for s, value in found:
+        close(value, expected[s])
+
+
+def test_words_that_were_never_taught_are_noted(maps):
+    assert maps.notes(Settings(prompt="a photo of a cat")) == ""
+    assert maps.notes(Settings(prompt="")) == ""
+    note = maps.notes(Settings(prompt="a photo of a unicorn, or a zebra"))
+    assert '"unicorn"' in note and '"zebra"' in note and '"photo"' not in note and note.endswith(".")
+    assert maps.notes(Settings("CLIP tokens", prompt="a unicorn")) == "", "CLIP's tokens see no prompt"
+    assert "f4" in maps.notes(Settings("SD f4", "late"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source": "SD f5"},
+        {"injection": "down"},
+        {"timestep": 1000},
+        {"timestep": -1},
+        {"timestep": 1.5},
+        {"timestep": True},
+        {"prompt": "word " * 500},
+        {"prompt": None},
+        {"draws": 0},
+        {"draws": 2.0},
+        {"seed": -1},
+        {"seed": 2**32},
+    ],
+)
+@pytest.mark.parametrize("source", ["SD f3", "CLIP tokens", "fused"])
+def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images, source, changes):
+    settings = replace(Settings(source), **changes)
+    for call in (lambda: maps.check(settings), lambda: maps(two_images, settings)):
+        with pytest.raises(ValueError) as error:
+            call()
+        one_sentence(error)
+
+
+def test_images_that_are_none_are_refused_in_one_sentence(maps, two_images):
+    for wrong in (two_images[0], two_images * 255, two_images[:0], torch.full_like(two_images, torch.nan)):
+        with pytest.raises(ValueError) as error:
+            maps(wrong, Settings())
+        one_sentence(error)
+
+
+def test_a_head_that_was_trained_with_another_injection_is_refused(tiny_backbone, heads, two_images):
+    mixed = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]})
+    with pytest.raises(ValueError, match="inject") as error:
+        mixed(two_images, Settings("fused", "up"))
+    one_sentence(error)
+
+
+def test_a_budget_or_batch_that_makes_no_sense_is_refused(tiny_backbone):
+    for wrong in ({"batch_size": 0}, {"megabytes": -1}):
+        with pytest.raises(ValueError) as error:
+            FeatureMaps(tiny_backbone, {}, **wrong)
+        one_sentence(error)
