@@ -103,7 +103,8 @@ def load_head(path: str | Path, backbone: Backbone) -> Head:
     if head.weights_sha256 != backbone.weights_sha256:
         raise ValueError(
             f"{path} was trained on a backbone with weights {head.weights_sha256[:12]}, but {backbone.name} has "
-            f"{backbone.weights_sha256[:12]}: run 04_segmentation with -p backbone {backbone.name}."
+            f"{backbone.weights_sha256[:12]}: run 04_segmentation with -p backbone {backbone.name} -p arms all and "
+            "use the heads/ folder it writes."
         )
     model = SketchSegmenter(extractor_for(head.method, backbone, head.seed, head.inject))
     try:

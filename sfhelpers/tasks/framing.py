@@ -1,0 +1,105 @@
+"""Where a sketch's ink is: the same drawing asks the same question wherever, and however small, it was drawn."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from sfhelpers.images import Square
+
+FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sangkloy et al. 2016)
+FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
+SMALLEST = 0.03  # of the image's longer side; less is a dot
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The square around a sketch's ink, its longer side 78 % of it. Make one with `Frame.of`.
+
+    Attributes:
+        image: the whole sketch, RGB.
+        ink: (H, W) bool, the lines.
+        left, top, side: the square, in px of the image; it may reach beyond it.
+        paper: RGB, what the square is filled with there.
+    """
+
+    image: Image.Image
+    ink: np.ndarray
+    left: float
+    top: float
+    side: float
+    paper: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "Frame":
+        """Find the ink: what is more than half as far from the paper's lightness as the darkest line.
+
+        Raises:
+            ValueError: there is no line, or only a dot.
+        """
+        pixels = np.asarray(image, dtype=np.float32) / 255
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+        paper = np.median(border, axis=0)
+        difference = np.abs(pixels - paper).mean(axis=2)
+        if difference.max() < FAINTEST:
+            raise ValueError("the sketch has no line: draw something first.")
+        ink = difference > difference.max() / 2
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        left, right, top, bottom = (int(n) for n in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
+        extent = max(right - left, bottom - top)
+        if extent < SMALLEST * max(image.size):
+            raise ValueError("the sketch is a single dot: draw a little more.")
+        side = extent / FILL
+        colour = tuple(round(255 * float(value)) for value in paper)
+        return cls(image, ink, (left + right - side) / 2, (top + bottom - side) / 2, side, colour)
+
+    @property
+    def key(self) -> bytes:
+        """The same for the same drawing."""
+        return hashlib.sha256(repr(self.image.size).encode() + self.image.tobytes()).digest()
+
+    def tensor(self, size: int) -> Tensor:
+        """The square as (3, size, size) in [0, 1]."""
+        side = round(self.side)
+        square = Image.new("RGB", (side, side), self.paper)
+        square.paste(self.image, (-round(self.left), -round(self.top)))
+        return Square.of(side, side, size).image(square)
+
+    def to_square(self, point: Point) -> Point:
+        """A point of the image, x and y in [0, 1] of it, in the square, x and y in [0, 1] of that."""
+        x, y = point[0] * self.image.width, point[1] * self.image.height
+        return (x - self.left) / self.side, (y - self.top) / self.side
+
+    def near(self, point: Point) -> bool:
+        """Whether a point, x and y in [0, 1] of the image, lies in it and in the square."""
+        return all(0 <= value <= 1 for value in (*point, *self.to_square(point)))
+
+    def inside(self, point: Sequence[float]) -> Point:
+        """The point itself; ValueError if it is not near the drawing."""
+        try:
+            x, y = (float(value) for value in point)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the point {point!r} is no pair of numbers: pass x and y from 0 to 1.") from error
+        if not self.near((x, y)):
+            raise ValueError(f"the point ({x:.2f}, {y:.2f}) is not near the drawing: choose one on or beside a line.")
+        return x, y
+
+
+def spread_points(frame: Frame, number: int) -> list[Point]:
+    """Points on the ink, far from each other, x and y in [0, 1] of the image; from left to right.
+
+    Each next point is the ink pixel farthest from those chosen; the first is the one farthest from the ink's middle.
+    """
+    rows, columns = np.nonzero(frame.ink)
+    places = np.stack([columns + 0.5, rows + 0.5], axis=1)
+    chosen = [int(np.hypot(*(places - places.mean(0)).T).argmax())]
+    distance = np.full(len(places), np.inf)
+    while len(chosen) < min(number, len(places)):
+        distance = np.minimum(distance, np.hypot(*(places - places[chosen[-1]]).T))
+        chosen.append(int(distance.argmax()))
+    scaled = places[sorted(chosen, key=lambda k: tuple(places[k]))] / frame.image.size
+    return [(float(x), float(y)) for x, y in scaled]

@@ -1,0 +1,239 @@
+"""Search by sketch: rank a gallery's photos, name the category, mark the object, and match points (paper, Sec. 6).
+
+Ranking and naming compare whole-image embeddings of the vision model; the mask is a trained segmenter's; the matches
+compare single positions of frozen feature maps, without anything trained for matching.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sfhelpers.backbones import Backbone
+from sfhelpers.drawing import Drawing
+from sfhelpers.fusion.modules import to_grid
+from sfhelpers.images import Square, open_image
+from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.comparison import reading_size
+from sfhelpers.tasks.framing import Frame, Point, spread_points
+from sfhelpers.tasks.photos import Gallery, Kept, find_images
+
+__all__ = ["Found", "Gallery", "Match", "Searcher", "find_images"]
+
+MASKS, MATCHES = "fused", "SD+CLIP concatenated"
+POINTS = 5  # matched where nobody chose any
+LARGEST = 1024  # px, the longer side of a sketch as it is framed
+
+
+@dataclass(frozen=True)
+class Match:
+    """A point of the sketch, the most similar position of the photo (both x, y in [0, 1]), and their cosine."""
+
+    sketch: Point
+    photo: Point
+    score: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sketch found.
+
+    Attributes:
+        sketch: the query as it was asked.
+        order: (N,) positions in the gallery, best first.
+        scores: (N,) cosine of the embeddings, in that order.
+        categories: (name, probability), most probable first; see `Searcher.recognise` for what that means.
+        note: why there are no categories, or "".
+        photo: the gallery position of the photo that was looked into.
+        picture: that photo, small.
+        probability: (h, w) float32, of each pixel of `picture` to belong to what was sketched.
+        mask: (h, w) bool, the probability cut at the segmenter's threshold.
+        matches: one a point.
+    """
+
+    sketch: Image.Image
+    order: np.ndarray
+    scores: np.ndarray
+    categories: tuple[tuple[str, float], ...]
+    note: str
+    photo: int
+    picture: Image.Image
+    probability: np.ndarray
+    mask: np.ndarray
+    matches: tuple[Match, ...]
+
+
+class Searcher:
+    """Asks a gallery with sketches. Everything computed of the last sketches and photos is kept within a byte budget.
+
+    Args:
+        gallery: embedded by the same backbone.
+        backbone: from `load_backbone`.
+        heads: from `load_heads`; "fused" marks the object, "SD+CLIP concatenated" knows how to standardise features.
+        sources: the features that points are matched by, one or several of that head's ("f1", "f2", "f3", "tokens").
+            With pocket the tokens alone do best on the toy world's keypoints; 00_start_here measures it.
+        megabytes: for what is kept of sketches and photos.
+
+    Raises:
+        ValueError: the gallery is another backbone's, a head is missing, or a source is unknown.
+    """
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        backbone: Backbone,
+        heads: Mapping[str, Head],
+        sources: Sequence[str] = ("tokens",),
+        megabytes: float = 100,
+    ):
+        if gallery.weights_sha256 != backbone.weights_sha256:
+            raise ValueError(f"the gallery was embedded by another backbone than {backbone.name}: make it anew.")
+        if missing := [name for name in (MASKS, MATCHES) if name not in heads]:
+            raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms all.")
+        known = heads[MATCHES].extractor.sources
+        if strange := [name for name in sources if name not in known] or ([] if sources else ["none"]):
+            raise ValueError(f"there is no source {strange[0]!r} to match points by: use some of {', '.join(known)}.")
+        self.gallery, self.backbone, self.heads, self.sources = gallery, backbone, dict(heads), tuple(sources)
+        self.size = reading_size(backbone)
+        self._kept = Kept(megabytes)
+
+    @torch.no_grad()
+    def search(self, sketch: Image.Image | Drawing, points: Sequence[Point] | None = None, place: int = 0) -> Found:
+        """Rank all photos and look into one of them.
+
+        Args:
+            sketch: dark lines on light paper, anywhere in the image: it is framed by its ink first.
+            points: of the sketch, x and y in [0, 1], to be found in the photo; None takes a few along the lines.
+            place: which photo is looked into, 0 for the best.
+
+        Raises:
+            ValueError: the sketch has no line or is a single dot, a point is not near it, or there is no such place.
+        """
+        image = as_image(sketch)
+        frame = Frame.of(image)
+        points = spread_points(frame, POINTS) if points is None else [frame.inside(point) for point in points]
+        if not 0 <= place < len(self.gallery):
+            raise ValueError(f"there is no place {place}: the gallery has {len(self.gallery)} photos, counted from 0.")
+        embedding, query, sketch_map = self._sketch(frame)
+        scores, order = (embedding @ self.gallery.embeddings.T)[0].sort(descending=True, stable=True)
+        photo = int(order[place])
+        probability, matches = self._look(photo, query, sketch_map, frame, points)
+        categories, note = self._categories(embedding)
+        return Found(
+            image, order.numpy(), scores.numpy(), categories, note, photo, self.gallery.picture(photo),
+            probability, probability >= self.heads[MASKS].threshold, matches,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def match(
+        self, sketch: Image.Image | Drawing, photo: Image.Image, points: Sequence[Point] | None = None
+    ) -> tuple[Match, ...]:
+        """Find points of a sketch in any photo, in the gallery or not. Arguments and errors as `search`."""
+        frame, square = Frame.of(as_image(sketch)), Square.of(*photo.size, self.size)
+        points = spread_points(frame, POINTS) if points is None else [frame.inside(point) for point in points]
+        sketch_map, photo_map = self._map(frame.tensor(self.size)[None]), self._map(square.image(photo)[None])
+        return _matches(points, frame, square, sketch_map, photo_map)
+
+    @torch.no_grad()
+    def embed(self, sketches: Sequence[Image.Image | Drawing]) -> Tensor:
+        """(B, D) unit-length embeddings of framed sketches, on the CPU. Errors as `search`."""
+        frames = [Frame.of(as_image(sketch)) for sketch in sketches]
+        return self.backbone.vision.embed(torch.stack([frame.tensor(self.size) for frame in frames])).float().cpu()
+
+    def recognise(self, embeddings: Tensor) -> Tensor:
+        """(B, D) embeddings to (B, K) probabilities of the gallery's categories.
+
+        It is CLIP's zero-shot rule with photos in place of prompts: a softmax over the cosines to every category's
+        mean photo embedding, times the model's own logit scale. It answers "which of these K?", never "is it any of
+        them?", and it sums to 1 for a scribble too. The scale was learned for telling captions apart, so the
+        number is no measured frequency of being right: `check` gives that.
+        """
+        scale = self.backbone.vision.model.logit_scale.detach().exp().float().cpu()
+        return (scale * embeddings @ self.gallery.prototypes.T).softmax(dim=1)
+
+    def _categories(self, embedding: Tensor) -> tuple[tuple[tuple[str, float], ...], str]:
+        names = self.gallery.categories
+        if len(names) < 2:
+            kind = f"a single class, {names[0]}" if names else "no class folders"
+            return (), f"The gallery has {kind}, so there is no category to choose."
+        probability, order = self.recognise(embedding)[0].sort(descending=True, stable=True)
+        return tuple((names[k], p) for k, p in zip(order.tolist(), probability.tolist(), strict=True)), ""
+
+    def _sketch(self, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedding (1, D), pooled fused feature (1, d) and feature map (C, g, g)."""
+
+        def make() -> tuple[tuple[Tensor, Tensor, Tensor], int]:
+            image = frame.tensor(self.size)[None]
+            pooled = self.heads[MASKS].extractor.pooled(image)
+            made = (self.backbone.vision.embed(image).float().cpu(), pooled, self._map(image))
+            return made, sum(tensor.nbytes for tensor in made)
+
+        return self._kept.get(("sketch", frame.key), make)
+
+    def _photo(self, index: int) -> tuple[Square, Tensor, Tensor]:
+        """How the photo was padded, its fused map (1, d, g, g) and its feature map (C, g, g)."""
+
+        def make() -> tuple[tuple[Square, Tensor, Tensor], int]:
+            opened = open_image(self.gallery.records[index].path)
+            square = Square.of(*opened.size, self.size)
+            image = square.image(opened)[None]
+            fused, features = self.heads[MASKS].extractor(image), self._map(image)
+            return (square, fused, features), fused.nbytes + features.nbytes
+
+        return self._kept.get(("photo", index), make)
+
+    def _map(self, image: Tensor) -> Tensor:
+        """(1, 3, H, W) to the standardised features of the sources, side by side and of unit length, (C, g, g)."""
+        extractor = self.heads[MATCHES].extractor
+        grid = (extractor.aggregator.grid, extractor.aggregator.grid)
+        features = extractor.features(extractor.prepare(image))
+        standardised = [extractor.statistics[name](features[name]) for name in self.sources]
+        joined = torch.cat([to_grid(feature, grid) for feature in standardised], dim=1)
+        return F.normalize(joined[0].float(), dim=0).cpu()
+
+    def _look(
+        self, photo: int, query: Tensor, sketch_map: Tensor, frame: Frame, points: Sequence[Point]
+    ) -> tuple[np.ndarray, tuple[Match, ...]]:
+        """The probability of every pixel of the photo's picture, and the points' matches."""
+        square, fused, photo_map = self._photo(photo)
+        logits = self.heads[MASKS].model.correlate(query, fused)
+        full = F.interpolate(logits[:, None].float(), size=(self.size,) * 2, mode="bilinear", align_corners=False)
+        small = Square.of(*self.gallery.picture(photo).size, self.size)  # the same padding, up to a pixel
+        return small.undo_map(full[0, 0].sigmoid()), _matches(points, frame, square, sketch_map, photo_map)
+
+
+def _matches(
+    points: Sequence[Point], frame: Frame, square: Square, sketch_map: Tensor, photo_map: Tensor
+) -> tuple[Match, ...]:
+    return tuple(_match(point, frame, square, sketch_map, photo_map) for point in points)
+
+
+def _match(point: Point, frame: Frame, square: Square, sketch_map: Tensor, photo_map: Tensor) -> Match:
+    """The position of the photo whose feature has the highest cosine with the sketch's at a point."""
+    place = torch.tensor(frame.to_square(point)).to(sketch_map) * 2 - 1
+    feature = F.grid_sample(sketch_map[None], place[None, None, None], align_corners=False)[0, :, 0, 0]
+    grid = photo_map.shape[-1]
+    centres = (torch.arange(grid) + 0.5) * square.size / grid
+    rows = (centres > square.top) & (centres < square.top + square.inner_height)
+    columns = (centres > square.left) & (centres < square.left + square.inner_width)
+    cosine = torch.einsum("c,chw->hw", F.normalize(feature, dim=0), photo_map)
+    cosine = cosine.masked_fill(~(rows[:, None] & columns), -2)  # padding is no place in the photo
+    row, column = divmod(int(cosine.argmax()), grid)
+    x, y = (float(centres[column]) - square.left) / square.inner_width, (float(centres[row]) - square.top)
+    return Match(point, (x, y / square.inner_height), float(cosine[row, column]))
+
+
+def as_image(sketch: Image.Image | Drawing) -> Image.Image:
+    """The sketch as an RGB image of 1024 px at most; ValueError for a drawing without ink."""
+    if isinstance(sketch, Drawing):
+        sketch.require_ink()
+        return sketch.to_image()
+    if not isinstance(sketch, Image.Image):
+        raise ValueError(f"a sketch of type {type(sketch).__name__} cannot be searched: pass a PIL image or a Drawing.")
+    image = sketch.convert("RGB")
+    image.thumbnail((LARGEST, LARGEST))
+    return image

@@ -1,0 +1,153 @@
+"""How often search by sketch is right: asked with sketches whose answer is known, beside what chance gets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from sfhelpers import plots, results
+from sfhelpers.datasets import Dataset, Record, records
+from sfhelpers.images import open_image, shown
+from sfhelpers.tasks.comparison import first_sketches
+from sfhelpers.tasks.framing import Frame
+from sfhelpers.tasks.search import Searcher
+
+DEFINITIONS = {
+    "P@1": "share of sketches whose first photo is of their category; the drawn individual may be in the gallery",
+    "category accuracy": "share of sketches whose most probable category, by the mean photo embedding, is their own",
+    "PCK@10": "share of keypoints visible in both whose match in the photo is within 10% of its side of the keypoint",
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How a gallery answered sketches of known category; arrays of one entry a sketch.
+
+    Attributes:
+        seen: bool, whether the sketch's category was trained on.
+        first, category: bool, whether the first photo, and the most probable category, were right.
+        probability: float, of the most probable category.
+        chance_first: float, the share of photos that are of the sketch's category.
+        chance_category: float, 1 / number of categories.
+    """
+
+    seen: np.ndarray
+    first: np.ndarray
+    category: np.ndarray
+    probability: np.ndarray
+    chance_first: np.ndarray
+    chance_category: np.ndarray
+
+
+def questions(dataset: Dataset, limit: int = 0, seed: int = 0) -> list[Record]:
+    """One sketch a photo, or all where sketches stand alone; at most `limit` a category (0: all), chosen by `seed`."""
+    return records.limited(list(first_sketches(dataset, 1).sketches), limit, seed)
+
+
+def check(searcher: Searcher, sketches: Sequence[Record], batch_size: int = 32) -> Checked:
+    """Ask a gallery with sketches whose category is known.
+
+    Raises:
+        ValueError: there is no sketch, one has no line, or the gallery does not have its category.
+    """
+    gallery = searcher.gallery
+    if strange := sorted({record.category for record in sketches} - set(gallery.categories)):
+        raise ValueError(
+            f"the gallery has no photo of {strange[0]!r}, so its sketches have no right answer: leave out."
+        )
+    if not sketches:
+        raise ValueError("there is no sketch to ask with: pass at least one record.")
+    starts = tqdm(range(0, len(sketches), batch_size), desc="asking with sketches", leave=False)
+    batches = ([_opened(record) for record in sketches[k : k + batch_size]] for k in starts)
+    embeddings = torch.cat([searcher.embed(batch) for batch in batches])
+    truth = torch.tensor([gallery.categories.index(record.category) for record in sketches])
+    probability, named = searcher.recognise(embeddings).max(1)
+    return Checked(
+        seen=np.array([record.seen for record in sketches]),
+        first=(gallery.labels[(embeddings @ gallery.embeddings.T).argmax(1)] == truth).numpy(),
+        category=(named == truth).numpy(),
+        probability=probability.numpy(),
+        chance_first=(gallery.labels[None] == truth[:, None]).float().mean(1).numpy(),
+        chance_category=np.full(len(sketches), 1 / len(gallery.categories)),
+    )
+
+
+def check_matches(
+    searcher: Searcher, images: Tensor, points: Tensor, visible: Tensor, radius: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask where the keypoints of sketches lie in their photos.
+
+    Args:
+        images: (N, 2, 3, H, H) in [0, 1], sketch and photo.
+        points: (N, 2, K, 2), x and y in [0, 1] of either; visible: (N, 2, K) bool.
+        radius: how far off a match may be, as a share of the side.
+
+    Returns:
+        Two (M,) bool arrays, an entry a keypoint that is visible in both: whether its match is right (never, where
+        the sketch has no ink near it), and whether the same place in the photo would have been.
+    """
+    right, same = [], []
+    for pair, (start, goal), both in zip(tqdm(images, "matching", leave=False), points, visible.all(1), strict=True):
+        sketch, photo = (Image.fromarray(plots.picture(image)) for image in pair)
+        frame = Frame.of(sketch)
+        asked = [k for k in torch.nonzero(both).flatten().tolist() if frame.near(tuple(start[k].tolist()))]
+        found = searcher.match(sketch, photo, [tuple(start[k].tolist()) for k in asked])
+        places = dict(zip(asked, (torch.tensor(match.photo) for match in found), strict=True))
+        for k in torch.nonzero(both).flatten().tolist():
+            right.append(k in places and bool((places[k] - goal[k]).norm() <= radius))
+            same.append(bool((start[k] - goal[k]).norm() <= radius))
+    return np.array(right), np.array(same)
+
+
+def _opened(record: Record) -> Image.Image:
+    image = open_image(record.path)
+    try:
+        Frame.of(image)
+    except ValueError as error:
+        raise ValueError(f"{shown(record.path)} cannot ask: {error}") from error
+    return image
+
+
+def result_rows(
+    run: Any, checked: Checked, parts: Mapping[str, np.ndarray], weights_sha256: str, **changes: Any
+) -> list[results.Row]:
+    """P@1 and category accuracy of parts of the sketches, each with its chance.
+
+    Args:
+        run: from `params.check`.
+        parts: name, such as "unseen categories", to (N,) bool, which sketches; empty ones are left out.
+        changes: fields of the rows that differ from the run's, such as `dataset`.
+    """
+    measured = {"P@1": (checked.first, checked.chance_first)}
+    measured["category accuracy"] = (checked.category, checked.chance_category)
+    return [
+        results.row(
+            run, task="search", method=method, metric=metric, definition=DEFINITIONS[metric], gallery=part,
+            value=values[chosen].mean(), n=chosen.sum(), weights_sha256=weights_sha256, **changes,
+        )
+        for metric, both in measured.items()
+        for method, values in zip(("CLIP embedding", "chance"), both, strict=True)
+        for part, chosen in parts.items()
+        if chosen.any()
+    ]  # fmt: skip
+
+
+def match_rows(run: Any, found: Mapping[str, np.ndarray], weights_sha256: str) -> list[results.Row]:
+    """PCK@10 on the toy world's keypoints, a row for each way to answer.
+
+    Args:
+        run: from `params.check`.
+        found: method, such as "tokens" or "same place", to (M,) bool, which keypoints it got right.
+    """
+    return [
+        results.row(
+            run, task="search", method=method, metric="PCK@10", definition=DEFINITIONS["PCK@10"], value=right.mean(),
+            n=len(right), weights_sha256=weights_sha256, gallery="all categories", dataset="toy", split="default",
+        )
+        for method, right in found.items()
+    ]  # fmt: skip

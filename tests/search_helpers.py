@@ -1,0 +1,60 @@
+"""Photos, a sketch, a backbone that only embeds, and untrained heads, for the tests of search."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+
+from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.comparison import extractor_for
+from sfhelpers.tasks.search import Gallery
+from sfhelpers.tasks.segmentation import SketchSegmenter
+
+
+def photo(path, seed=0, size=(40, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (4, 4, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def sketch(scale=1.0, corner=(20, 30), side=160):
+    """A flag on a pole: no symmetry."""
+    image = Image.new("RGB", (side, side), "white")
+    lines = np.array([(0, 100), (0, 0), (60, 10), (50, 40), (0, 40)]) * scale + corner
+    ImageDraw.Draw(image).line([tuple(point) for point in lines], fill=(25, 25, 25), width=3)
+    return image
+
+
+def fake():
+    """A backbone whose embedding is the mean colour; it notes how many photos it got at a time."""
+    batches = []
+
+    def embed(images):
+        batches.append(len(images))
+        return F.normalize(images.mean((2, 3)) + 1e-3, dim=1)
+
+    vision = SimpleNamespace(size=16, embed=embed, model=SimpleNamespace(logit_scale=torch.tensor(3.0)))
+    return SimpleNamespace(
+        vision=vision, diffusion=SimpleNamespace(size=16), weights_sha256="f" * 64, name="fake", batches=batches
+    )
+
+
+def untrained_heads(backbone):
+    """Heads of the two arms that search needs."""
+    methods = ("fused", "SD+CLIP concatenated")
+    models = {method: SketchSegmenter(extractor_for(method, backbone, 0)).eval() for method in methods}
+    described = {method: Head(method, "up", 0.5, 0, backbone.weights_sha256, {}) for method in methods}
+    return {method: replace(described[method], model=models[method]) for method in methods}
+
+
+def small_gallery(root, backbone):
+    """Three cats and two dogs, one of them wide."""
+    for k in range(3):
+        photo(root / "photo" / "cat" / f"{k}.png", k)
+    photo(root / "photo" / "dog" / "0.png", 10, size=(80, 40))
+    photo(root / "photo" / "dog" / "1.png", 11)
+    return Gallery.from_folder(root, backbone)

@@ -1,0 +1,185 @@
+"""Search by sketch: the same answer wherever one draws, masks and matches where they belong."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from sfhelpers.backbones import randomised
+from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.images import Square, load_images
+from sfhelpers.tasks.framing import Frame, spread_points
+from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.tasks.segmentation import predict
+from tests.backbone_fixtures import one_sentence
+from tests.search_helpers import photo, sketch, small_gallery, untrained_heads
+
+
+@pytest.fixture(scope="module")
+def heads(tiny_backbone):
+    return untrained_heads(tiny_backbone)
+
+
+@pytest.fixture(scope="module")
+def gallery(tiny_backbone, tmp_path_factory):
+    return small_gallery(tmp_path_factory.mktemp("gallery"), tiny_backbone)
+
+
+@pytest.fixture(scope="module")
+def searcher(gallery, tiny_backbone, heads):
+    return Searcher(gallery, tiny_backbone, heads)
+
+
+def test_the_frame_is_around_the_ink():
+    frame = Frame.of(sketch())
+    x, y = frame.to_square((50 / 160, 80 / 160))  # the middle of the ink
+    assert abs(x - 0.5) < 0.02 and abs(y - 0.5) < 0.02
+    dark = frame.tensor(100).mean(0) < 0.5
+    rows = torch.nonzero(dark.any(1)).flatten()
+    assert abs(int(rows[-1] - rows[0]) + 1 - 78) <= 2
+    assert frame.tensor(100)[:, 0, 0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_faint_and_inverted_lines_are_ink_too(invert):
+    pixels = np.asarray(sketch(), dtype=np.float32)
+    changed = 255 - pixels if invert else 255 - 0.2 * (255 - pixels)
+    frame = Frame.of(Image.fromarray(changed.astype(np.uint8)))
+    assert np.array_equal(frame.ink, Frame.of(sketch()).ink)
+
+
+def test_points_are_spread_on_the_ink_and_always_the_same():
+    frame = Frame.of(sketch())
+    points = spread_points(frame, 5)
+    assert points == spread_points(Frame.of(sketch()), 5) and len(set(points)) == 5 == len(points)
+    assert all(frame.ink[int(y * 160), int(x * 160)] for x, y in points)
+    gaps = [np.hypot(a[0] - b[0], a[1] - b[1]) for a in points for b in points if a != b]
+    assert min(gaps) > 0.15
+
+
+def test_all_photos_are_ranked_by_the_cosine_of_their_embeddings(searcher, tiny_backbone):
+    found = searcher.search(sketch())
+    assert sorted(found.order) == [0, 1, 2, 3, 4] and (np.diff(found.scores) <= 0).all()
+    asked = Frame.of(sketch()).tensor(searcher.size)[None]
+    cosine = F.cosine_similarity(tiny_backbone.vision.embed(asked), searcher.gallery.embeddings)
+    assert np.allclose(found.scores, cosine[torch.from_numpy(found.order.copy())], atol=1e-6)
+
+
+def test_the_same_drawing_small_and_in_a_corner_finds_the_same(searcher):
+    found, moved = searcher.search(sketch()), searcher.search(sketch(1, (50, 40)))
+    assert found.order.tolist() == moved.order.tolist() and np.allclose(found.scores, moved.scores, atol=1e-5)
+    large, small = (Frame.of(image).tensor(96) for image in (sketch(), sketch(0.5, (100, 90))))
+    difference = (large - small).abs().mean()
+    assert difference < 0.1 and difference < 0.7 * (large - large.flip(2)).abs().mean()
+
+
+def test_probabilities_are_the_softmax_over_mean_photos(searcher, tiny_backbone):
+    found = searcher.search(sketch())
+    assert {name for name, _ in found.categories} == {"cat", "dog"} and found.note == ""
+    assert sum(p for _, p in found.categories) == pytest.approx(1)
+    gallery = searcher.gallery
+    means = F.normalize(torch.stack([gallery.embeddings[:3].mean(0), gallery.embeddings[3:].mean(0)]), dim=1)
+    scale = tiny_backbone.vision.model.logit_scale.exp()
+    expected = (scale * searcher.embed([sketch()]) @ means.T).softmax(1)[0]
+    assert dict(found.categories) == pytest.approx({"cat": float(expected[0]), "dog": float(expected[1])})
+
+
+@pytest.mark.parametrize(("place", "words"), [("a.png", "no class folders"), ("cat/a.png", "a single class, cat")])
+def test_without_a_choice_there_is_no_category_but_all_else(tmp_path, tiny_backbone, heads, place, words):
+    photo(tmp_path / place)
+    found = Searcher(Gallery.from_folder(tmp_path, tiny_backbone), tiny_backbone, heads).search(sketch())
+    assert found.categories == () and words in found.note
+    assert found.order.tolist() == [0] and found.mask.shape == (40, 40) and len(found.matches) == 5
+
+
+def test_the_mask_is_the_segmenters_in_the_photos_own_proportions(searcher, heads):
+    gallery = searcher.gallery
+    place = searcher.search(sketch()).order.tolist().index(3)
+    found = searcher.search(sketch(), place=place)
+    assert found.photo == 3 and found.picture.size == (80, 40) and found.mask.shape == (40, 80)
+    square = load_images([gallery.records[3].path], searcher.size)
+    asked = Frame.of(sketch()).tensor(searcher.size)[None]
+    expected = search_probability(heads["fused"].model, asked, square, searcher.size)
+    assert np.allclose(found.probability, expected, atol=0.02)
+    assert np.array_equal(found.mask, found.probability >= 0.5)
+
+
+def search_probability(model, sketch_image, photo_image, side):
+    return Square.of(80, 40, side).undo_map(predict(model, sketch_image, photo_image, side)[0])
+
+
+@pytest.mark.parametrize("sources", [("tokens",), ("f1", "f2", "f3", "tokens"), ("f3",)])
+def test_every_point_of_an_image_matches_itself(tiny_backbone, heads, gallery, sources):
+    searcher = Searcher(gallery, tiny_backbone, heads, sources)
+    image = Frame.of(sketch())
+    framed = Image.fromarray((image.tensor(96).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    points = spread_points(Frame.of(framed), 4)
+    for match in searcher.match(framed, framed, points):
+        assert match.score > 0.9
+        assert np.hypot(match.photo[0] - match.sketch[0], match.photo[1] - match.sketch[1]) < 0.15
+
+
+def test_matches_stay_on_the_photo_and_off_its_padding(searcher):
+    wide = Image.new("RGB", (200, 20), "white")  # a line drawing of nothing: padding would match it best
+    for match in searcher.match(sketch(), wide):
+        assert 0 <= match.photo[0] <= 1 and 0 <= match.photo[1] <= 1
+
+
+def test_chosen_points_are_matched_in_their_order(searcher):
+    points = [(70 / 160, 50 / 160), (20 / 160, 100 / 160)]
+    found = searcher.search(sketch(), points)
+    assert [match.sketch for match in found.matches] == points
+    assert searcher.search(sketch(), points[::-1]).matches == found.matches[::-1]
+
+
+def test_a_drawing_and_its_picture_find_the_same(searcher):
+    drawing = next(iter(PRESETS.values()))
+    of_drawing, of_image = searcher.search(drawing), searcher.search(drawing.to_image())
+    assert np.array_equal(of_drawing.scores, of_image.scores) and of_drawing.matches == of_image.matches
+
+
+def test_what_was_computed_of_a_photo_is_kept_within_the_budget(gallery, tiny_backbone, heads, monkeypatch):
+    searcher = Searcher(gallery, tiny_backbone, heads)
+    first = searcher.search(sketch())
+    with monkeypatch.context() as patch:
+        patch.setattr(searcher, "_map", None)  # whoever computed features again would fail
+        assert searcher.search(sketch()).matches == first.matches
+    small = Searcher(gallery, tiny_backbone, heads, megabytes=0.0)
+    for place in range(5):
+        small.search(sketch(), place=place)
+    assert len(small._kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "words"),
+    [
+        (Drawing(), {}, "the drawing is empty"),
+        (Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),)), {}, "single dot"),
+        (Image.new("RGB", (64, 64), "white"), {}, "has no line"),
+        (Image.new("RGB", (64, 64), "black"), {}, "has no line"),
+        (sketch(0.01), {}, "is a single dot"),
+        (np.zeros((8, 8, 3)), {}, "of type ndarray cannot be searched"),
+        (sketch(), {"place": 5}, "there is no place 5"),
+        (sketch(), {"points": [(0.99, 0.99)]}, "is not near the drawing"),
+        (sketch(), {"points": [(1.2, 0.3)]}, "is not near the drawing"),
+        (sketch(), {"points": [(float("nan"), 0.3)]}, "is not near the drawing"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_sentence(searcher, asked, options, words):
+    with pytest.raises(ValueError) as caught:
+        searcher.search(asked, **options)
+    assert words in one_sentence(caught)
+
+
+def test_a_gallery_of_another_backbone_and_missing_heads_are_refused(gallery, tiny_backbone, heads):
+    with pytest.raises(ValueError) as caught:
+        Searcher(gallery, randomised(tiny_backbone), heads)
+    assert "embedded by another backbone" in one_sentence(caught)
+    with pytest.raises(ValueError) as caught:
+        Searcher(gallery, tiny_backbone, {"fused": heads["fused"]})
+    assert "no trained model 'SD+CLIP concatenated'" in one_sentence(caught)
+    for sources in (("f9",), ()):
+        with pytest.raises(ValueError) as caught:
+            Searcher(gallery, tiny_backbone, heads, sources)
+        assert "to match points by" in one_sentence(caught)

@@ -1,0 +1,294 @@
+"""Draw and search: renewed after every stroke, chosen by clicks, and no drawing lost to a wrong word."""
+
+import base64
+import io
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+
+from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.notebooks import clean
+from sfhelpers.plots.found import Answer, search_sheet
+from sfhelpers.plots.parts import PICTURES, parts
+from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.widgets.search import EMPTY, SketchSearch
+from sfhelpers.widgets.sketchpad import SketchPad
+from tests.search_helpers import photo, untrained_heads
+
+LINE = Stroke(np.array([[20.0, 20.0], [300.0, 200.0]]), 4.0)
+MORE = Stroke(np.array([[40.0, 300.0], [300.0, 310.0]]), 4.0)
+DOT = Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),))
+
+
+@pytest.fixture(scope="module")
+def heads(tiny_backbone):
+    return untrained_heads(tiny_backbone)
+
+
+@pytest.fixture(scope="module")
+def searcher(tiny_backbone, heads, tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    for name in ("cat", "fish", "a <b> $x$"):
+        for k in range(3):
+            photo(root / name / f"{k}.png", len(name) + 10 * k, size=(40 + 20 * k, 40))
+    return Searcher(Gallery.from_folder(root, tiny_backbone), tiny_backbone, heads)
+
+
+@pytest.fixture
+def widget(searcher):
+    return SketchSearch(searcher, SketchPad(drawing=Drawing(strokes=(LINE,))), top=4)
+
+
+def stroke(pad, line):
+    """As the pad's front end reports one."""
+    points = line.points.tolist()
+    pad._heard(pad, {"do": "stroke", "points": points, "width": line.width, "size": pad.size, "id": 1}, [])
+
+
+def test_every_stroke_is_answered(widget, searcher):
+    before, answered = widget.image.value, widget.found
+    stroke(widget.pad, MORE)
+    assert widget.image.value != before and Image.open(io.BytesIO(widget.image.value)).format == "PNG"
+    expected = searcher.search(Drawing(strokes=(LINE, MORE)))
+    assert np.array_equal(widget.found.scores, expected.scores) and widget.found.matches == expected.matches
+    widget.pad.undo()
+    assert np.array_equal(widget.found.scores, answered.scores)
+
+
+def test_another_photo_is_looked_into_by_slider_click_and_code(widget):
+    order = widget.found.order.tolist()
+    widget.place.value = 3
+    assert widget.found.photo == order[2]
+    left, top, width, height = widget._sheet.photos[1]
+    page = widget._sheet
+    widget.image.click((left + width / 2) / page._width, (top + height / 2) / page._height)
+    assert widget.found.photo == order[1] and widget.place.value == 2
+    widget.update(place=3)
+    assert widget.found.photo == order[3] and widget.place.value == 4
+
+
+def test_points_are_chosen_by_clicks_and_given_back_by_the_button(widget):
+    first = widget.found.matches
+    page = widget._sheet
+    left, top, width, height = page.sketches[0]
+    for u, v in ((0.5, 0.3), (0.3, 0.25)):
+        widget.image.click((left + u * width) / page._width, (top + v * height) / page._height)
+    assert [match.sketch for match in widget.found.matches] == [pytest.approx((0.5, 0.3)), pytest.approx((0.3, 0.25))]
+    for _ in range(10):
+        widget.image.click((left + 0.5 * width) / page._width, (top + 0.3 * height) / page._height)
+    assert len(widget.found.matches) == 7
+    widget.spread.click()
+    assert widget.found.matches == first
+
+
+def test_a_click_on_neither_photo_nor_sketch_changes_nothing(widget):
+    before = widget.found
+    widget.image.click(0.999, 0.999)
+    assert widget.found is before
+
+
+def test_a_new_drawing_starts_again_with_its_best_photo(widget):
+    widget.update(place=2, points=[(0.5, 0.3)])
+    stroke(widget.pad, MORE)
+    assert widget.found.photo == widget.found.order[0] and len(widget.found.matches) == 5 and widget.place.value == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"drawing": DOT}, "the drawing is a single dot"),
+        ({"drawing": "<i>cat"}, "drawing is of type str"),
+        ({"place": 4}, "place is 4"),
+        ({"place": "<i>"}, "place is &#x27;&lt;i&gt;&#x27;"),
+        ({"points": [(0.01, 0.99)]}, "is not near the drawing"),
+        ({"points": ["<i>"]}, "is no pair of numbers"),
+        ({"colour": 1}, "there is no setting &#x27;colour&#x27;"),
+    ],
+)
+def test_a_failing_update_says_so_and_loses_nothing(widget, changes, words):
+    found, picture, drawing = widget.found, widget.image.value, widget.pad.drawing
+    widget.update(**changes)
+    assert words in widget.words.value and "<i>" not in widget.words.value
+    assert widget.found is found and widget.image.value == picture and widget.pad.drawing == drawing
+    widget.update(place=1)
+    assert widget.found.photo == found.order[1] and words not in widget.words.value
+
+
+def test_a_dot_on_the_pad_is_kept_and_said(widget):
+    widget.pad.clear()
+    stroke(widget.pad, DOT.strokes[0])
+    assert "single dot" in widget.words.value and len(widget.pad.drawing.strokes) == 1
+    stroke(widget.pad, LINE)
+    assert "single dot" not in widget.words.value and widget.found is not None
+
+
+def test_an_empty_paper_shows_no_old_answer(widget):
+    widget.pad.clear()
+    assert widget.found is None and EMPTY in widget.words.value and widget.image.layout.display == "none"
+    with pytest.raises(ValueError, match="nothing is drawn: draw something"):
+        _ = widget.pair
+    widget.image.click(0.1, 0.1)
+    widget.pad.undo()
+    assert widget.pair == (widget.found.sketch, widget.found.picture) and widget.image.layout.display is None
+
+
+def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
+    def gone(path):
+        raise FileNotFoundError(f"there is no image {path.name}: check the path.")
+
+    monkeypatch.setattr("sfhelpers.tasks.search.open_image", gone)
+    monkeypatch.setattr(searcher, "_kept", type(searcher._kept)(1))
+    stroke(widget.pad, MORE)
+    assert "there is no image" in widget.words.value and len(widget.pad.drawing.strokes) == 2
+
+
+def test_changes_that_arrive_meanwhile_are_answered_together(widget, searcher, monkeypatch):
+    asked, entered, free = [], threading.Event(), threading.Event()
+    search = searcher.search
+
+    def slow(drawing, points, place):
+        asked.append(len(drawing.strokes))
+        entered.set()
+        assert free.wait(30)
+        return search(drawing, points, place)
+
+    monkeypatch.setattr(searcher, "search", slow)
+    drawings = [Drawing(strokes=(LINE, *[MORE] * k)) for k in (1, 2, 3)]
+    threads = [threading.Thread(target=widget.update, kwargs={"drawing": drawings[0]})]
+    threads[0].start()
+    assert entered.wait(30)
+    for drawing in drawings[1:]:
+        threads.append(threading.Thread(target=widget.update, kwargs={"drawing": drawing}))
+        threads[-1].start()
+        while len(widget._pending) < len(threads) - 1:
+            assert threads[-1].is_alive()
+    free.set()
+    for thread in threads:
+        thread.join(30)
+    assert asked == [2, 4]  # the first, then the newest; the one between was overtaken
+    assert widget.found.scores.tolist() == search(drawings[2]).scores.tolist()
+
+
+def test_names_from_folders_are_shown_as_they_are(widget):
+    for place in range(4):
+        widget.update(place=place)
+        assert "<b>" not in widget.words.value
+        if "a <b>" in widget.searcher.gallery.records[widget.found.photo].category:
+            assert "a &lt;b&gt; $x$" in widget.words.value
+
+
+def test_a_new_pad_starts_with_a_preset_that_the_gallery_has(searcher):
+    widget = SketchSearch(searcher)
+    name = next(name for name in PRESETS if name in ("cat", "fish"))
+    assert widget.pad.drawing == PRESETS[name] and widget.found is not None
+
+
+def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
+    photo(tmp_path / "only.png")
+    widget = SketchSearch(Searcher(Gallery.from_folder(tmp_path, tiny_backbone), tiny_backbone, heads))
+    assert widget.found.order.tolist() == [0] and widget.place.disabled
+    assert "no class folders" in widget.words.value and "only.png" in widget.words.value
+
+
+@pytest.mark.parametrize("top", [0, 9, 2.5, True])
+def test_a_number_of_photos_that_has_no_room_is_refused(searcher, top):
+    with pytest.raises(ValueError, match="top is"):
+        SketchSearch(searcher, top=top)
+
+
+def still(widget):
+    return base64.b64decode(widget._repr_mimebundle_()[0]["image/png"])
+
+
+def test_the_still_picture_is_the_same_always_and_small(widget, searcher):
+    first = still(widget)
+    stroke(widget.pad, MORE)
+    assert still(widget) == first == still(SketchSearch(searcher, SketchPad(drawing=Drawing(strokes=(LINE,))), top=4))
+    assert len(first) < 150_000
+
+
+def test_display_holds_a_live_view_a_picture_and_a_text(widget):
+    data, _ = DisplayFormatter().format(widget)
+    assert data.keys() >= {clean.WIDGET, "image/png", "text/plain"}
+    assert data[clean.WIDGET]["model_id"] == widget.model_id
+    text = data["text/plain"]
+    assert text.startswith("<SketchSearch in 9 photos; shown: your drawing finds ") and text.endswith(">")
+
+
+def test_an_update_takes_well_under_a_second(widget):
+    start = time.process_time()  # of this process alone, however busy the machine is
+    for number in range(1, 5):
+        widget.update(drawing=Drawing(strokes=(LINE, *[MORE] * number)))
+    assert (time.process_time() - start) / 4 < 1
+
+
+HEADLESS = """
+import sys
+from sfhelpers.backbones import load_backbone
+from sfhelpers.drawing import PRESETS
+from sfhelpers.tasks import checkpoint
+from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.widgets.search import SketchSearch
+models = load_backbone("pocket", "cpu")
+heads = checkpoint.load_heads(checkpoint.SHIPPED, models)
+search = SketchSearch(Searcher(Gallery.from_folder(sys.argv[1], models), models, heads))
+for name in PRESETS:
+    search.pad.preset(name)
+    assert len(search.found.order) == 2, search.words.value
+search._repr_mimebundle_()
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_presets_are_answered_without_a_front_end_and_without_pyplot(tmp_path):
+    for name in ("cup", "fish"):
+        photo(tmp_path / name / "0.png", len(name))
+    subprocess.run([sys.executable, "-c", HEADLESS, str(tmp_path)], check=True)
+
+
+def answer(**changes):
+    grey = np.full((40, 60, 3), 128, dtype=np.uint8)
+    paper = np.full((80, 80, 3), 255, dtype=np.uint8)
+    found = dict(sketch=paper, photos=[grey], captions=["cat\n0.5"], chosen=0, looked=grey, title="")
+    return Answer(**found | dict(mask=np.ones((40, 60), bool), matches=[], categories=[("cat", 0.7)]) | changes)
+
+
+def test_a_sheet_knows_what_lies_where():
+    page = search_sheet([answer(photos=[np.zeros((8, 8, 3), np.uint8)] * 6, captions=["x"] * 6)])
+    for k, (left, top, width, height) in enumerate(page.photos):
+        assert page.photo_at((left + width / 2) / page._width, (top + height / 2) / page._height) == k
+    left, top, width, height = page.sketches[0]
+    x, y = (left + 0.25 * width) / page._width, (top + 0.75 * height) / page._height
+    assert page.sketch_at(x, y) == pytest.approx((0.25, 0.75)) and page.photo_at(x, y) is None
+    assert page.sketch_at(0.99, 0.99) is None
+
+
+def test_a_match_is_drawn_where_it_is():
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(search_sheet([answer(matches=matches)]).png())), dtype=int)
+        for matches in ([], [((0.5, 0.5), (0.25, 0.5), 0.9)])
+    ]
+    changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
+    left, top, width, height = search_sheet([answer()]).sketches[0]
+    assert changed[top + height // 2, left + width // 2 - 4]
+    assert not changed[:top].any()
+
+
+def test_nothing_to_show_is_refused():
+    with pytest.raises(ValueError, match="nothing to show"):
+        search_sheet([])
+
+
+def test_the_parts_are_drawn_around_their_pictures():
+    given = {name: np.full((8, 8, 3), 10 * k, dtype=np.uint8) for k, name in enumerate(PICTURES)}
+    seen = np.asarray(Image.open(io.BytesIO(parts(given).png())).convert("RGB"))
+    for k in range(1, len(PICTURES)):
+        assert (seen == 10 * k).all(2).sum() > 5000
+    with pytest.raises(ValueError, match="there is no picture 'mask'"):
+        parts({name: given[name] for name in PICTURES[:-1]})
