@@ -1,22 +1,13 @@
-"""What storing the frozen prefix saves in a training step, as a ratio in one run; and how fast the toy world is drawn.
+"""What storing the frozen prefix saves in a training step, as a ratio in one run; and how fast pictures are drawn."""
 
-    python -m sfhelpers.bench
-
-Times depend on the machine, so nothing here is asserted.
-"""
-
-import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sfhelpers.backbones import Backbone, load_backbone, write_tiny
-from sfhelpers.backbones.presets import POCKET_FOLDER
+from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.toyworld import DIFFICULTY, SEEN, render_photo, render_sketch
 
@@ -56,7 +47,7 @@ def step_seconds(extractor: FusedExtractor, forwards: list[Callable[[], Tensor]]
     return [statistics.median(taken[1:]) for taken in times]  # the first round warms up
 
 
-def table(backbone: Backbone, batch: int, repeats: int, draws: int) -> str:
+def steps(backbone: Backbone, batch: int, repeats: int, draws: int) -> str:
     """Run the comparison and put it into words."""
     extractor = FusedExtractor(backbone)
     size = backbone.diffusion.size
@@ -88,28 +79,3 @@ def drawing(pictures: int = 100) -> str:
             draw(SEEN[k % len(SEEN)], k, 0, DIFFICULTY)
         lines.append(f"  {pictures / (time.perf_counter() - start):.0f} {domain} a second")
     return "\n".join(["Drawing the toy world, one process", *lines])
-
-
-def main() -> None:
-    """Parse the command line and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m sfhelpers.bench", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--backbone", default="", help="name or folder; pocket, or a tiny random one where it is missing"
-    )
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--batch", type=int, default=16, help="images a step")
-    parser.add_argument("--repeats", type=int, default=10, help="steps timed for each way")
-    parser.add_argument("--draws", type=int, default=1, help="noise draws an image")
-    args = parser.parse_args()
-    print(drawing())
-    if args.backbone or POCKET_FOLDER.is_dir():
-        print(table(load_backbone(args.backbone or "pocket", args.device), args.batch, args.repeats, args.draws))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        tiny = load_backbone(write_tiny(folder, widths=(32, 64, 96, 128)), args.device)
-        tiny = replace(tiny, name="a random backbone")
-        print(table(tiny, args.batch, args.repeats, args.draws))
-
-
-if __name__ == "__main__":
-    main()
