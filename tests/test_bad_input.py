@@ -47,10 +47,35 @@
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works
 |                                   | test_gallery.py::test_a_single_photo_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
-"""
+| an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
+| ... on the pad                    | test_search_widget.py::test_a_dot_on_the_pad_is_kept_and_said
+| ... larger than the canvas        | test_drawing.py::test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin
+|                                   | test_sketchpad.py::test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step
+| no error: a pair of two sizes     | test_explorers.py::test_every_control_changes_the_picture
+| a prompt of 500 words             | test_backbones.py::test_a_prompt_is_read_as_a_whole_or_refused_never_cut
+| ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
+| a prompt of unknown words         | test_explorers.py::test_words_the_text_encoder_was_not_taught_are_noted_while_the_picture_is_drawn
+| a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
+| ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
+| no error: a gallery of one photo  | test_search_widget.py::test_a_gallery_of_one_photo_works
+| no error: of 5,000 photos         | test_search.py::test_five_thousand_photos_are_never_in_memory_together
+| a gallery without photos          | test_search.py::test_a_folder_without_photos_is_said_in_one_sentence
+| a file that is no SVG, or hostile | test_drawing_files.py::test_an_svg_that_is_none_or_hostile_is_refused_in_one_sentence
+| ... no ndjson, or hostile         | test_drawing_files.py::test_an_ndjson_that_is_none_or_hostile_is_refused_in_one_sentence
+| ... of 100 MB                     | test_drawing_files.py::test_a_file_of_100_megabytes_is_refused_without_opening_it
+| ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_and_a_failure_keeps_the_drawing
+| a hostile page                    | test_sketchpad_refused.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
+| trained layers of something else  | test_checkpoint.py::test_a_head_of_another_backbone_is_refused
+|                                   | test_checkpoint.py::test_a_head_of_another_version_is_refused
+| a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
+|                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
+| a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
+| ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
+"""  # noqa: E501  names of tests are as long as what they claim
 
 import ast
 import json
+import os
 import re
 from pathlib import Path
 
@@ -239,7 +264,7 @@ def test_results_that_cannot_be_written_leave_the_earlier_ones(tmp_path, monkeyp
     if step == "as JSON":
         monkeypatch.setattr(json, "dumps", fail)
     else:
-        monkeypatch.setattr(results.os, "chmod", fail)
+        monkeypatch.setattr(os, "chmod", fail)
     with pytest.raises(type(error)):
         results.write([make("late fusion")], path)
     monkeypatch.undo()

@@ -112,6 +112,7 @@ def test_cleaning_drops_what_differs_between_runs():
         new_output("stream", name="stdout", text="b\n"),
         new_output("display_data", {"image/png": "aa", "image/jpeg": "bb", "text/plain": "<Image>"}),
     ]
+    outputs[-1].metadata = {"image/png": {"width": 800}, "other": {"than": "a width"}}
     times = {"tags": ["keep"], "execution": {"iopub.status.busy": "now"}, "papermill": {"duration": 1}}
     cells = [
         new_code_cell("epochs = 9", metadata={"tags": ["injected-parameters"]}),
@@ -127,6 +128,7 @@ def test_cleaning_drops_what_differs_between_runs():
         "a\nb\n",
         {"image/png": "aa", "text/plain": "<Image>"},
     ]
+    assert [output.get("metadata", {}) for output in cell.outputs] == [{}, {}, {"image/png": {"width": 800}}]
     assert cleaned.metadata.keys() == {"kernelspec", "language_info", clean.STAMP}
     assert clean.clean(cleaned) == cleaned
     assert len(notebook.cells) == 2 and notebook.cells[1].outputs[0].data.keys() == view.keys()

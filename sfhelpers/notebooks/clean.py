@@ -73,7 +73,8 @@ def _outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
                 continue  # a live widget without a still picture: nothing is left of it in a file
             if "image/png" in data:
                 data.pop("image/jpeg", None)
-            output.metadata = NotebookNode()
+            # The width at which a figure is shown is kept: charts are drawn twice as fine.
+            output.metadata = NotebookNode({k: v for k, v in output.metadata.items() if k == "image/png"})
         kept.append(output)
     return kept
 

@@ -7,14 +7,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
 import psutil
-from nbconvert import HTMLExporter
 
 from sfhelpers.notebooks import clean
+from sfhelpers.notebooks.html import page
 
 # What `execute` fixes so that the same seed gives the same bytes: hash order, threads (the order of sums), the CPU.
 FIXED = {
@@ -26,8 +26,6 @@ FIXED = {
     "SOURCE_DATE_EPOCH": "0",
     "TQDM_DISABLE": "1",
 }
-# Pictures first: a widget's still picture is what an HTML page can show.
-PRIORITY = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]
 
 
 @dataclass(frozen=True)
@@ -139,18 +137,21 @@ def _run_one(path: Path, target: Path) -> Outcome:
     notebook = nbformat.read(path, as_version=4)
     own = {"output_dir": str(target.with_suffix(""))} if "output_dir" in clean.declared(notebook) else {}
     outcome = papermill(path, target, own, {})
+    target.with_suffix(".html").unlink(missing_ok=True)
     if target.exists():
-        exporter = HTMLExporter()
-        exporter.display_data_priority = PRIORITY
-        page, _ = exporter.from_filename(str(target))
-        target.with_suffix(".html").write_text(page, encoding="utf-8")
+        try:
+            text = page(nbformat.read(target, as_version=4), target.stem)
+        except ValueError as error:
+            return replace(outcome, result=f"{outcome.result}, but no page: {error}")
+        target.with_suffix(".html").write_text(text, encoding="utf-8")
     return outcome
 
 
 def _index(outcomes: list[Outcome], out: Path) -> str:
     rows = []
     for outcome in outcomes:
-        links = [f'<a href="{outcome.name}{end}">{end[1:]}</a>' for end in (".html", ".ipynb")]
+        ends = [end for end in (".html", ".ipynb") if (out / f"{outcome.name}{end}").exists()]
+        links = [f'<a href="{outcome.name}{end}">{end[1:]}</a>' for end in ends]
         cells = [html.escape(outcome.name), " ".join(links), _files(out / outcome.name, out)]
         cells += [f"{outcome.seconds:.1f} s", f"{outcome.peak / 1e9:.2f} GB", html.escape(outcome.result)]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")

@@ -1,0 +1,67 @@
+"""A notebook of one cell a widget, over the tiny random backbone: quick, and nothing in it knows what to answer."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
+
+from sfhelpers.notebooks import clean
+
+SETUP = """
+import numpy as np
+import torch
+from sfhelpers.backbones import load_backbone
+from sfhelpers.pilot import FeatureMaps
+from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.comparison import extractor_for
+from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.tasks.segmentation import SketchSegmenter
+from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
+
+backbone = load_backbone(BACKBONE, device="cpu")
+heads = {}
+for method in ("fused", "SD+CLIP concatenated"):
+    model = SketchSegmenter(extractor_for(method, backbone, 0)).eval().requires_grad_(False)
+    heads[method] = Head(method, "up", 0.5, 0, backbone.weights_sha256, {}, model=model)
+noise = np.random.default_rng(0)
+pairs = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)]
+"""
+CELLS = {
+    "masks": """
+ramp = torch.linspace(0, 1, 64).expand(2, 64, 64)
+masks = MaskExplorer([ramp[0]] * 2, [ramp[0]] * 2, ramp, ramp > 0.5, ["cat 1", "cat 2"], 0.5)
+masks
+""",
+    "pca": """
+pca = PCAExplorer(pairs, ["cat 1", "cat 2"], FeatureMaps(backbone, heads))
+pca
+""",
+    "frequency": """
+frequency = FrequencyExplorer(pairs, ["cat 1", "cat 2"], FeatureMaps(backbone, heads))
+frequency
+""",
+    "pad": """
+pad = SketchPad(size=256)
+pad
+""",
+    "search": """
+search = SketchSearch(Searcher(Gallery.from_folder(PHOTOS, backbone), backbone, heads))
+search
+""",
+}
+
+
+def written(folder: Path, backbone: Path) -> str:
+    """Write the notebook, and the photos that it searches, into `folder`; gives the notebook's name."""
+    photos, noise = folder / "photos", np.random.default_rng(1)
+    for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
+        path = photos / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
+    places = f"BACKBONE = {str(backbone)!r}\nPHOTOS = {str(photos)!r}\n"
+    cells = [new_code_cell(places + SETUP.strip(), id="setup")]
+    cells += [new_code_cell(source.strip(), id=name) for name, source in CELLS.items()]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": clean.KERNEL}), folder / "widgets.ipynb")
+    return "widgets.ipynb"

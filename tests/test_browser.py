@@ -1,0 +1,238 @@
+"""JupyterLab and the exported pages in a real browser: drawing, sliders, pictures, and not one request outside.
+
+Screenshots land in runs/browser/: one at the end of every test, also of one that fails.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+
+from sfhelpers.notebooks import find
+from sfhelpers.notebooks.html import page
+from tests.browser import chromium, live, server
+from tests.browser.lab import Lab, copied
+from tests.test_html import images_of
+
+ROOT = Path(__file__).parents[1]
+SMALL = yaml.safe_load((ROOT / "tests" / "nbval_parameters.yaml").read_text(encoding="utf-8"))
+COMPLETE = "return Array.from(document.images, (image) => image.complete && image.naturalWidth > 0)"
+ALTS = "return Array.from(document.images, (image) => image.alt)"
+FOLDS = """return Array.from(document.querySelectorAll("details"), (fold) => {
+  const folded = fold.offsetHeight;
+  fold.querySelector("summary").click();
+  return fold.offsetHeight > folded;
+})"""
+TOO_LONG, REFUSED = "a " * 500, "tokens, but the text encoder reads"
+CORNER = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.7)]  # a stroke, from 0 to 1
+INK = """
+const { width, height } = arguments[0], pixels = arguments[0].getContext("2d").getImageData(0, 0, width, height).data;
+return pixels.filter((value, place) => place % 4 === 0 && value < 128).length;
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab that serves a temporary folder."""
+    folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("jupyter")
+    with server.running(folder, home) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One Chromium for all tests, so that what it asked for can be told at the end."""
+    with chromium.running(tmp_path_factory.mktemp("chromium"), ROOT / "runs" / "browser") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def widgets(browser, lab, tiny_folder):
+    """The notebook of one cell a widget, opened and run."""
+    notebook = Lab(browser, lab, live.written(lab.folder, tiny_folder))
+    notebook.run_all(deadline=90)
+    return notebook
+
+
+@pytest.fixture(autouse=True)
+def screenshot(request, browser):
+    """What the window shows when a test ends, whatever its end."""
+    yield
+    browser.screenshot(re.sub(r"\W+", "_", request.node.name).strip("_"))
+
+
+def pictures(browser, notebook, file):
+    """The alternative texts of all pictures of a notebook's page, after making sure that the browser shows them."""
+    file.write_text(page(notebook, file.stem), encoding="utf-8")
+    browser.open(file.as_uri())
+    assert all(browser.run(COMPLETE))
+    return browser.run(ALTS)
+
+
+def test_a_slider_moves_the_mask(browser, widgets):
+    cell = widgets.cell("masks")
+    with browser.changing(cell, "img"):
+        browser.drag(browser.control(cell, "threshold", ".noUi-handle"), right=30)
+    widgets.holds("masks.threshold > 0.5")
+
+
+def test_a_slider_changes_the_features_and_a_click_the_marked_point(browser, widgets):
+    cell = widgets.cell("pca")
+    before = widgets.value("pca.settings.timestep")
+    with browser.changing(cell, "img"):
+        browser.drag(browser.control(cell, "timestep", ".noUi-handle"), right=40)
+    widgets.holds(f"pca.settings.timestep > {before}")
+    with browser.changing(cell, "img"):
+        browser.stroke(browser.find("img", cell)[0], [(0.1, 0.75)])  # a picture of the lower row
+    widgets.holds("pca.point[0] == 'photo' and pca.point[1:] != (0.5, 0.5)")
+
+
+def test_a_point_can_be_chosen_with_the_keyboard(browser, widgets):
+    cell = widgets.cell("pca")
+    browser.stroke(browser.find("img", cell)[0], [(0.1, 0.25)])
+    widgets.holds("pca.point[0] == 'sketch'")
+    _, x, y = widgets.value("pca.point")
+    with browser.changing(cell, "img"):
+        browser.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ENTER)
+    widgets.holds(f"pca.point[0] == 'sketch' and pca.point[1] > {x} and pca.point[2] > {y}")
+
+
+def test_a_range_slider_keeps_a_band_of_frequencies(browser, widgets):
+    cell = widgets.cell("frequency")
+    low, high = widgets.value("frequency.band")
+    with browser.changing(cell, "img"):
+        browser.drag(browser.control(cell, "keep cycles", ".noUi-handle"), right=40)
+    widgets.holds(f"frequency.band[0] > {low} and frequency.band[1] == {high}")
+
+
+def test_an_update_that_fails_says_so_and_the_widget_stays_usable(browser, widgets):
+    cell = widgets.cell("frequency")
+    before = browser.hash(browser.find("img", cell)[0])
+    browser.show(browser.control(cell, "prompt", "input")).click()
+    browser.keys(TOO_LONG, Keys.ENTER)
+    browser.wait("its sentence", lambda: REFUSED in cell.text)
+    assert browser.hash(browser.find("img", cell)[0]) == before
+    with browser.changing(cell, "img"):
+        browser.drag(browser.control(cell, "timestep", ".noUi-handle"), right=-40)
+    browser.wait("the sentence goes", lambda: REFUSED not in cell.text)
+
+
+def test_the_pad_is_drawn_on_with_the_mouse(browser, widgets):
+    cell = widgets.cell("pad")
+    paper = browser.find("canvas", cell)[0]
+    assert browser.run(INK, paper) == 0
+    browser.stroke(paper, CORNER)
+    browser.stroke(paper, [(0.5, 0.5)])
+    widgets.holds("len(pad.drawing.strokes) == 2")
+    drawn = widgets.value("[(stroke.points / pad.size).tolist() for stroke in pad.drawing.strokes]")
+    for at, point in ((0, CORNER[0]), (-1, CORNER[-1])):
+        assert drawn[0][at] == pytest.approx(point, abs=0.01)
+    assert min(abs(x - 0.8) + abs(y - 0.2) for x, y in drawn[0]) < 0.02  # the corner of the stroke
+    assert len(drawn[1]) == 1 and drawn[1][0] == pytest.approx((0.5, 0.5), abs=0.01)
+    assert browser.run(INK, paper) > 500
+
+
+def test_the_pad_undoes_by_button_and_by_key(browser, widgets):
+    cell = widgets.cell("pad")
+    (undo,) = (button for button in browser.find("button", cell) if button.text == "Undo")
+    browser.show(undo).click()
+    widgets.holds("len(pad.drawing.strokes) == 1")
+    browser.keys("z", holding=Keys.CONTROL)
+    widgets.holds("len(pad.drawing.strokes) == 0")
+    browser.wait("the paper is white", lambda: browser.run(INK, browser.find("canvas", cell)[0]) == 0)
+
+
+def test_the_pad_is_drawn_on_with_the_keyboard(browser, widgets):
+    cell = widgets.cell("pad")
+    browser.run("arguments[0].focus()", browser.find("canvas", cell)[0])
+    browser.keys(" ", *[Keys.ARROW_RIGHT] * 5, *[Keys.ARROW_DOWN] * 3, " ")
+    widgets.holds("len(pad.drawing.strokes) == 1")
+    first, last = widgets.value("(pad.drawing.strokes[0].points[[0, -1]] / pad.size).tolist()")
+    assert last == pytest.approx((first[0] + 0.05, first[1] + 0.03), abs=0.001)
+
+
+def test_a_hostile_file_is_refused_on_the_pad_and_nothing_drawn_is_lost(browser, widgets, tmp_path):
+    cell, file = widgets.cell("pad"), tmp_path / "laughs.svg"
+    file.write_text('<!DOCTYPE svg [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><svg><path d="M 0 0 L 9 9"/>&b;</svg>')
+    before = widgets.value("pad.strokes")
+    browser.find("input[type=file]", cell)[0].send_keys(str(file))
+    browser.wait("its sentence", lambda: browser.find(".sketchpad-wrong", cell))
+    assert "laughs.svg" in browser.find(".sketchpad-words", cell)[0].text
+    assert widgets.value("pad.strokes") == before
+
+
+def test_a_stroke_asks_the_gallery_anew(browser, widgets):
+    cell = widgets.cell("search")
+    strokes = widgets.value("len(search.pad.drawing.strokes)")
+    with browser.changing(cell, "img"):
+        browser.stroke(browser.find("canvas", cell)[0], CORNER)
+    widgets.holds(f"len(search.pad.drawing.strokes) == {strokes} + 1 and search.found is not None")
+
+
+def test_an_empty_paper_and_one_dot_are_no_trouble(browser, widgets):
+    cell = widgets.cell("search")
+    paper = browser.find("canvas", cell)[0]
+    (clear,) = (button for button in browser.find("button", cell) if button.text == "Clear")
+    browser.show(clear).click()
+    browser.wait("it asks for a drawing", lambda: "Draw something" in cell.text)
+    browser.stroke(paper, [(0.5, 0.5)])
+    browser.wait("its sentence", lambda: "a single dot" in cell.text)
+    widgets.holds("search.found is None and len(search.pad.drawing.strokes) == 1")
+    browser.stroke(paper, CORNER)
+    widgets.holds("search.found is not None and len(search.pad.drawing.strokes) == 2")
+    browser.wait("an answer", lambda: browser.find("img", cell)[0].is_displayed() and "a single dot" not in cell.text)
+
+
+def test_every_widget_leaves_its_picture_in_the_exported_page(browser, widgets, tmp_path):
+    notebook = widgets.notebook()
+    shown = pictures(browser, notebook, tmp_path / "widgets.html")
+    assert len(shown) == images_of(notebook) == len(live.CELLS)
+    for name, words in zip(("Mask", "PCA", "Frequency", "SketchPad", "SketchSearch"), shown, strict=True):
+        assert name in words
+
+
+def test_the_front_door_answers_a_drawing_and_a_slider(browser, lab):
+    (path,) = find(["00"])
+    values = SMALL[path.stem] | {"output_dir": str(lab.folder / "results")}
+    notebook = Lab(browser, lab, copied(path, lab.folder, values))
+    notebook.run_all(deadline=240)
+    search = notebook.showing("canvas")
+    with browser.changing(search, "img"):
+        browser.stroke(browser.find("canvas", search)[0], CORNER)
+    browser.screenshot("00_drawn")
+    explorer = notebook.showing("img", "PCA basis")
+    with browser.changing(explorer, "img"):
+        Select(browser.control(explorer, "source", "select")).select_by_visible_text("SD f2")
+    with browser.changing(explorer, "img"):
+        browser.drag(browser.control(explorer, "timestep", ".noUi-handle"), right=40)
+    assert notebook.checked()
+
+
+@pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)
+def test_an_exported_page_shows_every_picture_and_formula_without_a_script_error(browser, tmp_path, path):
+    notebook, known = nbformat.read(path, as_version=4), len(browser.errors)
+    assert len(pictures(browser, notebook, tmp_path / f"{path.stem}.html")) == images_of(notebook) > 0
+    assert all(browser.run(FOLDS)), "a solution that does not unfold"
+    assert all(
+        browser.run(
+            "return Array.from(document.querySelectorAll('math'), (math) => math.getBoundingClientRect().width)"
+        )
+    )
+    assert browser.errors[known:] == []
+
+
+def test_what_leaves_the_machine_and_what_goes_wrong_is_noticed(tmp_path):
+    with chromium.running(tmp_path, tmp_path) as other:
+        other.open("data:text/html,<img src='https://example.org/a.png'><script>undefined.name</script>")
+        assert chromium.outside(other.requests) == ["https://example.org/a.png"]
+        assert any("TypeError" in error for error in other.errors)
+
+
+def test_nothing_was_asked_for_outside_and_no_page_reported_an_error(browser):
+    assert any("127.0.0.1" in address for address in browser.requests)
+    assert chromium.outside(browser.requests) == []
+    assert browser.errors == []
