@@ -58,8 +58,8 @@
 | a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | no error: a gallery of one photo  | test_search_widget.py::test_a_gallery_of_one_photo_works
-| no error: of 5,000 photos         | test_search.py::test_five_thousand_photos_are_never_in_memory_together
-| a gallery without photos          | test_search.py::test_a_folder_without_photos_is_said_in_one_sentence
+| no error: of 5,000 photos         | test_search_gallery.py::test_five_thousand_photos_are_never_in_memory_together
+| a gallery without photos          | test_search_gallery.py::test_a_folder_without_photos_is_said_in_one_sentence
 | a file that is no SVG, or hostile | test_drawing_files.py::test_an_svg_that_is_none_or_hostile_is_refused_in_one_sentence
 | ... no ndjson, or hostile         | test_drawing_files.py::test_an_ndjson_that_is_none_or_hostile_is_refused_in_one_sentence
 | ... of 100 MB                     | test_drawing_files.py::test_a_file_of_100_megabytes_is_refused_without_opening_it
