@@ -27,7 +27,6 @@ IMPORTED_AS = {
     "yaml": "pyyaml",
 }
 NOT_IMPORTED = {
-    "accelerate": "diffusers and transformers load weights with it",
     "import-linter": "make test calls lint-imports",
     "ipykernel": "runs the notebooks",
     "jupyterlab": "make lab",
