@@ -5,9 +5,7 @@ import torch
 from PIL import Image
 
 from sfhelpers.pilot import FeatureMaps
-from sfhelpers.tasks.checkpoint import Head
-from sfhelpers.tasks.comparison import extractor_for
-from sfhelpers.tasks.segmentation import SketchSegmenter
+from sfhelpers.tasks.checkpoint import untrained_head
 
 
 def pairs():
@@ -20,8 +18,7 @@ def pairs():
 
 def maker(backbone):
     """A function that makes an explorer of the two pairs, all from the same feature maps with one untrained head."""
-    model = SketchSegmenter(extractor_for("fused", backbone, 0)).eval().requires_grad_(False)
-    head = Head("fused", "up", 0.5, 0, backbone.weights_sha256, {}, model=model)
+    head = untrained_head("fused", backbone)
     start = {"pairs": pairs(), "labels": ["cat 1", "a <b> 2"], "maps": FeatureMaps(backbone, {"fused": head})}
     return lambda kind, **changes: kind(**start | changes)
 

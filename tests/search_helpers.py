@@ -1,6 +1,5 @@
 """Photos, a sketch, a backbone that only embeds, and untrained heads, for the tests of search."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +7,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from sfhelpers.tasks.checkpoint import Head
-from sfhelpers.tasks.comparison import extractor_for
+from sfhelpers.tasks.checkpoint import untrained_head
 from sfhelpers.tasks.search import Gallery
-from sfhelpers.tasks.segmentation import SketchSegmenter
 
 
 def photo(path, seed=0, size=(40, 40)):
@@ -45,10 +42,7 @@ def fake():
 
 def untrained_heads(backbone):
     """Heads of the two arms that search needs."""
-    methods = ("fused", "SD+CLIP concatenated")
-    models = {method: SketchSegmenter(extractor_for(method, backbone, 0)).eval() for method in methods}
-    described = {method: Head(method, "up", 0.5, 0, backbone.weights_sha256, {}) for method in methods}
-    return {method: replace(described[method], model=models[method]) for method in methods}
+    return {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
 
 
 def small_gallery(root, backbone):

@@ -12,10 +12,8 @@ from sfhelpers.drawing import PRESETS
 from sfhelpers.fusion import ARMS
 from sfhelpers.pilot import FeatureMaps
 from sfhelpers.pilot.pairs import toy_pairs
-from sfhelpers.tasks.checkpoint import Head
-from sfhelpers.tasks.comparison import extractor_for
+from sfhelpers.tasks.checkpoint import Head, untrained_head
 from sfhelpers.tasks.search import Gallery, Searcher
-from sfhelpers.tasks.segmentation import SketchSegmenter
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchSearch
 
 CATEGORIES = ("cup", "house")
@@ -24,19 +22,13 @@ PHOTOS = 8  # a category in the gallery; a larger one costs one longer product o
 
 def updates(backbone: Backbone, repeats: int) -> str:
     """Median and longest seconds of an update of each widget; the trained layers are untrained ones of equal size."""
-    heads = {method: _head(method, backbone) for method in ARMS}
+    heads = {method: untrained_head(method, backbone) for method in ARMS}
     lines = ["One update of a widget, from the change to the new picture", f"  {'':34}{'median':>10}{'longest':>10}"]
     with tempfile.TemporaryDirectory() as folder:
         for name, change in _changes(backbone, heads, Path(folder)).items():
             taken = [_seconds(change, k) for k in range(repeats + 1)][1:]  # the first one warms up
             lines.append(f"  {name:34}{statistics.median(taken):8.2f} s{max(taken):8.2f} s")
     return "\n".join(lines)
-
-
-def _head(method: str, backbone: Backbone) -> Head:
-    extractor = extractor_for(method, backbone, seed=0)
-    model = SketchSegmenter(extractor).eval().requires_grad_(False)
-    return Head(method, extractor.inject, 0.5, 0, backbone.weights_sha256, {}, model=model)
 
 
 def _changes(backbone: Backbone, heads: dict[str, Head], folder: Path) -> dict[str, Callable[[int], None]]:

@@ -16,6 +16,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#C
 COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, PALE, HAIR = "#222222", "#6B6B6B", "#D8D8D8"
+HAIR_PIXEL = np.array([int(HAIR[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.uint8)
 COLORMAP = "viridis"
 DPI = 100  # pixels an inch, as shown
 
@@ -29,12 +30,20 @@ class Figure(MatplotlibFigure):
 
     def png(self) -> bytes:
         """The figure as a PNG of 256 colours, half the usual size or less; it holds no date and no version."""
-        self.canvas.draw()
-        pixels = Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
+        few = self._drawn().quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
         file = io.BytesIO()
-        few = pixels.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
         few.save(file, format="PNG", optimize=True)
         return file.getvalue()
+
+    def quick_png(self) -> bytes:
+        """The figure as a PNG in all its colours, in a fifth of the time of `png()`: for live use, not for files."""
+        file = io.BytesIO()
+        self._drawn().save(file, format="PNG", compress_level=1)
+        return file.getvalue()
+
+    def _drawn(self) -> Image.Image:
+        self.canvas.draw()
+        return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
 
     def save(self, path: str | Path) -> None:
         """Write `png()` to a file."""

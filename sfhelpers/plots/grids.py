@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR, INK, PALE, VERMILION, Figure, text_width
+from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR_PIXEL, INK, PALE, VERMILION, Figure, text_width
 
 GAP = 5  # pixels between two images
 Picture = Tensor | np.ndarray | Image.Image
@@ -201,7 +201,6 @@ def _mosaic(
     rows: Sequence[Sequence[Picture | None]], corners: list[int], top: int, cell: int, shape: tuple[int, int]
 ) -> np.ndarray:
     mosaic = np.full((*shape, 3), 255, dtype=np.uint8)
-    hair = np.array([int(HAIR[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.uint8)
     for number, row in enumerate(rows):
         for corner, image in zip(corners, row, strict=False):
             if image is None:
@@ -209,6 +208,6 @@ def _mosaic(
             small = np.asarray(_fitted(picture(image), cell))
             height, width = small.shape[:2]
             y, x = top + number * (cell + GAP) + (cell - height) // 2, corner + (cell - width) // 2
-            mosaic[y - 1 : y + height + 1, x - 1 : x + width + 1] = hair  # a sketch on white needs an edge
+            mosaic[y - 1 : y + height + 1, x - 1 : x + width + 1] = HAIR_PIXEL  # a sketch on white needs an edge
             mosaic[y : y + height, x : x + width] = small
     return mosaic

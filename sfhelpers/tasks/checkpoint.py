@@ -49,6 +49,12 @@ class Head:
         return self.model.extractor
 
 
+def untrained_head(method: str, backbone: Backbone) -> Head:
+    """A head of the right sizes that never learned anything: for tests and timings."""
+    model = SketchSegmenter(extractor_for(method, backbone, seed=0)).eval().requires_grad_(False)
+    return Head(method, model.extractor.inject, 0.5, 0, backbone.weights_sha256, {}, model=model)
+
+
 def file_name(method: str) -> str:
     """The file of a method's head: "SD+CLIP concatenated" is kept as sd-clip-concatenated.safetensors."""
     words = "".join(letter if letter.isalnum() else " " for letter in method.lower()).split()

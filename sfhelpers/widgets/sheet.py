@@ -1,6 +1,5 @@
 """Pictures at known places of one figure, so that a click can be traced back to the picture under it."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +7,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from sfhelpers.plots import Figure
-from sfhelpers.plots.figure import DPI, HAIR, INK, PALE, VERMILION
-
-EDGE = np.array([int(HAIR[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.uint8)
+from sfhelpers.plots.figure import DPI, HAIR_PIXEL, INK, PALE, VERMILION
 
 
 class Sheet:
@@ -33,7 +30,7 @@ class Sheet:
         """A square picture, (n, n, 3) uint8; a coarse one keeps its steps, so that nobody takes them for more."""
         self.places[name] = (left, top, side)
         smooth = Image.Resampling.LANCZOS if len(pixels) > side else Image.Resampling.NEAREST
-        self._paper[top - 1 : top + side + 1, left - 1 : left + side + 1] = EDGE
+        self._paper[top - 1 : top + side + 1, left - 1 : left + side + 1] = HAIR_PIXEL
         fitted = Image.fromarray(pixels).resize((side, side), smooth)
         self._paper[top : top + side, left : left + side] = np.asarray(fitted)
 
@@ -69,13 +66,8 @@ class Sheet:
         return None
 
     def png(self) -> bytes:
-        """The finished sheet in all its colours, which is quicker than the few of `Figure.png` that a file wants."""
-        canvas = self.finished().canvas
-        canvas.draw()
-        file = io.BytesIO()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        Image.fromarray(np.ascontiguousarray(pixels)).save(file, format="PNG", compress_level=3)
-        return file.getvalue()
+        """The finished sheet for live use."""
+        return self.finished().quick_png()
 
     def finished(self) -> Figure:
         """The figure with its pictures; put no more on it."""

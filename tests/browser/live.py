@@ -14,17 +14,12 @@ import numpy as np
 import torch
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pilot import FeatureMaps
-from sfhelpers.tasks.checkpoint import Head
-from sfhelpers.tasks.comparison import extractor_for
+from sfhelpers.tasks.checkpoint import untrained_head
 from sfhelpers.tasks.search import Gallery, Searcher
-from sfhelpers.tasks.segmentation import SketchSegmenter
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
 
 backbone = load_backbone(BACKBONE, device="cpu")
-heads = {}
-for method in ("fused", "SD+CLIP concatenated"):
-    model = SketchSegmenter(extractor_for(method, backbone, 0)).eval().requires_grad_(False)
-    heads[method] = Head(method, "up", 0.5, 0, backbone.weights_sha256, {}, model=model)
+heads = {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
 noise = np.random.default_rng(0)
 pairs = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)]
 """
