@@ -61,6 +61,7 @@ TRAINING = {
     "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
     "learning_rate": Parameter(float, "step size of the optimiser", positive=True),
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
+    "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
 }
 EXPECTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
@@ -71,6 +72,12 @@ class Run(SimpleNamespace):
     `device` is resolved ("cpu", "cuda:0", "mps"), `data_root` is an absolute Path or "", `backbone` a preset's name or
     a folder's absolute path.
     """
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides the numbers of a training, for its checkpoint: all but where it runs and how much is run."""
+        aside = ("output_dir", "device", "resume", "arms", "seeds")
+        return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in aside}
 
 
 def check(
@@ -91,7 +98,7 @@ def check(
         notebook: file name without its ending, e.g. "04_segmentation".
         namespace: the notebook's `globals()`.
         seconds, gigabytes: expected time and peak memory; a function of the checked values where these matter.
-        training: whether `epochs`, `learning_rate` and `inject` belong to the notebook.
+        training: whether `epochs`, `learning_rate`, `inject` and `resume` belong to the notebook.
         extras: the notebook's own parameters; an entry with a shared name replaces the shared one.
         without: shared parameters that the notebook does not have.
         backbones: names of the presets.

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sfhelpers import params, results
 from sfhelpers.files import replace_file
-from sfhelpers.tasks import report
+from sfhelpers.tasks import segmentation_report as report
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 METRIC = "foreground IoU"
@@ -39,7 +39,7 @@ def results_block(rows: Iterable[results.Row]) -> str:
     """
     kept = [r for r in rows if r.metric == METRIC and r.definition.endswith(report.CHOSEN) and r.gallery in GALLERIES]
     _check(kept)
-    tables = {gallery: report.table(kept, gallery, METRIC) for gallery in GALLERIES}
+    tables = {gallery: results.table(kept, gallery, METRIC, report.CHOSEN) for gallery in GALLERIES}
     lines = ["| method | seen categories | unseen categories | n (seen / unseen) |", "|---|---|---|---|"]
     for method in dict.fromkeys(method for table in tables.values() for method in table):
         cells = [_cell(tables[gallery].get(method)) for gallery in GALLERIES]

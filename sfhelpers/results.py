@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from sfhelpers.files import replace_file
@@ -153,3 +154,18 @@ def read(path: str | Path) -> list[Row]:
 def stale(rows: Iterable[Row], weights_sha256: str, backbone: str = "pocket") -> list[Row]:
     """Rows that name `backbone` but were measured with other weights than the ones given."""
     return [item for item in rows if item.backbone == backbone and item.weights_sha256 != weights_sha256]
+
+
+def table(found: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
+    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), from result rows.
+
+    Args:
+        gallery: what it was measured on, e.g. "seen categories".
+        rule: with which the rows' definition must end, e.g. how masks were cut.
+    """
+    by_method: dict[str, list[float]] = {}
+    for row in found:
+        if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
+            by_method.setdefault(row.method, []).append(row.value)
+    ordered = sorted(by_method.items(), key=lambda entry: -fmean(entry[1]))
+    return {m: (fmean(v), stdev(v) if len(v) > 1 else None) for m, v in ordered}

@@ -12,8 +12,9 @@ from sfhelpers.backbones import load_backbone, randomised
 from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
 from sfhelpers.fusion import ARMS
 from sfhelpers.tasks import checkpoint
-from sfhelpers.tasks.comparison import MEAN_MASK, Trial, extractor_for
+from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.segmentation import SketchSegmenter
+from sfhelpers.tasks.segmentation_comparison import MEAN_MASK, Trial
 from tests.backbone_fixtures import one_sentence
 
 RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
@@ -24,7 +25,7 @@ def trial(backbone, method="fused", seed=0):
     with torch.no_grad():  # as if trained: away from what the seed alone would give
         for parameter in model.parameters():
             parameter.add_(0.01)
-    return Trial(method, seed, model, None, 0.4, {}, 0, 0.0)
+    return Trial(method, seed, model, None, 0, 0.0, 0.4, {})
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_the_same_code_loads_a_vit_with_quickgelu(tmp_path, two_images):
     assert (vision.size, vision.token_dim) == (32, 32)
     assert vision.tokens(two_images).shape == (2, 32, 4, 4)
     deepest, penultimate, first = (
-        vision.model.visual.forward_intermediates(vision._pixels(two_images))["image_intermediates"][i]
+        vision.model.visual.forward_intermediates(vision.pixels(two_images))["image_intermediates"][i]
         for i in (-1, -2, 0)
     )
     torch.testing.assert_close(vision.tokens(two_images), penultimate)

@@ -20,7 +20,7 @@ FAST = {"fast": Parameter(bool, "skip the slow part")}
 def values(tmp_path, **changes):
     plain = {"backbone": "pocket", "dataset": "toy", "data_root": "", "split": "default", "limit": 0, "batch_size": 8}
     plain |= {"seed": 0, "device": "cpu", "output_dir": str(tmp_path / "out")}
-    plain |= {"epochs": 3, "learning_rate": 1e-3, "inject": "up"}
+    plain |= {"epochs": 3, "learning_rate": 1e-3, "inject": "up", "resume": False}
     return plain | changes
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sfhelpers.datasets import load_dataset
+from sfhelpers.fusion import ARMS
 from sfhelpers.pilot import (
     FeatureMaps,
     Settings,
@@ -21,8 +22,8 @@ from sfhelpers.pilot import (
     toy_pairs,
 )
 from sfhelpers.pilot.study import BRIEF, MEASURES
+from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.checkpoint import Head
-from sfhelpers.tasks.comparison import ARMS, extractor_for
 from sfhelpers.tasks.segmentation import SketchSegmenter
 from sfhelpers.toyworld import SEEN
 from tests.backbone_fixtures import one_sentence

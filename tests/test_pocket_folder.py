@@ -13,7 +13,7 @@ from sfhelpers.backbones.presets import WEIGHTS, file_sha256
 from sfhelpers.pocket import autoencoder, curve, data, denoiser, encoder, text
 from sfhelpers.pocket.denoiser import Denoiser
 from sfhelpers.pocket.folder import write_folder
-from sfhelpers.tasks import report
+from sfhelpers.tasks import segmentation_report as report
 from tests.backbone_fixtures import one_sentence
 from tests.test_results import make
 

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from sfhelpers import params, readme, results
-from sfhelpers.tasks import report
+from sfhelpers.tasks import segmentation_report as report
 from sfhelpers.toyworld import SEEN, UNSEEN
 from tests.backbone_fixtures import one_sentence
 

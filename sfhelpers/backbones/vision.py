@@ -48,9 +48,13 @@ class VisionFeatures:
         Raises:
             ValueError: images of another shape or range, or a layer that the model does not have.
         """
+        return self.intermediate(self.pixels(images))
+
+    def intermediate(self, pixels: Tensor) -> Tensor:
+        """What `pixels` gives to the patch grid (B, token_dim, h, w), with gradients where the model learns."""
         try:
             result = self.model.visual.forward_intermediates(
-                self._pixels(images), indices=[self.layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
+                pixels, indices=[self.layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
             )
         except AssertionError as error:  # how timm and open_clip report an index out of range
             raise ValueError(
@@ -61,14 +65,15 @@ class VisionFeatures:
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to unit-length image embeddings (B, D)."""
-        return self.model.encode_image(self._pixels(images), normalize=True)
+        return self.model.encode_image(self.pixels(images), normalize=True)
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
         """N texts to unit-length embeddings (N, D) in the space of `embed`."""
         return self.model.encode_text(self.tokenizer(list(texts)).to(self._like.device), normalize=True)
 
-    def _pixels(self, images: Tensor) -> Tensor:
+    def pixels(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to what the model reads: (B, 3, size, size), standardised by its mean and std."""
         images = to_pixels(images, self.size, "bicubic", self._like)
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (images - mean) / std

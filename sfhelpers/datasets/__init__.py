@@ -4,10 +4,10 @@ from pathlib import Path
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import folder, sketchy
-from sfhelpers.datasets.records import Dataset, Record, pairs, require_both, without_broken
+from sfhelpers.datasets.records import Dataset, Record, first_sketches, pairs, require_both, without_broken
 from sfhelpers.images import shown
 
-__all__ = ["Dataset", "Record", "SPLITS", "load_dataset", "pairs"]
+__all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
 
 SPLITS = {"toy": ("default",), "sketchy": ("default",), "folder": ("default", "parts")}
 

@@ -115,6 +115,19 @@ def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
     return result
 
 
+def first_sketches(dataset: Dataset, number: int) -> Dataset:
+    """The dataset with at most `number` sketches a photo, or, where sketches stand alone, all of them."""
+    seen: dict[tuple[str, str], int] = {}
+    kept = []
+    for record in dataset.records:
+        key = (record.category, record.instance)
+        if record.domain == "sketch":
+            seen[key] = seen.get(key, 0) + 1
+        if record.domain == "photo" or seen[key] <= number:
+            kept.append(record)
+    return replace(dataset, records=tuple(kept))
+
+
 def fraction(text: str) -> float:
     """A number in [0, 1) that depends on the text alone: the same on every machine, and when files are added."""
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64

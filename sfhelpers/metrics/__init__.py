@@ -4,6 +4,7 @@ Papers use one name for several definitions ("mAP@200" has four), so every funct
 where it came from, and a result row must carry it.
 """
 
+from sfhelpers.metrics.bootstrap import Difference, paired_bootstrap
 from sfhelpers.metrics.classification import (
     Reliability,
     calibration_error,
@@ -30,6 +31,7 @@ from sfhelpers.metrics.retrieval import STANDARD, evaluate_retrieval
 __all__ = [
     "AP",
     "Acc",
+    "Difference",
     "Measure",
     "P",
     "Reliability",
@@ -48,6 +50,7 @@ __all__ = [
     "keypoint_box_side",
     "macro_mean",
     "micro_mean",
+    "paired_bootstrap",
     "pck",
     "pixel_accuracy",
     "precision_at_k",

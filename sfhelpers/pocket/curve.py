@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from sfhelpers import results
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset
-from sfhelpers.tasks import comparison, report
+from sfhelpers.tasks import segmentation_comparison as comparison
+from sfhelpers.tasks import segmentation_report as report
 
 METHODS = ("fused", "SD only")
 
@@ -70,6 +71,6 @@ def series(rows: Iterable[results.Row], gallery: str, metric: str = "foreground 
         by_samples.setdefault(int(row.backbone.split()[2]), []).append(row)
     found: dict[str, dict[int, float]] = {}
     for samples, some in sorted(by_samples.items()):
-        for method, (mean, _) in sorted(report.table(some, gallery, metric).items()):
+        for method, (mean, _) in sorted(results.table(some, gallery, metric, report.CHOSEN).items()):
             found.setdefault(method, {})[samples] = mean
     return found

@@ -11,8 +11,9 @@ from safetensors.torch import save
 from sfhelpers.backbones import Backbone
 from sfhelpers.files import replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
-from sfhelpers.tasks.comparison import DIM, Trial, extractor_for
+from sfhelpers.tasks.arms import DIM, extractor_for, file_stem
 from sfhelpers.tasks.segmentation import SketchSegmenter
+from sfhelpers.tasks.segmentation_comparison import Trial
 
 FORMAT = 1  # raise it when the same weights would mean another model
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "heads" / "segmentation"
@@ -57,8 +58,7 @@ def untrained_head(method: str, backbone: Backbone) -> Head:
 
 def file_name(method: str) -> str:
     """The file of a method's head: "SD+CLIP concatenated" is kept as sd-clip-concatenated.safetensors."""
-    words = "".join(letter if letter.isalnum() else " " for letter in method.lower()).split()
-    return "-".join(words) + ".safetensors"
+    return file_stem(method) + ".safetensors"
 
 
 def save_heads(run: Any, trials: list[Trial], weights_sha256: str, folder: Path) -> list[Path]:
@@ -66,7 +66,7 @@ def save_heads(run: Any, trials: list[Trial], weights_sha256: str, folder: Path)
 
     Args:
         run: from `params.check` of the notebook that trained them.
-        trials: from `comparison.compare`; those without a model, or of no arm, are left out.
+        trials: from `segmentation_comparison.compare`; those without a model, or of no arm, are left out.
 
     Returns:
         The files written.

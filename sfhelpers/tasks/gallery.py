@@ -17,7 +17,7 @@ from sfhelpers.datasets import Dataset, Record
 from sfhelpers.files import replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
-from sfhelpers.tasks.comparison import reading_size
+from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, take
 
 CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels

@@ -1,6 +1,7 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +56,8 @@ def prepare_pairs(
     dataset: Dataset,
     size: int,
     mask_side: int = 160,
-    draws: int = 1,
-    noise_seed: int = 0,
     batch_size: int = 32,
+    **noise: Any,
 ) -> PreparedPairs:
     """Read a dataset's pairs and compute everything frozen, once an image and never once a pair.
 
@@ -69,7 +69,8 @@ def prepare_pairs(
             are read where there are any.
         size: side in px at which the images are read; the largest side that the backbone looks at.
         mask_side: side in px of the masks.
-        draws, noise_seed, batch_size: passed on to `extractor.prepare`.
+        batch_size: images at a time.
+        noise: draws, noise_seed, timestep, prompt: passed on to `extractor.prepare`.
 
     Raises:
         ValueError: the dataset has no pair, or an image is broken.
@@ -82,7 +83,7 @@ def prepare_pairs(
     sketch_at = {record: i for i, record in enumerate(sketch_records)}
     photo_at = {record: i for i, record in enumerate(photo_records)}
     masks = _load_masks(photo_records, mask_side)
-    settings = dict(draws=draws, noise_seed=noise_seed, batch_size=batch_size)
+    settings = noise | {"batch_size": batch_size}
     return PreparedPairs(
         sketches=_prepare_images(extractor, sketch_records, size, "preparing sketches", settings),
         photos=_prepare_images(extractor, photo_records, size, "preparing photos", settings),

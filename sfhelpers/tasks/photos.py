@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset, Record, records, sketchy
 from sfhelpers.images import EXTENSIONS, load_images, open_image, shown
-from sfhelpers.tasks.comparison import reading_size
+from sfhelpers.tasks.arms import reading_size
 
 THUMBNAIL = 240  # px, the longer side of the pictures that are shown
 PICTURES_MEGABYTES = 20

@@ -17,8 +17,8 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.drawing import Drawing
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.images import Square, open_image
+from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.checkpoint import Head
-from sfhelpers.tasks.comparison import reading_size
 from sfhelpers.tasks.framing import Frame, Point, spread_points
 from sfhelpers.tasks.photos import Gallery, Kept, find_images
 

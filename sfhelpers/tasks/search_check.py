@@ -11,9 +11,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sfhelpers import plots, results
-from sfhelpers.datasets import Dataset, Record, records
+from sfhelpers.datasets import Dataset, Record, first_sketches, records
 from sfhelpers.images import open_image, shown
-from sfhelpers.tasks.comparison import first_sketches
 from sfhelpers.tasks.framing import Frame
 from sfhelpers.tasks.search import Searcher
 

@@ -5,7 +5,9 @@ learned temperature and offset, is trained with binary cross-entropy (Eq. 4), cu
 a dense CRF.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydensecrf.densecrf as densecrf
@@ -88,6 +90,8 @@ def train_segmenter(
     weight_decay: float = 1e-3,
     patience: int = 0,
     progress: str = "training",
+    checkpoint: Path | None = None,
+    configuration: Mapping[str, Any] | None = None,
 ) -> History:
     """Train on matching pairs with binary cross-entropy at the masks' resolution (paper, Eq. 4).
 
@@ -111,8 +115,9 @@ def train_segmenter(
         return scores.max().item()
 
     return fit(
-        model, loss, len(train), validate, epochs, learning_rate, batch_size, seed, weight_decay, patience, progress
-    )
+        model, loss, len(train), validate, epochs, learning_rate, batch_size, seed, weight_decay, patience, progress,
+        checkpoint, configuration,
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -11,8 +11,8 @@ from torch import Tensor
 from sfhelpers import plots, results
 from sfhelpers.datasets import Dataset, Record, pairs
 from sfhelpers.images import open_image
-from sfhelpers.tasks.comparison import Parts, Trial, scores
 from sfhelpers.tasks.segmentation import PAPER_THRESHOLD, PreparedPairs
+from sfhelpers.tasks.segmentation_comparison import Parts, Trial, scores
 
 DEFINITIONS = {
     "foreground IoU": "mean over pairs of |P and T| / |P or T|, both empty = 1",
@@ -106,20 +106,3 @@ def _rows(
         for metric, values in scores(trial, part, masks, cut).items()
         if cut is None or metric == "foreground IoU"
     ]  # fmt: skip
-
-
-def table(
-    found: Iterable[results.Row], gallery: str, metric: str, rule: str = CHOSEN
-) -> dict[str, tuple[float, float | None]]:
-    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), from result rows.
-
-    Args:
-        gallery: "seen categories" or "unseen categories".
-        rule: how the masks were cut, the end of the rows' definition.
-    """
-    by_method: dict[str, list[float]] = {}
-    for row in found:
-        if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
-            by_method.setdefault(row.method, []).append(row.value)
-    ordered = sorted(by_method.items(), key=lambda entry: -np.mean(entry[1]))
-    return {m: (float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None) for m, v in ordered}

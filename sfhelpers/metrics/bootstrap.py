@@ -1,0 +1,71 @@
+"""Is one method better than another? A paired bootstrap over the things that were asked (Efron and Tibshirani 1993)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sfhelpers.metrics.arrays import to_array
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of first - second, and what another sample of queries might have given.
+
+    Attributes:
+        mean: over the queries.
+        low, high: 95 % percentile interval of the bootstrap.
+        p: two-sided: twice the share of resamples on the other side of zero, at least 1 / draws, at most 1.
+        n: groups that were resampled.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def better(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.low > 0
+
+
+def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 10_000, seed: int = 0) -> Difference:
+    """Compare two methods on the same queries.
+
+    Args:
+        first, second: (n,) a value a query and method, for example the mean of its AP over the seeds.
+        groups: (n,) labels of queries that belong together, such as sketches of one photo, which are drawn together;
+            each query for itself if None.
+        draws: resamples.
+        seed: of the resampling.
+
+    Returns:
+        Difference.
+
+    Raises:
+        ValueError: lengths differ, fewer than two groups, or a value is not finite.
+    """
+    first, second = (to_array(values).astype(np.float64) for values in (first, second))
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"values have shapes {first.shape} and {second.shape}: give one a query for both methods.")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("a value is not finite: leave out queries that cannot be answered, for both methods.")
+    labels = np.arange(len(first)) if groups is None else to_array(groups)
+    if labels.shape != first.shape:
+        raise ValueError(f"there are {labels.shape} groups for {first.shape} values: give one for each.")
+    number, inverse = np.unique(labels, return_inverse=True)
+    if len(number) < 2:
+        raise ValueError(f"there is only {len(number)} group of queries: a bootstrap needs two or more.")
+    sums = np.bincount(inverse, first - second)
+    counts = np.bincount(inverse).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    # A resample is how often each group was drawn: one row of weights, so no index array of its own is needed.
+    means = np.empty(draws)
+    for start in range(0, draws, 1000):
+        weights = rng.multinomial(len(number), np.full(len(number), 1 / len(number)), min(1000, draws - start))
+        means[start : start + len(weights)] = (weights @ sums) / (weights @ counts)
+    low, high = np.quantile(means, (0.025, 0.975))
+    p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / draws)
+    return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), len(number))

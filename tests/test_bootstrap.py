@@ -1,0 +1,62 @@
+"""The paired bootstrap: what it must say of equal, better and noisy methods, and of queries that belong together."""
+
+import numpy as np
+import pytest
+
+from sfhelpers.metrics import paired_bootstrap
+
+
+def test_a_method_is_not_better_than_itself():
+    values = np.random.default_rng(0).random(50)
+    found = paired_bootstrap(values, values)
+    assert (found.mean, found.low, found.high, found.p, found.better) == (0, 0, 0, 1, False)
+
+
+def test_a_constant_lead_is_certain():
+    values = np.random.default_rng(0).random(50)
+    found = paired_bootstrap(values + 0.1, values)
+    assert found.mean == pytest.approx(0.1) and found.low == pytest.approx(0.1) and found.better
+    assert found.p == pytest.approx(1 / 10_000)
+
+
+def test_the_interval_agrees_with_the_normal_one():
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(0.3, 1, 400), rng.normal(0, 1, 400)
+    found = paired_bootstrap(first, second)
+    half = 1.96 * (first - second).std(ddof=1) / 20
+    assert found.low == pytest.approx(found.mean - half, abs=0.02)
+    assert found.high == pytest.approx(found.mean + half, abs=0.02)
+
+
+def test_copies_of_a_query_add_no_certainty_when_grouped():
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(0.2, 1, 40), rng.normal(0, 1, 40)
+    alone = paired_bootstrap(first, second)
+    copied = paired_bootstrap(np.repeat(first, 5), np.repeat(second, 5), groups=np.repeat(np.arange(40), 5))
+    loose = paired_bootstrap(np.repeat(first, 5), np.repeat(second, 5))
+    assert (copied.low, copied.high, copied.n) == (pytest.approx(alone.low), pytest.approx(alone.high), 40)
+    assert loose.high - loose.low < 0.6 * (alone.high - alone.low)
+
+
+def test_coverage_of_the_interval():
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(200):
+        difference = rng.normal(0.1, 1, 60)
+        found = paired_bootstrap(difference, np.zeros(60), draws=500)
+        hits += found.low <= 0.1 <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "groups", "said"),
+    [
+        ([1, 2], [1, 2, 3], None, "one a query for both"),
+        ([1, np.nan], [1, 2], None, "not finite"),
+        ([1, 2], [1, 2], [0], "one for each"),
+        ([1, 2], [1, 2], [0, 0], "two or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(first, second, groups, said):
+    with pytest.raises(ValueError, match=said):
+        paired_bootstrap(np.array(first, float), np.array(second, float), groups)
