@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sfhelpers.tasks import differences
+from sfhelpers.tasks.arms import Task, Trial
 
 RUN = SimpleNamespace(notebook="03", backbone="pocket", seed=0, epochs=1, device="cpu", dataset="toy", split="default")
 ROW = {"task": "t", "metric": "AP", "gallery": "unseen", "weights_sha256": "aa"}
@@ -21,6 +22,22 @@ def test_rows_are_read_back():
     assert found["CLIP only"] == pytest.approx((0.15, 0.15, 0.15))
     assert found["SD only"][2] < 0
     assert differences.read(rows, "seen", "AP") == {}
+
+
+def test_trials_are_compared_gallery_by_gallery():
+    rng = np.random.default_rng(1)
+    noise = rng.random((2, 40))
+    lead = {("fused", 0): 0.2, ("fused", 1): 0.4, ("SD only", 0): 0.0, ("SD only", 1): 0.1}
+    trials = [Trial(method, seed, None, None, 0, 0.0) for method, seed in lead]
+
+    def values(trial, parts):
+        return {name: noise[k] + lead[trial.method, trial.seed] for k, name in enumerate(("seen", "unseen"))}
+
+    task = Task("t", "AP", "d", None, None, values, lambda parts: dict.fromkeys(("seen", "unseen"), np.arange(40) // 2))
+    rows = differences.of_trials(RUN, task, trials, None, "photos", weights_sha256="aa")
+    for gallery in ("seen", "unseen"):
+        assert differences.read(rows, gallery, "AP") == {"SD only": pytest.approx((0.25, 0.25, 0.25))}
+    assert {row.n for row in rows} == {20}
 
 
 @pytest.mark.parametrize(

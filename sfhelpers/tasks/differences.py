@@ -7,7 +7,7 @@ import numpy as np
 
 from sfhelpers import results
 from sfhelpers.metrics import paired_bootstrap
-from sfhelpers.tasks.arms import SINGLE
+from sfhelpers.tasks.arms import SINGLE, Task, Trial
 
 TEST = "paired bootstrap over {what}, each method's values averaged over {seeds} seeds first, 10,000 resamples"
 ENDS = ("mean", "2.5 %", "97.5 %")
@@ -47,6 +47,31 @@ def against_all(
                             n=difference.n, **row)
             )  # fmt: skip
     return found
+
+
+def of_trials(
+    run: Any, task: Task, trials: Iterable[Trial], parts: Any, what: str, first: str = "fused", **row: Any
+) -> list[results.Row]:
+    """`against_all` for every gallery of a task, from its trials.
+
+    Args:
+        trials: from the task's `compare`; all seeds of all methods.
+        parts: as `compare` gave them.
+        what, first, row: as in `against_all`, without metric and gallery.
+    """
+    values: dict[str, dict[str, list[np.ndarray]]] = {}
+    for trial in trials:
+        for gallery, found in task.values(trial, parts).items():
+            values.setdefault(gallery, {}).setdefault(trial.method, []).append(found)
+    groups = task.groups(parts)
+    return [
+        line
+        for gallery, by_method in values.items()
+        for line in against_all(
+            run, by_method, groups[gallery], what, first=first, task=task.name, metric=task.metric, gallery=gallery,
+            **row,
+        )
+    ]  # fmt: skip
 
 
 def read(rows: Iterable[results.Row], gallery: str, metric: str, first: str = "fused") -> dict[str, tuple]:
