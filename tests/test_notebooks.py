@@ -87,6 +87,18 @@ def test_run_prints_a_line_each_makes_an_index_and_fails_if_one_fails(tmp_path, 
         assert f'href="{link}"' in index and (out / link).exists()
 
 
+def test_notebooks_that_run_at_a_time_share_the_threads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    for name in ("01_tiny", "02_tiny", "03_tiny"):
+        tiny(tmp_path, "import os\nassert os.environ['OMP_NUM_THREADS'] == '1'", name=name)
+    assert command.main(["run", "--folder", str(tmp_path), "--out", str(tmp_path / "runs"), "--jobs", "2"]) == 0
+    assert sorted(line.split()[0] for line in capsys.readouterr().out.splitlines()[:-1]) == [
+        "01_tiny", "02_tiny", "03_tiny"
+    ]  # fmt: skip
+    index = (tmp_path / "runs" / "index.html").read_text()
+    assert index.index("01_tiny.html") < index.index("02_tiny.html") < index.index("03_tiny.html")
+
+
 def test_the_peak_memory_counts_the_kernel(tmp_path):
     path = tiny(tmp_path, "import time\nblock = bytearray(b'1') * 400_000_000\ntime.sleep(1)")
     outcome = runner.papermill(path, tmp_path / "out.ipynb", {}, {})

@@ -21,6 +21,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("run", "execute", "check"))
     parser.add_argument("names", nargs="*", help="04, 04_segmentation or a path; all if left out")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where `run` writes (default: runs)")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks that `run` executes at a time (default: 1)")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the notebooks are")
     options = parser.parse_args(words)
     try:
@@ -29,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if options.command == "run":
-        fine = runner.run(paths, options.out)
+        fine = runner.run(paths, options.out, options.jobs)
     else:
         fine = (runner.execute if options.command == "execute" else check)(paths)
     return 0 if fine else 1
