@@ -74,10 +74,13 @@ def bars_with_spread(
     inch = 1 / figure.get_figheight()
     left = (max(text_width(name, 9) for name in methods) + 18) / (WIDTH * DPI)
     width = (0.995 - left) / len(panels)
+    beside = (max(1.1 * text_width(_value(*v), 8.5) for panel in panels.values() for v in panel.values()) + 20) / (
+        WIDTH * DPI
+    )  # the values stand to the right of each panel; bold is a tenth wider
     bottom, height = 0.52 * inch, 1 - ((0.68 if title else 0.46) + 0.52) * inch
     limits = _limits(panels, baselines or {})
     for index, (name, panel) in enumerate(panels.items()):
-        axes = figure.add_axes((left + index * width, bottom, width - 0.125, height), xlim=limits)
+        axes = figure.add_axes((left + index * width, bottom, width - beside, height), xlim=limits)
         _tidy(axes, "", "", "")
         _dots(axes, methods, panel, highlight, named=index == 0)
         if baselines and name in baselines:
@@ -86,6 +89,10 @@ def bars_with_spread(
     figure.text(left, 0.06 * inch, xlabel, fontsize=9, color=INK, va="bottom")
     figure.text(0.01, 1 - 0.06 * inch, title, fontsize=10.5, color=INK, va="top", weight="bold")
     return figure
+
+
+def _value(mean: float, spread: float | None) -> str:
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
 
 
 def _limits(panels: Mapping, baselines: Mapping[str, tuple[str, float]]) -> tuple[float, float]:
@@ -112,9 +119,8 @@ def _dots(
         color = BLUE if chosen else INK
         axes.errorbar(mean, y, xerr=spread, color=color, fmt="o", markersize=6 if chosen else 5, lw=1.8, capsize=0)
         style = {"textcoords": "offset points", "va": "center", "color": color, "weight": ["normal", "bold"][chosen]}
-        text = f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
         sides = ("axes fraction", "data")
-        axes.annotate(text, (1, y), xycoords=sides, xytext=(6, 0), fontsize=8.5, **style)
+        axes.annotate(_value(mean, spread), (1, y), xycoords=sides, xytext=(6, 0), fontsize=8.5, **style)
         if named:
             axes.annotate(method, (0, y), xycoords=sides, xytext=(-8, 0), ha="right", fontsize=9, **style)
     axes.set_ylim(-0.6, len(methods) - 0.4)
