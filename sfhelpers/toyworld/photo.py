@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN
+from sfhelpers.toyworld.categories import CATEGORIES, COLOURS
 from sfhelpers.toyworld.pose import SIZE, Pose, random_pose, stream, uniform
 from sfhelpers.toyworld.shapes import Drawing, ellipse, poly, smooth
 
@@ -84,12 +84,9 @@ def _clutter_piece(rng: np.random.Generator) -> list[tuple[float, float]]:
 
 
 def _bystanders(rng: np.random.Generator, category: str, difficulty: float, canvas: Image.Image) -> Image.Image:
-    """Whole objects of other categories, smaller and behind: what makes the sketch worth asking. Returns their mask.
-
-    They are of seen categories alone, so that no picture of an unseen one slips into a training set (strict split).
-    """
+    """Whole objects of other categories, smaller and behind: what makes the sketch worth asking. Returns their mask."""
     mask = Image.new("L", canvas.size)
-    others = [name for name in SEEN if name != category]
+    others = [name for name in CATEGORIES if name != category]
     for _ in range(rng.binomial(2, min(1.0, 0.9 * difficulty))):
         name = others[rng.integers(len(others))]
         pose = random_pose(rng, (0.25, 0.45), 0.3, 0.0)
