@@ -4,7 +4,14 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-_HOMES = {"load_backbone": "backbones", "FusedExtractor": "fusion", "load_dataset": "datasets"}
+_HOMES = {
+    "load_backbone": "backbones",
+    "FusedExtractor": "fusion",
+    "load_dataset": "datasets",
+    "Gallery": "tasks.photos",
+    "PhotoIndex": "tasks.index",
+    "match": "tasks.match",
+}
 __all__ = ["__version__", *_HOMES]
 
 

@@ -1,14 +1,15 @@
-"""Photos, a sketch, a backbone that only embeds, and untrained heads, for the tests of search."""
+"""Photos, a sketch, a backbone that only embeds, and a small gallery that can be asked, for the tests of search."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from sfhelpers.tasks.checkpoint import untrained_head
-from sfhelpers.tasks.search import Gallery
+from sfhelpers.tasks.search import Gallery, Searcher
 
 
 def photo(path, seed=0, size=(40, 40)):
@@ -40,15 +41,24 @@ def fake():
     )
 
 
-def untrained_heads(backbone):
-    """Heads of the two arms that search needs."""
-    return {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
+@pytest.fixture(scope="module")
+def heads(tiny_backbone):
+    """Untrained heads of the two arms that search needs."""
+    return {method: untrained_head(method, tiny_backbone) for method in ("fused", "SD+CLIP concatenated")}
 
 
-def small_gallery(root, backbone):
+@pytest.fixture(scope="module")
+def gallery(tiny_backbone, tmp_path_factory):
     """Three cats and two dogs, one of them wide."""
+    root = tmp_path_factory.mktemp("gallery")
     for k in range(3):
         photo(root / "photo" / "cat" / f"{k}.png", k)
     photo(root / "photo" / "dog" / "0.png", 10, size=(80, 40))
     photo(root / "photo" / "dog" / "1.png", 11)
-    return Gallery.from_folder(root, backbone)
+    return Gallery.from_folder(root, tiny_backbone)
+
+
+@pytest.fixture(scope="module")
+def searcher(gallery, tiny_backbone, heads):
+    """Asks that gallery."""
+    return Searcher(gallery, tiny_backbone, heads)

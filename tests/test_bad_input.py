@@ -67,10 +67,51 @@
 | a hostile page                    | test_sketchpad_refused.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_checkpoint.py::test_a_head_of_another_backbone_is_refused
 |                                   | test_checkpoint.py::test_a_head_of_another_version_is_refused
+| ... of another task               | test_checkpoint.py::test_a_head_of_another_task_is_refused
+| ... of another configuration      | test_checkpoint.py::test_a_head_that_does_not_fit_its_description_is_refused
+| ... cut                           | test_checkpoint.py::test_a_truncated_head_and_one_without_a_description_are_refused
+| an index of another backbone      | test_index.py::test_an_index_of_another_backbone_is_refused
+| ... or another head               | test_index.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
+| ... or another version            | test_index.py::test_an_index_of_another_version_is_refused
+| ... cut, or no index              | test_index.py::test_an_index_that_was_cut_is_refused
+|                                   | test_index.py::test_a_file_that_is_no_such_index_is_refused
+| ... whose photos have moved       | test_index.py::test_photos_that_have_moved_are_found_again_by_their_new_root
+| ... its disk full                 | test_index.py::test_a_full_disk_is_said_and_the_earlier_index_stays
+| test data in training (backbone)  | test_no_leak.py::test_no_training_picture_is_in_a_data_set
+|                                   | test_no_leak.py::test_nothing_of_an_unseen_category_is_in_a_training_picture
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
 |                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
 | a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
 | ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
+| ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
+| ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
+| ... or in a broken file           | test_ablations.py::test_a_broken_file_is_refused_and_left
+| parts that do not go together     | test_fusion_ablations.py::test_settings_that_do_not_go_together_are_refused
+| keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
+| ... hidden is no error            | test_psc6k.py::test_hidden_points_are_empty_and_not_visible
+| ... of files that are not there   | test_psc6k.py::test_a_table_without_a_column_or_none_at_all_is_refused
+| ... given twice, of another photo | test_psc6k.py::test_a_sketch_of_another_photo_or_a_pair_given_twice_is_refused
+| ... of images that are not square | test_correspondence.py::test_images_that_are_not_square_or_no_pair_are_refused
+| ... parts that overlap            | test_psc6k.py::test_overlapping_parts_are_refused
+| ... a category that is not there  | test_psc6k.py::test_a_split_or_category_that_is_not_there_is_refused
+| ... two photos for three parts    | test_psc6k.py::test_60_40_needs_three_photos_a_category
+| an ndjson line that is bad        | test_quickdraw.py::test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_only_if_asked
+| ... of 5 MB                       | test_quickdraw.py::test_an_enormous_line_is_refused_without_reading_it_whole
+| ... a folder without any          | test_quickdraw.py::test_a_folder_without_drawings_says_what_was_found
+| ... too few, or no such category  | test_quickdraw.py::test_categories_that_are_not_there_and_more_drawings_than_there_are_fail
+| ... changed while it is used      | test_quickdraw.py::test_a_file_changed_after_it_was_read_is_noticed
+| 1 class to recognise              | test_recognition.py::test_one_category_none_or_one_twice_is_nothing_to_tell_apart
+| more shots than there are         | test_recognition.py::test_more_shots_than_there_are_and_strange_categories_are_refused
+| ... or nothing to test on         | test_recognition_comparison.py::test_misuse_is_refused_in_one_sentence
+| splits that overlap               | test_splits.py::test_splits_that_overlap_or_are_too_small_are_refused
+| ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
+| a class list: a class not there   | test_splits.py::test_a_class_list_that_names_a_class_which_is_not_there_is_refused
+| a gallery without a query's class | test_splits.py::test_a_gallery_without_the_querys_class_is_refused
+| copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
+| 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
+| ... in training                   | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
+| no error: 1 image a class         | test_retrieval.py::test_one_image_a_class_trains_at_category_level
+| an encoder's wrong weights        | test_encoders.py::test_wrong_files_are_refused_in_one_sentence
 """  # noqa: E501  names of tests are as long as what they claim
 
 import ast

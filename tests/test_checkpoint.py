@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -13,15 +14,23 @@ from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
 from sfhelpers.fusion import ARMS
 from sfhelpers.tasks import checkpoint
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.segmentation import SketchSegmenter
 from sfhelpers.tasks.segmentation_comparison import MEAN_MASK, Trial
 from tests.backbone_fixtures import one_sentence
 
 RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 
 
-def trial(backbone, method="fused", seed=0):
-    model = SketchSegmenter(extractor_for(method, backbone, seed))
+MADE_WITH = {
+    "segmentation": {},
+    "correspondence": {"window": 5},
+    "retrieval": {"level": "instance"},
+    "recognition": {"categories": ["cat", "a dög", "cow"]},
+}
+
+
+def trial(backbone, method="fused", seed=0, task="segmentation"):
+    module = import_module(f"sfhelpers.tasks.{task}")
+    model = getattr(module, checkpoint.MODELS[task])(extractor_for(method, backbone, seed), **MADE_WITH[task])
     with torch.no_grad():  # as if trained: away from what the seed alone would give
         for parameter in model.parameters():
             parameter.add_(0.01)
@@ -47,6 +56,26 @@ def test_a_head_read_back_gives_the_same_logits(tiny_backbone, two_images, tmp_p
     assert not any(parameter.requires_grad for parameter in head.model.parameters())
 
 
+@pytest.mark.parametrize("task", MADE_WITH)
+def test_the_model_of_every_task_comes_back_as_it_was_made(tiny_backbone, two_images, tmp_path, task):
+    model = trial(tiny_backbone, task=task).model.eval()
+    made = SimpleNamespace(method="fused", seed=0, model=model)
+    (path,) = checkpoint.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path, task)
+    head = checkpoint.load_head(path, tiny_backbone, task)
+    assert type(head.model) is type(model) and (head.task, head.threshold) == (task, None)
+    assert head.settings == getattr(model, "settings", {}) and MADE_WITH[task].items() <= head.settings.items()
+    state, kept = head.model.state_dict(), model.state_dict()
+    assert state.keys() == kept.keys() and all(torch.equal(state[name], kept[name]) for name in kept)
+    with torch.no_grad():
+        assert torch.equal(head.extractor(two_images), model.extractor(two_images))
+
+
+def test_an_untrained_head_of_every_task_is_as_large_as_a_trained_one(tiny_backbone):
+    for task, settings in MADE_WITH.items():
+        head = checkpoint.untrained_head("fused", tiny_backbone, task, **settings)
+        assert type(head.model).__name__ == checkpoint.MODELS[task] and settings.items() <= head.settings.items()
+
+
 def test_only_models_of_the_first_seed_and_of_an_arm_are_kept(tiny_backbone, tmp_path):
     trials = [trial(tiny_backbone), trial(tiny_backbone, seed=1), replace(trial(tiny_backbone), method=MEAN_MASK)]
     trials.append(replace(trial(tiny_backbone, "late fusion"), model=None))
@@ -62,17 +91,23 @@ def test_heads_of_a_folder_come_by_method_in_the_order_of_the_arms(tiny_backbone
 
 def test_a_missing_file_and_an_empty_folder_are_said(tiny_backbone, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        checkpoint.load_head(tmp_path / "fused.safetensors", tiny_backbone)
-    assert "run 04_segmentation" in one_sentence(error)
+        checkpoint.load_head(tmp_path / "fused.safetensors", tiny_backbone, "retrieval")
+    assert "run 05_retrieval, which writes some" in one_sentence(error)
     with pytest.raises(FileNotFoundError) as error:
         checkpoint.load_heads(tmp_path, tiny_backbone)
-    assert "no trained models" in one_sentence(error)
+    assert "no trained models" in one_sentence(error) and "run 04_segmentation" in str(error.value)
 
 
 def test_a_head_of_another_backbone_is_refused(saved, tiny_backbone):
     with pytest.raises(ValueError) as error:
         checkpoint.load_head(saved[0], randomised(tiny_backbone))
     assert "was trained on a backbone with weights" in one_sentence(error)
+
+
+def test_a_head_of_another_task_is_refused(saved, tiny_backbone):
+    with pytest.raises(ValueError) as error:
+        checkpoint.load_head(saved[0], tiny_backbone, "correspondence")
+    assert "a trained model of segmentation, not of correspondence: pass one that 03_" in one_sentence(error)
 
 
 def described(path):
@@ -82,7 +117,7 @@ def described(path):
     return json.loads(json.loads(head[8 : 8 + length])["__metadata__"]["sketchfusion"])
 
 
-@pytest.mark.parametrize("change", [{"format": 99}, {"method": "B-DINO"}, {"dim": 7}])
+@pytest.mark.parametrize("change", [{"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"}])
 def test_a_head_of_another_version_is_refused(saved, tiny_backbone, change):
     path, _ = saved
     text = json.dumps(described(path) | change)
@@ -92,10 +127,12 @@ def test_a_head_of_another_version_is_refused(saved, tiny_backbone, change):
     assert "another version of sfhelpers" in one_sentence(error)
 
 
-def test_a_head_that_lacks_a_weight_is_refused(saved, tiny_backbone):
+@pytest.mark.parametrize("change", [{}, {"settings": {"colour": 3}}])
+def test_a_head_that_does_not_fit_its_description_is_refused(saved, tiny_backbone, change):
     path, _ = saved
-    weights, text = load_file(path), json.dumps(described(path))
-    weights.pop("centre")
+    weights, text = load_file(path), json.dumps(described(path) | change)
+    if not change:
+        weights.pop("centre")
     save_file(weights, path, metadata={"sketchfusion": text})
     with pytest.raises(ValueError) as error:
         checkpoint.load_head(path, tiny_backbone)
@@ -108,24 +145,28 @@ def test_a_file_of_another_kind_is_refused(tiny_backbone, tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError) as error:
         checkpoint.load_head(path, tiny_backbone)
-    assert "is not a trained segmenter of this collection" in one_sentence(error)
+    assert "is not a whole trained model of this collection" in one_sentence(error)
 
 
 def test_a_truncated_head_and_one_without_a_description_are_refused(saved, tiny_backbone):
     path, _ = saved
     save_file(load_file(path), path)
-    with pytest.raises(ValueError, match="is not a trained segmenter"):
+    with pytest.raises(ValueError, match="is not a whole trained model"):
         checkpoint.load_head(path, tiny_backbone)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="is not a trained segmenter"):
+    with pytest.raises(ValueError, match="is not a whole trained model"):
         checkpoint.load_head(path, tiny_backbone)
 
 
 def test_the_shipped_heads_belong_to_the_shipped_backbone():
     backbone = load_backbone("pocket", "cpu")
     assert backbone.weights_sha256 == folder_sha256(POCKET_FOLDER)
-    heads = checkpoint.load_heads(checkpoint.SHIPPED, backbone)
-    assert list(heads) == list(ARMS)
-    assert sum(path.stat().st_size for path in checkpoint.SHIPPED.iterdir()) < 6e6
-    trainings = [head.training for head in heads.values()]
-    assert all(training == trainings[0] for training in trainings) and all(0 < h.threshold < 1 for h in heads.values())
+    folders = {path.name: path for path in checkpoint.HEADS.iterdir() if path.is_dir()}
+    assert {"segmentation", "correspondence", "retrieval"} <= folders.keys() <= checkpoint.MODELS.keys()
+    for task, folder in folders.items():
+        heads = checkpoint.load_heads(folder, backbone, task)
+        assert "fused" in heads and (task != "segmentation" or list(heads) == list(ARMS))
+        trainings = [head.training for head in heads.values()]
+        assert all(training == trainings[0] for training in trainings)
+        assert all((head.threshold is not None) == (task == "segmentation") for head in heads.values())
+    assert sum(path.stat().st_size for path in checkpoint.HEADS.rglob("*.safetensors")) < 4e6

@@ -21,6 +21,7 @@ TOP |= {".ci", ".gitignore", ".pre-commit-config.yaml"}
 IMPORTED_AS = {
     "IPython": "ipython",
     "PIL": "pillow",
+    "faiss": "faiss-cpu",
     "pydensecrf": "pydensecrf2",
     "open_clip": "open_clip_torch",
     "sklearn": "scikit-learn",

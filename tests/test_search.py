@@ -13,22 +13,7 @@ from sfhelpers.tasks.framing import Frame, spread_points
 from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.tasks.segmentation import predict
 from tests.backbone_fixtures import one_sentence
-from tests.search_helpers import photo, sketch, small_gallery, untrained_heads
-
-
-@pytest.fixture(scope="module")
-def heads(tiny_backbone):
-    return untrained_heads(tiny_backbone)
-
-
-@pytest.fixture(scope="module")
-def gallery(tiny_backbone, tmp_path_factory):
-    return small_gallery(tmp_path_factory.mktemp("gallery"), tiny_backbone)
-
-
-@pytest.fixture(scope="module")
-def searcher(gallery, tiny_backbone, heads):
-    return Searcher(gallery, tiny_backbone, heads)
+from tests.search_helpers import photo, sketch
 
 
 def test_the_frame_is_around_the_ink():

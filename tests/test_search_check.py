@@ -12,24 +12,9 @@ from sfhelpers.datasets import Dataset, Record
 from sfhelpers.tasks import search_check
 from sfhelpers.tasks.search import Gallery, Searcher, find_images
 from tests.backbone_fixtures import one_sentence
-from tests.search_helpers import fake, photo, sketch, small_gallery, untrained_heads
+from tests.search_helpers import fake, photo, sketch
 
 RUN = SimpleNamespace(notebook="00_start_here", backbone="tiny", dataset="toy", split="default", seed=0, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def heads(tiny_backbone):
-    return untrained_heads(tiny_backbone)
-
-
-@pytest.fixture(scope="module")
-def gallery(tiny_backbone, tmp_path_factory):
-    return small_gallery(tmp_path_factory.mktemp("gallery"), tiny_backbone)
-
-
-@pytest.fixture(scope="module")
-def searcher(gallery, tiny_backbone, heads):
-    return Searcher(gallery, tiny_backbone, heads)
 
 
 class Told(Searcher):

@@ -12,12 +12,7 @@ from sfhelpers.images import EXTENSIONS
 from sfhelpers.tasks import photos
 from sfhelpers.tasks.search import Gallery, find_images
 from tests.backbone_fixtures import one_sentence
-from tests.search_helpers import fake, photo, small_gallery
-
-
-@pytest.fixture(scope="module")
-def gallery(tiny_backbone, tmp_path_factory):
-    return small_gallery(tmp_path_factory.mktemp("gallery"), tiny_backbone)
+from tests.search_helpers import fake, photo
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,11 @@ from sfhelpers.plots.parts import PICTURES, parts
 from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from sfhelpers.widgets.sketchpad import SketchPad
-from tests.search_helpers import photo, untrained_heads
+from tests.search_helpers import photo
 
 LINE = Stroke(np.array([[20.0, 20.0], [300.0, 200.0]]), 4.0)
 MORE = Stroke(np.array([[40.0, 300.0], [300.0, 310.0]]), 4.0)
 DOT = Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),))
-
-
-@pytest.fixture(scope="module")
-def heads(tiny_backbone):
-    return untrained_heads(tiny_backbone)
 
 
 @pytest.fixture(scope="module")

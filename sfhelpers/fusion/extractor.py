@@ -8,10 +8,8 @@ from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone, check_images
 from sfhelpers.backbones.diffusion import Inject
-from sfhelpers.fusion.modules import ChannelStatistics, ClipInjection, FeatureAggregator, to_grid
-
-INJECT = ("up", "up+down", "none", "late", "random")
-UNET_BRANCHES = ("f1", "f2", "f3", "f4")
+from sfhelpers.fusion.modules import ChannelStatistics, to_grid
+from sfhelpers.fusion.plan import UNET_BRANCHES, Plan
 
 # What FusedExtractor is given for each method of the tables; the random-UNet control is `backbones.randomised`.
 ARMS: dict[str, dict[str, Any]] = {
@@ -28,7 +26,8 @@ class FusedExtractor(nn.Module):
     """Images to a (B, dim, grid, grid) map from frozen backbones, by what little is learned (SketchFusion, Sec. 5.1).
 
     Learned are the injection's 1-D convolutions, the aggregation's ResNet blocks and the branch weights. The backbone
-    is frozen and not part of `parameters()` or `state_dict()`.
+    is frozen and not part of `parameters()` or `state_dict()`. The arguments from `inject_into` on take one part away
+    or change it, as in the ablations of Sec. 7.
 
     Args:
         backbone: from `load_backbone`.
@@ -40,9 +39,17 @@ class FusedExtractor(nn.Module):
         branches: what is aggregated, each "f1" to "f4", "tokens", or several joined by "+", which are concatenated.
         width: channels inside the ResNet blocks.
         seed: of all that is initialised here.
+        inject_into: up-blocks whose output gets the tokens, e.g. ("f2",); () is all that are run.
+        match: how the tokens' channels become a block's: "convolution" learns it; "interpolation" is linear along the
+            channels and learns nothing, the tokens added as large as they are; "scaled interpolation" first brings
+            them to the spread of the block's output, image by image.
+        kernel: of the 1-D convolutions, odd; the tokens are read row by row, so a neighbour may be a row's end.
+        aggregate: False does without the ResNet blocks: every branch is interpolated linearly to (dim, grid, grid),
+            along its channels as over the positions, and learns nothing but its weight.
+        learn_weights: False keeps the branch weights equal.
 
     Raises:
-        ValueError: one sentence, for an unknown `inject` or branch, or an injection without a UNet branch.
+        ValueError: one sentence, for settings that are unknown or do not go together.
     """
 
     def __init__(
@@ -54,16 +61,22 @@ class FusedExtractor(nn.Module):
         branches: tuple[str, ...] = ("f1", "f2", "f3"),
         width: int = 32,
         seed: int = 0,
+        inject_into: tuple[str, ...] = (),
+        match: str = "convolution",
+        kernel: int = 1,
+        aggregate: bool = True,
+        learn_weights: bool = True,
     ):
         super().__init__()
         self.backbone, self.inject, self.branches = backbone, inject, tuple(branches)
-        self.sources = _sources(inject, self.branches)
-        self.injected = _injected(inject, self.sources)
-        self.until = max(self.injected, default=-1) + 1
+        plan = Plan(
+            inject, self.branches, dim, width, grid, tuple(inject_into), match, kernel, aggregate, learn_weights
+        )
+        self.sources, self.injected, self.until = plan.sources, plan.injected, plan.until
         backbone.vision.token_dim  # noqa: B018  read once before the seed is set, since reading it runs the model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            for name, part in _parts(backbone, inject, self.branches, dim, grid, width).items():
+            for name, part in plan.modules(backbone).items():
                 self.add_module(name, part)
         like = backbone.diffusion.unet.conv_in.weight
         self.to(device=like.device, dtype=like.dtype)
@@ -172,78 +185,9 @@ class FusedExtractor(nn.Module):
         return {name: found[name] for name in self.sources}
 
     def _adding(self, tokens: Tensor) -> Inject:
-        return lambda block, feature: self.injection(self.injected.index(block), feature, tokens)
+        def add(block: int, feature: Tensor) -> Tensor:
+            if block not in self.injected:
+                return feature
+            return self.injection(self.injected.index(block), feature, tokens)
 
-
-def _parts(
-    backbone: Backbone, inject: str, branches: tuple[str, ...], dim: int, grid: int, width: int
-) -> dict[str, nn.Module]:
-    """All modules of a `FusedExtractor`, by name."""
-    sources = _sources(inject, branches)
-    token_dim, block_dims = backbone.vision.token_dim, backbone.diffusion.block_dims
-    dims = dict(zip(UNET_BRANCHES, block_dims, strict=True), tokens=token_dim)
-    branch_dims = tuple(sum(dims[name] for name in branch.split("+")) for branch in branches)
-    parts: dict[str, nn.Module] = {
-        "statistics": nn.ModuleDict({name: ChannelStatistics(dims[name]) for name in sources}),
-        "aggregator": FeatureAggregator(branch_dims, dim, width, grid),
-    }
-    if inject != "none":
-        injected = tuple(block_dims[n] for n in _injected(inject, sources))
-        fixed = inject == "random"
-        parts["injection"] = ClipInjection(token_dim, injected, zero=not fixed).requires_grad_(not fixed)
-    if inject == "up+down":
-        parts["injection_down"] = ClipInjection(token_dim, backbone.diffusion.down_dims)
-    return parts
-
-
-def trainable_parameters(backbone: Backbone, branches: tuple[str, ...], inject: str, dim: int, width: int) -> int:
-    """How many parameters such a `FusedExtractor` learns, without allocating any."""
-    backbone.vision.token_dim  # noqa: B018  reading it runs the model, which the meta device would keep from running
-    with torch.device("meta"):
-        parts = _parts(backbone, inject, tuple(branches), dim, 1, width)
-    return sum(p.numel() for part in parts.values() for p in part.parameters() if p.requires_grad)
-
-
-def matched_width(backbone: Backbone, branches: tuple[str, ...], inject: str, dim: int, target_parameters: int) -> int:
-    """The width at which an arm learns about `target_parameters`, so that arms differ in what they see, not in size.
-
-    Raises:
-        ValueError: when even width 1 has more parameters.
-    """
-
-    def excess(width: int) -> int:
-        return trainable_parameters(backbone, branches, inject, dim, width) - target_parameters
-
-    if excess(1) > 0:
-        raise ValueError(f"{target_parameters} parameters are too few for branches {branches}: raise the target.")
-    low, high = 1, 2
-    while excess(high) <= 0:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if excess(middle) <= 0 else (low, middle)
-    return low if -excess(low) <= excess(high) else high
-
-
-def _sources(inject: str, branches: tuple[str, ...]) -> tuple[str, ...]:
-    """The single features that the branches are made of, each once, in order."""
-    if inject not in INJECT:
-        raise ValueError(f"unknown inject {inject!r}: use one of {', '.join(INJECT)}.")
-    names = tuple(dict.fromkeys(name for branch in branches for name in branch.split("+")))
-    known = (*UNET_BRANCHES, "tokens")
-    wrong = [name for name in names if name not in known]
-    if wrong or not names:
-        raise ValueError(
-            f"unknown branch {', '.join(wrong) or branches!r}: use {', '.join(known)}, or sums such as f1+f2."
-        )
-    if inject != "none" and names == ("tokens",):
-        raise ValueError(
-            f'inject="{inject}" has no UNet branch to inject into: add f1, f2 or f3, or use inject="none".'
-        )
-    return names
-
-
-def _injected(inject: str, sources: tuple[str, ...]) -> tuple[int, ...]:
-    """Which up-blocks' outputs the tokens are added to: all that are run, or, afterwards, only those that are used."""
-    used = tuple(n for n, name in enumerate(UNET_BRANCHES) if name in sources)
-    return used if inject == "late" else tuple(range(max(used, default=-1) + 1))
+        return add

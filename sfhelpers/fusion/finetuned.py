@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.fusion.extractor import UNET_BRANCHES, FusedExtractor
+from sfhelpers.fusion.extractor import FusedExtractor
+from sfhelpers.fusion.plan import UNET_BRANCHES
 
 
 class FinetunedExtractor(FusedExtractor):
@@ -27,7 +28,6 @@ class FinetunedExtractor(FusedExtractor):
         super().__init__(replace(backbone, diffusion=diffusion, vision=vision), **settings)
         self.unet: nn.Module = diffusion.unet
         self.tower: nn.Module = vision.model.visual
-        self.until = 1 + max(UNET_BRANCHES.index(name) for name in self.sources if name in UNET_BRANCHES)
 
     def train(self, mode: bool = True) -> "FinetunedExtractor":
         super().train(mode)

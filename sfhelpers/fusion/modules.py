@@ -15,11 +15,12 @@ class ClipInjection(nn.Module):
         block_dims: channels of each block, first to last, e.g. (1280, 1280, 640) for SD 2.1's up-blocks.
         zero: start from zero, so that training sets out from the plain UNet; at PyTorch's random start the tokens
             drown the UNet's features, whose spread is far smaller. The gradients are not zero.
+        kernel: how many tokens in a row, an odd number, a convolution looks at; 1 in the released code.
     """
 
-    def __init__(self, token_dim: int, block_dims: tuple[int, ...], zero: bool = True):
+    def __init__(self, token_dim: int, block_dims: tuple[int, ...], zero: bool = True, kernel: int = 1):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv1d(token_dim, dim, kernel_size=1) for dim in block_dims)
+        self.convs = nn.ModuleList(nn.Conv1d(token_dim, dim, kernel, padding=kernel // 2) for dim in block_dims)
         if zero:
             for parameter in self.parameters():
                 nn.init.zeros_(parameter)
@@ -38,6 +39,38 @@ class ClipInjection(nn.Module):
         injected = self.convs[block](tokens.flatten(2)).unflatten(2, tokens.shape[2:])
         injected = to_grid(injected, tuple(feature.shape[2:]))
         return feature + repeat_draws(injected, len(feature) // len(tokens))
+
+
+class TokenInterpolation(nn.Module):
+    """Adds CLIP patch tokens to UNet blocks without learning, their channels interpolated linearly (Sec. 7, [iii]).
+
+    Args:
+        scaled: bring the tokens to the spread of the block's output, image by image; the paper does not say whether it
+            does, and tokens may be ten times as large.
+    """
+
+    def __init__(self, scaled: bool):
+        super().__init__()
+        self.scaled = scaled
+
+    def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
+        """As of ClipInjection."""
+        injected = to_grid(to_channels(tokens, feature.shape[1]), tuple(feature.shape[2:]))
+        injected = repeat_draws(injected, len(feature) // len(tokens))
+        if self.scaled:
+            injected = injected * (_spread(feature) / _spread(injected).clamp(min=1e-6))
+        return feature + injected
+
+
+class BranchInterpolation(nn.Module):
+    """What stands for a ResNet block in the aggregation without one: (B, C, h, w) to (B, dim, h, w), linearly."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return to_channels(x, self.dim)
 
 
 class BottleneckBlock(nn.Module):
@@ -74,13 +107,25 @@ class FeatureAggregator(nn.Module):
         dim: channels of the result.
         width: channels inside the ResNet blocks.
         grid: side of the result, in positions (60 in the paper).
+        aggregate: False interpolates the channels instead of learning ResNet blocks (Sec. 7, [i]).
+        learn_weights: False keeps all branch weights equal (Sec. 7, [ii]).
     """
 
-    def __init__(self, branch_dims: tuple[int, ...], dim: int, width: int, grid: int):
+    def __init__(
+        self,
+        branch_dims: tuple[int, ...],
+        dim: int,
+        width: int,
+        grid: int,
+        aggregate: bool = True,
+        learn_weights: bool = True,
+    ):
         super().__init__()
         self.grid = grid
-        self.blocks = nn.ModuleList(BottleneckBlock(branch, dim, width) for branch in branch_dims)
-        self.branch_weights = nn.Parameter(torch.zeros(len(branch_dims)))
+        self.blocks = nn.ModuleList(
+            BottleneckBlock(branch, dim, width) if aggregate else BranchInterpolation(dim) for branch in branch_dims
+        )
+        self.branch_weights = nn.Parameter(torch.zeros(len(branch_dims)), requires_grad=learn_weights)
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         """One (B, C_n, h_n, w_n) a branch to (B, dim, grid, grid)."""
@@ -123,3 +168,14 @@ class ChannelStatistics(nn.Module):
 def to_grid(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, C, h, w) to (B, C, *size), bilinear."""
     return x if tuple(x.shape[2:]) == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def to_channels(x: Tensor, dim: int) -> Tensor:
+    """(B, C, h, w) to (B, dim, h, w), interpolated linearly along the channels, as if their order meant something."""
+    along = x.flatten(2).transpose(1, 2)
+    return F.interpolate(along, size=dim, mode="linear", align_corners=False).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Standard deviation over each image's channels and positions, (B, 1, 1, 1)."""
+    return x.std(dim=(1, 2, 3), keepdim=True)

@@ -8,10 +8,12 @@ and white if bool, and a colour map over [0, 1] if float.
 from sfhelpers.plots.charts import bars_with_spread, curve
 from sfhelpers.plots.figure import BLUE, Figure
 from sfhelpers.plots.grids import color_map, contact_sheet, grid, mask_grid, overlay, picture
+from sfhelpers.plots.heat import Cell, heat_table
 from sfhelpers.plots.spectra import enlarged, maps_and_spectra, radial_profiles, spectra_row
 
 __all__ = [
     "BLUE",
+    "Cell",
     "Figure",
     "bars_with_spread",
     "color_map",
@@ -19,6 +21,7 @@ __all__ = [
     "curve",
     "enlarged",
     "grid",
+    "heat_table",
     "maps_and_spectra",
     "mask_grid",
     "overlay",

@@ -102,21 +102,7 @@ class Gallery:
             FileNotFoundError, NotADirectoryError: there is no such folder.
             ValueError: it holds no photo, or broken ones.
         """
-        root = Path(folder).expanduser()
-        if not root.exists():
-            raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
-        if not root.is_dir():
-            raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
-        found = find_images(root, "photo")
-        if not found:
-            raise ValueError(
-                f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
-                f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
-            )
-        usable = records.without_broken(records.limited(found, limit, seed), root, skip_broken)
-        if not usable:
-            raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
-        return cls.from_records(usable, backbone, batch_size)
+        return cls.from_records(usable_photos(folder, limit, seed, skip_broken), backbone, batch_size)
 
     @classmethod
     def from_dataset(
@@ -129,14 +115,10 @@ class Gallery:
 
     @classmethod
     def from_records(cls, photos: Sequence[Record], backbone: Backbone, batch_size: int = 32) -> "Gallery":
-        """Embed these photos, a batch at a time, with a progress bar that says how many and how long."""
-        size, parts = reading_size(backbone), []
-        with tqdm(total=len(photos), desc=f"embedding {len(photos):,} photos", leave=False) as bar:
-            for start in range(0, len(photos), batch_size):
-                paths = [record.path for record in photos[start : start + batch_size]]
-                parts.append(backbone.vision.embed(load_images(paths, size)).float().cpu())
-                bar.update(len(paths))
-        return cls(photos, torch.cat(parts), backbone.weights_sha256)
+        """Embed these photos, a batch at a time, with a progress bar."""
+        paths = [record.path for record in photos]
+        embeddings = embed_photos(paths, backbone.vision.embed, reading_size(backbone), batch_size)
+        return cls(photos, embeddings, backbone.weights_sha256)
 
     @cached_property
     def prototypes(self) -> Tensor:
@@ -154,6 +136,45 @@ class Gallery:
             return image, 3 * image.width * image.height
 
         return self._pictures.get(index, make)
+
+
+def usable_photos(folder: str | Path, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
+    """Records of a folder's photos, each of which opens. Arguments and errors as `Gallery.from_folder`."""
+    root = Path(folder).expanduser()
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
+    found = find_images(root, "photo")
+    if not found:
+        raise ValueError(
+            f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
+            f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
+        )
+    usable = records.without_broken(records.limited(found, limit, seed), root, skip_broken)
+    if not usable:
+        raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
+    return usable
+
+
+def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size: int, batch_size: int = 32) -> Tensor:
+    """Embed photos, a batch at a time, with a progress bar that says how many and how long.
+
+    Args:
+        paths: N of them, 1 or more.
+        embed: (B, 3, size, size) in [0, 1] to (B, D).
+        size: px, the side at which they are read.
+
+    Returns:
+        (N, D) float32 on the CPU.
+    """
+    parts = []
+    with tqdm(total=len(paths), desc=f"embedding {len(paths):,} photos", leave=False) as bar:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            parts.append(embed(load_images(batch, size)).float().cpu())
+            bar.update(len(batch))
+    return torch.cat(parts)
 
 
 def find_images(root: Path, domain: str) -> list[Record]:

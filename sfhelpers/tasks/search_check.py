@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from sfhelpers import plots, results
 from sfhelpers.datasets import Dataset, Record, first_sketches, records
 from sfhelpers.images import open_image, shown
+from sfhelpers.metrics import correct_keypoints
 from sfhelpers.tasks.framing import Frame
 from sfhelpers.tasks.search import Searcher
 
@@ -94,13 +95,13 @@ def check_matches(
     for pair, (start, goal), both in zip(tqdm(images, "matching", leave=False), points, visible.all(1), strict=True):
         sketch, photo = (Image.fromarray(plots.picture(image)) for image in pair)
         frame = Frame.of(sketch)
-        asked = [k for k in torch.nonzero(both).flatten().tolist() if frame.near(tuple(start[k].tolist()))]
-        found = searcher.match(sketch, photo, [tuple(start[k].tolist()) for k in asked])
-        places = dict(zip(asked, (torch.tensor(match.photo) for match in found), strict=True))
-        for k in torch.nonzero(both).flatten().tolist():
-            right.append(k in places and bool((places[k] - goal[k]).norm() <= radius))
-            same.append(bool((start[k] - goal[k]).norm() <= radius))
-    return np.array(right), np.array(same)
+        asked = both & torch.tensor([frame.near(tuple(point)) for point in start.tolist()])
+        found = start.clone()
+        matches = searcher.match(sketch, photo, [tuple(point) for point in start[asked].tolist()])
+        found[asked] = torch.tensor([match.photo for match in matches]).reshape(-1, 2)
+        right.append(correct_keypoints(found, goal, radius, 1, asked)[both])  # what was not asked is not right
+        same.append(correct_keypoints(start, goal, radius, 1, both)[both])
+    return np.concatenate(right), np.concatenate(same)
 
 
 def _opened(record: Record) -> Image.Image:

@@ -12,26 +12,33 @@ from PIL import Image
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
+from sfhelpers.toyworld import psc6k
 from sfhelpers.toyworld.categories import CATEGORIES
 from sfhelpers.toyworld.photo import render_photo
 from sfhelpers.toyworld.sketch import render_sketch
 
-VERSION = 2  # raise it when rendering changes, so that no cached world of an older look is read
+VERSION = 3  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
 TRANSFORM = "tx_000100000000"  # Sketchy's object crops
 
+Points = NDArray[np.float64]  # (8, 3): x, y in pixels and visibility
+Sketch = tuple[NDArray[np.uint8], Points]
+
 
 def _pictures(
     photos: int, sketches: int, seed: int, difficulty: float, categories: tuple[str, ...]
-) -> Iterator[tuple[str, str, NDArray[np.uint8], NDArray[np.bool_], list[NDArray[np.uint8]]]]:
-    """Category, stem, photo, mask and sketches of every individual; stems look like Sketchy's (n<class>_<number>)."""
+) -> Iterator[tuple[str, str, NDArray[np.uint8], NDArray[np.bool_], Points, list[Sketch]]]:
+    """Category, stem, photo, mask, keypoints and sketches of every individual.
+
+    Stems look like Sketchy's (n<class>_<number>).
+    """
     plan = [(c, k) for c in categories for k in range(photos)]
     for category, k in tqdm(plan, desc="drawing the toy world", leave=False):
-        photo, mask, _ = render_photo(category, k, seed, difficulty)
-        drawings = [render_sketch(category, k, n, seed, difficulty)[0] for n in range(sketches)]
-        yield category, f"n{list(CATEGORIES).index(category):08d}_{k}", photo, mask, drawings
+        photo, mask, points = render_photo(category, k, seed, difficulty)
+        drawings = [render_sketch(category, k, n, seed, difficulty) for n in range(sketches)]
+        yield category, f"n{list(CATEGORIES).index(category):08d}_{k}", photo, mask, points, drawings
 
 
 def _save(pixels: NDArray, path: Path) -> None:
@@ -47,17 +54,23 @@ def write_sketchy(
     difficulty: float = DIFFICULTY,
     categories: tuple[str, ...] = tuple(CATEGORIES),
 ) -> None:
-    """Write the world in Sketchy's layout, with masks beside it.
+    """Write the world in Sketchy's layout, with masks beside it and PSC6K's keypoints of every pair.
 
     `root/256x256/{photo,sketch}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
-    `<photo stem>-<number>.png`; masks, which the real data set lacks, in `root/256x256/mask/...` likewise.
+    `<photo stem>-<number>.png`; masks, which the real data set lacks, in `root/256x256/mask/...` likewise;
+    keypoints in `root/test_pairs_ps.csv`.
     """
-    base = root / "256x256"
-    for category, stem, photo, mask, drawings in _pictures(photos, sketches, seed, difficulty, categories):
-        _save(photo, base / "photo" / TRANSFORM / category / f"{stem}.jpg")
-        _save(mask, base / "mask" / TRANSFORM / category / f"{stem}.png")
-        for n, drawing in enumerate(drawings, start=1):
-            _save(drawing, base / "sketch" / TRANSFORM / category / f"{stem}-{n}.png")
+    annotations: list[psc6k.Annotation] = []
+    for category, stem, photo, mask, points, drawings in _pictures(photos, sketches, seed, difficulty, categories):
+        folder = {kind: f"256x256/{kind}/{TRANSFORM}/{category}" for kind in ("photo", "mask", "sketch")}
+        photo_path = f"{folder['photo']}/{stem}.jpg"
+        _save(photo, root / photo_path)
+        _save(mask, root / folder["mask"] / f"{stem}.png")
+        for n, (drawing, drawn_points) in enumerate(drawings, start=1):
+            path = f"{folder['sketch']}/{stem}-{n}.png"
+            _save(drawing, root / path)
+            annotations.append((photo_path, path, 1 + list(CATEGORIES).index(category), points, drawn_points))
+    psc6k.write(root, annotations)
 
 
 def write_folder(
@@ -70,11 +83,11 @@ def write_folder(
     masks: bool = True,
 ) -> None:
     """Write the world as anybody's own folder: `root/{photo,sketch,mask}/<category>/`."""
-    for category, stem, photo, mask, drawings in _pictures(photos, sketches, seed, difficulty, categories):
+    for category, stem, photo, mask, _, drawings in _pictures(photos, sketches, seed, difficulty, categories):
         _save(photo, root / "photo" / category / f"{stem}.jpg")
         if masks:
             _save(mask, root / "mask" / category / f"{stem}.png")
-        for n, drawing in enumerate(drawings, start=1):
+        for n, (drawing, _) in enumerate(drawings, start=1):
             _save(drawing, root / "sketch" / category / f"{stem}-{n}.png")
 
 

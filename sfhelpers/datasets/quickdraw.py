@@ -1,0 +1,228 @@
+"""Quick, Draw! (Google): a folder of `<category>.ndjson`, raw or simplified, indexed once, read from disk in batches.
+
+Source: the README of googlecreativelab/quickdraw-dataset. Both formats are told apart line by line: a stroke of the raw
+one has times. Simplified drawings stand in the upper left corner of a box of 255, raw ones anywhere on a screen of any
+size; like Google's own bitmaps they are scaled as a whole and centred by their bounding box.
+"""
+
+import hashlib
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfhelpers.datasets import records
+from sfhelpers.drawing import Drawing, Stroke, ndjson
+from sfhelpers.images import shown
+
+# Of the picture's side. Google's bitmaps have 16 / 288, made for 28 px; this is a pen of 2 px on a picture of 160, as
+# thick as the lines of the toy world's sketches.
+LINE_WIDTH = 2 / 160
+MAX_LINE = 5_000_000  # bytes; a drawing has some thousand
+VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Doodle:
+    """One drawing in a file.
+
+    Attributes:
+        path, line: the file and the line, counted from 1.
+        offset, length: where the line begins and how long it is, in bytes.
+        category: the file's name without .ndjson.
+        key: its key_id, or, where a line has none, the sha256 of the line.
+        part: "train", "val" or "test".
+    """
+
+    path: Path
+    line: int
+    offset: int
+    length: int
+    category: str
+    key: str
+    part: str = "test"
+
+
+def read(
+    root: Path,
+    split: str = "default",
+    categories: Collection[str] | None = None,
+    limit: int = 0,
+    skip_broken: bool = False,
+) -> list[Doodle]:
+    """Where the drawings of a folder are; every line is looked at once and none is kept.
+
+    Args:
+        root: the folder of `<category>.ndjson`.
+        split: "default": about 60 % train, 15 % val and 25 % test by their hashed keys. "20/5": of each category 20
+            drawings to train on and 5 to test, chosen by their hashed keys; one in five of the 20 is for validation.
+        categories: which to read, None for all; `-`, `_` and spaces in their names are one.
+        limit: at most so many drawings a category, the first of each file; 0 takes all.
+        skip_broken: leave broken and repeated drawings out with a warning that names and counts them.
+
+    Raises:
+        ValueError: no ndjson file, a category that is not there, another split, more drawings asked for than there
+            are, or lines that are cut, empty, no drawing or a repetition.
+    """
+    numbers = split_numbers(split)
+    found, problems = _indexed(_chosen(_files(root), categories, root), limit)
+    if problems:
+        _complain(problems, len(found) + len(problems), root, skip_broken)
+    if not found:
+        raise ValueError(f"no usable drawing is left under {shown(root)}: repair its lines or pass another folder.")
+    if numbers is None:
+        return [replace(doodle, part=records.part_of(doodle.category, doodle.key)) for doodle in found]
+    return [doodle for _, group in groupby(found, lambda d: d.category) for doodle in _counted(list(group), *numbers)]
+
+
+def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
+    """One drawing from the disk, scaled as a whole and centred on `side` px of paper, 16 to 1024, with 8 % margin.
+
+    Args:
+        line_width: as a share of the side.
+
+    Raises:
+        ValueError: the line is not what it was when the folder was read.
+    """
+    with doodle.path.open("rb") as file:
+        file.seek(doodle.offset)
+        strokes, problem = _strokes(file.read(doodle.length))
+    if problem:
+        raise ValueError(f"{_where(doodle.path, doodle.line)} {problem}: it has changed, so read the folder again.")
+    fitted = Drawing.fitted(strokes, side)
+    return Drawing(side, tuple(Stroke(stroke.points, line_width * side) for stroke in fitted.strokes))
+
+
+def load_doodles(doodles: Iterable[Doodle], side: int, line_width: float = LINE_WIDTH) -> Tensor:
+    """Drawings as pictures, (B, 3, side, side) in [0, 1]: dark anti-aliased lines on white. Errors as `draw`."""
+    pictures = [np.asarray(draw(doodle, side, line_width).to_image()) for doodle in doodles]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+
+
+def split_numbers(split: str) -> tuple[int, int] | None:
+    """(20, 5) for "20/5", None for "default", else ValueError."""
+    if split == "default":
+        return None
+    numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
+    if numbers is None:
+        raise ValueError(
+            f"split is {split!r}: pass default, or how many drawings of a category to train on and to test, as in 20/5."
+        )
+    return int(numbers[1]), int(numbers[2])
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Category to file."""
+    found = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
+    if not found:
+        raise ValueError(
+            f"no Quick, Draw! files under {shown(root)}: expected <category>.ndjson there "
+            f"(found: {records.contents(root)}); pass the folder that holds them as data_root."
+        )
+    return found
+
+
+def _chosen(files: dict[str, Path], categories: Collection[str] | None, root: Path) -> dict[str, Path]:
+    if categories is None:
+        return files
+    known = {records.plain(name): name for name in files}
+    missing = [name for name in categories if records.plain(name) not in known]
+    if missing:
+        raise ValueError(
+            f"there is no category {records.listed(missing)} under {shown(root)} (it has {records.listed(files)}): "
+            "correct the list of categories, or add the files."
+        )
+    wanted = {known[records.plain(name)] for name in categories}
+    return {name: path for name, path in files.items() if name in wanted}
+
+
+def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str]]:
+    """The usable drawings, and what is wrong with the others."""
+    found: list[Doodle] = []
+    problems: list[str] = []
+    first: dict[str, Doodle] = {}
+    for category, path in files.items():
+        if path.stat().st_size == 0:
+            problems.append(f"{shown(path.name)} is empty")
+        taken = 0
+        for line, offset, content in _lines(path):
+            if limit and taken == limit:
+                break
+            problem = _strokes(content)[1]
+            doodle = Doodle(path, line, offset, len(content), category, "" if problem else _key(content))
+            if not problem and doodle.key in first:
+                other = first[doodle.key]
+                problem = f"repeats the key_id of {_where(other.path, other.line)}"
+            if problem:
+                problems.append(f"{_where(path, line)} {problem}")
+                continue
+            first[doodle.key] = doodle
+            found.append(doodle)
+            taken += 1
+    return found, problems
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number, offset and content of every line; of one that is too long only its beginning, as the last."""
+    with path.open("rb") as file:
+        line, offset = 1, 0
+        while content := file.readline(MAX_LINE + 1):
+            yield line, offset, content
+            if len(content) > MAX_LINE:
+                return
+            line, offset = line + 1, offset + len(content)
+
+
+def _strokes(content: bytes) -> tuple[list[Stroke], str]:
+    """The strokes of a line, or what is wrong with it in a few words that follow on its place."""
+    if len(content) > MAX_LINE:
+        return [], f"has more than {MAX_LINE / 1e6:.0f} MB"
+    if not content.strip():
+        return [], "is empty"
+    try:
+        return ndjson.strokes_of(content.decode("utf-8-sig").rstrip("\r\n"), 0), ""
+    except UnicodeDecodeError:
+        return [], "is not UTF-8 text"
+    except ValueError as error:  # "its drawing 0 is cut or not JSON: repair or delete that line."
+        reason = str(error).partition(":")[0]
+        return [], reason.removeprefix("its drawing 0 ") if reason.startswith("its") else f"cannot be used ({reason})"
+
+
+def _key(content: bytes) -> str:
+    key = json.loads(content).get("key_id")
+    return hashlib.sha256(content.strip()).hexdigest() if key is None else str(key)
+
+
+def _where(path: Path, line: int) -> str:
+    return f"{shown(path.name)} line {line}"
+
+
+def _complain(problems: Sequence[str], total: int, root: Path, skip_broken: bool) -> None:
+    summary = f"{len(problems)} of {total} drawings under {shown(root)} cannot be used"
+    if not skip_broken:
+        named = records.listed(problems)
+        raise ValueError(f"{summary} ({named}): repair those lines, or pass skip_broken=True to leave them out.")
+    warnings.warn(f"{summary} and are skipped: {records.listed(problems, most=20)}.", stacklevel=4)
+
+
+def _counted(doodles: list[Doodle], train: int, test: int) -> list[Doodle]:
+    """`train` and `test` drawings of one category, the parts set; in the order of their lines."""
+    category = doodles[0].category
+    if len(doodles) < train + test:
+        raise ValueError(
+            f"{category!r} has {len(doodles)} drawings, fewer than {train} to train on and {test} to test: "
+            "ask for fewer, or leave the category out."
+        )
+    validation = max(1, round(VALIDATION * train)) if train > 1 else 0
+    parts = Counter(train=train - validation, val=validation, test=test)
+    queue = sorted(doodles, key=lambda d: (records.fraction(f"{category}/{d.key}"), d.key))
+    chosen = [replace(doodle, part=part) for doodle, part in zip(queue, parts.elements(), strict=False)]
+    return sorted(chosen, key=lambda doodle: doodle.line)

@@ -1,0 +1,145 @@
+"""Sketches with a category each and no photo beside them: Quick, Draw!, the toy world's own, or a folder's."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from sfhelpers.datasets import load_dataset, quickdraw, records
+from sfhelpers.datasets.quickdraw import Doodle
+from sfhelpers.datasets.records import Record
+from sfhelpers.images import load_images, shown
+from sfhelpers.toyworld import quick
+
+NAMES = ("toy", "quickdraw", "folder")
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """Sketches in order of category and place, none of them in memory.
+
+    Attributes:
+        name, root, split: what they were taken from.
+        items: each has a `category` and a `part`, "train", "val" or "test".
+    """
+
+    name: str
+    root: Path
+    split: str
+    items: tuple[Doodle | Record, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        return tuple(sorted({item.category for item in self.items}))
+
+    def select(self, part: str | None = None, categories: Collection[str] | None = None) -> "Sketches":
+        """Those of a part, of some categories, or both."""
+        return replace(
+            self,
+            items=tuple(
+                item
+                for item in self.items
+                if (part is None or item.part == part) and (categories is None or item.category in categories)
+            ),
+        )
+
+    def few(self, number: int, seed: int = 0) -> "Sketches":
+        """At most `number` of each category, the same for the same seed; fewer are always among more. 0 takes all.
+
+        The choice hangs on what a sketch is called (its key or file name), so adding others seldom changes it.
+        """
+        if number == 0:
+            return self
+        taken: dict[str, int] = {}
+        kept = set()
+        for item in sorted(self.items, key=lambda item: records.fraction(f"{seed}/{item.category}/{name_of(item)}")):
+            taken[item.category] = taken.get(item.category, 0) + 1
+            if taken[item.category] <= number:
+                kept.add(item)
+        return replace(self, items=tuple(item for item in self.items if item in kept))
+
+    def images(self, which: Iterable[int], side: int) -> Tensor:
+        """Some of them as pictures, (B, 3, side, side) in [0, 1], read from the disk.
+
+        Args:
+            which: positions in `items`.
+
+        Raises:
+            ValueError, FileNotFoundError: a file was changed or taken away after it was checked.
+        """
+        items = [self.items[k] for k in which]
+        if isinstance(items[0], Doodle):
+            return quickdraw.load_doodles(items, side)
+        return load_images([item.path for item in items], side)
+
+
+def name_of(item: Doodle | Record) -> str:
+    """What tells a sketch apart within its category: the key of a drawing, the name of an image file."""
+    return item.key if isinstance(item, Doodle) else item.path.name
+
+
+def load_sketches(
+    name: str = "toy",
+    root: str | Path = "",
+    split: str = "default",
+    categories: Collection[str] | None = None,
+    skip_broken: bool = False,
+) -> Sketches:
+    """Find labelled sketches, part them, and check that each can be read.
+
+    Args:
+        name: "toy": the toy world's quick drawings, made on the spot and kept in the user's cache. "quickdraw": a
+            folder of ndjson files. "folder": image files in `sketch/<category>/`, `photo/` beside them.
+        root: where the files are; none for "toy".
+        split: "default" parts by hashed names, about 60 % train, 15 % val and 25 % test; "20/5", not for "folder",
+            takes 20 of each category to train on, one in five of them for validation, and 5 to test.
+        categories: which to take, None for all.
+        skip_broken: leave what is broken out with a warning that names and counts it.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: `root` is not there or is no folder.
+        ValueError: an unknown name, split or category, a root for "toy" or none for the others, or broken files.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
+    if name == "folder":
+        return _from_folder(root, split, categories, skip_broken)
+    base = quick.ensure_quick() if name == "toy" and not str(root) else _folder(name, root)
+    found = quickdraw.read(base, split, categories, skip_broken=skip_broken)
+    return Sketches(name, base, split, tuple(found))
+
+
+def _folder(name: str, root: str | Path) -> Path:
+    base = Path(root).expanduser()
+    if name == "toy":
+        raise ValueError(
+            f"dataset 'toy' makes its own drawings and takes no data_root (got {shown(root)}): "
+            "leave it out, or pass -p dataset quickdraw or folder."
+        )
+    if not str(root):
+        raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
+    if not base.exists():
+        raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
+    if not base.is_dir():
+        raise NotADirectoryError(f"data_root {shown(base)} is a file: pass the folder that holds <category>.ndjson.")
+    return base
+
+
+def _from_folder(root: str | Path, split: str, categories: Collection[str] | None, skip_broken: bool) -> Sketches:
+    if split != "default":
+        raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
+    data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
+    known = {records.plain(name): name for name in data.categories}
+    missing = [name for name in categories or () if records.plain(name) not in known]
+    if missing:
+        raise ValueError(
+            f"there is no category {records.listed(missing)} under {shown(data.root)} "
+            f"(it has {records.listed(data.categories)}): correct the list of categories."
+        )
+    wanted = None if categories is None else {known[records.plain(name)] for name in categories}
+    return Sketches("folder", data.root, split, data.select(categories=wanted).sketches)

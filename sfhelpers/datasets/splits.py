@@ -1,0 +1,298 @@
+"""Zero-shot class splits: which classes teach, which choose the epoch, which are asked for, and what else is there.
+
+Three protocols, and a dataset has to say which one it was:
+
+- strict: the test classes were never seen in any form, by the head or by the backbone. Only a world whose backbone's
+  training data is known can offer it: toy does, and Sketchy's 104/21 split does not (CLIP has seen giraffes).
+- clip-style: any classes may be test classes, as in all published tables on a CLIP backbone: new to the head alone.
+- generalised: the gallery and the queries of a split, and images of its training classes among them.
+"""
+
+import random
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import combinations
+from typing import Literal, get_args
+
+from sfhelpers.datasets.records import Dataset, Record, listed, part_of
+
+Kind = Literal["class", "sample"]
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """Classes by what they are for; no class is for two things.
+
+    Args:
+        name: of the protocol, as result rows carry it.
+        train: teach the head.
+        validation: choose the epoch; taken out of the training classes, never out of the test classes.
+        test: are asked for.
+
+    Raises:
+        ValueError: a class is in two of them or twice in one, fewer than two training or test classes, or no
+            validation class.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for role, names in self.roles.items():
+            if len(set(names)) < len(names):
+                raise ValueError(f"split {self.name!r} names a class twice for {role}: name each once.")
+        for (first, a), (second, b) in combinations(self.roles.items(), 2):
+            if both := sorted(set(a) & set(b)):
+                raise ValueError(f"split {self.name!r} overlaps: {listed(both)} in {first} and in {second}; keep one.")
+        for role, least in (("train", 2), ("validation", 1), ("test", 2)):
+            if len(self.roles[role]) < least:
+                raise ValueError(
+                    f"split {self.name!r} has {len(self.roles[role])} classes for {role}: give {least} or more, since "
+                    "what is retrieved must differ from something."
+                )
+
+    @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """A split's images.
+
+    Attributes:
+        split: what they were chosen by.
+        train, validation: images of training and validation classes.
+        test: queries and gallery.
+        seen: images of training and validation classes that nothing is trained on or chosen by, for the generalised
+            protocol.
+    """
+
+    split: ClassSplit
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    seen: Dataset
+
+
+@dataclass(frozen=True)
+class Generalised:
+    """Queries and gallery of a generalised test.
+
+    Attributes:
+        kind, fraction, seed: how the seen images were drawn.
+        classes: of the seen images that were drawn.
+        test: the zero-shot test and they.
+    """
+
+    kind: Kind
+    fraction: float
+    seed: int
+    classes: tuple[str, ...]
+    test: Dataset
+
+
+def strict(dataset: Dataset, validation: float = 0.15, seed: int = 0) -> ClassSplit:
+    """The classes that the dataset calls unseen against all others.
+
+    Args:
+        validation: the share of the other classes, at least one, that chooses the epoch.
+        seed: draws those.
+
+    Raises:
+        ValueError: the dataset has no unseen class, or too few others.
+    """
+    unseen = {record.category for record in dataset.records if not record.seen}
+    if not unseen:
+        raise ValueError(
+            f"dataset {dataset.name} has no class that its backbone never saw, so it cannot be split strictly: "
+            "take the clip-style split."
+        )
+    return class_split(dataset, "strict", unseen, validation, seed)
+
+
+def clip_style(dataset: Dataset, number: int = 9, validation: float = 0.15, seed: int = 0) -> ClassSplit:
+    """So many classes drawn from all, whatever the backbone has seen, against all others.
+
+    The draw is fixed by `seed` and differs from the dataset's own unseen classes. Arguments and errors beyond these
+    as in `strict`.
+
+    Raises:
+        ValueError: not more classes than `number`.
+    """
+    if number >= len(dataset.categories):
+        raise ValueError(
+            f"dataset {dataset.name} has {len(dataset.categories)} classes, so {number} cannot be held out of them: "
+            "lower number."
+        )
+    drawn = random.Random(f"clip-style {seed}").sample(dataset.categories, number)
+    return class_split(dataset, "clip-style", drawn, validation, seed)
+
+
+def class_split(
+    dataset: Dataset, name: str, test: Iterable[str], validation: float = 0.15, seed: int = 0
+) -> ClassSplit:
+    """These classes against all others of the dataset. Arguments and errors as in `strict`.
+
+    Raises:
+        ValueError: a class that the dataset does not have.
+    """
+    test = tuple(sorted(set(test)))
+    _there(dataset, name, test)
+    others = [category for category in dataset.categories if category not in test]
+    held = random.Random(f"validation {seed}").sample(others, min(len(others), max(1, round(validation * len(others)))))
+    return ClassSplit(name, tuple(c for c in others if c not in held), tuple(sorted(held)), test)
+
+
+def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
+    """A dataset's images by a split; no image file stands on two sides.
+
+    Of training and validation classes the test part is set aside (`ZeroShot.seen`); a class that the dataset calls
+    unseen has no parts of its own and gets them by the same hash of its names. Of test classes all images are taken,
+    one of each photo (`without_duplicates`).
+
+    Raises:
+        ValueError: a class that is not there, a query without a photo of its class, nothing to train on, or a file
+            that stands on both sides.
+    """
+    for names in split.roles.values():
+        _there(dataset, split.name, names)
+
+    def chosen(categories: Collection[str], held: bool | None = None) -> Dataset:
+        records = (record for record in dataset.records if record.category in categories)
+        return replace(dataset, records=tuple(r for r in records if held is None or (_part(r) == "test") == held))
+
+    found = ZeroShot(
+        split,
+        train=chosen(split.train, held=False),
+        validation=chosen(split.validation, held=False),
+        test=without_duplicates(chosen(split.test)),
+        seen=without_duplicates(chosen(split.train + split.validation, held=True)),
+    )
+    for role in ("train", "validation"):
+        if not getattr(found, role).photos:
+            raise ValueError(
+                f"dataset {dataset.name} has no {role} image in split {split.name!r}: all are test images; pass "
+                "-p split parts to part your own folder."
+            )
+    require_relevant(found.test)
+    check_apart((found.train, found.validation), (found.test, found.seen))
+    return found
+
+
+def generalised(found: ZeroShot, kind: Kind = "class", fraction: float = 0.2, seed: int = 0) -> Generalised:
+    """The test of a split with images of seen classes in queries and gallery (PROTOCOLS, section 1.6).
+
+    The published protocols add images that were trained on; here they come from `ZeroShot.seen`, so what is measured
+    is known classes and never known images.
+
+    Args:
+        kind: "class": all of these images of `fraction` of the seen classes (Dr. CLIP); "sample": as many seen
+            sketches as `fraction` of the test sketches, and photos likewise, drawn without replacement from all seen
+            classes, sketches only of classes of which a photo was drawn (sem-pcyc, which does not ask that).
+        fraction: above 0.
+        seed: of the draw.
+
+    Raises:
+        ValueError: an unknown kind, a fraction that is not above 0, or no seen image to add.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind is {kind!r}: use {' or '.join(get_args(Kind))}.")
+    if not fraction > 0:
+        raise ValueError(f"fraction is {fraction}: give a number above 0, for example 0.2.")
+    pool, rng = found.seen, random.Random(f"generalised {kind} {seed}")
+    usable = sorted({r.category for r in pool.photos} & {r.category for r in pool.sketches})
+    if not usable:
+        raise ValueError(f"split {found.split.name!r} has no held-out image of a seen class to add: take more images.")
+    if kind == "class":
+        drawn = set(rng.sample(usable, min(len(usable), max(1, round(fraction * len(usable))))))
+        added = [record for record in pool.records if record.category in drawn]
+    else:
+        photos = _sample(rng, [p for p in pool.photos if p.category in usable], fraction * len(found.test.photos))
+        drawn = {photo.category for photo in photos}
+        sketches = [sketch for sketch in pool.sketches if sketch.category in drawn]
+        added = photos + _sample(rng, sketches, fraction * len(found.test.sketches))
+    test = replace(found.test, records=found.test.records + tuple(added))
+    return Generalised(kind, fraction, seed, tuple(sorted(drawn)), test)
+
+
+def without_duplicates(dataset: Dataset) -> Dataset:
+    """The dataset with one of each photo, by the sha256 of the files; a warning counts what was left out.
+
+    Sketchy-Extended holds its 12,500 original photos once more, and file lists that add them a third time make the
+    same ranking look better. The first in order is kept; sketches of a photo that goes belong to the one that stays.
+
+    Raises:
+        ValueError: the same file in two classes, which would be right and wrong at once.
+    """
+    first: dict[str, Record] = {}
+    twin: dict[tuple[str, str], str] = {}
+    for photo in dataset.photos:
+        kept = first.setdefault(file_sha256(photo), photo)
+        if kept.category != photo.category:
+            raise ValueError(
+                f"{photo.path.name} of class {photo.category!r} is the same file as {kept.path.name} of class "
+                f"{kept.category!r}: remove one of them."
+            )
+        twin[photo.category, photo.instance] = kept.instance
+    surplus = len(dataset.photos) - len(first)
+    if not surplus:
+        return dataset
+    warnings.warn(f"{surplus} of {len(dataset.photos)} gallery photos are copies and are left out.", stacklevel=2)
+    kept_photos = set(first.values())
+    return replace(
+        dataset,
+        records=tuple(
+            replace(r, instance=twin.get((r.category, r.instance), r.instance)) if r.domain == "sketch" else r
+            for r in dataset.records
+            if r.domain == "sketch" or r in kept_photos
+        ),
+    )
+
+
+def require_relevant(dataset: Dataset) -> None:
+    """ValueError unless there are queries, and every query's class has a photo in the gallery."""
+    if not dataset.sketches:
+        raise ValueError(f"dataset {dataset.name} has no query sketch here: choose a split that has some.")
+    gallery = {photo.category for photo in dataset.photos}
+    if lacking := sorted({sketch.category for sketch in dataset.sketches} - gallery):
+        raise ValueError(
+            f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos, or leave the "
+            "sketches out."
+        )
+
+
+def check_apart(train: Sequence[Dataset], test: Sequence[Dataset]) -> None:
+    """ValueError if an image file stands on both sides, under whatever name."""
+    known = {file_sha256(record): record for dataset in train for record in dataset.records}
+    for record in (record for dataset in test for record in dataset.records):
+        if (other := known.get(file_sha256(record))) is not None:
+            raise ValueError(
+                f"{other.category}/{other.path.name} is trained on and is the same file as the test image "
+                f"{record.category}/{record.path.name}: remove one of them."
+            )
+
+
+def file_sha256(record: Record) -> str:
+    """The sha256 of a record's image file, in hex."""
+    return sha256(record.path.read_bytes()).hexdigest()
+
+
+def _there(dataset: Dataset, name: str, classes: Iterable[str]) -> None:
+    if missing := sorted(set(classes) - set(dataset.categories)):
+        raise ValueError(
+            f"split {name!r} names {listed(missing)}, which dataset {dataset.name} does not have: correct the list "
+            f"(it has {listed(dataset.categories)})."
+        )
+
+
+def _part(record: Record) -> str:
+    return record.part if record.seen else part_of(record.category, record.instance)
+
+
+def _sample(rng: random.Random, records: Sequence[Record], number: float) -> list[Record]:
+    return rng.sample(records, min(len(records), max(1, round(number))))

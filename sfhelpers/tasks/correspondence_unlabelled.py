@@ -1,0 +1,146 @@
+"""Correspondence without keypoint labels, for PSC6K's own protocol: the "self-supervised" split.
+
+What teaches: (1) an image and a known random warp of itself, whose corresponding points are known, stand in for the
+annotated pairs, with the same losses; (2) a sketch and its photo, pooled, are told from the batch's other pairs by
+CLIP's contrastive loss. Nobody tells which point of the sketch is which of the photo. Lu et al. (ICML 2023) train on
+the same data with another model, and no number of this split may stand beside one of the 60:40 protocol.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sfhelpers.datasets import Dataset, Record
+from sfhelpers.images import load_images
+from sfhelpers.tasks import correspondence
+from sfhelpers.tasks.correspondence import PreparedPoints, SketchMatcher
+from sfhelpers.tasks.fit import History, fit
+from sfhelpers.tasks.pairs import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
+
+POINTS = 16  # an image and its warp
+TURN, SCALE, SHIFT = 0.4, (0.7, 1.2), 0.12  # radians at most; range; share of the side at most
+
+
+@dataclass
+class WarpedPairs:
+    """Sketch-photo pairs without keypoints, and images with known warps of themselves.
+
+    Attributes:
+        images: the sketch-photo pairs.
+        teacher: the same images (as "sketch") with a warp of each (as "photo") and their corresponding points.
+    """
+
+    images: PreparedPairs
+    teacher: PreparedPoints
+
+
+def prepare_warps(
+    extractor: nn.Module, dataset: Dataset, size: int, seed: int = 0, batch_size: int = 32, **noise: Any
+) -> WarpedPairs:
+    """Read a dataset's pairs and one warp of every image, and compute everything frozen.
+
+    Args:
+        dataset: the records of one part, no keypoints needed.
+        seed: of the warps and of the points.
+        extractor, size, batch_size, noise: as of `prepare_pairs`.
+
+    Raises:
+        ValueError: there is no sketch-photo pair, or an image is broken.
+    """
+    images = prepare_pairs(extractor, dataset, size, batch_size=batch_size, **noise)
+    records = images.sketch_records + images.photo_records
+    generator = torch.Generator().manual_seed(seed)
+    matrices = random_similarities(len(records), generator)
+    inside = 0.1 + 0.8 * torch.rand(len(records), POINTS, 2, generator=generator)
+    moved = move(inside, matrices)
+    warped = _prepare_warped(extractor, records, matrices, size, noise | {"batch_size": batch_size})
+    both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
+    same = torch.arange(len(records))[:, None].expand(-1, 2)
+    teacher = replace(images, sketches=both, photos=warped, sketch_records=records, photo_records=records, pairs=same)
+    visible = ((moved > 0) & (moved < 1)).all(2)
+    points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
+    return WarpedPairs(images, PreparedPoints(teacher, points, visible))
+
+
+def random_similarities(number: int, generator: torch.Generator) -> Tensor:
+    """(number, 2, 3) matrices that move points of [-1, 1]: turned, scaled, shifted, never mirrored."""
+    turn, scale, x, y = torch.rand(4, number, generator=generator)
+    angle, size = TURN * (2 * turn - 1), SCALE[0] + (SCALE[1] - SCALE[0]) * scale
+    cos, sin = size * angle.cos(), size * angle.sin()
+    shift = 2 * SHIFT * (2 * torch.stack([x, y], 1) - 1)
+    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    return torch.cat([rotation, shift[:, :, None]], 2)
+
+
+def move(points: Tensor, matrices: Tensor) -> Tensor:
+    """Points (B, J, 2), x then y in [0, 1], moved by `matrices` (B, 2, 3)."""
+    return (2 * points - 1) @ matrices[:, :, :2].mT / 2 + (matrices[:, None, :, 2] + 1) / 2
+
+
+def warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images (B, 3, H, W) moved as `matrices` (B, 2, 3) move points; what comes in from outside repeats the edge."""
+    back = torch.linalg.inv(matrices[:, :, :2])
+    inverse = torch.cat([back, -back @ matrices[:, :, 2:]], 2)  # grid_sample asks where each new pixel came from
+    grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def train_matcher(
+    model: SketchMatcher,
+    train: WarpedPairs,
+    validation: WarpedPairs,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+    weight_decay: float = 1e-3,
+    patience: int = 0,
+    progress: str = "training",
+    checkpoint: Path | None = None,
+    configuration: Mapping[str, Any] | None = None,
+) -> History:
+    """As `correspondence.train_matcher`, but no keypoint is read: the epoch is chosen on validation warps."""
+    fit_statistics(model.extractor, train.images)
+    sketches = len(train.images.sketch_records)
+
+    def loss(model: SketchMatcher, indices: Tensor) -> Tensor:
+        sketch, photo = train.images.pairs[indices].unbind(1)
+        warps = correspondence.pairs_loss(model, train.teacher, torch.cat([sketch, sketches + photo]).unique())
+        return warps + _image_contrast(model, train.images, sketch, photo)
+
+    return fit(
+        model, loss, len(train.images), lambda m: correspondence.validation_score(m, validation.teacher), epochs,
+        learning_rate, batch_size, seed, weight_decay, patience, progress, checkpoint, configuration,
+    )  # fmt: skip
+
+
+def _image_contrast(model: SketchMatcher, images: PreparedPairs, sketch: Tensor, photo: Tensor) -> Tensor:
+    """CLIP's loss of the pooled maps of b pairs; a photo that is there twice is no negative of itself."""
+    device = model.log_temperature.device
+    pooled = [
+        model.extractor(take(prepared, which, device)).amax((2, 3))
+        for prepared, which in ((images.sketches, sketch), (images.photos, photo))
+    ]
+    logits = F.normalize(pooled[0], dim=1) @ F.normalize(pooled[1], dim=1).T / model.log_contrast_temperature.exp()
+    again = (photo[:, None] == photo) & ~torch.eye(len(photo), dtype=torch.bool)
+    logits = logits.masked_fill(again.to(device), -math.inf)
+    truth = torch.arange(len(logits), device=device)
+    return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+
+
+def _prepare_warped(
+    extractor: nn.Module, records: list[Record], matrices: Tensor, size: int, settings: dict
+) -> Prepared:
+    parts = []
+    bar = tqdm(torch.arange(len(records)).split(settings["batch_size"]), "preparing warps", leave=False)
+    for batch in bar:
+        images = warp(load_images([records[k].path for k in batch], size), matrices[batch])
+        parts.append({name: value.cpu() for name, value in extractor.prepare(images, **settings).items()})
+    return {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}

@@ -1,0 +1,219 @@
+"""PSC6K's keypoints: what the toy world writes is what was drawn, parts never share an image, and bad rows are told."""
+
+import csv
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfhelpers import toyworld
+from sfhelpers.datasets import Dataset, psc6k, sketchy
+from sfhelpers.toyworld import render_photo, render_sketch
+from tests.backbone_fixtures import one_sentence
+
+CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
+PHOTOS, SKETCHES = 8, 2
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    toyworld.write_sketchy(root, photos=PHOTOS, sketches=SKETCHES, categories=CATEGORIES)
+    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
+
+
+@pytest.fixture
+def table(world, tmp_path):
+    """The table's rows, and a function that writes changed ones beside the world's images and reads them."""
+    with (world.root / psc6k.NAME).open() as file:
+        rows = list(csv.DictReader(file))
+
+    def read(changed, **options):
+        path = tmp_path / psc6k.NAME
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, changed[0])
+            writer.writeheader()
+            writer.writerows(changed)
+        return psc6k.read(path, world, **options)
+
+    return rows, read
+
+
+def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame(world):
+    pairs = {pair.sketch.path.stem: pair for pair in psc6k.load(world).pairs}
+    stem = next(p.photo.instance for p in pairs.values() if p.photo.category == "duck")
+    index = int(stem.rpartition("_")[2])
+    pair = pairs[f"{stem}-2"]
+    in_photo = render_photo("duck", index, 0, toyworld.DIFFICULTY)[2]
+    in_sketch = render_sketch("duck", index, 1, 0, toyworld.DIFFICULTY)[1]
+    shown = (in_photo[:, 2] > 0) & (in_sketch[:, 2] > 0)
+    assert pair.visible.tolist() == shown.tolist() and shown.sum() >= 4
+    for found, drawn in ((pair.photo_points, in_photo), (pair.sketch_points, in_sketch)):
+        np.testing.assert_allclose(found[shown], drawn[shown, :2] * 256 / 160, atol=0.051)
+
+
+def test_x_is_horizontal(world, table):
+    rows, read = table
+    rows[0] |= {"XA": "10;20;30;40;50;60;70;80", "YA": "1;2;3;4;5;6;7;8"}
+    first = read(rows[:1])[0]
+    assert first.photo_points.tolist() == [[10.0 * k, k] for k in range(1, 9)]
+
+
+def test_hidden_points_are_empty_and_not_visible(table):
+    rows, read = table
+    rows[0] |= {"XA": "10;;30;40;50;60;70;80", "YA": "1;;3;4;5;6;7;8"}
+    first = read(rows[:1])[0]
+    assert np.isnan(first.photo_points[1]).all() and not first.visible[1]
+    rows[0] |= {"XA": ";" * 7, "YA": ";" * 7}
+    assert read(rows[:2]) and len(read(rows[:2])) == 1, "a pair without a visible point teaches nothing"
+
+
+def test_every_pair_is_of_one_photo_and_one_part(world):
+    annotated = psc6k.load(world)
+    assert len(annotated.pairs) == len(world.sketches)
+    assert all(p.sketch.instance == p.photo.instance and p.sketch.part == p.photo.part for p in annotated.pairs)
+    assert {p.photo.part for p in annotated.pairs if not p.photo.seen} == {"test"}
+    assert {p.photo.category for p in annotated.select("test", seen=False)} == {CATEGORIES[2]}
+
+
+def hashes(records):
+    files = {hashlib.sha256(r.path.read_bytes()).hexdigest() for r in records}
+    return files | {hashlib.sha256(np.asarray(Image.open(r.path)).tobytes()).hexdigest() for r in records}
+
+
+@pytest.mark.parametrize("split", psc6k.SPLITS)
+def test_no_test_image_is_trained_or_validated_on(world, split):
+    annotated = psc6k.load(world, split)
+    images = {part: set() for part in ("train", "val", "test")}
+    for pair in annotated.pairs:
+        images[pair.photo.part] |= {pair.photo, pair.sketch}
+    for record in annotated.unlabelled.records:
+        images[record.part].add(record)
+    train, val, test = (hashes(images[part]) for part in ("train", "val", "test"))
+    assert train and val and test and not (train | val) & test and not train & val
+
+
+def test_60_40_parts_the_sorted_photos_of_each_category(world):
+    annotated = psc6k.load(world, "60:40")
+    for category in CATEGORIES:
+        pairs = [p for p in annotated.pairs if p.photo.category == category]
+        by_name = sorted({(p.photo.path.name, p.photo.part) for p in pairs})
+        assert [part for _, part in by_name] == ["train"] * 3 + ["val"] + ["test"] * 4
+        assert all(p.photo.seen for p in pairs)
+
+
+def test_60_40_of_ten_photos_is_six_to_four_as_in_the_released_code(world):
+    pair = psc6k.load(world).pairs[0]
+    photos = [replace(pair.photo, path=pair.photo.path.with_name(f"{k}.jpg")) for k in range(10)]
+    parted = psc6k.sixty_forty([replace(pair, photo=photo) for photo in photos for _ in range(5)])
+    parts = [p.photo.part for p in parted]
+    assert (parts.count("train") + parts.count("val"), parts.count("test")) == (30, 20)
+
+
+def test_self_supervised_trains_on_no_keypoint(world):
+    annotated = psc6k.load(world, "self-supervised")
+    assert {p.photo.part for p in annotated.pairs} == {"test"}
+    assert {r.part for r in annotated.unlabelled.records} == {"train", "val"}
+    assert all(r.seen for r in annotated.unlabelled.records)
+
+
+def test_self_supervised_tests_every_annotated_pair_of_a_tree_that_holds_more(world, tmp_path):
+    few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part == "val"}
+    with (world.root / psc6k.NAME).open() as file:
+        rows = [line for line in file if line.startswith("photo,") or line.split(",")[0].rpartition("/")[2][:-4] in few]
+    (tmp_path / "256x256").symlink_to(world.root / "256x256")
+    (tmp_path / psc6k.NAME).write_text("".join(rows))
+    annotated = psc6k.load(replace(world, root=tmp_path), "self-supervised")
+    assert len(annotated.pairs) == len(rows) - 1
+    assert not {r.instance for r in annotated.unlabelled.records} & few
+
+
+def test_overlapping_parts_are_refused(world):
+    first, second = psc6k.load(world).pairs[:2]
+    assert first.photo == second.photo
+    other = "test" if first.photo.part == "train" else "train"
+    with pytest.raises(ValueError, match="the parts overlap") as error:
+        psc6k.check_parts([first, replace(second, photo=replace(second.photo, part=other))])
+    one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"XA": "300;20;30;40;50;60;70;80", "YA": "1;2;3;4;5;6;7;8"}, r"outside the 256 px frame"),
+        ({"XB": "-1;20;30;40;50;60;70;80", "YB": "1;2;3;4;5;6;7;8"}, r"outside the 256 px frame"),
+        ({"YA": "1;2;3"}, "3 numbers in YA: give 8"),
+        ({"XA": ""}, "1 numbers in XA: give 8"),
+        ({"XA": ";2;3;4;5;6;7;8", "YA": "1;2;3;4;5;6;7;8"}, "only one of XA and YA"),
+        ({"XB": "a;2;3;4;5;6;7;8"}, "XB: could not convert"),
+        ({"photo": "256x256/photo/tx_000100000000/cat/none.jpg"}, "not there under"),
+        ({"photo": "256x256/photo/tx_000100000000/unicorn/a.jpg"}, "names the category 'unicorn'"),
+        ({"sketch": "sketch.png"}, "has the sketch 'sketch.png': expected"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_is_told_with_its_line(table, change, said):
+    rows, read = table
+    rows[1] |= change
+    with pytest.raises(ValueError, match=said) as error:
+        read(rows)
+    assert "line 3 of " in one_sentence(error)
+
+
+def test_a_sketch_of_another_photo_or_a_pair_given_twice_is_refused(table):
+    rows, read = table
+    with pytest.raises(ValueError, match="which it does not show") as error:
+        read([rows[0] | {"sketch": rows[2]["sketch"]}])
+    one_sentence(error)
+    with pytest.raises(ValueError, match=r"line 3 of .* repeats the pair of line 2") as error:
+        read([rows[0], rows[0]])
+    one_sentence(error)
+
+
+def test_a_table_without_a_column_or_none_at_all_is_refused(world, table, tmp_path):
+    rows, read = table
+    with pytest.raises(ValueError, match="has no column XB, YB") as error:
+        read([{k: v for k, v in rows[0].items() if k not in ("XB", "YB")}])
+    one_sentence(error)
+    empty = tmp_path / "a" / "b"
+    empty.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no keypoints beside") as error:
+        psc6k.load(replace(world, root=empty))
+    one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"split": "70:30"}, "no split '70:30'"), ({"categories": ["cat", "unicorn"]}, "no category unicorn")],
+)
+def test_a_split_or_category_that_is_not_there_is_refused(world, options, said):
+    with pytest.raises(ValueError, match=said) as error:
+        psc6k.load(world, **options)
+    one_sentence(error)
+
+
+def test_60_40_needs_three_photos_a_category(world):
+    two = sorted({p.photo.path for p in psc6k.load(world).pairs if p.photo.category == "cat"})[:2]
+    few = [p for p in psc6k.load(world).pairs if p.photo.path in two]
+    with pytest.raises(ValueError, match="needs three") as error:
+        psc6k.sixty_forty(few)
+    one_sentence(error)
+
+
+def test_images_that_the_dataset_leaves_out_are_left_out(world):
+    kept = replace(world, records=tuple(sketchy.read(world.root, unseen=toyworld.UNSEEN, limit=3)))
+    assert len(psc6k.load(kept).pairs) == 3 * len(CATEGORIES) * SKETCHES
+    assert {p.photo.category for p in psc6k.load(world, categories=["cat"]).pairs} == {"cat"}
+
+
+def test_a_limit_counts_annotated_photos_alone(world, tmp_path):
+    few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part != "test"}
+    with (world.root / psc6k.NAME).open() as file:
+        rows = [line for line in file if line.startswith("photo,") or line.split(",")[0].rpartition("/")[2][:-4] in few]
+    (tmp_path / "256x256").symlink_to(world.root / "256x256")
+    (tmp_path / psc6k.NAME).write_text("".join(rows))
+    limited = psc6k.load(replace(world, root=tmp_path), limit=2)
+    assert len({p.photo for p in limited.pairs}) == 2 * 2 and {p.photo.instance for p in limited.pairs} <= few
+    blind = psc6k.load(world, "self-supervised", limit=3)
+    assert 0 < len(blind.unlabelled.photos) <= 2 * 3

@@ -1,0 +1,278 @@
+"""Quick, Draw! files: both formats read alike, parts that never meet, and every bad line named by file and number."""
+
+import hashlib
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from sfhelpers.datasets import quickdraw
+from sfhelpers.datasets.sketches import load_sketches
+from sfhelpers.toyworld import CATEGORIES, quick
+from tests.backbone_fixtures import one_sentence
+
+FEW = ("airplane", "cup", "key")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """12 quick drawings of three categories, simplified."""
+    root = tmp_path_factory.mktemp("quick")
+    quick.write_quick(root, 12, categories=FEW)
+    return root
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Writes lines as `cat.ndjson`; gives the folder."""
+
+    def write(*content, name="cat"):
+        (tmp_path / f"{name}.ndjson").write_bytes(b"\n".join(content) + b"\n")
+        return tmp_path
+
+    return write
+
+
+def line(key="1", drawing=None, **more):
+    return json.dumps({"word": "cat", "key_id": key, "drawing": drawing or [[[0, 9, 5], [0, 3, 8]]]} | more).encode()
+
+
+def test_the_toy_worlds_drawings_are_the_same_in_every_call_and_differ_among_themselves():
+    first, again = (quick.quick_drawing("cow", 3, seed=0) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    hashes = {
+        hashlib.sha256(b"".join(s.tobytes() for s in quick.quick_drawing(c, k, seed))).hexdigest()
+        for c in ("cow", "dog") for k in range(5) for seed in range(3)
+    }  # fmt: skip
+    assert len(hashes) == 30
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_category_is_drawn_within_the_screen_and_in_time(category):
+    for difficulty in (0.0, 1.0):
+        strokes = quick.quick_drawing(category, 0, seed=0, difficulty=difficulty)
+        points = np.concatenate(strokes)
+        assert len(strokes) and all(len(stroke) >= 2 for stroke in strokes)
+        assert points[:, :2].min() >= 0 and points[:, :2].max() <= quick.CANVAS
+        assert (np.diff(points[:, 2]) >= 0).all()
+        assert max(stroke[0, 2] for stroke in strokes[1:] or strokes) <= quick.DEADLINE + 1000
+
+
+def test_a_hastier_hand_draws_less():
+    ink = [
+        sum(len(stroke) for c in CATEGORIES for k in range(3) for stroke in quick.quick_drawing(c, k, 0, difficulty))
+        for difficulty in (0.1, 1.0)
+    ]
+    assert ink[1] < 0.9 * ink[0]
+
+
+def test_what_is_written_is_read_back_and_both_formats_show_the_same(folder, tmp_path):
+    quick.write_quick(tmp_path / "raw", 12, categories=FEW, layout="raw")
+    simple, raw = (quickdraw.read(root, "9/3") for root in (folder, tmp_path / "raw"))
+    assert [(d.category, d.line, d.key, d.part) for d in simple] == [(d.category, d.line, d.key, d.part) for d in raw]
+    assert len(simple) == 36 and {d.category for d in simple} == set(FEW)
+    first, second = (quickdraw.load_doodles(found[:6], 64) for found in (simple, raw))
+    assert first.shape == (6, 3, 64, 64) and first.min() >= 0 and first.max() == 1
+    ink = [1 - images.mean(1).flatten(1) for images in (first, second)]
+    alike = np.corrcoef(np.concatenate([x.numpy() for x in ink]))[:6, 6:]
+    assert (alike.argmax(1) == np.arange(6)).all() and (np.diag(alike) > 0.6).all()
+    stroke = json.loads((tmp_path / "raw" / "cup.ndjson").read_text().splitlines()[0])["drawing"][0]
+    assert len(stroke) == 3
+    quantised = json.loads((folder / "cup.ndjson").read_text().splitlines()[0])["drawing"]
+    assert max(max(axis) for stroke in quantised for axis in stroke) == 255
+    with pytest.raises(ValueError) as error:
+        quick.write_quick(tmp_path / "x", 1, layout="binary")
+    assert "raw" in one_sentence(error)
+
+
+def test_a_drawing_fills_its_picture_whatever_its_own_units(lines):
+    small, large = [[[0, 10, 10, 0, 0], [0, 0, 5, 5, 0]]], [[[300, 900, 900, 300, 300], [100, 100, 400, 400, 100]]]
+    root = lines(line("1", small), line("2", large))
+    a, b = quickdraw.load_doodles(quickdraw.read(root), 100)
+    assert (a - b).abs().mean() < 0.005
+    rows, columns = np.nonzero((1 - a[0].numpy()) > 0.5)
+    assert abs(columns.min() - 8) <= 2 and abs(columns.max() - 91) <= 2  # 8 % margin
+    assert abs(rows.mean() - 49.5) < 1 and abs(np.ptp(rows) - 42) <= 3
+    grey = a[(a > 0.2) & (a < 0.9)]
+    assert len(grey)  # anti-aliased
+    thick = quickdraw.load_doodles(quickdraw.read(root)[:1], 100, line_width=0.06)
+    assert (1 - thick).sum() > 2 * (1 - a).sum()
+
+
+def test_only_the_drawings_asked_for_are_read_from_disk(folder, monkeypatch):
+    found = quickdraw.read(folder)
+    read = []
+    original = quickdraw._strokes
+    monkeypatch.setattr(quickdraw, "_strokes", lambda content: read.append(len(content)) or original(content))
+    quickdraw.load_doodles(found[3:5], 32)
+    assert read == [found[3].length, found[4].length]
+
+
+@pytest.mark.parametrize("split", ["default", "9/3"])
+def test_no_drawing_is_in_two_parts(folder, split):
+    sketches = load_sketches("quickdraw", folder, split)
+    pixels = {
+        part: {
+            hashlib.sha256(image.numpy().tobytes()).digest()
+            for image in sketches.select(part).images(range(len(sketches.select(part))), 48)
+        }
+        for part in ("train", "val", "test")
+    }
+    keys = {part: {item.key for item in sketches.select(part).items} for part in pixels}
+    raw = {
+        part: {item.path.read_bytes()[item.offset : item.offset + item.length] for item in sketches.select(part).items}
+        for part in pixels
+    }
+    for found in (pixels, keys, raw):
+        assert all(found.values())
+        assert sum(map(len, found.values())) == len(set.union(*found.values())) == len(sketches)
+
+
+def test_parts_by_numbers_are_counted_and_parts_by_hash_do_not_move(folder, tmp_path):
+    found = quickdraw.read(folder, "9/3")
+    for category in FEW:
+        parts = [d.part for d in found if d.category == category]
+        assert [parts.count(p) for p in ("train", "val", "test")] == [7, 2, 3]
+    (tmp_path / "cup.ndjson").write_text((folder / "cup.ndjson").read_text().split("\n", 4)[4])
+    before = {d.key: d.part for d in quickdraw.read(folder) if d.category == "cup"}
+    after = {d.key: d.part for d in quickdraw.read(tmp_path)}
+    assert len(after) == 8 and after.items() <= before.items()
+    assert [d.part for d in quickdraw.read(folder, "1/1", ["cup"])] in (["train", "test"], ["test", "train"])
+
+
+def test_few_are_nested_and_of_every_category(folder):
+    sketches = load_sketches("quickdraw", folder)
+    three, one = sketches.few(3), sketches.few(1)
+    assert len(three) == 9 and len(one) == 3 and set(one.items) < set(three.items)
+    assert sketches.few(1, seed=1).items != one.items and sketches.few(0) is sketches
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (line()[:40], "line 2 is cut or not JSON"),
+        (b"", "line 2 is empty"),
+        (b'{"word": "cat"}', "line 2 is not in the Quick, Draw! format"),
+        (b"[1, 2]", "line 2 is not in the Quick, Draw! format"),
+        (line("2", [[[1, 2], [3]]]), "line 2 has a stroke that is not"),
+        (line("2", [[["1", "2"], ["3", "4"]]]), "line 2 cannot be used"),
+        (json.dumps({"key_id": "2", "drawing": []}).encode(), "line 2 has no strokes"),
+        (b"\xff\xfe\x00", "line 2 is not UTF-8 text"),
+        (line("1"), "line 2 repeats the key_id of cat.ndjson line 1"),
+    ],
+)
+def test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_only_if_asked(lines, bad, says):
+    root = lines(line("1"), bad, line("3"))
+    with pytest.raises(ValueError) as error:
+        quickdraw.read(root)
+    message = one_sentence(error)
+    assert f"cat.ndjson {says}" in message and "skip_broken" in message and "1 of 3 drawings" in message
+    with pytest.warns(UserWarning, match="1 of 3 drawings"):
+        found = quickdraw.read(root, skip_broken=True)
+    assert [d.line for d in found] == [1, 3]
+    assert quickdraw.load_doodles(found, 32).shape == (2, 3, 32, 32)
+
+
+def test_lines_without_key_are_known_by_their_content(lines):
+    own = b'{"word":"cat","drawing":[[[0,9],[0,9]]]}'
+    root = lines(own, b'{"word":"cat","drawing":[[[0,9],[9,0]]]}')
+    assert len({d.key for d in quickdraw.read(root)}) == 2
+    with pytest.raises(ValueError, match="line 2 repeats"):
+        quickdraw.read(lines(own, own))
+
+
+def test_a_last_line_without_an_end_and_windows_line_ends_are_no_error(tmp_path):
+    (tmp_path / "cat.ndjson").write_bytes(b"\xef\xbb\xbf" + line("1") + b"\r\n" + line("2"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(quickdraw.load_doodles(quickdraw.read(tmp_path), 32)) == 2
+
+
+def test_an_enormous_line_is_refused_without_reading_it_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickdraw, "MAX_LINE", 1000)
+    (tmp_path / "cat.ndjson").write_bytes(line("1") + b"\n" + b"1" * 5000)
+    with pytest.raises(ValueError, match=r"line 2 has more than"):
+        quickdraw.read(tmp_path)
+
+
+def test_a_folder_without_drawings_says_what_was_found(tmp_path, lines):
+    (tmp_path / "photo").mkdir()
+    with pytest.raises(ValueError) as error:
+        quickdraw.read(tmp_path)
+    assert "photo/" in one_sentence(error)
+    (tmp_path / "cat.ndjson").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"cat\.ndjson is empty"):
+        quickdraw.read(tmp_path)
+    with pytest.warns(UserWarning), pytest.raises(ValueError) as error:
+        quickdraw.read(tmp_path, skip_broken=True)
+    assert "no usable drawing" in one_sentence(error)
+
+
+def test_categories_that_are_not_there_and_more_drawings_than_there_are_fail(folder, tmp_path):
+    with pytest.raises(ValueError) as error:
+        quickdraw.read(folder, categories=["cup", "zebra"])
+    assert "zebra" in one_sentence(error)
+    assert {d.category for d in quickdraw.read(folder, categories=["Cup"])} == {"cup"}
+    with pytest.raises(ValueError) as error:
+        quickdraw.read(folder, "20/5")
+    assert "'airplane' has 12 drawings" in one_sentence(error)
+    for split in ("20", "0/5", "20/", "a/b", "parts"):
+        with pytest.raises(ValueError) as error:
+            quickdraw.read(folder, split)
+        one_sentence(error)
+    assert len(quickdraw.read(folder, limit=2)) == 6
+
+
+def test_a_file_changed_after_it_was_read_is_noticed(lines):
+    root = lines(line("1"))
+    found = quickdraw.read(root)
+    lines(b"gone")
+    with pytest.raises(ValueError) as error:
+        quickdraw.load_doodles(found, 32)
+    assert "has changed" in one_sentence(error)
+
+
+def test_names_and_roots_that_cannot_be_are_refused(tmp_path):
+    for name, root in (("sketchy", ""), ("toy", tmp_path), ("quickdraw", "")):
+        with pytest.raises(ValueError) as error:
+            load_sketches(name, root)
+        one_sentence(error)
+    with pytest.raises(FileNotFoundError) as error:
+        load_sketches("quickdraw", tmp_path / "none")
+    one_sentence(error)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotADirectoryError) as error:
+        load_sketches("quickdraw", tmp_path / "file")
+    one_sentence(error)
+
+
+def test_a_folder_of_sketches_is_parted_and_read(tmp_path):
+    from PIL import Image
+
+    for category in ("cat", "dog"):
+        for domain, number in (("photo", 12), ("sketch", 12)):
+            (tmp_path / domain / category).mkdir(parents=True)
+            for k in range(number):
+                Image.effect_noise((40, 30), 90).convert("RGB").save(tmp_path / domain / category / f"{k}.png")
+    sketches = load_sketches("folder", tmp_path)
+    assert len(sketches) == 24 and sketches.categories == ("cat", "dog")
+    assert {item.part for item in sketches.items} == {"train", "val", "test"}
+    assert sketches.images([0, 23], 32).shape == (2, 3, 32, 32)
+    assert load_sketches("folder", tmp_path, categories=["dog"]).categories == ("dog",)
+    for settings in ({"categories": ["cow"]}, {"split": "20/5"}):
+        with pytest.raises(ValueError) as error:
+            load_sketches("folder", tmp_path, **settings)
+        one_sentence(error)
+
+
+def test_the_cached_set_is_written_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(quick, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(quick, "CATEGORIES", {name: CATEGORIES[name] for name in FEW})
+    written = []
+    original = quick.write_quick
+    monkeypatch.setattr(quick, "write_quick", lambda *a, **k: written.append(a) or original(*a, categories=FEW, **k))
+    first, again, other = quick.ensure_quick(number=2), quick.ensure_quick(number=2), quick.ensure_quick(1, number=2)
+    assert first == again != other and len(written) == 2
+    assert [path.name for path in sorted(first.iterdir())] == [f"{name}.ndjson" for name in FEW]
+    assert not [path for path in first.parent.iterdir() if path.name.startswith("part-")]

@@ -1,0 +1,182 @@
+"""Zero-shot splits: what teaches and what is asked for never share a class or an image file."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfhelpers import toyworld
+from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
+from sfhelpers.datasets.splits import ClassSplit
+from tests.backbone_fixtures import one_sentence
+
+SEEN = ("bus", "cat", "cup", "duck", "fish")
+CATEGORIES = (*SEEN, *toyworld.UNSEEN[:3])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Five seen and three unseen classes of six photos with a sketch each."""
+    root = tmp_path_factory.mktemp("world")
+    toyworld.write_sketchy(root, photos=6, sketches=1, categories=CATEGORIES)
+    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
+
+
+def pixels(dataset):
+    return {np.asarray(Image.open(record.path)).tobytes() for record in dataset.records}
+
+
+def hashes(dataset):
+    return {splits.file_sha256(record) for record in dataset.records}
+
+
+def every_split(world):
+    return splits.strict(world), splits.clip_style(world, number=3), splits.clip_style(world, number=3, seed=1)
+
+
+def test_no_image_that_is_trained_on_or_chosen_by_is_tested_in_any_split(world):
+    for split in every_split(world):
+        found = splits.apply(world, split)
+        tested = [found.test, found.seen, *(splits.generalised(found, kind).test for kind in ("class", "sample"))]
+        for content in (hashes, pixels):
+            learned = content(found.train) | content(found.validation)
+            assert learned and not content(found.train) & content(found.validation)
+            assert all(content(part) and not learned & content(part) for part in tested)
+
+
+def test_strict_test_classes_are_those_that_the_backbone_never_saw(world):
+    split = splits.strict(world)
+    assert set(split.test) == set(toyworld.UNSEEN[:3])
+    assert set(split.train) | set(split.validation) == set(SEEN)
+    found = splits.apply(world, split)
+    assert {record.category for record in found.test.records} == set(split.test)
+    assert len(found.test.photos) == 18  # all of their images are asked for
+    assert not {r.category for part in (found.train, found.validation) for r in part.records} & set(split.test)
+
+
+def test_the_clip_style_split_has_other_test_classes_and_depends_on_the_seed_alone(world):
+    _, first, second = every_split(world)
+    assert first == splits.clip_style(world, number=3)
+    assert first.test != second.test
+    assert set(first.test) & set(SEEN)  # the backbone knows some
+    found = splits.apply(world, first)
+    learned = {record.category for record in found.train.records + found.validation.records}
+    assert learned == set(CATEGORIES) - set(first.test)  # classes without parts of their own are learned from as well
+    assert found.train.photos and found.validation.photos
+
+
+def test_validation_classes_are_taken_out_of_the_training_classes(world):
+    split = splits.strict(world, validation=0.4)
+    assert len(split.validation) == 2 and len(split.train) == 3
+    assert splits.strict(world, validation=0.01).validation  # one at least
+
+
+def test_the_generalised_test_by_class_adds_all_held_out_images_of_a_fifth_of_the_seen_classes(world):
+    found = splits.apply(world, splits.strict(world))
+    drawn = splits.generalised(found, "class", fraction=0.4)
+    usable = {p.category for p in found.seen.photos} & {s.category for s in found.seen.sketches}
+    assert len(drawn.classes) == round(0.4 * len(usable)) and set(drawn.classes) <= set(SEEN)
+    added = set(drawn.test.records) - set(found.test.records)
+    assert added == {record for record in found.seen.records if record.category in drawn.classes}
+    assert set(found.test.records) < set(drawn.test.records)
+
+
+def test_the_generalised_test_by_sample_adds_a_share_of_the_tests_size_and_no_query_without_a_photo(world):
+    found = splits.apply(world, splits.strict(world))
+    drawn = splits.generalised(found, "sample", fraction=0.2)
+    assert len(drawn.test.photos) == len(found.test.photos) + round(0.2 * len(found.test.photos))
+    assert len(found.test.sketches) < len(drawn.test.sketches)
+    splits.require_relevant(drawn.test)
+    assert drawn == splits.generalised(found, "sample", fraction=0.2)
+    assert len({splits.generalised(found, "sample", seed=seed).test.records for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test", "words"),
+    [
+        (("a", "b"), ("c",), ("b", "d"), "overlaps: b in train and in test"),
+        (("a", "b"), ("d",), ("c", "d"), "overlaps: d in validation and in test"),
+        (("a", "b"), ("a",), ("c", "d"), "overlaps: a in train and in validation"),
+        (("a", "a"), ("b",), ("c", "d"), "names a class twice for train"),
+        (("a",), ("b",), ("c", "d"), "has 1 classes for train"),
+        (("a", "b"), ("c",), ("d",), "has 1 classes for test"),
+        (("a", "b"), (), ("c", "d"), "has 0 classes for validation"),
+    ],
+)
+def test_splits_that_overlap_or_are_too_small_are_refused(train, validation, test, words):
+    with pytest.raises(ValueError, match="split 'mine'") as error:
+        ClassSplit("mine", train, validation, test)
+    assert words in one_sentence(error)
+
+
+def test_a_class_list_that_names_a_class_which_is_not_there_is_refused(world):
+    with pytest.raises(ValueError, match="names dragon, which dataset toy does not have") as error:
+        splits.class_split(world, "mine", ("dragon", "cat"))
+    one_sentence(error)
+    with pytest.raises(ValueError, match="names unicorn"):
+        splits.apply(world, ClassSplit("mine", ("cat", "duck"), ("unicorn",), ("bus", "cup")))
+
+
+def test_a_gallery_without_the_querys_class_is_refused(world):
+    found = splits.apply(world, splits.strict(world))
+    lost = replace(
+        found.test, records=tuple(r for r in found.test.records if (r.domain, r.category) != ("photo", "church"))
+    )
+    with pytest.raises(ValueError, match="no photo of church") as error:
+        splits.require_relevant(lost)
+    one_sentence(error)
+    with pytest.raises(ValueError, match="no query sketch"):
+        splits.require_relevant(replace(lost, records=lost.photos))
+
+
+def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo(world, tmp_path):
+    shutil.copytree(world.root, tmp_path / "world")
+    folder = tmp_path / "world" / "256x256" / "photo" / toyworld.world.TRANSFORM / "church"
+    twins = sorted(folder.iterdir())[:2]
+    shutil.copy(twins[0], twins[1])  # the second photo is now a copy of the first
+    doubled = Dataset("toy", tmp_path, "default", tuple(sketchy.read(tmp_path / "world", unseen=toyworld.UNSEEN)))
+    with pytest.warns(UserWarning, match="1 of 48 gallery photos are copies"):
+        single = splits.without_duplicates(doubled)
+    assert len(single.photos) == 47 and twins[1] not in {photo.path for photo in single.photos}
+    asking = [s for s in single.sketches if s.category == "church" and s.instance == twins[0].stem]
+    assert len(asking) == 2 and len(single.sketches) == 48
+    shutil.copy(twins[0], folder.parent / "cat" / "n99_1.jpg")
+    mixed = [*doubled.records, replace(doubled.photos[0], path=folder.parent / "cat" / "n99_1.jpg", category="cat")]
+    with pytest.raises(ValueError, match="is the same file as") as error:
+        splits.without_duplicates(replace(doubled, records=tuple(mixed)))
+    one_sentence(error)
+
+
+def test_a_test_image_under_another_name_in_training_is_refused(world, tmp_path):
+    found = splits.apply(world, splits.strict(world))
+    copy = shutil.copy(found.test.photos[0].path, tmp_path / "other-name.jpg")
+    leaking = replace(found.train, records=(*found.train.records, replace(found.train.photos[0], path=copy)))
+    with pytest.raises(ValueError, match="is trained on and is the same file as the test image") as error:
+        splits.check_apart((leaking,), (found.test,))
+    assert "other-name.jpg" in str(error.value)
+
+
+def test_one_class_and_one_image_a_class(world, tmp_path):
+    toyworld.write_folder(tmp_path / "one", photos=1, sketches=1, categories=("cat",), masks=False)
+    with pytest.raises(ValueError, match="has 1 classes, so 9 cannot be held out") as error:
+        splits.clip_style(load_dataset("folder", tmp_path / "one"))
+    one_sentence(error)
+    toyworld.write_folder(tmp_path / "few", photos=1, sketches=1, categories=CATEGORIES, masks=False)
+    few = load_dataset("folder", tmp_path / "few")
+    with pytest.raises(ValueError, match="has no class that its backbone never saw"):
+        splits.strict(few)
+    with pytest.raises(ValueError, match="has no train image in split 'clip-style'") as error:
+        splits.apply(few, splits.clip_style(few, number=2))
+    one_sentence(error)
+
+
+def test_arguments_out_of_range_are_refused(world):
+    found = splits.apply(world, splits.strict(world))
+    for kind, fraction, words in (("photo", 0.2, "kind is 'photo'"), ("class", 0.0, "fraction is 0.0")):
+        with pytest.raises(ValueError, match=words) as error:
+            splits.generalised(found, kind, fraction)
+        one_sentence(error)
+    with pytest.raises(ValueError, match="no held-out image of a seen class"):
+        splits.generalised(replace(found, seen=replace(found.seen, records=())))
