@@ -19,7 +19,7 @@ STAMP = "sketchfusion"
 PROGRESS = re.compile(r"\d+%\|")
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 MACHINE = re.compile(r"(?<![\w.~/])/(?:home|root|Users|work|tmp|usr|opt|mnt|var)/\w+|[A-Z]:\\Users")
-MAX_FIGURE = 165_000
+MAX_FIGURE = 150_000
 MAX_NOTEBOOK = 1_500_000
 MAX_LINES = 30
 

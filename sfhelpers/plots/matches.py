@@ -55,7 +55,7 @@ def matches(pairs: Sequence[Match], columns: int = 2, size: float = 1.6, title: 
     rows = -(-len(pairs) // columns)
     width = columns * (wide + 4 * GAP)
     height = top + rows * (cell + head + 2 * GAP)
-    figure = Figure(figsize=(max(width, text_width(title, 10.5) + 8) / DPI, height / DPI), dpi=1.2 * DPI)
+    figure = Figure(figsize=(max(width, text_width(title, 10.5) + 8) / DPI, height / DPI), dpi=1.08 * DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, figure.get_figwidth() * DPI), ylim=(height, 0))
     axes.set_axis_off()
     axes.text(2, 2, title, ha="left", va="top", fontsize=10.5, color=INK, weight="bold")
