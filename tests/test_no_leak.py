@@ -1,4 +1,4 @@
-"""No picture that the embedded backbone is trained on is in a data set, and none has an unseen category for subject."""
+"""No picture that the embedded backbone is trained on is in a data set, and none shows an unseen category."""
 
 import hashlib
 
@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from sfhelpers.pocket import data
-from sfhelpers.toyworld import SEEN, UNSEEN, write_sketchy
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, write_sketchy
+from sfhelpers.toyworld import photo as toyworld_photo
 from sfhelpers.toyworld.world import PHOTOS, SKETCHES
 
 STARTS = (0, 600, 2_950, 11_960)  # of the runs of pictures that are looked at
@@ -62,3 +63,18 @@ def test_no_unseen_category_is_the_subject_of_a_training_picture():
     for domain in ("photo", "sketch"):
         for start in STARTS:
             assert set(data.pictures(domain, start, COUNT)[1]) == set(SEEN)
+
+
+def test_nothing_of_an_unseen_category_stands_in_the_background_of_a_training_photo(monkeypatch):
+    drawn = []
+
+    class Noted(dict):
+        def __getitem__(self, name):
+            drawn.append(name)
+            return super().__getitem__(name)
+
+    monkeypatch.setattr(toyworld_photo, "CATEGORIES", Noted(CATEGORIES))
+    subjects = [name for start in STARTS for name in data.pictures("photo", start, COUNT)[1]]
+    assert set(drawn) <= set(SEEN)
+    # Each drawing is looked up for its shape and for its colours: with bystanders that is more than twice a photo.
+    assert len(drawn) > 2.5 * len(subjects)

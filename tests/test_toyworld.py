@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sfhelpers import toyworld
-from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, render_photo, render_sketch, world
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, pose, render_photo, render_sketch, world
 
 
 def _digest(category: str, index: int, seed: int) -> str:
@@ -49,6 +49,20 @@ def test_every_category_has_a_mask_ink_and_eight_keypoints_on_the_object(categor
         near = np.pad(mask, 4)
         on_object += [near[r : r + 9, c : c + 9].any() for r, c in zip(rows, columns, strict=True)]
     assert np.mean(on_object) > 0.9, "named points lie on the object or within 4 px of it"
+
+
+def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
+    by_symmetry = {True: set(), False: set()}
+    for category in CATEGORIES:
+        for index in range(12):
+            drawing = CATEGORIES[category].draw(pose.uniform(pose.stream("shape", 0, category, index)))
+            by_symmetry[drawing.symmetric].add(category)
+            here, there = (
+                pose.place_keypoints(drawing, pose.Pose(0.8, 0.1, (0.0, 0.0), mirror)) for mirror in (False, True)
+            )
+            assert (here == there).all() == drawing.symmetric
+    assert by_symmetry[True] == {"bottle", "butterfly", "guitar", "lamp", "wine_glass"}
+    assert by_symmetry[True].isdisjoint(by_symmetry[False])
 
 
 def test_a_hidden_keypoint_is_marked_invisible_and_leaves_the_mask():

@@ -9,8 +9,7 @@ from tqdm.auto import tqdm
 from sfhelpers.toyworld import SEEN, render_photo, render_sketch
 
 # The data sets that notebooks train and test on are drawn from seeds 0, 1, 2, ...; these are drawn from this one,
-# so that no picture is ever in both. Nothing is drawn of the nine unseen categories but what
-# stands about in the background of photos, unnamed: the bystanders are of all categories.
+# so that no picture is ever in both. Nothing is drawn of the nine unseen categories, not even in the background.
 TRAINING_SEED = 20_250_321
 
 

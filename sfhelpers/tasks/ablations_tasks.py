@@ -65,8 +65,8 @@ def _correspondence(data: Dataset, limit: int, *settings: Any) -> Problem:
 
 def _retrieval(data: Dataset, limit: int, *settings: Any) -> Problem:
     def retest(trial: Any, parts: Any) -> Any:
-        embedded = retrieval_comparison._embedded
-        return replace(trial, vectors={k: embedded(model, parts, k) for k, model in trial.models.items()})
+        found = {k: retrieval_comparison.embedded(model, parts, k) for k, model in trial.models.items()}
+        return replace(trial, vectors=found)
 
     # Real data has no classes that Stable Diffusion or CLIP never saw.
     problem = "strict" if data.select(seen=False).photos else "clip-style"

@@ -47,6 +47,10 @@ class Arm:
         """The folder of this arm's training inside the folder of all, or None if nothing is kept."""
         return None if folder is None else folder / f"{file_stem(self.method)}-seed{self.seed}"
 
+    def kept(self, folder: Path | None, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """`checkpoint` and `configuration` as a task's training takes them."""
+        return {"checkpoint": self.checkpoint(folder), "configuration": self.configuration(more)}
+
     def configuration(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What made this training beside the arguments of `fit`, for its checkpoint."""
         return dict(more or {}) | {
@@ -166,6 +170,18 @@ def compare(
             trial.model = None
         trials.append(trial)
     return trials, parts
+
+
+def chosen(setting: str, methods: Iterable[str]) -> tuple[str, ...]:
+    """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained.
+
+    Args:
+        setting: "core" for CORE, "frozen" for all that leave the backbones as they are, "all" for B-Finetuning too,
+            whose steps cost several times as much.
+        methods: of the task, in the order of its table.
+    """
+    left_out = {"core": set(METHODS) - set(CORE), "frozen": {FINETUNING}, "all": set()}[setting]
+    return tuple(method for method in methods if method not in left_out)
 
 
 def check_methods(methods: Collection[str], others: Collection[str] = ()) -> None:

@@ -154,7 +154,7 @@ def task(
         return parts_of(annotated, extractor, **settings)
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
-        kept = {"checkpoint": arm.checkpoint(checkpoints), "configuration": arm.configuration(configuration)}
+        kept = arm.kept(checkpoints, configuration)
         return _trial(arm, parts, epochs, learning_rate, batch_size, kept)
 
     def values(trial: Trial, parts: Parts) -> dict[str, np.ndarray]:

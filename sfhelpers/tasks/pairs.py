@@ -85,8 +85,8 @@ def prepare_pairs(
     masks = _load_masks(photo_records, mask_side)
     settings = noise | {"batch_size": batch_size}
     return PreparedPairs(
-        sketches=_prepare_images(extractor, sketch_records, size, "preparing sketches", settings),
-        photos=_prepare_images(extractor, photo_records, size, "preparing photos", settings),
+        sketches=prepare_records(extractor, sketch_records, size, "preparing sketches", settings),
+        photos=prepare_records(extractor, photo_records, size, "preparing photos", settings),
         sketch_records=sketch_records,
         photo_records=photo_records,
         pairs=torch.tensor([(sketch_at[sketch], photo_at[photo]) for sketch, photo in found]),
@@ -108,7 +108,7 @@ def fit_statistics(extractor: nn.Module, train: PreparedPairs, images: int = 64)
     extractor.fit_statistics({name: torch.cat([sketches[name], photos[name]]) for name in sketches})
 
 
-def _prepare_images(extractor, records: list[Record], size: int, what: str, settings: dict) -> Prepared:
+def prepare_records(extractor, records: list[Record], size: int, what: str, settings: dict) -> Prepared:
     """Images are read in chunks, so that all of them are never in memory; the result is filled in place."""
     prepared: Prepared = {}
     chunk = 4 * settings["batch_size"]

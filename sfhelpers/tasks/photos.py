@@ -157,6 +157,7 @@ def usable_photos(folder: str | Path, limit: int = 0, seed: int = 0, skip_broken
     return usable
 
 
+@torch.no_grad()
 def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size: int, batch_size: int = 32) -> Tensor:
     """Embed photos, a batch at a time, with a progress bar that says how many and how long.
 

@@ -155,7 +155,7 @@ def task(
         return Parts(**found, frozen=frozen, dataset=sketches.name, split=sketches.split)
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
-        kept = {"checkpoint": arm.checkpoint(checkpoints), "configuration": arm.configuration(configuration)}
+        kept = arm.kept(checkpoints, configuration)
         trial = _trial(arm, parts, epochs, learning_rate, batch_size, shots, kept)
         for number in curve[1] if arm.seed == curve[0] and arm.method in arms.CORE else ():
             again = arms.extractor_for(arm.method, arm.backbone, arm.seed, arm.extractor.inject)

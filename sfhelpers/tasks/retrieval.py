@@ -13,10 +13,8 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from sfhelpers import metrics
-from sfhelpers.images import load_images
 from sfhelpers.tasks.fit import History, fit
 from sfhelpers.tasks.pairs import Prepared, PreparedPairs, take
 
@@ -154,19 +152,6 @@ def embed(model: nn.Module, prepared: Prepared, which: Tensor | None = None, bat
     device = next(model.parameters()).device
     which = torch.arange(len(next(iter(prepared.values())))) if which is None else which
     return torch.cat([model(take(prepared, part, device)).cpu() for part in which.split(batch_size)])
-
-
-@torch.no_grad()
-def embed_files(embedder: Any, paths: Sequence[Path], size: int, batch_size: int = 32) -> Tensor:
-    """(N, d) on the CPU of image files, nothing of them prepared before.
-
-    Args:
-        embedder: images (B, 3, size, size) in [0, 1] -> (B, d): a SketchRetriever in eval mode, a backbone's
-            `vision.embed`, an encoder of `backbones.encoders`.
-        size: side in px at which the files are read.
-    """
-    starts = tqdm(range(0, len(paths), batch_size), "embedding", leave=False)
-    return torch.cat([embedder(load_images(list(paths[k : k + batch_size]), size)).cpu() for k in starts])
 
 
 def _validate(model: SketchRetriever, data: PreparedPairs) -> float:

@@ -173,7 +173,7 @@ def _trial(
             configuration=arm.configuration(configuration) | {"problem": problem},
         )  # fmt: skip
         models[problem] = model
-        vectors[problem] = _embedded(model, parts, problem)
+        vectors[problem] = embedded(model, parts, problem)
     first = next(iter(models))
     return Trial(
         arm.method, arm.seed, models[first], histories[first], arms.trainable(models[first]),
@@ -186,7 +186,7 @@ def _another(arm: arms.Arm) -> FusedExtractor:
     return arms.extractor_for(arm.method, arm.backbone, arm.seed, arm.extractor.inject)
 
 
-def _embedded(model: SketchRetriever, parts: Parts, problem: str) -> Vectors:
+def embedded(model: SketchRetriever, parts: Parts, problem: str) -> Vectors:
     """What a trained model makes of a problem's pool."""
     pool, images = parts.pools[problem], parts.images
     sketch_at, photo_at = images.places

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sfhelpers.datasets import Dataset, Record, pairs, splits
-from sfhelpers.tasks.pairs import Prepared, PreparedPairs, _prepare_images
+from sfhelpers.tasks.pairs import Prepared, PreparedPairs, prepare_records
 from sfhelpers.tasks.retrieval import Level
 
 NUMBER = 9  # test classes drawn where the dataset itself calls none unseen
@@ -65,7 +65,7 @@ def prepare_images(extractor: nn.Module, dataset: Dataset, size: int, batch_size
     """
     settings, sides = noise | {"batch_size": batch_size}, (list(dataset.sketches), list(dataset.photos))
     sketches, photos = (
-        _prepare_images(extractor, records, size, f"preparing {what}", settings)
+        prepare_records(extractor, records, size, f"preparing {what}", settings)
         for records, what in zip(sides, ("sketches", "photos"), strict=True)
     )
     return Images(sketches, photos, *sides)

@@ -9,7 +9,8 @@ import numpy as np
 from sfhelpers import results
 from sfhelpers.datasets import Dataset, splits
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
-from sfhelpers.tasks import differences, retrieval
+from sfhelpers.tasks import differences
+from sfhelpers.tasks.photos import embed_photos
 from sfhelpers.tasks.retrieval_comparison import Parts, Trial, photo_groups, scores
 from sfhelpers.tasks.retrieval_parts import PROBLEMS
 from sfhelpers.tasks.retrieval_untrained import Embedder
@@ -141,7 +142,7 @@ def rank_folder(dataset: Dataset, embedders: Mapping[str, Embedder], size: int) 
     classes = [np.array([record.category for record in side]) for side in sides]
     for name, embedder in embedders.items():
         side = max(size, getattr(embedder, "size", 0))
-        vectors = (retrieval.embed_files(embedder, [record.path for record in images], side) for images in sides)
+        vectors = (embed_photos([record.path for record in images], embedder, side) for images in sides)
         found[name] = evaluate_retrieval(*vectors, *classes, (HEADLINE,))[HEADLINE]
     return found
 

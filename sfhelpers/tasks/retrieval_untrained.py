@@ -10,8 +10,9 @@ from torch import Tensor
 from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
-from sfhelpers.tasks import arms, retrieval
+from sfhelpers.tasks import arms
 from sfhelpers.tasks.pairs import PreparedPairs
+from sfhelpers.tasks.photos import embed_photos
 from sfhelpers.tasks.retrieval_parts import Parts, Pool
 
 B_CLIP, B_SD, B_BOTH, CHANCE = "B-CLIP", "B-SD", "B-SD+CLIP", "chance"
@@ -43,7 +44,7 @@ def untrained(
     for name, embedder in made.items():
         started = time.perf_counter()
         size = max(arms.reading_size(backbone), getattr(embedder, "size", 0))
-        vectors[name] = retrieval.embed_files(embedder, [record.path for record in records], size)
+        vectors[name] = embed_photos([record.path for record in records], embedder, size)
         seconds[name] = time.perf_counter() - started
     if B_BOTH in methods:
         vectors[B_BOTH] = torch.cat([F.normalize(vectors[name], dim=1) for name in (B_SD, B_CLIP)], dim=1)

@@ -202,7 +202,7 @@ def butterfly(u: Uniform) -> Drawing:
         d.add(smooth((s * 0.05, -0.1), (s * wide * 0.6, -up), (s * wide, -up * 0.9), (s * wide * 0.8, 0.0)), 0)
         d.add(ellipse(s * wide * 0.66, -up * 0.55, 0.14, 0.12), 3, detail=True)
         d.add(ellipse(s * wide * 0.45, low * 0.55, 0.09, 0.08), 3, detail=True)
-        d.line(arc(s * 0.14, -0.4, 0.12, 0.25, 0.5 if s > 0 else 0.0, 0.75), 4, 0.025)
+        d.line(arc(s * 0.14, -0.4, 0.12, 0.25, 0.5 if s > 0 else 1.0, 0.75), 4, 0.025)
     d.add(ellipse(0, 0.05, 0.075, 0.45), 4)
     d.add(ellipse(0, -0.42, 0.085, 0.085), 4)
     d.keypoints = {

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from sfhelpers.toyworld.categories import CATEGORIES, COLOURS
-from sfhelpers.toyworld.pose import SIZE, Pose, random_pose, stream, uniform
+from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN
+from sfhelpers.toyworld.pose import SIZE, Pose, place_keypoints, random_pose, stream, uniform
 from sfhelpers.toyworld.shapes import Drawing, ellipse, poly, smooth
 
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
@@ -84,9 +84,12 @@ def _clutter_piece(rng: np.random.Generator) -> list[tuple[float, float]]:
 
 
 def _bystanders(rng: np.random.Generator, category: str, difficulty: float, canvas: Image.Image) -> Image.Image:
-    """Whole objects of other categories, smaller and behind: what makes the sketch worth asking. Returns their mask."""
+    """Whole objects of other categories, smaller and behind: what makes the sketch worth asking. Returns their mask.
+
+    They are of seen categories alone, so that no picture of an unseen one slips into a training set (strict split).
+    """
     mask = Image.new("L", canvas.size)
-    others = [name for name in CATEGORIES if name != category]
+    others = [name for name in SEEN if name != category]
     for _ in range(rng.binomial(2, min(1.0, 0.9 * difficulty))):
         name = others[rng.integers(len(others))]
         pose = random_pose(rng, (0.25, 0.45), 0.3, 0.0)
@@ -158,7 +161,7 @@ def render_photo(
 
 
 def _keypoints(drawing: Drawing, pose: Pose, hidden: NDArray[np.bool_]) -> NDArray[np.float64]:
-    xy = pose(np.array(list(drawing.keypoints.values())))
+    xy = place_keypoints(drawing, pose)
     column, row = np.round(xy).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < SIZE) & (row < SIZE)
     covered = hidden[np.clip(row, 0, SIZE - 1), np.clip(column, 0, SIZE - 1)]

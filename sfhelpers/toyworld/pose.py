@@ -1,11 +1,11 @@
 """Random streams and similarity transforms shared by photos and sketches."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sfhelpers.toyworld.shapes import Points, Uniform
+from sfhelpers.toyworld.shapes import Drawing, Points, Uniform
 
 SIZE = 160  # side of every rendered image, in pixels
 
@@ -53,3 +53,13 @@ def random_pose(rng: np.random.Generator, scale: tuple[float, float], turn: floa
         u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn)),
         (u(-shift, shift), u(-shift, shift)), rng.random() < 0.5,
     )  # fmt: skip
+
+
+def place_keypoints(drawing: Drawing, pose: Pose) -> Points:
+    """(8, 2) pixels of a posed drawing's keypoints.
+
+    A drawing that is its own mirror image does not show which way round it was put, so nobody who annotates it could
+    know: its left and right are named as the picture shows them.
+    """
+    seen_from_front = replace(pose, mirror=False) if drawing.symmetric else pose
+    return seen_from_front(np.array(list(drawing.keypoints.values())))

@@ -46,6 +46,13 @@ class Drawing:
         """Paint an open line."""
         self.parts.append(Part(outline, tone, closed=False, thickness=thickness, detail=detail))
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether the drawing is its own mirror image: every point of an outline has its counterpart."""
+        points = np.concatenate([part.outline for part in self.parts])
+        gaps = np.abs(points[:, None] * (-1, 1) - points[None]).max(2)
+        return bool((gaps.min(1) < 1e-6).all())
+
 
 def turned(points: Points, angle: float, centre: tuple[float, float] = (0.0, 0.0)) -> Points:
     """Rotate by `angle` radians about `centre`, clockwise on screen."""

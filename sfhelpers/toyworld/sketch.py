@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.pose import SIZE, random_pose, stream, uniform
+from sfhelpers.toyworld.pose import SIZE, place_keypoints, random_pose, stream, uniform
 from sfhelpers.toyworld.shapes import Points
 
 FINE = 2
@@ -56,7 +56,7 @@ def render_sketch(
             brush.polygon(points, fill=255)  # hides what lies behind, as one draws only what one sees
         for stroke in _strokes(rng, points, abstraction):
             brush.line(stroke, fill=25, width=width, joint="curve")
-    xy = pose(np.array(list(drawing.keypoints.values())))
+    xy = place_keypoints(drawing, pose)
     inside = ((xy >= 0) & (xy < SIZE)).all(1, keepdims=True)
     return np.asarray(canvas.reduce(FINE)), np.concatenate([xy, inside], 1)
 
