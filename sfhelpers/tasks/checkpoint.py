@@ -137,7 +137,7 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
     if head.weights_sha256 != backbone.weights_sha256:
         raise ValueError(
             f"{path} was trained on a backbone with weights {head.weights_sha256[:12]}, but {backbone.name} has "
-            f"{backbone.weights_sha256[:12]}: run {notebook} with -p backbone {backbone.name} -p arms all and "
+            f"{backbone.weights_sha256[:12]}: run {notebook} with -p backbone {backbone.name} -p arms frozen and "
             "use the heads/ folder it writes."
         )
     try:

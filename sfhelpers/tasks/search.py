@@ -93,7 +93,7 @@ class Searcher:
         if gallery.weights_sha256 != backbone.weights_sha256:
             raise ValueError(f"the gallery was embedded by another backbone than {backbone.name}: make it anew.")
         if missing := [name for name in (MASKS, MATCHES) if name not in heads]:
-            raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms all.")
+            raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms frozen.")
         known = heads[MATCHES].extractor.sources
         if strange := [name for name in sources if name not in known] or ([] if sources else ["none"]):
             raise ValueError(f"there is no source {strange[0]!r} to match points by: use some of {', '.join(known)}.")
