@@ -79,6 +79,7 @@
 | ... its disk full                 | test_index.py::test_a_full_disk_is_said_and_the_earlier_index_stays
 | test data in training (backbone)  | test_no_leak.py::test_no_training_picture_is_in_a_data_set
 |                                   | test_no_leak.py::test_no_unseen_category_is_the_subject_of_a_training_picture
+|                                   | test_no_leak.py::test_nothing_of_an_unseen_category_stands_in_the_background_of_a_training_photo
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
 |                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
 | a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
