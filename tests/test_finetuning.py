@@ -1,8 +1,9 @@
 """B-Finetuning moves its own copies of the backbone, and nothing else."""
 
+import pytest
 import torch
 
-from sfhelpers.tasks.arms import FINETUNING, FINETUNING_RATE, Arm, extractor_for
+from sfhelpers.tasks.arms import CORE, FINETUNING, FINETUNING_RATE, METHODS, Arm, chosen, extractor_for
 
 
 def test_a_step_moves_unet_and_tower_but_not_the_backbone(tiny_backbone, two_images):
@@ -34,3 +35,17 @@ def test_normalising_layers_stay_in_eval_mode(tiny_backbone):
 def test_it_learns_at_a_tenth_of_the_rate(tiny_backbone):
     arms = [Arm(m, 0, extractor_for(m, tiny_backbone, 0), tiny_backbone) for m in (FINETUNING, "fused")]
     assert [arm.rate(2e-3) for arm in arms] == [2e-3 * FINETUNING_RATE, 2e-3]
+
+
+@pytest.mark.parametrize(
+    ("setting", "trained"),
+    [
+        ("fused", ("fused",)),
+        ("core", CORE),
+        ("frozen", tuple(method for method in METHODS if method != FINETUNING)),
+        ("all", METHODS),
+    ],
+)
+def test_a_setting_chooses_what_is_trained_and_keeps_all_that_is_not(setting, trained):
+    assert set(chosen(setting, ("chance", *METHODS))) == {"chance", *trained}
+    assert chosen(setting, METHODS[::-1]) == tuple(m for m in METHODS[::-1] if m in trained)

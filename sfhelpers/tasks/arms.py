@@ -176,12 +176,12 @@ def chosen(setting: str, methods: Iterable[str]) -> tuple[str, ...]:
     """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained.
 
     Args:
-        setting: "core" for CORE, "frozen" for all that leave the backbones as they are, "all" for B-Finetuning too,
-            whose steps cost several times as much.
+        setting: "fused" for that arm alone, "core" for CORE, "frozen" for all that leave the backbones as they are,
+            "all" for B-Finetuning too, whose steps cost several times as much.
         methods: of the task, in the order of its table.
     """
-    left_out = {"core": set(METHODS) - set(CORE), "frozen": {FINETUNING}, "all": set()}[setting]
-    return tuple(method for method in methods if method not in left_out)
+    trained = {"fused": ("fused",), "core": CORE, "frozen": (*ARMS, RANDOM_UNET), "all": METHODS}[setting]
+    return tuple(method for method in methods if method in trained or method not in METHODS)
 
 
 def check_methods(methods: Collection[str], others: Collection[str] = ()) -> None:
