@@ -54,6 +54,14 @@ def test_the_tokenizer_knows_its_words_and_spells_the_others(tmp_path):
     assert tokenizer.bos_token_id != tokenizer.eos_token_id == len(tokenizer) - 1
 
 
+def test_every_learning_of_the_tokenizer_gives_the_same_ids(tmp_path):
+    found = []
+    for k in range(5):  # the library's own order of ties is another's every time
+        text.write_tokenizer(tmp_path / str(k))
+        found.append([(tmp_path / str(k) / name).read_bytes() for name in ("vocab.json", "merges.txt")])
+    assert all(each == found[0] for each in found)
+
+
 def _denoiser(tmp_path):
     text.write_tokenizer(tmp_path / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")

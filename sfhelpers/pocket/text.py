@@ -28,13 +28,14 @@ def write_tokenizer(folder: Path) -> None:
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     letters = [chr(code) for code in range(33, 127)]
-    learner.train_from_iterator(
-        bank,
-        trainers.BpeTrainer(vocab_size=600, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False),
+    # Named first, last letters have fixed ids; else these, and the merges that tie, would be another's every time.
+    last = [letter + "</w>" for letter in letters]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, end_of_word_suffix="</w>", initial_alphabet=letters, special_tokens=last, show_progress=False
     )
+    learner.train_from_iterator(bank, trainer)
     learnt = json.loads(learner.to_str())["model"]
     words = [w for w in sorted(learnt["vocab"], key=learnt["vocab"].get) if not w.startswith("<|")]
-    words += [letter + "</w>" for letter in letters if letter + "</w>" not in learnt["vocab"]]
     vocabulary = {w: k for k, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     merges = [" ".join(m) if isinstance(m, list) else m for m in learnt["merges"]]
     folder.mkdir(parents=True, exist_ok=True)
