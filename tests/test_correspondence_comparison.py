@@ -117,7 +117,8 @@ def test_rows_hold_both_metrics_under_every_definition(compared, tmp_path):
     trials, parts = compared
     results.write(report.rows(RUN, trials.values(), parts, "aa"), tmp_path / "results.json")
     rows = results.read(tmp_path / "results.json")
-    assert len(rows) == len(METHODS) * 2 * 2 * len(report.DEFINITIONS)
+    whole = [row for row in rows if not row.gallery.endswith("mirrored")]
+    assert len(whole) == len(METHODS) * 2 * 2 * len(report.DEFINITIONS)
     assert {(row.dataset, row.split) for row in rows} == {("toy", "default")}
     for definition in report.DEFINITIONS:
         assert results.table(rows, "unseen categories", "PCK@10", definition).keys() == set(METHODS)
@@ -128,6 +129,18 @@ def test_rows_hold_both_metrics_under_every_definition(compared, tmp_path):
         trials["fused"].places["seen"]["s2p"] * 256, data.points["photo"] * 256, 0.05, 256, data.visible
     )
     assert (row.value, row.n) == (pytest.approx(by_hand.mean()), len(data))
+
+
+def test_rows_tell_mirrored_pairs_from_the_others(compared):
+    trials, parts = compared
+    rows = report.rows(RUN, [trials["fused"]], parts, "aa")
+    for part, data in parts.test.items():
+        found = {r.gallery: r for r in rows if r.metric == "PCK@10" and r.definition == comparison.DEFINITION}
+        apart = [found.get(f"{part} categories, {kind}") for kind in report.HANDEDNESS]
+        counts = [2 * int((report.mirrored(data) == k).sum()) for k in (False, True)]
+        assert [row.n if row else 0 for row in apart] == counts
+        mean = sum(row.value * row.n for row in apart if row) / sum(counts)
+        assert mean == pytest.approx(found[f"{part} categories"].value)
 
 
 def made_up(compared):
