@@ -143,6 +143,8 @@ def test_rows_carry_split_gallery_and_definition(rows):
     assert generalised == set(report.GENERALISED.values())
     assert len({row.definition for row in rows if row.metric == "mAP@200"}) == 5
     assert {row.gallery for row in rows if row.metric == "Acc@1"} == {"all", "class"}
+    (expected,) = [row for row in rows if row.metric == report.EXPECTED]
+    assert (expected.method, expected.value) == ("chance", pytest.approx(1 / 18)), "three classes of six photos"
     colour = [row for row in rows if row.method == "colour"]
     assert {(row.backbone, row.weights_sha256) for row in colour} == {("colour", "f" * 64)}
     table = report.table(rows)

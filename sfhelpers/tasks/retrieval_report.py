@@ -13,7 +13,7 @@ from sfhelpers.tasks import differences
 from sfhelpers.tasks.photos import embed_photos
 from sfhelpers.tasks.retrieval_comparison import Parts, Trial, photo_groups, scores
 from sfhelpers.tasks.retrieval_parts import PROBLEMS
-from sfhelpers.tasks.retrieval_untrained import Embedder
+from sfhelpers.tasks.retrieval_untrained import CHANCE, Embedder
 
 COMMITTED = Path(__file__).resolve().parents[2] / "data" / "results" / "05_retrieval.json"
 HEADLINE = AP()
@@ -24,6 +24,7 @@ CATEGORY = (
 )  # fmt: skip
 INSTANCE = (Acc(1), Acc(5), Acc(10))
 GENERALISED = {"class": "strict, generalised by class", "sample": "strict, generalised by sample"}
+EXPECTED = "Acc@1, expected"
 UNSEEN, SEEN = "all, unseen queries", "all, seen queries"
 
 
@@ -32,7 +33,8 @@ def rows(
 ) -> list[results.Row]:
     """One row a trial, problem, test, gallery and measure.
 
-    `split` is the protocol; `gallery` is "all" or "class", and in the generalised tests also says whose queries.
+    `split` is the protocol; `gallery` is "all" or "class", and in the generalised tests also says whose queries. Beside
+    the measured chance stands the one that a random ranking is expected to have, EXPECTED.
 
     Args:
         others: method -> its encoder, whose own weights go into its rows.
@@ -48,6 +50,14 @@ def rows(
                     seed=trial.seed, dataset=parts.dataset, seconds=trial.seconds, **known,
                 )
             )  # fmt: skip
+    if "fine-grained" in parts.pools:
+        found.append(
+            results.row(
+                run, task="retrieval", method=CHANCE, metric=EXPECTED, definition="1 / number of photos",
+                value=chance(parts), n=len(parts.pools["fine-grained"].tests["zero-shot"][0]), gallery="all",
+                split=PROBLEMS["fine-grained"][0], weights_sha256=weights_sha256, dataset=parts.dataset,
+            )
+        )  # fmt: skip
     return found
 
 
