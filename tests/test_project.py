@@ -32,6 +32,7 @@ NOT_IMPORTED = {
     "ipykernel": "runs the notebooks",
     "jupyterlab": "make lab",
     "nbval": "make test",
+    "pytest-xdist": "make test",
     "papermill": "sfhelpers.notebooks starts it as a process",
     "ruff": "make test",
     "timm": "open_clip builds image towers with it",
