@@ -44,6 +44,11 @@ def test_the_decoder_learns_and_the_encoder_does_not_move(images):
     assert torch.equal(before, model.encoder.conv_out.weight)
 
 
+def test_two_decoders_of_one_seed_are_one(images):
+    first, again, other = (autoencoder.build(images, seed).decoder.conv_in.weight for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 def test_the_tokenizer_knows_its_words_and_spells_the_others(tmp_path):
     text.write_tokenizer(tmp_path)
     tokenizer = CLIPTokenizer.from_pretrained(tmp_path)

@@ -34,14 +34,19 @@ def patch_pca(images: Tensor, n: int = CHANNELS) -> tuple[Tensor, Tensor, Tensor
     return mean.float(), components.float(), torch.from_numpy(pca.explained_variance_).sqrt().float()
 
 
-def build(images: Tensor) -> AutoencoderKL:
-    """An AutoencoderKL with the PCA of `images`, (N, 3, H, W) in [-1, 1], for an encoder; its decoder is untrained."""
-    model = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 32), layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=GROUPS,
-        sample_size=96, scaling_factor=1.0,
-        use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False,
-    )  # fmt: skip
+def build(images: Tensor, seed: int = 0) -> AutoencoderKL:
+    """An AutoencoderKL with the PCA of `images`, (N, 3, H, W) in [-1, 1], for an encoder.
+
+    Its decoder is untrained and starts where `seed` says.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+            block_out_channels=(16, 32, 32), layers_per_block=1, latent_channels=CHANNELS, norm_num_groups=GROUPS,
+            sample_size=96, scaling_factor=1.0,
+            use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False,
+        )  # fmt: skip
     _write_encoder(model.encoder, *patch_pca(images))
     return model.eval()
 
