@@ -60,14 +60,16 @@ def score(places: Mapping[str, Tensor], data: PreparedPoints, alpha: float, defi
 def rows(run: Any, trials: Iterable[Trial], parts: Parts, weights_sha256: str) -> list[results.Row]:
     """One row a trial, part, alpha and definition; under the first definition also one each for HANDEDNESS."""
     found = []
+    turned = {part: np.tile(mirrored(data), len(SIDES)) for part, data in parts.test.items()}
     for trial in trials:
         for part, data in parts.test.items():
             for alpha, definition in itertools.product(ALPHAS, DEFINITIONS):
                 values = score(trial.places[part], data, alpha, definition)
                 galleries = {f"{part} categories": values}
                 if definition == DEFINITION:
-                    turned = np.tile(mirrored(data), len(SIDES))
-                    galleries |= {f"{part} categories, {h}": values[turned == k] for k, h in enumerate(HANDEDNESS)}
+                    galleries |= {
+                        f"{part} categories, {name}": values[turned[part] == k] for k, name in enumerate(HANDEDNESS)
+                    }
                 found += [
                     results.row(
                         run, task="correspondence", method=trial.method, metric=f"PCK@{100 * alpha:.0f}",
