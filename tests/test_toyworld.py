@@ -1,6 +1,7 @@
 """The toy world: deterministic, exact, varied, and written in layouts that the real adapters read."""
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -63,6 +64,27 @@ def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
             assert (here == there).all() == drawing.symmetric
     assert by_symmetry[True] == {"bottle", "butterfly", "guitar", "lamp", "wine_glass"}
     assert by_symmetry[True].isdisjoint(by_symmetry[False])
+
+
+def _turned_round(difficulty):
+    """Share of sketches of things with a front and a back that are mirror images of their photos, by the points."""
+    found = []
+    for category, index in itertools.product(("cat", "duck", "car", "cup"), range(60)):
+        here, there = (
+            points[:, :2] - points[:, :2].mean(0)
+            for points in (
+                render_photo(category, index, 0, difficulty)[2], render_sketch(category, index, 0, 0, difficulty)[1],
+            )
+        )  # fmt: skip
+        found.append(np.linalg.det(np.linalg.lstsq(here, there, rcond=None)[0]) < 0)
+    return np.mean(found)
+
+
+def test_a_sketch_faces_the_way_its_photo_does_and_in_a_harder_world_not_always():
+    assert _turned_round(0.0) == 0
+    assert 0.14 < _turned_round(1.0) < 0.26, "TURNED_ROUND, within three standard errors of 240 draws"
+    facing = [pose.subject_pose(pose.stream("photo", 0, "cat", k)).mirror for k in range(200)]
+    assert 0.4 < np.mean(facing) < 0.6, "photos face both ways"
 
 
 def test_a_hidden_keypoint_is_marked_invisible_and_leaves_the_mask():

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN
-from sfhelpers.toyworld.pose import SIZE, Pose, place_keypoints, random_pose, stream, uniform
+from sfhelpers.toyworld.pose import SIZE, Pose, place_keypoints, random_pose, stream, subject_pose, uniform
 from sfhelpers.toyworld.shapes import Drawing, ellipse, poly, smooth
 
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
@@ -147,7 +147,7 @@ def render_photo(
     """
     drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
     rng = stream("photo", seed, category, index)
-    pose = random_pose(rng, (0.6, 0.95), 0.15, 0.1)
+    pose = subject_pose(rng)
     canvas = _background(rng, difficulty)
     behind = _bystanders(rng, category, difficulty, canvas)
     mask = Image.new("L", canvas.size)

@@ -46,13 +46,24 @@ class Pose:
         )
 
 
-def random_pose(rng: np.random.Generator, scale: tuple[float, float], turn: float, shift: float) -> Pose:
-    """Draw a pose: uniform scale, normal turn (`turn` = standard deviation, radians), uniform shift."""
+def random_pose(
+    rng: np.random.Generator, scale: tuple[float, float], turn: float, shift: float, mirror: float = 0.5
+) -> Pose:
+    """Draw a pose: uniform scale, normal turn (`turn` = standard deviation, radians), uniform shift, mirrored or not.
+
+    Args:
+        mirror: the share of poses that are mirrored.
+    """
     u = uniform(rng)
     return Pose(
         u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn)),
-        (u(-shift, shift), u(-shift, shift)), rng.random() < 0.5,
+        (u(-shift, shift), u(-shift, shift)), rng.random() < mirror,
     )  # fmt: skip
+
+
+def subject_pose(rng: np.random.Generator) -> Pose:
+    """The pose of a photo's subject, the first thing that is drawn from the photo's stream."""
+    return random_pose(rng, (0.6, 0.95), 0.15, 0.1)
 
 
 def place_keypoints(drawing: Drawing, pose: Pose) -> Points:

@@ -1,14 +1,17 @@
 """Freehand sketches of the toy world: the same individual, another pose, an unsteady and forgetful hand."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.pose import SIZE, place_keypoints, random_pose, stream, uniform
+from sfhelpers.toyworld.pose import SIZE, Pose, place_keypoints, random_pose, stream, subject_pose, uniform
 from sfhelpers.toyworld.shapes import Points
 
 FINE = 2
+TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
 
 
 def _tremor(rng: np.random.Generator, points: Points, strength: float) -> Points:
@@ -40,7 +43,7 @@ def render_sketch(
     """
     drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
     rng = stream("sketch", seed, category, index, number)
-    pose = random_pose(rng, (0.6, 1.0), 0.2, 0.1)
+    pose = _pose(rng, category, index, seed, difficulty)
     abstraction = rng.uniform(0, 1) * difficulty
     canvas = Image.new("L", (SIZE * FINE, SIZE * FINE), 255)
     brush = ImageDraw.Draw(canvas)
@@ -59,6 +62,16 @@ def render_sketch(
     xy = place_keypoints(drawing, pose)
     inside = ((xy >= 0) & (xy < SIZE)).all(1, keepdims=True)
     return np.asarray(canvas.reduce(FINE)), np.concatenate([xy, inside], 1)
+
+
+def _pose(rng: np.random.Generator, category: str, index: int, seed: int, difficulty: float) -> Pose:
+    """A pose of the sketch's own, facing the way its photo does, since that was before the eyes of who drew it.
+
+    The harder the world, the more sketches are turned round all the same.
+    """
+    photo = subject_pose(stream("photo", seed, category, index))
+    pose = random_pose(rng, (0.6, 1.0), 0.2, 0.1, mirror=TURNED_ROUND * difficulty)
+    return replace(pose, mirror=pose.mirror != photo.mirror)
 
 
 def _strokes(

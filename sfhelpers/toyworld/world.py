@@ -17,7 +17,7 @@ from sfhelpers.toyworld.categories import CATEGORIES
 from sfhelpers.toyworld.photo import render_photo
 from sfhelpers.toyworld.sketch import render_sketch
 
-VERSION = 4  # raise it when rendering changes, so that no cached world of an older look is read
+VERSION = 5  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
