@@ -47,6 +47,8 @@ class FusedExtractor(nn.Module):
         aggregate: False does without the ResNet blocks: every branch is interpolated linearly to (dim, grid, grid),
             along its channels as over the positions, and learns nothing but its weight.
         learn_weights: False keeps the branch weights equal.
+        start: of the convolutions that are learned: "zero", the plain UNet, which the tokens enter as far as they help;
+            or "random", as PyTorch has it and the released code, where the tokens rule from the first step on.
 
     Raises:
         ValueError: one sentence, for settings that are unknown or do not go together.
@@ -66,11 +68,12 @@ class FusedExtractor(nn.Module):
         kernel: int = 1,
         aggregate: bool = True,
         learn_weights: bool = True,
+        start: str = "zero",
     ):
         super().__init__()
-        self.backbone, self.inject, self.branches = backbone, inject, tuple(branches)
+        self.backbone, self.inject, self.branches, self.start = backbone, inject, tuple(branches), start
         plan = Plan(
-            inject, self.branches, dim, width, grid, tuple(inject_into), match, kernel, aggregate, learn_weights
+            inject, self.branches, dim, width, grid, tuple(inject_into), match, kernel, aggregate, learn_weights, start
         )
         self.sources, self.injected, self.until = plan.sources, plan.injected, plan.until
         backbone.vision.token_dim  # noqa: B018  read once before the seed is set, since reading it runs the model

@@ -10,6 +10,7 @@ from sfhelpers.fusion.modules import ChannelStatistics, ClipInjection, FeatureAg
 
 INJECT = ("up", "up+down", "none", "late", "random")
 MATCH = ("convolution", "interpolation", "scaled interpolation")
+START = ("zero", "random")
 UNET_BRANCHES = ("f1", "f2", "f3", "f4")
 
 
@@ -31,6 +32,7 @@ class Plan:
     kernel: int = 1
     aggregate: bool = True
     learn_weights: bool = True
+    start: str = "zero"
 
     def __post_init__(self) -> None:
         if self.inject not in INJECT:
@@ -50,6 +52,8 @@ class Plan:
     def _check_injection(self) -> None:
         if self.match not in MATCH:
             raise ValueError(f"unknown match {self.match!r}: use one of {', '.join(MATCH)}.")
+        if self.start not in START:
+            raise ValueError(f"unknown start {self.start!r}: use {' or '.join(START)}.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}: give an odd number, so that every token keeps its place.")
         if self.match != "convolution" and (self.kernel != 1 or self.inject == "random"):
@@ -108,7 +112,8 @@ class Plan:
         if self.match != "convolution":
             return TokenInterpolation(scaled=self.match.startswith("scaled"))
         fixed = self.inject == "random"
-        return ClipInjection(token_dim, block_dims, zero=not fixed, kernel=self.kernel).requires_grad_(not fixed)
+        zero = self.start == "zero" and not fixed
+        return ClipInjection(token_dim, block_dims, zero, self.kernel).requires_grad_(not fixed)
 
 
 def trainable_parameters(backbone: Backbone, branches: tuple[str, ...], inject: str, dim: int, width: int) -> int:

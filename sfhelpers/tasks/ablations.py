@@ -99,11 +99,15 @@ def chosen(names: Iterable[str] | None = None, encoders: Iterable[str] = ()) -> 
     return (*(known[name] for name in known if name in wanted), *swapped)
 
 
-def extractor_for(variant: Variant, backbone: Backbone, seed: int) -> FusedExtractor:
-    """The variant's extractor; one thing is changed, so widths are not matched to equal numbers of parameters."""
+def extractor_for(variant: Variant, backbone: Backbone, seed: int, start: str = "zero") -> FusedExtractor:
+    """The variant's extractor; one thing is changed, so widths are not matched to equal numbers of parameters.
+
+    Args:
+        start: of the injection, as the task wants it.
+    """
     grid = backbone.diffusion.size // backbone.diffusion.factor
     settings = {"branches": UP, "inject": "up"} | dict(variant.settings)
-    return FusedExtractor(backbone, dim=DIM, grid=grid, width=WIDTH, seed=seed, **settings)
+    return FusedExtractor(backbone, dim=DIM, grid=grid, width=WIDTH, seed=seed, start=start, **settings)
 
 
 def run(
@@ -174,7 +178,7 @@ def silenced(extractor: FusedExtractor, branch: int) -> Iterator[None]:
 def _outcome(
     task: Task, variant: Variant, seed: int, backbone: Backbone, parts: Any, retest: Retest | None, preparing: float
 ) -> Outcome:
-    extractor = extractor_for(variant, backbone, seed)
+    extractor = extractor_for(variant, backbone, seed, task.start)
     trial = task.train(Arm(variant.name, seed, extractor, backbone), parts)
     values = task.values(trial, parts)
     weights = extractor.aggregator.branch_weights.softmax(dim=0).tolist()

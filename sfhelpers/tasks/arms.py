@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class Arm:
     extractor: FusedExtractor
     backbone: Backbone
 
+    def again(self) -> "Arm":
+        """The same arm once more, as it was before training."""
+        made = extractor_for(self.method, self.backbone, self.seed, self.extractor.inject, self.extractor.start)
+        return replace(self, extractor=made)
+
     def rate(self, learning_rate: float) -> float:
         """The arm's learning rate when the others learn at `learning_rate`."""
         return learning_rate * (FINETUNING_RATE if self.method == FINETUNING else 1)
@@ -54,7 +59,7 @@ class Arm:
     def configuration(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What made this training beside the arguments of `fit`, for its checkpoint."""
         return dict(more or {}) | {
-            "method": self.method, "seed": self.seed, "inject": self.extractor.inject,
+            "method": self.method, "seed": self.seed, "inject": self.extractor.inject, "start": self.extractor.start,
             "branches": list(self.extractor.branches), "weights_sha256": self.backbone.weights_sha256,
         }  # fmt: skip
 
@@ -90,6 +95,7 @@ class Task:
         train: trains an arm's extractor on them, tests it, gives a Trial.
         values: (trial, parts) -> gallery ("seen categories", "unseen categories") -> (n,) the metric a query.
         groups: parts -> gallery -> (n,) labels of the queries that belong together, for the paired test.
+        start: of the injection, as in `FusedExtractor`; chosen on validation data.
     """
 
     name: str
@@ -99,6 +105,7 @@ class Task:
     train: Callable[[Arm, Any], Trial]
     values: Callable[[Trial, Any], dict[str, np.ndarray]]
     groups: Callable[[Any], dict[str, np.ndarray]]
+    start: str = "zero"
 
 
 def reading_size(backbone: Backbone) -> int:
@@ -106,12 +113,15 @@ def reading_size(backbone: Backbone) -> int:
     return max(backbone.diffusion.size, backbone.vision.size)
 
 
-def extractor_for(method: str, backbone: Backbone, seed: int, inject: str = "up") -> FusedExtractor:
+def extractor_for(
+    method: str, backbone: Backbone, seed: int, inject: str = "up", start: str = "zero"
+) -> FusedExtractor:
     """The extractor of a method's arm, its width matched to the parameters of the fused arm.
 
     Args:
         method: one of METHODS.
         inject: of the arm called "fused".
+        start: of the injection, in every arm that learns one.
     """
     settings: dict[str, Any] = dict(ARMS.get(method, {}))
     if method in ("fused", RANDOM_UNET):
@@ -123,7 +133,7 @@ def extractor_for(method: str, backbone: Backbone, seed: int, inject: str = "up"
     width = matched_width(backbone, settings["branches"], settings["inject"], DIM, target)
     grid = backbone.diffusion.size // backbone.diffusion.factor  # the third up-block's own: 24, or 60 with SD 2.1
     make = FinetunedExtractor if method == FINETUNING else FusedExtractor
-    return make(backbone, dim=DIM, grid=grid, width=width, seed=seed, **settings)
+    return make(backbone, dim=DIM, grid=grid, width=width, seed=seed, start=start, **settings)
 
 
 def compare(
@@ -158,7 +168,7 @@ def compare(
     parts, prepared = None, ""
     for method, seed in ((method, seed) for method in methods for seed in seeds):
         used = randomised(backbone, seed=0) if method == RANDOM_UNET else backbone
-        extractor = extractor_for(method, used, seed, inject)
+        extractor = extractor_for(method, used, seed, inject, task.start)
         key = _frozen_key(method, extractor, seed)
         if key != prepared:
             parts, prepared = None, key  # let go first

@@ -158,11 +158,9 @@ def task(
         kept = arm.kept(checkpoints, configuration)
         trial = _trial(arm, parts, epochs, learning_rate, batch_size, shots, kept)
         for number in curve[1] if arm.seed == curve[0] and arm.method in arms.CORE else ():
-            again = arms.extractor_for(arm.method, arm.backbone, arm.seed, arm.extractor.inject)
-            other = arms.Arm(arm.method, arm.seed, again, arm.backbone)
             cut = _fewer(parts, number)
             more = min(MOST_EPOCHS, round(len(parts.train) / len(cut.train)))  # for about as many steps
-            trial.fewer.append(_trial(other, cut, epochs * more, learning_rate, batch_size, number))
+            trial.fewer.append(_trial(arm.again(), cut, epochs * more, learning_rate, batch_size, number))
         return trial
 
     def values(trial: Trial, parts: Parts) -> dict[str, np.ndarray]:

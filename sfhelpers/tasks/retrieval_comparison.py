@@ -22,6 +22,9 @@ from sfhelpers.tasks.retrieval_untrained import CHANCE, UNTRAINED, Embedder, Vec
 METHODS = (*arms.METHODS, *UNTRAINED)
 EVERY = tuple(PROBLEMS)
 CLIP_STYLE = EVERY[2]
+# Chosen on a backbone made for that, whose image tower had learned 18 of the 27 seen categories: asked for the other
+# nine, heads that started so had a mean AP of .787 (from zero .737), and found the very photo twice as often.
+START = "random"
 
 
 @dataclass
@@ -112,7 +115,7 @@ def task(
     def groups(parts: Parts) -> dict[str, np.ndarray]:
         return {"unseen categories": photo_groups(parts, first)}
 
-    return arms.Task("retrieval", "mAP@all", metrics.AP().definition, prepare, train, values, groups)
+    return arms.Task("retrieval", "mAP@all", metrics.AP().definition, prepare, train, values, groups, START)
 
 
 def scores(
@@ -164,7 +167,7 @@ def _trial(
     chosen = [problem for problem in parts.splits if problem != CLIP_STYLE or arm.method in arms.CORE]
     for problem in chosen or parts.splits:
         found = parts.splits[problem]
-        model = SketchRetriever(_another(arm) if models else arm.extractor, level=PROBLEMS[problem][1])
+        model = SketchRetriever(arm.again().extractor if models else arm.extractor, level=PROBLEMS[problem][1])
         folder = arm.checkpoint(checkpoints)
         pairs_of = parts.images.pairs_of
         histories[problem] = retrieval.train_retriever(
@@ -179,11 +182,6 @@ def _trial(
         arm.method, arm.seed, models[first], histories[first], arms.trainable(models[first]),
         time.perf_counter() - started, models, histories, vectors,
     )  # fmt: skip
-
-
-def _another(arm: arms.Arm) -> FusedExtractor:
-    """The arm's extractor once more, as it was before training."""
-    return arms.extractor_for(arm.method, arm.backbone, arm.seed, arm.extractor.inject)
 
 
 def embedded(model: SketchRetriever, parts: Parts, problem: str) -> Vectors:
