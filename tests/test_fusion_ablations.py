@@ -19,6 +19,7 @@ OPTIONS = {
     "into f3": {"inject_into": ("f3",)},
     "into f1 and f3": {"inject_into": ("f1", "f3")},
     "f4 added": {"branches": ("f1", "f2", "f3", "f4")},
+    "random start": {"start": "random"},
 }
 
 
@@ -42,10 +43,21 @@ def test_every_option_gives_a_map_and_what_learns_gets_a_gradient(tiny_backbone,
 def test_left_alone_the_options_change_neither_the_start_nor_the_names(tiny_backbone, two_images):
     usual = small(tiny_backbone)
     said = small(
-        tiny_backbone, inject_into=("f1", "f2", "f3"), match="convolution", kernel=1, aggregate=True, learn_weights=True
-    )
+        tiny_backbone, inject_into=("f1", "f2", "f3"), match="convolution", kernel=1, aggregate=True,
+        learn_weights=True, start="zero",
+    )  # fmt: skip
     assert list(usual.state_dict()) == list(said.state_dict())
     assert torch.equal(usual(two_images), said(two_images))
+
+
+def test_a_random_start_is_that_of_the_fixed_injection_but_learns(tiny_backbone):
+    learning, fixed, zero = (
+        small(tiny_backbone, **settings).injection for settings in ({"start": "random"}, {"inject": "random"}, {})
+    )
+    for name, parameter in learning.named_parameters():
+        assert torch.equal(parameter, fixed.get_parameter(name)) and parameter.any()
+        assert parameter.requires_grad and not fixed.get_parameter(name).requires_grad
+        assert not zero.get_parameter(name).any()
 
 
 def test_without_aggregation_only_injection_and_branch_weights_learn(tiny_backbone):
@@ -126,6 +138,7 @@ def test_tensors_for_more_blocks_serve_an_extractor_of_fewer(tiny_backbone, two_
     ("options", "said"),
     [
         ({"match": "linear"}, "unknown match 'linear'"),
+        ({"start": "one"}, "unknown start 'one': use zero or random"),
         ({"kernel": 2}, "kernel is 2: give an odd number"),
         ({"kernel": 0}, "kernel is 0: give an odd number"),
         ({"kernel": 3, "match": "interpolation"}, "has no convolutions"),

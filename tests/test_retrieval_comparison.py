@@ -11,7 +11,7 @@ from sfhelpers import results, toyworld
 from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc
-from sfhelpers.tasks import arms, checkpoint
+from sfhelpers.tasks import arms, checkpoint, retrieval
 from sfhelpers.tasks import retrieval_comparison as comparison
 from sfhelpers.tasks import retrieval_pictures as pictures
 from sfhelpers.tasks import retrieval_report as report
@@ -195,6 +195,19 @@ def test_the_task_tells_the_headline_number_and_groups_by_photo(compared, tiny_b
     assert len(set(groups["unseen categories"])) == 18 and task.metric == "mAP@all"
     expected = comparison.scores(compared[0]["CLIP only"], compared[1], "strict")[AP()]
     np.testing.assert_allclose(values["unseen categories"], expected, atol=1e-6)
+
+
+def test_both_levels_of_every_arm_that_learns_an_injection_start_at_random(tiny_backbone, world, monkeypatch):
+    starts = []
+
+    def train(model, *args, **settings):
+        starts.append(all(bool(p.any()) for p in model.extractor.injection.parameters()))
+        return untouched(model, *args, **settings)
+
+    untouched = retrieval.train_retriever
+    monkeypatch.setattr(retrieval, "train_retriever", train)
+    compare(tiny_backbone, world, ("fused", "late fusion"), problems=("strict", "fine-grained"))
+    assert starts == [True] * 4
 
 
 def test_a_head_is_kept_and_read_back(compared, tiny_backbone, tmp_path):
