@@ -138,12 +138,12 @@ def run(
     wanted = [(v, seed) for v in here for seed in seeds[: v.seeds or len(seeds)]]
     missing: dict[str, list[tuple[Variant, int]]] = {}
     for variant, seed in wanted:
-        if kept.find(task.name, _described(variant), seed) is None:
+        if kept.find(task.name, _described(task, variant), seed) is None:
             missing.setdefault(_frozen_key(variant, seed), []).append((variant, seed))
     for group in missing.values():
         used = (encoders or {})[group[0][0].encoder] if group[0][0].encoder else backbone
         _run_group(task, group, used, retest, kept, log)
-    return [kept.find(task.name, _described(variant), seed) for variant, seed in wanted]
+    return [kept.find(task.name, _described(task, variant), seed) for variant, seed in wanted]
 
 
 def _run_group(
@@ -190,7 +190,7 @@ def _outcome(
     return Outcome(
         task=task.name,
         variant=variant.name,
-        described=_described(variant),
+        described=_described(task, variant),
         seed=seed,
         weights_sha256=backbone.weights_sha256,
         values=_means(values),
@@ -208,9 +208,10 @@ def _means(values: Mapping[str, Any]) -> dict[str, float]:
     return {gallery: float(np.nanmean(found)) for gallery, found in values.items()}
 
 
-def _described(variant: Variant) -> dict[str, Any]:
-    """All that makes the variant, as JSON holds it."""
-    made = {"settings": dict(variant.settings), "noise": dict(variant.noise), "encoder": variant.encoder}
+def _described(task: Task, variant: Variant) -> dict[str, Any]:
+    """All that makes the variant on this task, as JSON holds it."""
+    settings = {"start": task.start} | dict(variant.settings)
+    made = {"settings": settings, "noise": dict(variant.noise), "encoder": variant.encoder}
     return json.loads(json.dumps(made))
 
 
