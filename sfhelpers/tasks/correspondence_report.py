@@ -30,8 +30,7 @@ DEFINITIONS = {
     "side of the box of the target's keypoints, <=, mean over pairs, both directions": ("both", "box", False, "pair"),
 }  # fmt: skip
 ALPHAS = (0.05, 0.10)
-# Pairs whose sketch is not, or is, the mirror image of its photo. Those who draw from a photo, as for PSC6K, seldom
-# turn it round, so the first alone is like that benchmark.
+# Pairs whose sketch is not, or is, the mirror image of its photo.
 HANDEDNESS = ("not mirrored", "mirrored")
 
 
