@@ -52,6 +52,12 @@ def test_every_method_answers_the_same_drawings(compared):
     assert abs(matched["fused"] - matched["CLIP only"]) < 0.1 * matched["fused"]
 
 
+def test_every_head_starts_at_random_those_with_fewer_drawings_too(compared):
+    fused = [trial for trial in compared[0] if trial.method == "fused"]
+    assert len(fused) == 2 and len(fused[0].fewer) == 1
+    assert {trial.model.extractor.start for trial in (*fused, *fused[0].fewer)} == {"random"}
+
+
 def test_the_curve_is_of_the_first_seed_and_of_fewer_drawings(compared):
     trials, _ = compared
     assert {(t.method, t.seed) for t in trials if t.fewer} == {
