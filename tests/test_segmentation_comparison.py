@@ -1,5 +1,6 @@
 """The arms of the segmentation table are trained and tested alike, and what is told of them is what was measured."""
 
+import hashlib
 import io
 from dataclasses import replace
 from types import SimpleNamespace
@@ -91,6 +92,34 @@ def test_training_never_sees_test_photos_or_unseen_categories(compared):
     assert not trained & (tested["seen"] | tested["unseen"])
     assert {category for category, _ in trained} <= set(CATEGORIES[:2])
     assert {category for category, _ in tested["unseen"]} == {CATEGORIES[2]}
+
+
+@pytest.mark.parametrize("kind", ["toy", "folder"])
+def test_no_test_image_is_seen_in_training(world, tmp_path, kind):
+    """By the bytes of the files and by the pixels, photos and sketches alike."""
+    if kind == "folder":
+        toyworld.write_folder(tmp_path, photos=8, sketches=8, categories=CATEGORIES[:2])
+    data = world if kind == "toy" else load_dataset("folder", tmp_path, "parts")
+    parts = comparison.parts_of(data, lambda part: part)
+    trained, validated, tested = (
+        {content for part in some for record in part.records for content in contents(record.path)}
+        for some in ([parts.train], [parts.validation], parts.test.values())
+    )
+    assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
+
+
+def contents(path):
+    return hashlib.sha256(path.read_bytes()).digest(), hashlib.sha256(np.asarray(Image.open(path)).tobytes()).digest()
+
+
+def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path):
+    toyworld.write_folder(tmp_path, photos=8, sketches=8, categories=CATEGORIES[:2], masks=False)
+    data = load_dataset("folder", tmp_path, "parts")
+    known, asked = (data.select(part=part).photos[0].path for part in ("train", "test"))
+    asked.write_bytes(known.read_bytes())
+    with pytest.raises(ValueError, match="is trained on and is the same file as the test image") as error:
+        comparison.parts_of(data, lambda part: part)
+    one_sentence(error)
 
 
 def test_the_arms_learn_equally_many_parameters(compared):

@@ -12,6 +12,7 @@ from torch import Tensor
 from sfhelpers import metrics
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset
+from sfhelpers.datasets.splits import check_apart
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks.segmentation import PreparedPairs, SketchSegmenter
@@ -51,15 +52,21 @@ class Parts:
 
 
 def parts_of(dataset: Dataset, prepare: Callable[[Dataset], PreparedPairs]) -> Parts:
-    """Prepare a dataset's parts: trained on seen categories, tested on seen and, if there are any, unseen ones."""
+    """Prepare a dataset's parts: trained on seen categories, tested on seen and, if there are any, unseen ones.
+
+    Raises:
+        ValueError: an image file is trained on and tested with, under whatever name.
+    """
+    train, validation = (dataset.select(part=part, seen=True) for part in ("train", "val"))
     test = {
         name: chosen
         for name, seen in (("seen", True), ("unseen", False))
         if (chosen := dataset.select(part="test", seen=seen)).photos
     }
+    check_apart((train, validation), tuple(test.values()))
     return Parts(
-        train=prepare(dataset.select(part="train", seen=True)),
-        validation=prepare(dataset.select(part="val", seen=True)),
+        train=prepare(train),
+        validation=prepare(validation),
         test={name: prepare(chosen) for name, chosen in test.items()},
         dataset=dataset.name,
         split=dataset.split,
