@@ -117,18 +117,25 @@ def test_values_do_not_depend_on_the_blocks_or_on_the_order_of_the_gallery():
         np.testing.assert_array_equal(whole[measure][:1], alone[measure])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("photos", [5, 9, 127, 128, 750])
 @pytest.mark.parametrize("queries", [1, 2, 17])
-def test_copies_of_a_photo_under_another_label_stand_before_it(queries):
+def test_copies_of_a_photo_under_another_label_stand_before_it(queries, photos, dtype):
+    """These are sizes at which products of equal vectors differ, by MKL or by some kernel of OpenBLAS."""
     generator = torch.Generator().manual_seed(1)
-    photos = torch.randn(101, 77, generator=generator)
-    photos = torch.cat([photos, photos])  # each photo twice, the second time as an irrelevant one
-    labels = torch.cat([torch.arange(101), torch.full((101,), -1)])
-    sketches = photos[:queries] + 0.01 * torch.randn(queries, 77, generator=generator)
-    found = metrics.evaluate_retrieval(
-        sketches, photos, torch.arange(queries), labels, (metrics.Acc(1), metrics.Acc(2))
-    )
-    assert found[metrics.Acc(1)].tolist() == [0] * queries
-    assert found[metrics.Acc(2)].tolist() == [1] * queries
+    gallery = torch.randn(photos, 77, generator=generator, dtype=dtype)
+    sketches = gallery[torch.arange(queries) % photos] + 0.01 * torch.randn(queries, 77, generator=generator)
+    wanted = torch.arange(queries) % photos
+    gallery[:, 0], sketches[:, 0] = 0.0, -0.0
+    copies = gallery.flip(0)
+    copies[:, 0] = -0.0
+    labels = torch.cat([torch.arange(photos), torch.full((photos,), -1)])
+    twice = torch.cat([gallery, copies])
+    measures = (metrics.Acc(1), metrics.Acc(2))
+    for order in (torch.arange(2 * photos), torch.arange(2 * photos).flip(0)):
+        found = metrics.evaluate_retrieval(sketches, twice[order], wanted, labels[order], measures)
+        assert found[metrics.Acc(1)].tolist() == [0] * queries
+        assert found[metrics.Acc(2)].tolist() == [1] * queries
 
 
 def test_copies_of_the_paired_photo_are_no_rivals_of_it():
@@ -175,8 +182,7 @@ def test_a_block_keeps_within_its_bytes_for_every_size_of_gallery():
     for gallery, relevant, item_bytes in ((10_453, 700, 5), (2_000_000, 3, 5), (50_000, 50_000, 9), (1, 1, 5)):
         for megabytes in (1, 64, 1000):
             rows = block_rows(gallery, relevant, item_bytes, megabytes)
-            assert rows % 16 == 0
-            assert rows == 16 or rows * gallery * item_bytes <= megabytes * 1e6
+            assert rows == 1 or 1 < rows <= megabytes * 1e6 / (gallery * item_bytes)
 
 
 def test_memory_follows_the_block_and_not_the_whole_matrix():
