@@ -1,20 +1,56 @@
 """The one way in which a file of the user's is written: whole, or not at all."""
 
 import contextlib
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from sfhelpers.images import shown
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was.
+
+    Raises:
+        OSError: as `writing`; the earlier file is whole and no other is left.
+    """
+    with writing(path, "name another file, in a folder that you may write to", len(content)):
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+            os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(beside)
+            raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are not there; OSError as `writing`."""
+    with writing(folder, "name another folder, or move away what is in its place"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def writing(place: Path, remedy: str, size: int = 0) -> Iterator[None]:
+    """Turn the OSError of what writes inside into one sentence, of the same type.
+
+    Args:
+        place: that is written.
+        remedy: what to do about it, unless the disk is full.
+        size: bytes that are needed, 0 if that is not known.
+    """
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            remedy = f"make room for {size / 1e6:.1f} MB on its disk" if size else "make room on its disk"
+        said = type(error)(f"{shown(place)} could not be written ({error.strerror or error}): {remedy}.")
+        said.strerror = error.strerror  # for callers with a sentence of their own; without errno it is not printed
+        raise said from error

@@ -36,6 +36,11 @@ def open_image(path: str | Path) -> Image.Image:
     return _rgb(_decoded(path))
 
 
+def as_seen(image: Image.Image) -> Image.Image:
+    """An image that is open already as `open_image` gives it: EXIF turned, transparency over white, 8-bit RGB."""
+    return _rgb(ImageOps.exif_transpose(image))
+
+
 def open_mask(path: str | Path) -> np.ndarray:
     """Open a mask as an (H, W) bool array, True on the object.
 
@@ -72,8 +77,16 @@ def problem(path: str | Path) -> str:
 
 
 def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
-    """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`."""
+    """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`.
+
+    Raises:
+        TypeError: one path instead of several.
+    """
+    if isinstance(paths, str | Path):
+        raise TypeError(f"load_images takes a list of paths, but got {shown(paths)} alone: put it into a list.")
     images = [open_image(path) for path in paths]
+    if not images:
+        return torch.zeros(0, 3, size, size)
     return torch.stack([Square.of(*image.size, size).image(image) for image in images])
 
 

@@ -123,7 +123,7 @@ def check(
     if "device" in table:
         run.device = resolve_device(run.device)
     if "dataset" in table and "data_root" in table:
-        run.data_root = _data_root(run.dataset, run.data_root)
+        run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
     if "output_dir" in table:
         run.output_dir = _output_dir(run.output_dir, notebook, megabytes)
     _print(run, table, seconds, gigabytes)
@@ -159,12 +159,7 @@ def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict
 
     Without the history, a second run of the check cell would take every later variable for a misspelt parameter.
     """
-    plain = (bool, int, float, str, list, tuple, dict, type(None))
-    given = {
-        name: value
-        for name, value in namespace.items()
-        if name in table or (name.islower() and not name.startswith("_") and isinstance(value, plain))
-    }
+    given = {name: value for name, value in namespace.items() if name in table or _may_be_slip(name, value, table)}
     history = namespace.get("In", [])
     cells = [_assigned(source) for source in history]
     # The parameters cell sets them all; half of them is enough where a slip of the user's has made it incomplete.
@@ -178,6 +173,22 @@ def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict
             break
         typed |= names
     return {name: value for name, value in given.items() if name in typed}
+
+
+def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
+    """Whether a name that is no parameter may be a misspelt one: `epoch`, `EPOCHS`, `batchSize`, `_seed`.
+
+    What IPython and editors add begins with an underscore or is no plain value; capitals may name a table of constants.
+    """
+    if not isinstance(value, bool | int | float | str | list | tuple | dict | None):
+        return False
+    if _folded(name) in map(_folded, table):
+        return True
+    return not name.startswith("_") and (name.islower() or isinstance(value, bool | int | float | str))
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").casefold()
 
 
 def _assigned(source: str) -> set[str]:
@@ -194,7 +205,7 @@ def _assigned(source: str) -> set[str]:
 def _check_names(notebook: str, given: Mapping[str, Any], table: Mapping[str, Parameter]) -> None:
     for name in given:
         if name not in table:
-            near = difflib.get_close_matches(name, table, n=1)
+            near = difflib.get_close_matches(name.casefold().strip("_"), table, n=1)
             hint = f"use {near[0]} if that was meant" if near else "leave it out"
             raise ValueError(f"{name!r} is not a parameter of {notebook}: {hint} (it has {', '.join(table)}).")
     missing = [name for name in table if name not in given]
@@ -248,12 +259,13 @@ def _backbone(backbone: str, presets: Collection[str]) -> str:
     return str(folder)
 
 
-def _data_root(dataset: str, data_root: str) -> Path | str:
+def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path | str:
     if dataset == "toy":
         if data_root:
+            others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
             raise ValueError(
                 f"data_root is {data_root!r} but dataset is 'toy', which makes its own data: "
-                "pass -p dataset sketchy or -p dataset folder with it, or leave data_root out."
+                f"pass {others} with it, or leave data_root out."
             )
         return ""
     if not data_root:

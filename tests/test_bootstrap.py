@@ -1,5 +1,7 @@
 """The paired bootstrap: what it must say of equal, better and noisy methods, and of queries that belong together."""
 
+from math import comb
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,14 @@ def test_coverage_of_the_interval():
         found = paired_bootstrap(difference, np.zeros(60), draws=500)
         hits += found.low <= 0.1 <= found.high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_a_resample_in_which_thirds_cancel_out_is_a_tie():
+    """Means over three seeds: 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0."""
+    found = paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)
+    assert found.low == 0 and not found.better
+    draws = [comb(6, k) * (1 / 6) ** k * (5 / 6) ** (6 - k) for k in range(3, 7)]  # k copies of the one that lost
+    assert found.p == pytest.approx(2 * sum(draws), abs=0.015)
 
 
 @pytest.mark.parametrize(

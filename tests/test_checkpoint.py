@@ -117,11 +117,17 @@ def described(path):
     return json.loads(json.loads(head[8 : 8 + length])["__metadata__"]["sketchfusion"])
 
 
+def describe(path, weights, change=None):
+    """Write the weights and the file's changed description, with their hash, as `save_heads` would."""
+    told = described(path) | (change or {})
+    told.pop("sha256")
+    save_file(weights, path, metadata={"sketchfusion": checkpoint._signed(told, weights)})
+
+
 @pytest.mark.parametrize("change", [{"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"}])
 def test_a_head_of_another_version_is_refused(saved, tiny_backbone, change):
     path, _ = saved
-    text = json.dumps(described(path) | change)
-    save_file(load_file(path), path, metadata={"sketchfusion": text})
+    describe(path, load_file(path), change)
     with pytest.raises(ValueError) as error:
         checkpoint.load_head(path, tiny_backbone)
     assert "another version of sfhelpers" in one_sentence(error)
@@ -130,10 +136,10 @@ def test_a_head_of_another_version_is_refused(saved, tiny_backbone, change):
 @pytest.mark.parametrize("change", [{}, {"settings": {"colour": 3}}])
 def test_a_head_that_does_not_fit_its_description_is_refused(saved, tiny_backbone, change):
     path, _ = saved
-    weights, text = load_file(path), json.dumps(described(path) | change)
+    weights = load_file(path)
     if not change:
         weights.pop("centre")
-    save_file(weights, path, metadata={"sketchfusion": text})
+    describe(path, weights, change)
     with pytest.raises(ValueError) as error:
         checkpoint.load_head(path, tiny_backbone)
     assert "does not fit the model it names" in one_sentence(error)
@@ -156,6 +162,43 @@ def test_a_truncated_head_and_one_without_a_description_are_refused(saved, tiny_
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is not a whole trained model"):
         checkpoint.load_head(path, tiny_backbone)
+
+
+def test_a_damaged_head_is_refused(saved, tiny_backbone):
+    path, _ = saved
+    whole, told = path.read_bytes(), described(path)
+    zeros = bytearray(whole)
+    zeros[-4000:-3000] = bytes(1000)  # as a block that a disk lost
+    assert zeros != whole
+    path.write_bytes(zeros)
+    with pytest.raises(ValueError) as error:
+        checkpoint.load_head(path, tiny_backbone)
+    assert "is not a whole trained model" in one_sentence(error)
+    path.write_bytes(whole)
+    for text in (
+        json.dumps(told | {"threshold": 0.6}),
+        json.dumps({k: v for k, v in told.items() if k != "sha256"}),
+        '"a text"',
+    ):
+        save_file(load_file(path), path, metadata={"sketchfusion": text})
+        with pytest.raises(ValueError, match="is not a whole trained model"):
+            checkpoint.load_head(path, tiny_backbone)
+
+
+def test_a_run_that_only_evaluates_leaves_trained_heads_as_they_were(saved, tiny_backbone):
+    path, _ = saved
+    before, run = path.read_bytes(), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))
+    made = trial(tiny_backbone)
+    assert checkpoint.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent) == []
+    assert checkpoint.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent / "none") == []
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_in_the_place_of_the_heads_folder_is_one_sentence(tiny_backbone, tmp_path):
+    (tmp_path / "heads").write_text("")
+    with pytest.raises(FileExistsError) as error:
+        checkpoint.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path / "heads")
+    assert "heads could not be written (File exists)" in one_sentence(error)
 
 
 def test_the_shipped_heads_belong_to_the_shipped_backbone():

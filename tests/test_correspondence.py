@@ -14,7 +14,9 @@ from sfhelpers import metrics
 from sfhelpers.datasets import Record
 from sfhelpers.datasets.psc6k import KeypointPair
 from sfhelpers.tasks import correspondence
+from sfhelpers.tasks import correspondence_unlabelled as unlabelled
 from sfhelpers.tasks.correspondence import PreparedPoints, SketchMatcher, expected_position, sample
+from sfhelpers.tasks.correspondence_unlabelled import WarpedPairs
 from sfhelpers.tasks.pairs import PreparedPairs
 from tests.backbone_fixtures import one_sentence
 
@@ -218,6 +220,23 @@ def test_the_same_seed_gives_the_same_predictions_and_another_seed_others():
     torch.manual_seed(5)
     first, again, other = run(0), run(0), run(1)
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("changed", [{"contrastive": 0.5}, {"flow": 0.0}, {"dropout": 0.2}, {"flow_noise": 1.0}])
+def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tmp_path, changed):
+    def warped(n, seed):  # any annotated pairs will do in the place of warps, one an image
+        return WarpedPairs(world(n, seed).images, world(2 * n, seed + 1))
+
+    for train_matcher, data in ((correspondence.train_matcher, world), (unlabelled.train_matcher, warped)):
+
+        def run(train=train_matcher, data=data, **settings):
+            model = SketchMatcher(Learner(), **settings)
+            return train(model, data(4, 1), data(2, 5), 1, 1e-2, 4, 0, checkpoint=tmp_path / train.__module__)
+
+        assert run() == run()
+        with pytest.raises(ValueError, match=f"is of another training .*model {next(iter(changed))} was ") as error:
+            run(**changed)
+        one_sentence(error)
 
 
 def test_pooled_directions_are_the_mean_of_the_two(learned):

@@ -162,6 +162,16 @@ def test_definitions_differ_as_they_say(compared):
     assert (both, s2p, p2s) == (1, 1, 1) and strict == pytest.approx(0.5) and box < 1 and points == 1
 
 
+def test_a_pair_whose_visible_points_coincide_has_no_box_and_is_left_out_by_the_box_alone(compared):
+    data, places = made_up(compared)
+    photo = data.points["photo"].clone()
+    photo[0] = 0.25
+    data = replace(data, points=data.points | {"photo": photo})
+    (box,) = (name for name in report.DEFINITIONS if "box" in name)
+    assert len(report.score(places, data, 0.05, box)) == 2 * len(data) - 1
+    assert len(report.score(places, data, 0.05)) == 2 * len(data)
+
+
 def test_ways_to_fail_are_counted(compared):
     data, places = made_up(compared)
     assert report.mistaken(places, data) == {"right": 1, "on another keypoint": 0, "elsewhere": 0}

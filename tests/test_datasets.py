@@ -92,6 +92,19 @@ def test_hidden_files_and_other_extensions_are_ignored(own):
     assert len(load_dataset("folder", own).photos) == 6
 
 
+def test_links_that_lead_nowhere_and_images_a_folder_too_deep_are_counted(own):
+    (own / "photo" / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
+    (own / "photo" / "cat" / "loop.png").symlink_to("loop.png")
+    (own / "photo" / "owl").symlink_to("no_owls")
+    for name in (".hidden.jpg", "list.txt"):
+        (own / "photo" / "cat" / name).symlink_to("nowhere.jpg")
+    picture(own / "photo" / "dog" / "more" / "d.jpg")
+    picture(own / "photo" / "dog" / ".cache" / "d.jpg")
+    named = r"cat/gone\.jpg, cat/loop\.png, dog/more/d\.jpg and 1 more\.$"
+    with pytest.warns(UserWarning, match=rf"^links that lead nowhere .*\(4 in all\): {named}"):
+        assert len(load_dataset("folder", own).photos) == 6
+
+
 def test_names_that_are_not_ascii_and_come_composed_or_not(own):
     picture(own / "photo" / "caf\u00e9 猫" / "Bild ä.jpg")
     picture(own / "sketch" / "cafe\u0301 猫" / "öl.PNG")

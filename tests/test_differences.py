@@ -15,12 +15,15 @@ ROW = {"task": "t", "metric": "AP", "gallery": "unseen", "weights_sha256": "aa"}
 def test_rows_are_read_back():
     rng = np.random.default_rng(0)
     base = rng.random(60)
-    values = {"fused": [base + 0.1, base + 0.2], "CLIP only": [base, base], "SD only": [base + 0.3] * 2}
+    values = {"fused": [base + 0.1, base + 0.2], "CLIP only": [base], "SD only": [base + 0.3] * 2}
     rows = differences.against_all(RUN, values, np.arange(60), "queries", **ROW)
-    assert len(rows) == 6 and all(row.n == 60 and "averaged over 2 seeds" in row.definition for row in rows)
+    assert len(rows) == 6 and all(
+        row.n == 60 and "averaged over its seeds (fused 2, " in row.definition for row in rows
+    )
     found = differences.read(rows, "unseen", "AP")
     assert found["CLIP only"] == pytest.approx((0.15, 0.15, 0.15))
     assert found["SD only"][2] < 0
+    assert all(("CLIP only 1)" in row.definition) == (row.method == "CLIP only") for row in rows)
     assert differences.read(rows, "seen", "AP") == {}
 
 
@@ -41,12 +44,16 @@ def test_trials_are_compared_gallery_by_gallery():
 
 
 @pytest.mark.parametrize(
-    ("lead", "spread", "low", "expected"),
-    [(0.05, 0.01, 0.02, True), (0.05, 0.03, 0.02, False), (0.05, 0.01, -0.01, False)],
+    ("lead", "spread", "half", "expected"),
+    [(0.05, 0.01, 0.03, "better"), (0.05, 0.03, 0.03, "not told apart"), (0.05, 0.01, 0.06, "not told apart")],
 )
-def test_better_needs_the_spread_and_the_interval(lead, spread, low, expected):
+def test_better_and_worse_need_the_spreads_and_the_interval_alike(lead, spread, half, expected):
     table = {"fused": (0.5 + lead, spread), "CLIP only": (0.5, spread), "SD only": (0.3, spread)}
-    found = {"CLIP only": (lead, low, 0.1)}
+    found = {"CLIP only": (lead, lead - half, lead + half)}
     assert differences.best_single(table) == "CLIP only"
-    assert differences.beats(table, found, "CLIP only") is expected
-    assert ("not shown" in differences.sentence(table, found, "CLIP only")) is not expected
+    assert differences.verdict(table, found, "CLIP only") == expected
+    assert differences.beats(table, found, "CLIP only") is (expected == "better")
+    assert differences.sentence(table, found, "CLIP only").endswith(f": {expected}")
+    turned = {"CLIP only": table["fused"], "fused": table["CLIP only"]}
+    behind = differences.verdict(turned, {"CLIP only": (-lead, -lead - half, -lead + half)}, "CLIP only")
+    assert behind == {"better": "worse"}.get(expected, expected)

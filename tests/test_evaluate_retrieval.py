@@ -155,6 +155,24 @@ def test_vectors_of_zeros_are_like_nothing_and_lengths_do_not_matter():
     assert positions.tolist() == [1 / 4, 1 / 3, 1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [2.0**-100, 1.0, 3.0, 2.0**100])
+def test_codes_of_any_length_tie_as_their_whole_products_do(dtype, scale):
+    """At 48 dimensions the length of a code is no power of two: divided first, its values would be rounded."""
+    queries, photos = signs(30, 9, 48), signs(400, 10, 48)
+    labels = np.arange(30) % 4, np.arange(400) % 4
+    ours = metrics.evaluate_retrieval(dtype(scale) * queries, dtype(scale) * photos, *labels, MEASURES)
+    for measure, expected in one_by_one(queries, photos, *labels).items():
+        np.testing.assert_allclose(ours[measure], expected, atol=1e-12, err_msg=str(measure))
+
+
+def test_large_labels_of_two_kinds_of_integers_stay_apart():
+    queries, photos = np.eye(2), np.eye(2)
+    labels = np.array([2**60, 2**60 + 1]), np.array([2**60 + 1, 2**60], dtype=np.uint64)
+    found = metrics.evaluate_retrieval(queries, photos, *labels, (metrics.AP(),))[metrics.AP()]
+    assert found.tolist() == [0.5, 0.5]
+
+
 def test_half_precision_integers_and_read_only_arrays_are_taken():
     photos = signs(40, 5)
     labels = np.arange(40) % 3
@@ -227,7 +245,6 @@ TWO = np.ones((2, 2), dtype=np.float32)
         ((ONE, TWO, [1.0], [1.0, np.nan]), "labels hold NaN"),
         ((ONE * np.nan, TWO, ["cow"], ["cow", "bat"]), "queries hold NaN.*row 0"),
         ((ONE, TWO * [[1], [np.inf]], ["cow"], ["cow", "bat"]), "gallery hold NaN.*row 1"),
-        ((ONE * 1e30, TWO, ["cow"], ["cow", "bat"]), "too big"),
         ((ONE, TWO, [0], [0, 1], (), ["cow"]), "one side"),
         ((ONE, TWO, [0], [0, 1], (), ["cow"], ["cow"]), "classes"),
         ((ONE, TWO, [0], [0, 1], (), ["cow"], ["bat", "cow"]), "no relevant item"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sfhelpers.images import Square, image_size, load_images, open_image, open_mask, problem
+from sfhelpers.images import Square, as_seen, image_size, load_images, open_image, open_mask, problem
 
 
 @pytest.fixture
@@ -168,6 +168,24 @@ def test_masks_that_are_empty_full_sixteen_bit_or_cut_out(tmp_path):
     assert not open_mask(tmp_path / "empty.png").any() and open_mask(tmp_path / "full.png").all()
     assert open_mask(tmp_path / "deep.png").sum() == 1 and open_mask(tmp_path / "deep.png")[3, 3]
     assert open_mask(tmp_path / "cut.png").sum() == 1 and open_mask(tmp_path / "cut.png")[2, 7]
+
+
+def test_load_images_of_none_is_an_empty_batch_and_of_a_single_path_refused(tmp_path):
+    assert load_images([], 32).shape == (0, 3, 32, 32)
+    for path in ("a.png", tmp_path / "a.png"):
+        with pytest.raises(TypeError, match=r"a\.png alone: put it into a list\.$"):
+            load_images(path, 32)
+
+
+def test_an_open_image_is_seen_as_its_file_is(tmp_path, noise):
+    clear = Image.new("RGBA", (30, 20))  # black where it is transparent
+    clear.paste((0, 0, 0, 255), (5, 5, 25, 8))
+    deep = Image.fromarray(np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30))
+    turned = Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 30))
+    turned.getexif()[0x0112] = 6
+    for k, image in enumerate((clear, deep, turned)):
+        image.save(tmp_path / f"{k}.png", exif=image.getexif())
+        assert np.array_equal(as_seen(image), open_image(tmp_path / f"{k}.png"))
 
 
 def test_load_images_gives_a_batch_in_the_unit_range(tmp_path, noise):

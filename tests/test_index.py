@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from math import nan
 from types import SimpleNamespace
 
 import faiss
@@ -12,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sfhelpers import PhotoIndex
@@ -108,9 +109,9 @@ def test_an_index_of_another_backbone_is_refused(saved, folder):
     assert "embedded by another backbone" in one_sentence(error)
 
 
-def retrieval_head(backbone, folder):
+def retrieval_head(backbone, folder, seed=0):
     """The file of an untrained retriever."""
-    trial = SimpleNamespace(method="fused", seed=0, model=SketchRetriever(extractor_for("fused", backbone, seed=0)))
+    trial = SimpleNamespace(method="fused", seed=0, model=SketchRetriever(extractor_for("fused", backbone, seed)))
     return save_heads(RUN, [trial], backbone.weights_sha256, folder, "retrieval")[0]
 
 
@@ -122,9 +123,7 @@ def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_pa
     assert dict(made.ask(sketch())) == pytest.approx(dict(zip(made.paths, (photos @ asked[0]).tolist(), strict=True)))
     saved = made.save(tmp_path / "photos.index")
     assert PhotoIndex.load(saved, tiny_backbone).ask(sketch()) == made.ask(sketch())
-    save_file(
-        {name: value + 1 for name, value in load_file(head).items()}, head, metadata=safe_open(head, "pt").metadata()
-    )
+    assert retrieval_head(tiny_backbone, tmp_path / "heads", seed=1) == head
     with pytest.raises(ValueError) as error:
         PhotoIndex.load(saved, tiny_backbone)
     assert "embedded by another retrieval head" in one_sentence(error)
@@ -192,6 +191,8 @@ def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypa
     ("asked", "k", "error", "words"),
     [
         (sketch(), 0, ValueError, "k is 0"),
+        (sketch(), 2.5, ValueError, "k is 2.5: ask for a whole number"),
+        (sketch(), "3", ValueError, "k is '3': ask for a whole number"),
         (Image.new("RGB", (64, 64), "white"), 1, ValueError, "has no line"),
         ("nowhere.png", 1, FileNotFoundError, "there is no image nowhere.png"),
         (np.zeros((8, 8)), 1, ValueError, "of type ndarray"),
@@ -201,6 +202,35 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(folder, asked, k, error, w
     with pytest.raises(error) as caught:
         PhotoIndex.from_folder(folder, fake()).ask(asked, k)
     assert words in one_sentence(caught)
+
+
+def test_embeddings_that_are_not_finite_are_refused_in_one_sentence(folder):
+    index = PhotoIndex.from_folder(folder, fake())
+    broken = PhotoIndex(
+        index.root, index.names, index.faiss, replace(index.embedder, function=lambda x: torch.full((len(x), 3), nan))
+    )
+    with pytest.raises(ValueError) as error:
+        broken.ask(sketch())
+    assert "1 of 1 embeddings of the sketch are not finite" in one_sentence(error)
+    backbone = fake()
+    backbone.vision.embed = lambda images: torch.full((len(images), 3), nan)
+    with pytest.raises(ValueError) as error:
+        PhotoIndex.from_folder(folder, backbone)
+    assert "7 of 7 embeddings of the photos are not finite" in one_sentence(error)
+
+
+def test_only_an_index_is_replaced_by_an_index(folder, saved):
+    index, picture = PhotoIndex.from_folder(folder, fake()), folder / "loose.png"
+    before = picture.read_bytes()
+    with pytest.raises(FileExistsError) as error:
+        index.save(picture)
+    assert "is a file but no index: name another place" in one_sentence(error)
+    assert picture.read_bytes() == before
+    rewrite(saved, format=99)
+    assert len(PhotoIndex.load(index.save(saved), fake())) == 7
+    with pytest.raises(IsADirectoryError) as error:
+        index.save(folder)
+    assert "(Is a directory): name another file" in one_sentence(error)
 
 
 def test_what_is_not_there_is_said_in_one_sentence(tmp_path, tiny_backbone):

@@ -143,13 +143,36 @@ def test_tensors_that_are_missing_or_of_another_shape_are_refused(broken, file, 
     assert file.split("/")[0] in one_sentence(error)
 
 
-@pytest.mark.parametrize("name", [*WEIGHTS, "vae/config.json", "scheduler/scheduler_config.json", "tokenizer"])
+@pytest.mark.parametrize(
+    "name", [*WEIGHTS, "vae/config.json", "scheduler/scheduler_config.json", "tokenizer", "tokenizer/tokenizer.json"]
+)
 def test_a_missing_piece_is_named(broken, name):
     piece = broken / name
     shutil.rmtree(piece) if piece.is_dir() else piece.unlink()
     with pytest.raises(FileNotFoundError, match="lacks") as error:
         load_backbone(broken, device="cpu")
     assert name in one_sentence(error)
+
+
+def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(broken, tiny_backbone):
+    folder = broken / "tokenizer"
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in model["merges"]))
+    (folder / "tokenizer.json").unlink()
+    tokenizer = load_backbone(broken, device="cpu").diffusion.tokenizer
+    assert tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
+    (folder / "merges.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks tokenizer/tokenizer\.json") as error:
+        load_backbone(broken, device="cpu")
+    one_sentence(error)
+
+
+def test_a_scheduler_that_states_no_betas_is_refused(broken):
+    (broken / "scheduler/scheduler_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"scheduler_config\.json does not state beta_start, beta_end") as error:
+        load_backbone(broken, device="cpu")
+    one_sentence(error)
 
 
 def test_pieces_of_different_models_are_refused(broken, tmp_path):

@@ -79,6 +79,20 @@ def test_files_and_images_and_a_loaded_head_answer_alike(tiny_backbone, head, tm
     assert all(0 <= value <= 1 for m in found for value in (*m.sketch, *m.photo))
 
 
+def test_no_points_have_no_matches(colours):
+    assert match(sketch(), sketch(), fake(), [], colours) == ()
+
+
+def test_transparent_and_16_bit_images_are_asked_as_their_files_are(colours, tmp_path):
+    grey = np.asarray(sketch().convert("L"))
+    clear = Image.fromarray(np.dstack([np.zeros((*grey.shape, 3), np.uint8), 255 - grey]))
+    deep = Image.fromarray(grey.astype(np.uint16) * 257)
+    for image in (clear, deep):
+        image.save(tmp_path / "sketch.png")
+        path = tmp_path / "sketch.png"
+        assert match(image, image, fake(), ENDS, colours) == match(path, path, fake(), ENDS, colours)
+
+
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [

@@ -90,6 +90,16 @@ def test_empty_masks_have_a_defined_value():
     assert metrics.dataset_iou(empty, empty) == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_no_images_give_no_values():
+    none = np.zeros((0, 3, 4), dtype=bool)
+    for metric in (metrics.foreground_iou, metrics.two_class_iou, metrics.pixel_accuracy):
+        assert metric(none, none).shape == (0,)
+    for kind in ("foreground", "class_mean"):
+        assert metrics.pixel_accuracy(none, none, kind=kind).shape == (0,)
+    assert metrics.dataset_iou(none, none) == 1
+
+
 def test_dataset_iou_weighs_images_by_their_area():
     true = np.zeros((2, 1, 10), dtype=bool)
     true[0, 0, :9] = True

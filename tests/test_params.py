@@ -52,12 +52,34 @@ def test_what_will_run_is_printed_with_time_and_memory(tmp_path, capsys):
 
 
 def test_modules_functions_and_what_ipython_adds_are_no_parameters(tmp_path):
-    check(values(tmp_path, os=os, In=[""], Out={}, _i="x = 1", TABLE={"a": 1}, get_ipython=print, exit=object()))
+    ipython = {"In": [""], "Out": {}, "_": "", "__": 3, "_i": "x = 1", "_i1": "x = 1", "_1": 5, "_ih": [""], "_dh": []}
+    ipython |= {"__session__": "a.ipynb", "__vsc_ipynb_file__": "a.ipynb", "get_ipython": print, "exit": object()}
+    check(values(tmp_path, os=os, TABLE={"a": 1}) | ipython)
 
 
 def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path):
     message = refused(values(tmp_path, epoch=20))
     assert "'epoch'" in message and "use epochs" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("Epochs", 1, "epochs"),
+        ("EPOCHS", 1, "epochs"),
+        ("batchSize", 4, "batch_size"),
+        ("batchsize", 4, "batch_size"),
+        ("learning_Rate", 0.1, "learning_rate"),
+        ("_epochs", 1, "epochs"),
+        ("Split", None, "split"),
+        ("Epoch", 1, "epochs"),
+    ],
+)
+def test_a_parameter_misspelt_by_capitals_or_underscores_is_named_with_its_neighbour(tmp_path, name, value, meant):
+    message = refused(values(tmp_path) | {name: value})
+    assert repr(name) in message and f"use {meant} if" in message
+    history = ["", "\n".join(f"{known} = 0" for known in values(tmp_path)), f"{name} = 1", "params.check("]
+    assert repr(name) in refused(values(tmp_path, In=history) | {name: value})
 
 
 def test_a_parameter_that_the_notebook_does_not_have_is_refused(tmp_path):
@@ -138,7 +160,10 @@ def test_data_root_must_fit_the_dataset(tmp_path):
     assert "-p data_root FOLDER" in refused(values(tmp_path, dataset="folder"))
     missing = values(tmp_path, dataset="sketchy", data_root=str(tmp_path / "nowhere"))
     assert "nowhere" in refused(missing, FileNotFoundError)
-    assert "makes its own data" in refused(values(tmp_path, data_root=str(tmp_path)))
+    own = values(tmp_path, data_root=str(tmp_path))
+    assert "makes its own data: pass -p dataset sketchy or -p dataset folder with" in refused(own)
+    sketches = {"dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder"))}
+    assert "pass -p dataset quickdraw or -p dataset folder with" in refused(own, extras=sketches)
     assert check(values(tmp_path, dataset="folder", data_root=str(tmp_path))).data_root == tmp_path
 
 

@@ -30,8 +30,8 @@ def trivial():
     return {name: Score(0.2, 0.01, 50) for name in names}
 
 
-def verdicts(found):
-    told = claims.claims(found | yardsticks(), trivial())
+def verdicts(found, **baselines):
+    told = claims.claims(found | yardsticks(), trivial() | baselines)
     return {claim.says: (claim.verdict, claim.third) for claim in told}
 
 
@@ -88,11 +88,32 @@ def test_what_is_alike_everywhere_cannot_be_told_and_nothing_is_judged_by_hand()
 
 
 def test_sketches_that_match_and_separate_worse_are_inferior_and_better_ones_are_not():
-    worse = {"sketch to other sketch": 0.3, "object AUC, sketch": 0.3}
+    worse = {"sketch to other sketch": 0.3, "object AUC, sketch": 0.3, "object AUC, photo, wrong mask": 0.3}
     assert said(verdicts(table(SD_f2=worse)), "inferior") == ("shows", "cannot be told here")
     assert said(verdicts(table(SD_f3=worse)), "inferior") == ("cannot be told here", "shows")
     mixed = {"sketch to other sketch": 0.3, "object AUC, sketch": 0.9}
     assert said(verdicts(table(SD_f2=mixed)), "inferior")[0] == "does not show"
+
+
+def test_an_auc_that_the_wrong_mask_reaches_says_nothing_of_sketches_against_photos():
+    for side, verdict in (("sketch", "does not show"), ("photo", "cannot be told here")):  # matching is alike
+        for wrong, expected in ((0.6, verdict), (0.79, "cannot be told here"), (0.9, "cannot be told here")):
+            changes = {f"object AUC, {side}": 0.8, f"object AUC, {side}, wrong mask": wrong}
+            assert said(verdicts(table(SD_f2=changes)), "inferior")[0] == expected
+
+
+def test_clip_parts_objects_only_if_it_beats_sd_the_wrong_mask_and_the_middle_on_both_sides():
+    parts = {f"object AUC, {side}": 0.9 for side in SIDES}
+    assert said(verdicts(table(CLIP_tokens=parts)), "CLIP parts") == ("shows", "shows")
+    for side in SIDES:
+        name = f"object AUC, {side}"
+        for value, verdict in ((0.89, "cannot be told here"), (0.97, "does not show")):
+            wrong = table(CLIP_tokens=parts | {f"{name}, wrong mask": value})
+            assert said(verdicts(wrong), "CLIP parts") == (verdict, verdict)
+            middle = {f"{name}, nearness to the middle": Score(value, 0.01, 50)}
+            assert said(verdicts(table(CLIP_tokens=parts), **middle), "CLIP parts") == (verdict, verdict)
+            beside = said(verdicts(table(CLIP_tokens=parts, SD_f3={name: value})), "CLIP parts")
+            assert beside == ("shows", verdict)
 
 
 def test_features_that_do_not_cross_domains_are_not_equally_representative():

@@ -4,9 +4,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from sfhelpers import plots
+from sfhelpers.plots import classes, figure, matches
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.random((48, 64, 3))
@@ -109,6 +111,25 @@ def test_overlay_does_not_change_its_image():
     before = PHOTO.copy()
     plots.overlay(PHOTO, MASK)
     assert np.array_equal(PHOTO, before)
+
+
+@pytest.mark.parametrize("name", ["$_$", r"US$ \frac$", "a $ b"])
+def test_names_of_the_users_with_dollar_signs_are_drawn_as_they_are(name):
+    points = np.array([[0.5, 0.5]])
+    drawn = [
+        plots.grid([[PHOTO]], [name], [name], title=name),
+        matches.matches([matches.Match(PHOTO, PHOTO, points, points, label=name)], title=name),
+        plots.curve([0, 1], {name: ([0, 1], None)}, "x", "y", title=name, baselines={name: 0.5}),
+        plots.bars_with_spread({name: {name: (0.5, 0.1)}}, "x", title=name, baselines={name: (name, 0.4)}),
+        classes.confusion(np.eye(2), [name, "b"], name),
+        classes.scattered(np.eye(2), [PHOTO] * 2, title=name, names=[name, "b"]),
+        classes.captioned([PHOTO], [name]),
+    ]
+    for sheet in drawn:
+        sheet.png()
+        told = [text for text in sheet.findobj(Text) if text.get_text() in (name, name.replace("_", " "))]
+        assert told and not any(text.get_parse_math() for text in told)
+    assert figure.text_width(name, 9) > 0.5 * figure.text_width(name.replace("$", "S"), 9)
 
 
 @pytest.mark.parametrize(

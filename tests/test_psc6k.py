@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -130,6 +131,17 @@ def test_self_supervised_tests_every_annotated_pair_of_a_tree_that_holds_more(wo
     assert not {r.instance for r in annotated.unlabelled.records} & few
 
 
+def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path):
+    toyworld.write_sketchy(tmp_path, photos=6, sketches=1, categories=("cat",))
+    copied = Dataset("toy", tmp_path, "default", tuple(sketchy.read(tmp_path, unseen=toyworld.UNSEEN)))
+    pairs = psc6k.load(copied).pairs
+    learned, tested = (next(p.photo for p in pairs if p.photo.part == part) for part in ("train", "test"))
+    shutil.copy(learned.path, tested.path)
+    with pytest.raises(ValueError, match="trained on and is the same file") as error:
+        psc6k.load(copied)
+    one_sentence(error)
+
+
 def test_overlapping_parts_are_refused(world):
     first, second = psc6k.load(world).pairs[:2]
     assert first.photo == second.photo
@@ -184,8 +196,28 @@ def test_a_table_without_a_column_or_none_at_all_is_refused(world, table, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("photo,sketch,class,XA,YA,XB,YB\n".encode("utf-16"), "is not UTF-8 text"),
+        ("photo,sketch,class,XA,YA,XB,YB\ncaf\u00e9,b,c,1,1,1,1\n".encode("latin-1"), "is not UTF-8 text"),
+        (b"photo,sketch,class,XA,YA,XB,YB\na,b,c," + b"1;" * 70_000, "line 2 of .* cannot be read as CSV"),
+    ],
+    ids=["utf-16", "latin-1", "a field too large"],
+)
+def test_a_table_that_is_no_csv_in_utf_8_is_refused(world, tmp_path, content, said):
+    (tmp_path / psc6k.NAME).write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        psc6k.read(tmp_path / psc6k.NAME, world)
+    assert psc6k.NAME in one_sentence(error)
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
-    [({"split": "70:30"}, "no split '70:30'"), ({"categories": ["cat", "unicorn"]}, "no category unicorn")],
+    [
+        ({"split": "70:30"}, "no split '70:30'"),
+        ({"categories": ["cat", "unicorn"]}, "no category unicorn"),
+        ({"limit": -1}, "limit is -1"),
+    ],
 )
 def test_a_split_or_category_that_is_not_there_is_refused(world, options, said):
     with pytest.raises(ValueError, match=said) as error:

@@ -178,8 +178,10 @@ def test_lines_without_key_are_known_by_their_content(lines):
     own = b'{"word":"cat","drawing":[[[0,9],[0,9]]]}'
     root = lines(own, b'{"word":"cat","drawing":[[[0,9],[9,0]]]}')
     assert len({d.key for d in quickdraw.read(root)}) == 2
-    with pytest.raises(ValueError, match="line 2 repeats"):
+    with pytest.raises(ValueError, match=r"line 2 repeats cat\.ndjson line 1"):
         quickdraw.read(lines(own, own))
+    half = line("x").replace(b'"x"', b'"\\ud800"')  # half a character, which JSON may hold and UTF-8 may not
+    assert quickdraw.read(lines(half))[0].part in ("train", "val", "test")
 
 
 def test_a_last_line_without_an_end_and_windows_line_ends_are_no_error(tmp_path):
@@ -222,6 +224,9 @@ def test_categories_that_are_not_there_and_more_drawings_than_there_are_fail(fol
             quickdraw.read(folder, split)
         one_sentence(error)
     assert len(quickdraw.read(folder, limit=2)) == 6
+    with pytest.raises(ValueError, match="limit is -1") as error:
+        quickdraw.read(folder, limit=-1)
+    one_sentence(error)
 
 
 def test_a_file_changed_after_it_was_read_is_noticed(lines):
@@ -231,6 +236,28 @@ def test_a_file_changed_after_it_was_read_is_noticed(lines):
     with pytest.raises(ValueError) as error:
         quickdraw.load_doodles(found, 32)
     assert "has changed" in one_sentence(error)
+    (root / "cat.ndjson").unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        quickdraw.load_doodles(found, 32)
+    assert "cat.ndjson cannot be read any more" in one_sentence(error)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.mkdir(), "dog.ndjson is a folder"),
+        (lambda path: path.symlink_to("nowhere"), "dog.ndjson is a link that leads nowhere"),
+        (lambda path: path.symlink_to(path), "dog.ndjson is a link that leads nowhere"),
+    ],
+)
+def test_a_name_that_is_no_file_is_named_and_skipped_only_if_asked(lines, make, says):
+    root = lines(line("1"))
+    make(root / "dog.ndjson")
+    with pytest.raises(ValueError) as error:
+        quickdraw.read(root)
+    assert says in one_sentence(error)
+    with pytest.warns(UserWarning, match=says):
+        assert len(quickdraw.read(root, skip_broken=True)) == 1
 
 
 def test_names_and_roots_that_cannot_be_are_refused(tmp_path):
@@ -258,7 +285,7 @@ def test_a_folder_of_sketches_is_parted_and_read(tmp_path):
     sketches = load_sketches("folder", tmp_path)
     assert len(sketches) == 24 and sketches.categories == ("cat", "dog")
     assert {item.part for item in sketches.items} == {"train", "val", "test"}
-    assert sketches.images([0, 23], 32).shape == (2, 3, 32, 32)
+    assert sketches.images([0, 23], 32).shape == (2, 3, 32, 32) and sketches.images([], 32).shape == (0, 3, 32, 32)
     assert load_sketches("folder", tmp_path, categories=["dog"]).categories == ("dog",)
     for settings in ({"categories": ["cow"]}, {"split": "20/5"}):
         with pytest.raises(ValueError) as error:

@@ -243,6 +243,7 @@ class TestAccuracyAtK:
             (("none",), "'all'"),
             (("class", ["bat"] * 3, ["bat"] * 4), "query_classes"),
             (("class", "bat", ["bat"] * 3), "gallery_classes"),
+            (("class", [0, 1], photo_classes), "use one kind"),
         ],
     )
     def test_classes_that_do_not_fit_are_refused(self, arguments, message):

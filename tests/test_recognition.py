@@ -68,6 +68,21 @@ def test_images_and_what_was_prepared_of_them_give_the_same_probabilities(tiny_b
     assert SketchRecogniser(small(tiny_backbone), **settings).categories == list(FEW)
 
 
+def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tiny_backbone, prepared, tmp_path):
+    """The order of the categories is that of the logits, and no size tells one order from another."""
+
+    def run(categories):
+        model = SketchRecogniser(small(tiny_backbone), categories, dim=12)
+        return recognition.train_recogniser(
+            model, prepared["train"], prepared["val"], 1, 1e-2, 8, 0, checkpoint=tmp_path
+        )
+
+    assert run(FEW) == run(FEW)
+    with pytest.raises(ValueError, match=r"is of another training .*model categories was ") as error:
+        run(FEW[::-1])
+    one_sentence(error)
+
+
 def test_no_epochs_evaluate_the_untrained_model_which_prefers_nothing(tiny_backbone, prepared):
     model, history = train(tiny_backbone, prepared, epochs=0)
     assert history.best_epoch == 0

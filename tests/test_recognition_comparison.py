@@ -1,15 +1,19 @@
 """The recognition table: every method on the same drawings, no drawing in two parts, and the rows and figures of it."""
 
 import hashlib
+import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sfhelpers import metrics, results
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.plots import classes
+from sfhelpers.tasks import arms
 from sfhelpers.tasks import recognition_comparison as comparison
 from sfhelpers.tasks import recognition_report as report
 from sfhelpers.toyworld import quick
@@ -58,14 +62,26 @@ def test_every_head_starts_at_random_those_with_fewer_drawings_too(compared):
     assert {trial.model.extractor.start for trial in (*fused, *fused[0].fewer)} == {"random"}
 
 
-def test_the_curve_is_of_the_first_seed_and_of_fewer_drawings(compared):
+def test_the_curve_is_of_fewer_drawings_with_every_seed(compared):
     trials, _ = compared
     assert {(t.method, t.seed) for t in trials if t.fewer} == {
-        ("fused", 0), ("CLIP only", 0), ("B-CLIP", 0), ("B-SD", 0),
+        ("fused", 0), ("fused", 1), ("CLIP only", 0), ("CLIP only", 1), ("B-CLIP", 0), ("B-SD", 0),
     }  # fmt: skip
     assert all(one.shots == 2 and one.logits.shape == (9, 3) for t in trials for one in t.fewer)
     fused = next(t for t in trials if t.fewer)
     assert len(fused.fewer[0].history.epochs) == 1 + 2  # half the drawings, twice the epochs
+
+
+def test_a_training_that_is_found_done_keeps_the_seconds_it_took(tiny_backbone, sketches, tmp_path):
+    def train():
+        return comparison.compare(
+            tiny_backbone, sketches, ("CLIP only",), (0,), 2, 1e-2, 8, shots=4, limit=3, checkpoints=tmp_path,
+            configuration={}, log=lambda text: None,
+        )[0][0]  # fmt: skip
+
+    before, again = train(), train()
+    assert before.history.seconds > 0 and again.history.seconds == before.history.seconds <= again.seconds
+    torch.testing.assert_close(again.logits, before.logits, atol=0, rtol=0)
 
 
 def test_no_test_drawing_is_seen_in_training(tiny_backbone, sketches):
@@ -82,12 +98,38 @@ def test_no_test_drawing_is_seen_in_training(tiny_backbone, sketches):
         assert sum(map(len, seen.values())) == 2 * sum(map(len, chosen.values()))
 
 
+def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(28):
+        path = tmp_path / ("sketch" if number < 24 else "photo") / ("cup", "key")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (40, 40), dtype=np.uint8)).save(path)
+    apart = load_sketches("folder", tmp_path)
+    comparison.parts_of(apart, 2, 0)
+    learned, tested = (apart.select(part=part, categories=["cup"]).items[0] for part in ("train", "test"))
+    shutil.copy(learned.path, tested.path)
+    with pytest.raises(ValueError, match="trained on and is the same file") as error:
+        comparison.parts_of(load_sketches("folder", tmp_path), 0, 0)
+    one_sentence(error)
+
+
 def test_the_probes_are_the_same_whichever_arm_came_first(tiny_backbone, sketches, compared):
     alone, _ = comparison.compare(
         tiny_backbone, sketches, ("CLIP only", "B-SD"), (5,), 0, 1e-2, 8, shots=4, limit=3, log=lambda text: None
     )
     first = next(t for t in compared[0] if t.method == "B-SD")
     torch.testing.assert_close(alone[-1].logits, first.logits, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("method", [arms.RANDOM_UNET, arms.FINETUNING, "fused (fixed random injection)"])
+def test_the_probes_are_of_the_backbone_that_was_given_whatever_arms_there_are(
+    tiny_backbone, sketches, compared, method
+):
+    alone, _ = comparison.compare(
+        tiny_backbone, sketches, (method, "B-SD"), (0,), 0, 1e-2, 8, shots=4, limit=3, log=lambda text: None
+    )
+    expected = next(t for t in compared[0] if t.method == "B-SD")
+    torch.testing.assert_close(alone[-1].logits, expected.logits, atol=1e-2, rtol=0)
 
 
 def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):
@@ -99,6 +141,7 @@ def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):
     assert "unknown method" in attempt(methods=("fused", "magic"))
     assert "no arm" in attempt(methods=("B-SD", "chance"))
     assert "have fewer" in attempt(shots=7)
+    assert "shots is -1" in attempt(shots=-1) and "limit is -1" in attempt(shots=1, limit=-1)
     assert "1 category" in attempt(sketches.select(categories=["cup"]), shots=1)
     some = [item for item in sketches.items if not (item.category == "cup" and item.part == "test")]
     assert "no test sketch of 'cup'" in attempt(type(sketches)("x", sketches.root, "", tuple(some)), shots=1)
@@ -150,6 +193,11 @@ def test_every_figure_can_be_drawn(compared):
     figures += [report.examples(fused, parts.test, right=right, number=3) for right in (True, False)]
     assert all(figure.png()[:4] == b"\x89PNG" for figure in figures)
     assert [len(row) for row in report.pictures(parts.test.sketches, FEW, 2)] == [2, 2, 2]
+    one = replace(parts.test.sketches, items=parts.test.sketches.items[:1])
+    assert [row.count(None) for row in report.pictures(one, FEW, 2)] == [0, 1, 1]
+    with pytest.raises(ValueError, match="give more sketches") as error:
+        report.pictures(replace(one, items=()), FEW, 2)
+    one_sentence(error)
 
 
 def test_figures_refuse_what_does_not_fit():

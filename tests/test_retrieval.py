@@ -1,5 +1,6 @@
 """The triplet loss, its batches, and a retriever that learns what its level asks for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,38 @@ def test_a_training_that_goes_on_from_its_checkpoint_ends_as_one_that_was_left_a
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("changed", [{"margin": 0.2}, {"level": "instance"}, {"category_weight": 0.5}])
+def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tmp_path, changed):
+    history = train(SketchRetriever(Linear()), epochs=1, checkpoint=tmp_path)
+    assert train(SketchRetriever(Linear()), epochs=1, checkpoint=tmp_path) == history
+    name = next(iter(changed))
+    with pytest.raises(ValueError, match=f"is of another training .*model {name} was .* and is ") as error:
+        train(SketchRetriever(Linear(), **changed), epochs=1, checkpoint=tmp_path)
+    one_sentence(error)
+
+
+def with_strangers(data, drop=True):
+    """The pairs without the first two, and with the sketch of the second photo beside the first in their place."""
+    stranger = torch.tensor([[1, 0]])
+    return replace(data, pairs=torch.cat([data.pairs[2:], *([] if drop else [stranger])]))
+
+
+def test_at_instance_level_the_photo_of_another_sketch_is_no_positive():
+    """A photo without sketches is paired with a sketch of another one."""
+    for level, alike in (("instance", True), ("category", False)):
+        models = [SketchRetriever(Linear(), level=level) for _ in range(2)]
+        for model, drop in zip(models, (True, False), strict=True):
+            train(model, (with_strangers(made_up(), drop), made_up(seed=1, first=50)), epochs=2)
+        first, second = (model.extractor.layer.weight for model in models)
+        assert torch.equal(first, second) == alike
+
+
+def test_at_instance_level_a_sketch_without_its_photo_asks_nothing_in_validation():
+    validation = with_strangers(made_up(seed=1, first=50), drop=False)
+    history = train(SketchRetriever(Linear(), level="instance"), (made_up(), validation), epochs=0)
+    assert 0 < history.epochs[0]["validation"] < 1
+
+
 def test_the_real_extractor_gives_unit_vectors_from_images_and_from_what_was_prepared(tiny_backbone, two_images):
     model = SketchRetriever(small(tiny_backbone)).eval()
     with torch.no_grad():
@@ -181,7 +214,14 @@ def test_the_settings_are_all_that_makes_the_model_beside_its_extractor():
         (lambda: train(SketchRetriever(Linear()), (made_up(1), made_up(2))), "one training category"),
         (
             lambda: train(SketchRetriever(Linear(), level="instance"), (made_up(3, instances=1), made_up(2))),
-            "no training category has two photos",
+            "no training category has two photos.* or raise limit",
+        ),
+        (
+            lambda: train(
+                SketchRetriever(Linear(), level="instance"),
+                (replace(made_up(), pairs=torch.tensor([[1, 0], [0, 1]])), made_up(2)),
+            ),
+            "none of 2 pairs.* or in Python",
         ),
         (lambda: train(SketchRetriever(Linear()), batch_size=7), "batch_size is 7"),
     ],

@@ -51,6 +51,13 @@ def test_right_answers_and_chance_are_counted(known):
     assert (checked.probability > 0.5).all()
 
 
+def test_an_embedding_that_says_nothing_earns_nothing(known):
+    gallery, sketches, backbone = known
+    checked = search_check.check(Told(gallery, backbone, [torch.zeros(3)] * 3), sketches)
+    assert not checked.first.any() and not checked.category.any()
+    assert checked.first.dtype == checked.category.dtype == bool
+
+
 def test_rows_hold_every_part_with_its_chance(known):
     gallery, sketches, backbone = known
     checked = search_check.check(Told(gallery, backbone, [torch.eye(3)[0]] * 3), sketches)

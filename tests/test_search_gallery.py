@@ -58,6 +58,14 @@ def test_limit_takes_so_many_photos_a_class(tmp_path):
     assert found[0].records == found[1].records != found[2].records
 
 
+@pytest.mark.parametrize(("name", "value"), [("limit", -1), ("batch_size", 0), ("batch_size", -1)])
+def test_numbers_of_photos_that_cannot_be_are_refused(tmp_path, name, value):
+    photo(tmp_path / "cat" / "a.png")
+    with pytest.raises(ValueError, match=f"{name} is {value}: ") as error:
+        Gallery.from_folder(tmp_path, fake(), **{name: value})
+    one_sentence(error)
+
+
 def test_embeddings_do_not_depend_on_the_batch(tmp_path):
     for k in range(5):
         photo(tmp_path / f"{k}.png", k)
@@ -97,6 +105,7 @@ def test_what_is_kept_is_the_newest_and_within_the_budget():
     assert kept.get("d", lambda: ("dd", 40)) == "dd" and len(kept) == 1
 
 
+@pytest.mark.filterwarnings("ignore:links that lead nowhere")
 @pytest.mark.parametrize(
     ("made", "asked", "error", "words"),
     [

@@ -111,6 +111,18 @@ def test_it_is_the_sketch_that_decides_what_is_marked(learned):
     assert right > wrong + 0.2
 
 
+@pytest.mark.parametrize("changed", [{"temperature": 5.0}, {"centre": 0.3}])
+def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tmp_path, changed):
+    def run(**settings):
+        model = segmentation.SketchSegmenter(TinyExtractor(), **settings)
+        data = world(model.extractor, 6, seed=1)
+        return segmentation.train_segmenter(model, data, data, 1, 1e-2, 8, seed=0, checkpoint=tmp_path)
+
+    assert run() == run()
+    with pytest.raises(ValueError, match=f"is of another training .*model {next(iter(changed))} was "):
+        run(**changed)
+
+
 def test_the_same_seed_gives_the_same_predictions_and_another_seed_others():
     runs = [trained(seed, epochs=2) for seed in (0, 0, 1)]
     first, again, other = (segmentation.predict_pairs(model, validation) for model, _, validation, _ in runs)
@@ -272,5 +284,5 @@ def test_photos_without_masks_are_prepared_and_those_with_masks_can_be_told_apar
 
 def test_a_part_without_pairs_is_named(tmp_path):
     dataset = load_dataset("folder", write_folder(tmp_path)).select(part="train")
-    with pytest.raises(ValueError, match="no sketch-photo pair"):
+    with pytest.raises(ValueError, match="no sketch-photo pair here: raise limit"):
         prepare_pairs(TinyExtractor(), dataset, size=32)

@@ -122,6 +122,30 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
     one_sentence(error)
 
 
+def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them(world):
+    bare = {next(p.path for p in world.select(part=part, seen=True).photos) for part in ("train", "test")}
+    some = replace(world, records=tuple(replace(r, mask=None) if r.path in bare else r for r in world.records))
+    assert all(photo.mask for _, photo in report.example_pairs(some.select(part="test"), 9))
+    with pytest.warns(UserWarning, match=r"^2 of \d+ photos have no mask.*cat/"):
+        parts = comparison.parts_of(some, lambda part: part)
+    whole = comparison.parts_of(world, lambda part: part)
+    for found, full in ((parts.train, whole.train), (parts.test["seen"], whole.test["seen"])):
+        assert len(found.photos) == len(full.photos) - 1 and all(photo.mask for photo in found.photos)
+    assert parts.validation == whole.validation and parts.test["unseen"] == whole.test["unseen"]
+
+
+@pytest.mark.filterwarnings("ignore:.*have no mask")
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_part_without_any_mask_is_refused(world, part):
+    none = replace(world, records=tuple(replace(r, mask=None) if r.part == part else r for r in world.records))
+    with pytest.raises(ValueError, match=f"in its part '{part}' has a mask") as error:
+        comparison.parts_of(none, lambda part: part)
+    one_sentence(error)
+    with pytest.raises(ValueError, match="to be shown has a mask") as error:
+        report.example_pairs(none.select(part=part), 3)
+    one_sentence(error)
+
+
 def test_the_arms_learn_equally_many_parameters(compared):
     trials, _, _ = compared
     counts = {m: trial.parameters for m, trial in trials.items() if trial.model and m != arms.FINETUNING}

@@ -154,19 +154,33 @@ def test_a_test_image_under_another_name_in_training_is_refused(world, tmp_path)
     copy = shutil.copy(found.test.photos[0].path, tmp_path / "other-name.jpg")
     leaking = replace(found.train, records=(*found.train.records, replace(found.train.photos[0], path=copy)))
     with pytest.raises(ValueError, match="is trained on and is the same file as the test image") as error:
-        splits.check_apart((leaking,), (found.test,))
+        splits.check_apart(leaking.records, found.test.records)
     assert "other-name.jpg" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["class", "sample"])
+def test_a_photo_of_an_unseen_class_among_the_seen_ones_is_refused_where_both_are_in_one_gallery(world, tmp_path, kind):
+    found = splits.apply(world, splits.strict(world))
+    copy = shutil.copy(found.test.photos[0].path, tmp_path / "other-name.jpg")
+    twin = replace(found.seen.photos[0], path=copy)
+    both = replace(found, seen=replace(found.seen, records=(*found.seen.records, twin)))
+    with pytest.raises(ValueError, match=r"other-name.jpg of class .* is the same file as") as error:
+        splits.generalised(both, kind, fraction=1.0)
+    one_sentence(error)
 
 
 def test_one_class_and_one_image_a_class(world, tmp_path):
     toyworld.write_folder(tmp_path / "one", photos=1, sketches=1, categories=("cat",), masks=False)
-    with pytest.raises(ValueError, match="has 1 classes, so 9 cannot be held out") as error:
+    with pytest.raises(
+        ValueError, match=r"has 1 classes, so 9 cannot be held out.* give photos and sketches of more"
+    ) as error:
         splits.clip_style(load_dataset("folder", tmp_path / "one"))
     one_sentence(error)
     toyworld.write_folder(tmp_path / "few", photos=1, sketches=1, categories=CATEGORIES, masks=False)
     few = load_dataset("folder", tmp_path / "few")
-    with pytest.raises(ValueError, match="has no class that its backbone never saw"):
+    with pytest.raises(ValueError, match=r"has no class that its backbone never saw.* give photos and") as error:
         splits.strict(few)
+    one_sentence(error)
     with pytest.raises(ValueError, match="has no train image in split 'clip-style'") as error:
         splits.apply(few, splits.clip_style(few, number=2))
     one_sentence(error)
@@ -174,9 +188,15 @@ def test_one_class_and_one_image_a_class(world, tmp_path):
 
 def test_arguments_out_of_range_are_refused(world):
     found = splits.apply(world, splits.strict(world))
-    for kind, fraction, words in (("photo", 0.2, "kind is 'photo'"), ("class", 0.0, "fraction is 0.0")):
+    wrong = [("photo", 0.2, "kind is 'photo'"), ("class", 0.0, "fraction is 0.0")]
+    wrong += [(kind, float("inf"), "fraction is inf") for kind in ("class", "sample")]
+    for kind, fraction, words in wrong:
         with pytest.raises(ValueError, match=words) as error:
             splits.generalised(found, kind, fraction)
         one_sentence(error)
     with pytest.raises(ValueError, match="no held-out image of a seen class"):
         splits.generalised(replace(found, seen=replace(found.seen, records=())))
+    for number in (-1, 1):
+        with pytest.raises(ValueError, match=f"number is {number}: give") as error:
+            splits.clip_style(world, number=number)
+        one_sentence(error)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sfhelpers import toyworld
-from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, pose, render_photo, render_sketch, world
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, pose, quick, render_photo, render_sketch, world
+from tests.backbone_fixtures import one_sentence
 
 
 def _digest(category: str, index: int, seed: int) -> str:
@@ -138,3 +139,22 @@ def test_the_cache_keeps_the_world_in_use_and_forgets_the_oldest(tmp_path, monke
     second = toyworld.ensure(seed=2, photos=2, sketches=1)
     assert second.exists() and not first.exists()
     assert not list(second.parent.glob("part-*")), "nothing half-written is left"
+
+
+@pytest.mark.parametrize(("module", "ensure"), [(world, world.ensure), (quick, quick.ensure_quick)])
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, module, ensure):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / "file" / name)
+    with pytest.raises(NotADirectoryError) as error:
+        ensure()
+    said = one_sentence(error)
+    assert str(tmp_path / "file" / "sfhelpers") in said and "set the variable XDG_CACHE_HOME" in said
+
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(module.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(PermissionError, match=r"could not be written \(Permission denied\): make that") as error:
+        ensure(seed=12345)
+    one_sentence(error)

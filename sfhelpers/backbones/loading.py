@@ -30,6 +30,8 @@ from sfhelpers.backbones.vision import VisionFeatures
 
 CONFIGS = ("text_encoder/config.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
 VISION_CONFIG = "vision/open_clip_config.json"
+BETAS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either holds all words
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
     weights = WEIGHTS if local_vision else WEIGHTS[:-1]
     wanted = [*CONFIGS, *weights] + ([VISION_CONFIG] if local_vision else [])
     missing = [name for name in wanted if not (folder / name).is_file()]
-    missing += [] if (folder / "tokenizer").is_dir() else ["tokenizer/"]
+    # Without them the tokenizer would be made of its three special words, in silence.
+    if not any(all((folder / "tokenizer" / name).is_file() for name in names) for names in TOKENIZERS):
+        missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: copy or download the folder again.")
     hashes = {}
@@ -205,8 +209,7 @@ def _load_diffusion(folder: Path, preset: Preset, device: torch.device, dtype: t
     with _reading(folder / "tokenizer"):
         tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     with _reading(folder / "scheduler"):
-        # Only add_noise is used, which rests on the betas alone: any Stable Diffusion scheduler's config states them.
-        scheduler = diffusers.DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        scheduler = _scheduler(folder / "scheduler")
     pairs = (
         ("vae", vae.config.latent_channels, "unet", unet.config.in_channels, "latent channels"),
         ("text_encoder", text_encoder.config.hidden_size, "unet", unet.config.cross_attention_dim, "text channels"),
@@ -221,6 +224,14 @@ def _load_diffusion(folder: Path, preset: Preset, device: torch.device, dtype: t
         )
     models = (model.to(device) for model in (vae, unet, text_encoder))
     return DiffusionFeatures(*models, tokenizer, scheduler, preset.diffusion.size, preset.diffusion.timestep)
+
+
+def _scheduler(folder: Path) -> diffusers.DDIMScheduler:
+    """Only add_noise is used, which rests on the betas alone: any Stable Diffusion scheduler's config states them."""
+    config = diffusers.DDIMScheduler.load_config(folder, local_files_only=True)
+    if lacking := [name for name in BETAS if name not in config]:  # another model's would be taken, in silence
+        raise ValueError(f"scheduler_config.json does not state {', '.join(lacking)}")
+    return diffusers.DDIMScheduler.from_config(config)
 
 
 def _load_vision(

@@ -7,7 +7,7 @@ never does.
 """
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sfhelpers.datasets.records import Dataset, Record, limited, listed
+from sfhelpers.datasets.splits import check_apart
 from sfhelpers.images import shown
 
 NAME = "test_pairs_ps.csv"
@@ -87,7 +88,8 @@ def load(
 
     Raises:
         FileNotFoundError: there is no table.
-        ValueError: an unknown split or category, or a row that cannot be: one sentence, with its line.
+        ValueError: an unknown split or category, a row that cannot be, with its line, or an image file that is
+            trained on and tested with under two names.
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r} of the keypoints: choose one of {', '.join(SPLITS)}.")
@@ -110,6 +112,10 @@ def load(
         taken = {(photo.category, photo.instance) for photo in limited(list(rest.photos), limit, seed)}
         unlabelled = replace(rest, records=tuple(r for r in rest.records if (r.category, r.instance) in taken))
     check_parts(pairs)
+    sides: dict[bool, list[Record]] = {True: [], False: list(unlabelled.records)}
+    for pair in pairs:
+        sides[pair.photo.part == "test"] += [pair.photo, pair.sketch]
+    check_apart(sides[False], sides[True])
     return Annotated(tuple(pairs), unlabelled, dataset.name, split)
 
 
@@ -117,35 +123,45 @@ def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
     """The pairs whose two images are in the dataset, in the table's order, except those without a visible point.
 
     Raises:
-        ValueError: a column is missing; a row has other than eight points, a number that is none, a point outside the
-            256 x 256 frame or given by half; names a file that is not there, a category that the tree does not have,
-            or a sketch that was not drawn from its photo; or is there twice.
+        ValueError: the file is no table in UTF-8; a column is missing; a row has other than eight points, a number that
+            is none, a point outside the 256 x 256 frame or given by half; names a file that is not there, a category
+            that the tree does not have, or a sketch that was not drawn from its photo; or is there twice.
     """
     records = {_key(record.path): record for record in dataset.records}
     seen: dict[tuple, int] = {}
     found = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.DictReader(file)
-        lacking = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-        if lacking:
-            raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
-        for row in table:
-            where = f"line {table.line_num} of {shown(path)}"
-            keys = [_image(row[kind], kind, dataset.root, where) for kind in ("photo", "sketch")]
-            if tuple(keys) in seen:
-                raise ValueError(f"{where} repeats the pair of line {seen[tuple(keys)]}: delete one of them.")
-            seen[tuple(keys)] = table.line_num
-            points = [_points(row, letter, where) for letter in "AB"]
-            if all(key in records for key in keys):
-                photo, sketch = (records[key] for key in keys)
-                if (photo.category, photo.instance) != (sketch.category, sketch.instance):
-                    raise ValueError(
-                        f"{where} pairs {sketch.path.name} with {photo.path.name}, which it does not show."
-                    )
-                visible = np.isfinite(points[0]).all(1) & np.isfinite(points[1]).all(1)
-                if visible.any():
-                    found.append(KeypointPair(sketch, photo, points[1], points[0], visible))
+    for line, row in _rows(path):
+        where = f"line {line} of {shown(path)}"
+        keys = [_image(row[kind], kind, dataset.root, where) for kind in ("photo", "sketch")]
+        if tuple(keys) in seen:
+            raise ValueError(f"{where} repeats the pair of line {seen[tuple(keys)]}: delete one of them.")
+        seen[tuple(keys)] = line
+        points = [_points(row, letter, where) for letter in "AB"]
+        if all(key in records for key in keys):
+            photo, sketch = (records[key] for key in keys)
+            if (photo.category, photo.instance) != (sketch.category, sketch.instance):
+                raise ValueError(f"{where} pairs {sketch.path.name} with {photo.path.name}, which it does not show.")
+            visible = np.isfinite(points[0]).all(1) & np.isfinite(points[1]).all(1)
+            if visible.any():
+                found.append(KeypointPair(sketch, photo, points[1], points[0], visible))
     return found
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Every row of the table with the number of its line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            lacking = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            if lacking:
+                raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
+            for row in table:
+                yield table.line_num, row
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{shown(path)} is not UTF-8 text: save the table as CSV in UTF-8.") from error
+    except csv.Error as error:
+        where = f"line {table.reader.line_num} of {shown(path)}"
+        raise ValueError(f"{where} cannot be read as CSV ({error}): repair it or delete the line.") from error
 
 
 def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:

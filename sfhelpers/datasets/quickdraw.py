@@ -70,8 +70,10 @@ def read(
 
     Raises:
         ValueError: no ndjson file, a category that is not there, another split, more drawings asked for than there
-            are, or lines that are cut, empty, no drawing or a repetition.
+            are, a limit below 0, files that cannot be read, or lines that are cut, empty, no drawing or a repetition.
     """
+    if limit < 0:
+        raise ValueError(f"limit is {limit}: pass 0 for all drawings, or the most you want of a category.")
     numbers = split_numbers(split)
     found, problems = _indexed(_chosen(_files(root), categories, root), limit)
     if problems:
@@ -91,10 +93,15 @@ def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
 
     Raises:
         ValueError: the line is not what it was when the folder was read.
+        FileNotFoundError: the file is not there any more.
     """
-    with doodle.path.open("rb") as file:
-        file.seek(doodle.offset)
-        strokes, problem = _strokes(file.read(doodle.length))
+    try:
+        with doodle.path.open("rb") as file:
+            file.seek(doodle.offset)
+            strokes, problem = _strokes(file.read(doodle.length))
+    except OSError as error:
+        where = f"{shown(doodle.path)} cannot be read any more ({error.strerror})"
+        raise FileNotFoundError(f"{where}: put the file back, or read the folder again.") from error
     if problem:
         raise ValueError(f"{_where(doodle.path, doodle.line)} {problem}: it has changed, so read the folder again.")
     fitted = Drawing.fitted(strokes, side)
@@ -150,8 +157,9 @@ def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str
     problems: list[str] = []
     first: dict[str, Doodle] = {}
     for category, path in files.items():
-        if path.stat().st_size == 0:
-            problems.append(f"{shown(path.name)} is empty")
+        if problem := _file_problem(path):
+            problems.append(f"{shown(path.name)} {problem}")
+            continue
         taken = 0
         for line, offset, content in _lines(path):
             if limit and taken == limit:
@@ -160,7 +168,8 @@ def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str
             doodle = Doodle(path, line, offset, len(content), category, "" if problem else _key(content))
             if not problem and doodle.key in first:
                 other = first[doodle.key]
-                problem = f"repeats the key_id of {_where(other.path, other.line)}"
+                what = "" if doodle.key == _digest(content) else "the key_id of "
+                problem = f"repeats {what}{_where(other.path, other.line)}"
             if problem:
                 problems.append(f"{_where(path, line)} {problem}")
                 continue
@@ -168,6 +177,17 @@ def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str
             found.append(doodle)
             taken += 1
     return found, problems
+
+
+def _file_problem(path: Path) -> str:
+    """What is wrong with a file in a few words that follow on its name, "" if it can be read."""
+    if not path.is_file():
+        return "is a folder" if path.is_dir() else "is a link that leads nowhere" if path.is_symlink() else "is no file"
+    try:
+        with path.open("rb") as file:
+            return "" if file.read(1) else "is empty"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -198,7 +218,11 @@ def _strokes(content: bytes) -> tuple[list[Stroke], str]:
 
 def _key(content: bytes) -> str:
     key = json.loads(content).get("key_id")
-    return hashlib.sha256(content.strip()).hexdigest() if key is None else str(key)
+    return _digest(content) if key is None else shown(str(key))  # JSON may hold half a character, "\ud800"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content.strip()).hexdigest()
 
 
 def _where(path: Path, line: int) -> str:
@@ -209,7 +233,7 @@ def _complain(problems: Sequence[str], total: int, root: Path, skip_broken: bool
     summary = f"{len(problems)} of {total} drawings under {shown(root)} cannot be used"
     if not skip_broken:
         named = records.listed(problems)
-        raise ValueError(f"{summary} ({named}): repair those lines, or pass skip_broken=True to leave them out.")
+        raise ValueError(f"{summary} ({named}): repair or remove these, or pass skip_broken=True to leave them out.")
     warnings.warn(f"{summary} and are skipped: {records.listed(problems, most=20)}.", stacklevel=4)
 
 

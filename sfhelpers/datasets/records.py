@@ -145,7 +145,10 @@ def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
     """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares.
 
     The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
+    ValueError for a limit below 0.
     """
+    if limit < 0:
+        raise ValueError(f"limit is {limit}: pass 0 for all of them, or the most you want of a category.")
     if limit == 0:
         return records
     taken: Counter[tuple[str, str]] = Counter()
@@ -187,14 +190,43 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
     """Category (name of the subfolder) to its image files, sorted; subfolders without any image are left out.
 
     Hidden files and files with other extensions than `images.EXTENSIONS` (.DS_Store, Thumbs.db, ...) are ignored.
+    Links that lead nowhere and images one folder deeper are counted in a warning.
     """
     found: dict[str, list[Path]] = {}
-    for subfolder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = [p for p in sorted(subfolder.iterdir()) if p.suffix.lower() in images.EXTENSIONS and p.is_file()]
-        files = [path for path in files if not path.name.startswith(".")]
+    lost: list[Path] = []
+    for subfolder in _entries(folder):
+        if not subfolder.is_dir():
+            lost += [subfolder] * (_leads_nowhere(subfolder) and not subfolder.suffix)
+            continue
+        files = []
+        for path in _entries(subfolder):
+            if not _has_image_name(path):
+                lost += [inner for inner in _entries(path) if _has_image_name(inner)] if path.is_dir() else []
+            elif path.is_file():
+                files.append(path)
+            elif _leads_nowhere(path):
+                lost.append(path)
         if files:
             found.setdefault(nfc(subfolder.name), []).extend(files)
+    if lost:
+        warnings.warn(
+            f"links that lead nowhere and images in a folder inside a class are left out under {images.shown(folder)} "
+            f"({len(lost)} in all): {listed(_under(path, folder) for path in lost)}.",
+            stacklevel=3,
+        )
     return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _has_image_name(path: Path) -> bool:
+    return path.suffix.lower() in images.EXTENSIONS
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def without_broken(records: list[Record], root: Path, skip_broken: bool) -> list[Record]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sfhelpers.datasets import load_dataset, quickdraw, records
@@ -73,6 +74,8 @@ class Sketches:
             ValueError, FileNotFoundError: a file was changed or taken away after it was checked.
         """
         items = [self.items[k] for k in which]
+        if not items:  # e.g. a category that has no sketch in this part
+            return torch.zeros(0, 3, side, side)
         if isinstance(items[0], Doodle):
             return quickdraw.load_doodles(items, side)
         return load_images([item.path for item in items], side)

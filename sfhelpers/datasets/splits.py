@@ -8,6 +8,7 @@ Three protocols, and a dataset has to say which one it was:
 - generalised: the gallery and the queries of a split, and images of its training classes among them.
 """
 
+import math
 import random
 import warnings
 from collections.abc import Collection, Iterable, Sequence
@@ -110,7 +111,7 @@ def strict(dataset: Dataset, validation: float = 0.15, seed: int = 0) -> ClassSp
     if not unseen:
         raise ValueError(
             f"dataset {dataset.name} has no class that its backbone never saw, so it cannot be split strictly: "
-            "take the clip-style split."
+            "give photos and sketches of unseen classes too, or in Python take splits.clip_style."
         )
     return class_split(dataset, "strict", unseen, validation, seed)
 
@@ -122,12 +123,14 @@ def clip_style(dataset: Dataset, number: int = 9, validation: float = 0.15, seed
     as in `strict`.
 
     Raises:
-        ValueError: not more classes than `number`.
+        ValueError: not more classes than `number`, or `number` is below 2.
     """
+    if number < 2:
+        raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
     if number >= len(dataset.categories):
         raise ValueError(
             f"dataset {dataset.name} has {len(dataset.categories)} classes, so {number} cannot be held out of them: "
-            "lower number."
+            "give photos and sketches of more classes, or in Python a lower number."
         )
     drawn = random.Random(f"clip-style {seed}").sample(dataset.categories, number)
     return class_split(dataset, "clip-style", drawn, validation, seed)
@@ -180,7 +183,7 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
                 "-p split parts to part your own folder."
             )
     require_relevant(found.test)
-    check_apart((found.train, found.validation), (found.test, found.seen))
+    check_apart((*found.train.records, *found.validation.records), (*found.test.records, *found.seen.records))
     return found
 
 
@@ -198,12 +201,13 @@ def generalised(found: ZeroShot, kind: Kind = "class", fraction: float = 0.2, se
         seed: of the draw.
 
     Raises:
-        ValueError: an unknown kind, a fraction that is not above 0, or no seen image to add.
+        ValueError: an unknown kind, a fraction that is not above 0 or not finite, no seen image to add, or the same
+            photo file in a test class and in a seen one.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind is {kind!r}: use {' or '.join(get_args(Kind))}.")
-    if not fraction > 0:
-        raise ValueError(f"fraction is {fraction}: give a number above 0, for example 0.2.")
+    if not 0 < fraction < math.inf:
+        raise ValueError(f"fraction is {fraction}: give a finite number above 0, for example 0.2.")
     pool, rng = found.seen, random.Random(f"generalised {kind} {seed}")
     usable = sorted({r.category for r in pool.photos} & {r.category for r in pool.sketches})
     if not usable:
@@ -216,7 +220,7 @@ def generalised(found: ZeroShot, kind: Kind = "class", fraction: float = 0.2, se
         drawn = {photo.category for photo in photos}
         sketches = [sketch for sketch in pool.sketches if sketch.category in drawn]
         added = photos + _sample(rng, sketches, fraction * len(found.test.sketches))
-    test = replace(found.test, records=found.test.records + tuple(added))
+    test = without_duplicates(replace(found.test, records=found.test.records + tuple(added)))
     return Generalised(kind, fraction, seed, tuple(sorted(drawn)), test)
 
 
@@ -266,10 +270,10 @@ def require_relevant(dataset: Dataset) -> None:
         )
 
 
-def check_apart(train: Sequence[Dataset], test: Sequence[Dataset]) -> None:
+def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
     """ValueError if an image file stands on both sides, under whatever name."""
-    known = {file_sha256(record): record for dataset in train for record in dataset.records}
-    for record in (record for dataset in test for record in dataset.records):
+    known = {file_sha256(record): record for record in train}
+    for record in test:
         if (other := known.get(file_sha256(record))) is not None:
             raise ValueError(
                 f"{other.category}/{other.path.name} is trained on and is the same file as the test image "

@@ -7,6 +7,8 @@ import numpy as np
 
 from sfhelpers.metrics.arrays import to_array
 
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -35,7 +37,7 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 1
     """Compare two methods on the same queries.
 
     Args:
-        first, second: (n,) a value a query and method, for example the mean of its AP over the seeds.
+        first, second: (n,) a value a query and method, of order 1, for example the mean of its AP over the seeds.
         groups: (n,) labels of queries that belong together, such as sketches of one photo, which are drawn together;
             each query for itself if None.
         draws: resamples.
@@ -66,6 +68,8 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 1
     for start in range(0, draws, 1000):
         weights = rng.multinomial(len(number), np.full(len(number), 1 / len(number)), min(1000, draws - start))
         means[start : start + len(weights)] = (weights @ sums) / (weights @ counts)
+    # Values are of order 1 and often means over three seeds: thirds that cancel out leave 1e-17, which is a tie.
+    means[np.abs(means) < ROUNDING] = 0
     low, high = np.quantile(means, (0.025, 0.975))
     p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / draws)
     return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), len(number))

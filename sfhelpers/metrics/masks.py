@@ -94,7 +94,8 @@ def _flat_masks(pred: Masks, true: Masks) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"masks have shape {pred.shape}: give (B, H, W) with at least one pixel an image.")
     if pred.dtype != bool or true.dtype != bool:
         raise ValueError(f"masks are {pred.dtype} and {true.dtype}, not bool: compare with a threshold first.")
-    return pred.reshape(len(pred), -1), true.reshape(len(true), -1)
+    flat = (len(pred), pred.shape[1] * pred.shape[2])  # not -1, which no images leave open
+    return pred.reshape(flat), true.reshape(flat)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ def accuracy_at_k(
         NaN where the gallery holds no paired photo.
 
     Raises:
-        ValueError: shapes, NaN, k or `gallery` are wrong, or classes are missing.
+        ValueError: shapes, NaN, k or `gallery` are wrong, or classes are missing or of two kinds.
     """
     one_of(gallery, ("all", "class"), "gallery")
     scores, relevant, single = _scored(scores, relevant)
@@ -134,6 +134,10 @@ def accuracy_at_k(
             raise ValueError("gallery 'class' needs query_classes and gallery_classes: give both, or choose 'all'.")
         queries = per_item(query_classes, len(scores), "query_classes")
         photos = per_item(gallery_classes, scores.shape[1], "gallery_classes")
+        if (queries.dtype.kind in "US") != (photos.dtype.kind in "US"):
+            raise ValueError(
+                f"classes are {queries.dtype} for the queries and {photos.dtype} for the gallery: use one kind."
+            )
         same = queries[:, None] == photos
         rivals, relevant = rivals & same, relevant & same
     best = np.where(relevant, scores, -np.inf).max(1)

@@ -26,6 +26,7 @@ STANDARD = (AP(), AP(200), P(100), P(200))
 # What the ranks of one relevant item take on their way to the metrics: about 15 arrays of 8 bytes.
 RELEVANT_BYTES = 120
 INDEX_BYTES = 8
+MOST_DOUBLINGS = 120  # 2 ** 128 is infinite in float32
 
 
 def evaluate_retrieval(
@@ -68,13 +69,11 @@ def evaluate_retrieval(
     if (query_classes is None) != (gallery_classes is None):
         raise ValueError("classes are given for one side only: give query_classes and gallery_classes, or neither.")
     queries, gallery = _embeddings(queries, gallery)
-    _lengths(queries, "queries")  # refuses what is not finite; a query's own length does not change its ranking
-    lengths = _lengths(gallery, "gallery")
+    queries, gallery = _brought_to_one(queries, "queries"), _brought_to_one(gallery, "gallery")
     items = _Items.of(query_labels, gallery_labels, query_classes, gallery_classes, len(queries), len(gallery))
     order = torch.from_numpy(items.order).to(gallery.device)
     gallery = gallery[order]
     copies = _copies(gallery)
-    gallery.div_(lengths[order])
     values = {measure: np.empty(len(queries)) for measure in measures}
     with _workers(gallery.device) as (pool, number):
         blocks = _blocks(gallery, len(copies[0]), items, megabytes / number)
@@ -185,14 +184,21 @@ def _copies(gallery: Tensor) -> tuple[Tensor, Tensor]:
 def _rankings(
     queries: Tensor, gallery: Tensor, copies: tuple[Tensor, Tensor], items: _Items, blocks: list[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, Ranking]]:
-    """The queries of each block and their ranking of the gallery, which is normalised and in the order of `items`."""
+    """The queries of each block and their ranking of the gallery, which is in the order of `items`.
+
+    A query's own length does not change its ranking. The photos' are divided by last: embeddings of few values, such as
+    codes of -1 and 1, have exact products, and photos of one length that tie go on to tie.
+    """
     device = gallery.device
+    lengths = torch.linalg.vector_norm(gallery, dim=1)
+    lengths.masked_fill_(lengths == 0, 1)
     again, first = copies
     group = torch.from_numpy(items.gallery_group).to(device)
     # One buffer for all blocks: asking the system for fresh memory each time costs as much as sorting.
     buffer = torch.empty(max(map(len, blocks), default=0), len(gallery), dtype=gallery.dtype, device=device)
     for rows in blocks:
         scores = _product(queries[torch.from_numpy(rows).to(device)], gallery, buffer[: len(rows)])
+        scores.div_(lengths)
         scores[:, again] = scores[:, first]
         if len(group):
             own = torch.from_numpy(items.query_group[rows]).to(device)
@@ -250,14 +256,14 @@ def _embeddings(queries: Any, gallery: Any) -> tuple[Tensor, Tensor]:
     return pair[0].to(pair[1].device, dtype), pair[1].to(dtype)
 
 
-def _lengths(values: Tensor, name: str) -> Tensor:
-    """(B, 1) what to divide by for rows of length 1; 1 for a row of zeros."""
-    norms = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-    finite = torch.isfinite(norms[:, 0])
+def _brought_to_one(values: Tensor, name: str) -> Tensor:
+    """Each row times a power of two that brings its largest value near 1: no digit is lost, no product runs over."""
+    largest = values.abs().amax(dim=1, keepdim=True)
+    finite = torch.isfinite(largest[:, 0])
     if not finite.all():
         row = int((~finite).nonzero()[0])
-        raise ValueError(f"{name} hold NaN, infinity or too big a number in row {row}: check what made the embeddings.")
-    return norms.masked_fill(norms == 0, 1)
+        raise ValueError(f"{name} hold NaN or infinity in row {row}: check what made the embeddings.")
+    return torch.ldexp(values, -torch.frexp(largest).exponent.clamp(-MOST_DOUBLINGS, MOST_DOUBLINGS))
 
 
 def _codes(queries: Any, gallery: Any, n_queries: int, n_gallery: int, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -274,5 +280,7 @@ def _codes(queries: Any, gallery: Any, n_queries: int, n_gallery: int, name: str
         )
     if any(side.dtype.kind == "f" and np.isnan(side).any() for side in (queries, gallery)):
         raise ValueError(f"{name} hold NaN: leave out what has no label.")
+    if queries.dtype.kind != gallery.dtype.kind and {queries.dtype.kind, gallery.dtype.kind} == {"i", "u"}:
+        queries, gallery = queries.astype(object), gallery.astype(object)  # both together would become floats
     codes = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1]
     return codes[:n_queries], codes[n_queries:]

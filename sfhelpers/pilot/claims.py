@@ -11,6 +11,7 @@ SHOWS, NOT, UNKNOWN = "shows", "does not show", "cannot be told here"
 WITHIN = ("photo to other photo", "sketch to other sketch")
 ONTO_PHOTOS = ("photo to other photo", "sketch to other photo")
 AUC = ("object AUC, photo", "object AUC, sketch")
+WRONG, MIDDLE = ", wrong mask", ", nearness to the middle"  # an AUC's controls: what knows places alone
 LOW = ("low-frequency share, photo", "low-frequency share, sketch")
 ALIKE = 0.02  # AUCs that differ by less are called equal
 _Trivial = Mapping[str, Score]
@@ -37,7 +38,9 @@ def claims(table: Table, trivial: _Trivial) -> list[Claim]:
     """The paper's claims in its order, each with a verdict that follows from the numbers by rule.
 
     A difference counts if it is more than twice its standard error, as if both sides were independent; a claim shows
-    if every comparison goes its way, does not if one goes the other way, and cannot be told if one is too close.
+    if every comparison goes its way, does not if one goes the other way, and cannot be told if one is too close. That
+    a component parts objects is a comparison with the mask of another image and with nearness to the middle; an AUC
+    that the wrong mask reaches as well speaks of places, and no verdict rests on it.
 
     Args:
         table: of `study.compare`, with the sources "white noise" and "1/f" of `study.yardsticks`.
@@ -68,10 +71,18 @@ def _told(table: Table, names: Sequence[str], *sources: str) -> str:
     return ", ".join(f"{source} {' / '.join(cell(table[source].get(name)) for name in names)}" for source in sources)
 
 
+def _better_parted(scores: Mapping[str, Score]) -> int:
+    """1 if photos' objects are parted better than sketches', -1 if worse; 0 if it is places that are known better."""
+    order = compared(*(scores[name] for name in AUC))
+    better = AUC[0] if order == 1 else AUC[1]
+    return order if compared(scores[better], scores[better + WRONG]) == 1 else 0
+
+
 def _inferior(table: Table, trivial: _Trivial, sd: str) -> Claim:
-    orders = [compared(table[sd][a], table[sd][b]) for a, b in (WITHIN, AUC)]
+    orders = [compared(*(table[sd][name] for name in WITHIN)), _better_parted(table[sd])]
     number = f"keypoints matched, photo to photo / sketch to sketch: {_told(table, WITHIN, 'SD f2', 'SD f3')}; "
-    number += f"object AUC, photos / sketches: {_told(table, AUC, 'SD f2', 'SD f3')}"
+    number += f"object AUC, photos / sketches: {_told(table, AUC, 'SD f2', 'SD f3')}; "
+    number += f"wrong mask: {_told(table, [name + WRONG for name in AUC], 'SD f2', 'SD f3')}"
     return Claim("SD's features of sketches are significantly inferior to those of photos", _verdict(*orders), number)
 
 
@@ -116,9 +127,15 @@ def _skips(table: Table, trivial: _Trivial, sd: str) -> Claim:
 
 
 def _separates(table: Table, trivial: _Trivial, sd: str) -> Claim:
-    orders = [compared(table["CLIP tokens"][name], table[sd][name]) for name in AUC]
-    middle = " / ".join(cell(trivial[f"{name}, nearness to the middle"]) for name in AUC)
+    clip = table["CLIP tokens"]
+    orders = [
+        compared(clip[name], than)
+        for name in AUC
+        for than in (table[sd][name], clip[name + WRONG], trivial[name + MIDDLE])
+    ]
+    middle = " / ".join(cell(trivial[name + MIDDLE]) for name in AUC)
     number = f"object AUC, photos / sketches: {_told(table, AUC, 'CLIP tokens', 'SD f2', 'SD f3')}; "
+    number += f"CLIP's with the wrong mask {' / '.join(cell(clip[name + WRONG]) for name in AUC)}; "
     return Claim(
         "CLIP parts background and foreground accurately, more so than SD", _verdict(*orders),
         f"{number}nearness to the middle {middle}",

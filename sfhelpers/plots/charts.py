@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, INK, MARKERS, PALE, Figure, text_width
+from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, INK, MARKERS, PALE, PLAIN, Figure, text_width
 
 WIDTH = 8.0  # inches, what a laptop shows beside the file list
 
@@ -48,6 +48,8 @@ def curve(
         ticks = _apart(x)
         axes.set_xticks(ticks, [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in ticks])
         axes.minorticks_off()
+    elif all(float(value).is_integer() for value in x):  # e.g. epochs: no tick at half of one
+        axes.locator_params(axis="x", integer=True)
     _tidy(axes, xlabel, ylabel, title)
     _name_ends(axes, ends)
     return figure
@@ -85,9 +87,9 @@ def bars_with_spread(
         _dots(axes, methods, panel, highlight, named=index == 0)
         if baselines and name in baselines:
             _baseline(axes, *baselines[name])
-        axes.set_title(name, fontsize=9.5, color=INK, loc="left", pad=15, weight="bold")
-    figure.text(left, 0.06 * inch, xlabel, fontsize=9, color=INK, va="bottom")
-    figure.text(0.01, 1 - 0.06 * inch, title, fontsize=10.5, color=INK, va="top", weight="bold")
+        axes.set_title(name, fontsize=9.5, color=INK, loc="left", pad=15, weight="bold", **PLAIN)
+    figure.text(left, 0.06 * inch, xlabel, fontsize=9, color=INK, va="bottom", **PLAIN)
+    figure.text(0.01, 1 - 0.06 * inch, title, fontsize=10.5, color=INK, va="top", weight="bold", **PLAIN)
     return figure
 
 
@@ -106,7 +108,7 @@ def _limits(panels: Mapping, baselines: Mapping[str, tuple[str, float]]) -> tupl
 def _baseline(axes: Axes, label: str, level: float) -> None:
     axes.axvline(level, color=PALE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
     place = {"xycoords": ("data", "axes fraction"), "xytext": (-2, 2), "textcoords": "offset points"}
-    axes.annotate(f"{label} {level:.2f}", (level, 1), **place, fontsize=8, color=PALE, ha="left", va="bottom")
+    axes.annotate(f"{label} {level:.2f}", (level, 1), **place, fontsize=8, color=PALE, ha="left", va="bottom", **PLAIN)
 
 
 def _dots(
@@ -122,7 +124,7 @@ def _dots(
         sides = ("axes fraction", "data")
         axes.annotate(_value(mean, spread), (1, y), xycoords=sides, xytext=(6, 0), fontsize=8.5, **style)
         if named:
-            axes.annotate(method, (0, y), xycoords=sides, xytext=(-8, 0), ha="right", fontsize=9, **style)
+            axes.annotate(method, (0, y), xycoords=sides, xytext=(-8, 0), ha="right", fontsize=9, **style, **PLAIN)
     axes.set_ylim(-0.6, len(methods) - 0.4)
     axes.set_yticks(list(places), [""] * len(methods))
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
@@ -132,7 +134,7 @@ def _dots(
 def _tidy(axes: Axes, xlabel: str, ylabel: str, title: str) -> None:
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
-    axes.set_title(title, fontsize=10.5, color=INK, loc="left", weight="bold", pad=8)
+    axes.set_title(title, fontsize=10.5, color=INK, loc="left", weight="bold", pad=8, **PLAIN)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(HAIR)
     axes.tick_params(labelsize=8.5, colors=PALE, length=0)
@@ -163,4 +165,4 @@ def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
         places[:-1] -= push
     for place, (_, name, color) in zip(places, ordered, strict=True):
         axes.annotate(name, (1, place), xycoords=("axes fraction", "data"), xytext=(5, 0), va="center",
-                      textcoords="offset points", fontsize=9, color=color, annotation_clip=False)  # fmt: skip
+                      textcoords="offset points", fontsize=9, color=color, annotation_clip=False, **PLAIN)  # fmt: skip

@@ -5,9 +5,10 @@ from itertools import cycle
 
 import numpy as np
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from sfhelpers.metrics import Reliability
-from sfhelpers.plots.figure import COLORS, DPI, HAIR, INK, MARKERS, PALE, Figure, text_width
+from sfhelpers.plots.figure import COLORS, DPI, HAIR, INK, MARKERS, PALE, PLAIN, Figure, text_width
 from sfhelpers.plots.grids import Picture, color_map, picture
 
 CELL = 15  # px, of a confusion matrix
@@ -32,23 +33,26 @@ def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figu
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     room = round(max(text_width(name, 8) for name in names)) + 10
     side, top = CELL * len(names), room + (26 if title else 4)
-    figure = Figure(figsize=((room + side + 62) / DPI, (top + side + 4) / DPI), dpi=2 * DPI)
+    below = 20
+    figure = Figure(figsize=((room + side + 62) / DPI, (top + side + below) / DPI), dpi=2 * DPI)
     width, height = figure.get_figwidth() * DPI, figure.get_figheight() * DPI
-    axes = figure.add_axes((room / width, 4 / height, side / width, side / height))
+    axes = figure.add_axes((room / width, below / height, side / width, side / height))
     axes.imshow(color_map(shares, 0, 1), interpolation="none")
-    axes.set_yticks(range(len(names)), names, fontsize=8, color=INK)
-    axes.set_xticks(range(len(names)), names, fontsize=8, color=INK, rotation=90)
+    axes.set_yticks(range(len(names)), names, fontsize=8, color=INK, **PLAIN)
+    axes.set_xticks(range(len(names)), names, fontsize=8, color=INK, rotation=90, **PLAIN)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=3)
     axes.spines[:].set_visible(False)
-    key = figure.add_axes(((room + side + 10) / width, 4 / height, 10 / width, min(side, 160) / height))
+    axes.set_xlabel("rows: the true category; columns: what it was taken for", fontsize=8.5, color=INK, labelpad=4)
+    axes.xaxis.set_label_position("bottom")
+    key = figure.add_axes(((room + side + 10) / width, below / height, 10 / width, min(side, 160) / height))
     key.imshow(color_map(np.linspace(1, 0, 64)[:, None], 0, 1), aspect="auto", extent=(0, 1, 0, 1))
     key.set_xticks([])
     key.yaxis.tick_right()
     key.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"], fontsize=8, color=PALE)
     key.tick_params(length=0, pad=3)
     key.spines[:].set_visible(False)
-    figure.text(4 / width, 1 - 4 / height, title, fontsize=10.5, color=INK, va="top", weight="bold")
+    figure.text(4 / width, 1 - 4 / height, title, fontsize=10.5, color=INK, va="top", weight="bold", **PLAIN)
     return figure
 
 
@@ -68,15 +72,15 @@ def reliability_diagram(tables: Mapping[str, Reliability], title: str = "") -> F
     ):
         full = table.count > 0
         sizes = 12 + 160 * table.count[full] / table.count.sum()
-        axes.plot(table.confidence[full], table.accuracy[full], color=color, linewidth=1.4)
+        axes.plot(table.confidence[full], table.accuracy[full], color=color, linewidth=1.4, clip_on=False)
         axes.scatter(table.confidence[full], table.accuracy[full], sizes, color=color, marker=marker, zorder=3,
-                     edgecolors="white", linewidths=0.6)  # fmt: skip
+                     edgecolors="white", linewidths=0.6, clip_on=False)  # fmt: skip
         at = (1.06, 0.95 - 0.08 * row)
         axes.scatter([at[0]], [at[1]], 40, color=color, marker=marker, transform=axes.transAxes, clip_on=False)
-        axes.text(at[0] + 0.05, at[1], name, fontsize=9, color=color, va="center", transform=axes.transAxes)
+        axes.text(at[0] + 0.05, at[1], name, fontsize=9, color=color, va="center", transform=axes.transAxes, **PLAIN)
     axes.set_xlabel("confidence: the highest probability", fontsize=9, color=INK)
     axes.set_ylabel("share that is right", fontsize=9, color=INK)
-    axes.set_title(title, fontsize=10.5, color=INK, loc="left", weight="bold", pad=8)
+    axes.set_title(title, fontsize=10.5, color=INK, loc="left", weight="bold", pad=8, **PLAIN)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(HAIR)
     axes.tick_params(labelsize=8.5, colors=PALE, length=0)
@@ -85,7 +89,12 @@ def reliability_diagram(tables: Mapping[str, Reliability], title: str = "") -> F
 
 
 def scattered(
-    points: np.ndarray, images: Sequence[Picture], right: Sequence[bool] | None = None, side: int = 34, title: str = ""
+    points: np.ndarray,
+    images: Sequence[Picture],
+    right: Sequence[bool] | None = None,
+    side: int = 34,
+    title: str = "",
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Pictures where their points lie, so that neighbours can be looked at.
 
@@ -94,6 +103,7 @@ def scattered(
         images: N pictures on white.
         right: those that are False get a frame.
         side: of a picture in px.
+        names: of the N pictures' categories, each written once, in the middle of its own.
 
     Raises:
         ValueError: points and images differ in number.
@@ -113,8 +123,12 @@ def scattered(
         axes.imshow(shown, extent=(x, x + side, y + side, y), interpolation="antialiased", zorder=2)
         if right is not None and not right[k]:
             axes.plot([x, x + side, x + side, x, x], [y, y, y + side, y + side, y], color=COLORS[1], linewidth=1.2)
+    for name in sorted(set(names or ())):
+        x, y = np.median(corners[np.asarray(names) == name], axis=0) + side / 2
+        axes.text(x, y, name.replace("_", " "), fontsize=8, color=COLORS[0], ha="center", va="center", weight="bold",
+                  path_effects=[withStroke(linewidth=2.5, foreground="white")], **PLAIN)  # fmt: skip
     axes.set(xlim=(0, width), ylim=(height + top, 0))
-    axes.text(2, 2, title, fontsize=10.5, color=INK, va="top", weight="bold")
+    axes.text(2, 2, title, fontsize=10.5, color=INK, va="top", weight="bold", **PLAIN)
     return figure
 
 
@@ -138,6 +152,6 @@ def captioned(images: Sequence[Picture], captions: Sequence[str], columns: int =
         x, y = gap / 2 + k % columns * (cell + gap), gap / 2 + k // columns * (cell + below + gap)
         axes.imshow(picture(image), extent=(x, x + cell, y + cell, y), interpolation="antialiased")
         axes.add_patch(Rectangle((x, y), cell, cell, fill=False, edgecolor=HAIR, linewidth=0.6))
-        axes.text(x + cell / 2, y + cell + 3, caption, ha="center", va="top", fontsize=7.5, color=INK, parse_math=False)
+        axes.text(x + cell / 2, y + cell + 3, caption, ha="center", va="top", fontsize=7.5, color=INK, **PLAIN)
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure

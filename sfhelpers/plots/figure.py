@@ -19,6 +19,7 @@ INK, PALE, HAIR = "#222222", "#6B6B6B", "#D8D8D8"
 HAIR_PIXEL = np.array([int(HAIR[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.uint8)
 COLORMAP = "viridis"
 DPI = 100  # pixels an inch, as shown
+PLAIN = {"parse_math": False}  # for words of the user's: a folder may be called $x$
 
 
 class Figure(MatplotlibFigure):
@@ -57,6 +58,6 @@ class Figure(MatplotlibFigure):
 
 
 def text_width(text: str, size: float) -> float:
-    """The width of a text of `size` points, in pixels as shown."""
-    lines = [line for line in text.split("\n") if line.strip()]
+    """The width of a text of `size` points, in pixels as shown. `$` is a letter like any other, as with `PLAIN`."""
+    lines = [line.replace("$", r"\$") for line in text.split("\n") if line.strip()]
     return max((TextPath((0, 0), line, size=size).get_extents().x1 for line in lines), default=0.0) * DPI / 72

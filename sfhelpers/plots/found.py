@@ -8,13 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, HAIR_PIXEL, INK, PALE, Figure
+from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, HAIR_PIXEL, INK, PALE, PLAIN, Figure
 from sfhelpers.plots.grids import Picture, overlay, picture
 
 WIDTH, GAP, EDGE = 432, 7, 2  # px; narrow enough to stand beside a sketch pad on a laptop
 HEAD, CAPTION, SCORES, BAR = 21, 34, 20, 26  # px, heights: a heading, words below a photo, scores, a bar with its name
 NAMES, NUMBERS = 84, 40  # px, room beside a bar
-PLAIN = {"parse_math": False, "linespacing": 1.1}  # a folder may be called $x$
+WORDS = {"linespacing": 1.1, **PLAIN}
 Box = tuple[int, int, int, int]  # left, top, width, height in px
 
 
@@ -112,7 +112,7 @@ def _height(answer: Answer) -> int:
 
 def _draw(sheet: Sheet, axes: Axes, canvas: np.ndarray, answer: Answer, left: int) -> None:
     left, top = left + EDGE, 24 if answer.title else 0
-    axes.text(left, 3, answer.title, va="top", fontsize=10.5, color=INK, weight="bold", **PLAIN)
+    axes.text(left, 3, answer.title, va="top", fontsize=10.5, color=INK, weight="bold", **WORDS)
     _heading(axes, left, top, "Photos, the most similar first (cosine of embeddings)")
     top = _photos(sheet, axes, canvas, answer, left, top + HEAD)
     _heading(axes, left, top, "Points of the sketch, found in the photo (cosine of features)")
@@ -138,7 +138,7 @@ def _photos(sheet: Sheet, axes: Axes, canvas: np.ndarray, answer: Answer, left: 
         _paste(canvas, photo, x, top, side)
         sheet.photos.append((x, top, side, side))
         strong = {"color": BLUE, "weight": "bold"} if k == answer.chosen else {"color": INK}
-        axes.text(x + side / 2, top + side + 3, caption, ha="center", va="top", fontsize=8, **PLAIN, **strong)
+        axes.text(x + side / 2, top + side + 3, caption, ha="center", va="top", fontsize=8, **WORDS, **strong)
         if k == answer.chosen:
             axes.add_patch(Rectangle((x - 1, top - 1), side + 2, side + 2, fill=False, edgecolor=BLUE, linewidth=2.2))
     return top + side + CAPTION
@@ -176,7 +176,7 @@ def _bars(axes: Axes, answer: Answer, left: int, top: int) -> None:
     room = WIDTH - 2 * EDGE - _cells(3) - 2 * GAP
     for k, (name, probability) in enumerate(answer.categories):
         middle, x, full = top + HEAD + BAR * (k + 0.5), left + NAMES, room - NAMES - NUMBERS
-        axes.text(x - 6, middle, name[:13], ha="right", va="center", fontsize=9, color=INK, **PLAIN)
+        axes.text(x - 6, middle, name[:13], ha="right", va="center", fontsize=9, color=INK, **WORDS)
         for length, color in ((1, HAIR), (probability, BLUE)):
             axes.add_patch(Rectangle((x, middle - 6), full * length, 12, color=color, linewidth=0))
         axes.text(left + room, middle, f"{probability:.0%}", ha="right", va="center", fontsize=9, color=INK)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR_PIXEL, INK, PALE, VERMILION, Figure, text_width
+from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR_PIXEL, INK, PALE, PLAIN, VERMILION, Figure, text_width
 
 GAP = 5  # pixels between two images
 Picture = Tensor | np.ndarray | Image.Image
@@ -188,12 +188,14 @@ def _sheet(
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     axes.imshow(_mosaic(rows, corners, top, cell, (height, width)), extent=(0, width, height, 0), interpolation="none")
-    axes.text(2, 2, title, ha="left", va="top", fontsize=10.5, color=INK, weight="bold")
+    axes.text(2, 2, title, ha="left", va="top", fontsize=10.5, color=INK, weight="bold", **PLAIN)
     for head, x in zip(heads, corners, strict=True):
-        axes.text(x + cell / 2, top - 4, head, ha="center", va="bottom", fontsize=9, color=INK, linespacing=1.05)
+        style = {"ha": "center", "va": "bottom", "linespacing": 1.05, **PLAIN}
+        axes.text(x + cell / 2, top - 4, head, fontsize=9, color=INK, **style)
     for index, label in enumerate(row_labels or []):
         middle = top + index * (cell + GAP) + cell / 2
-        axes.text(left - 7, middle, label, ha="right", va="center", fontsize=9, color=INK, linespacing=1.2)
+        style = {"ha": "right", "va": "center", "linespacing": 1.2, **PLAIN}
+        axes.text(left - 7, middle, label, fontsize=9, color=INK, **style)
     return figure, axes, corners
 
 

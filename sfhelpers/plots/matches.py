@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sfhelpers.plots.figure import BLUE, DPI, INK, VERMILION, Figure, text_width
+from sfhelpers.plots.figure import BLUE, DPI, INK, PLAIN, VERMILION, Figure, text_width
 from sfhelpers.plots.grids import GAP, Picture, picture
 
 BETWEEN = 26  # pixels between source and target, for the lines to cross
@@ -58,11 +58,11 @@ def matches(pairs: Sequence[Match], columns: int = 2, size: float = 1.6, title: 
     figure = Figure(figsize=(max(width, text_width(title, 10.5) + 8) / DPI, height / DPI), dpi=1.08 * DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, figure.get_figwidth() * DPI), ylim=(height, 0))
     axes.set_axis_off()
-    axes.text(2, 2, title, ha="left", va="top", fontsize=10.5, color=INK, weight="bold")
+    axes.text(2, 2, title, ha="left", va="top", fontsize=10.5, color=INK, weight="bold", **PLAIN)
     for index, pair in enumerate(pairs):
         left = 2 * GAP + (index % columns) * (wide + 4 * GAP)
         y = top + (index // columns) * (cell + head + 2 * GAP) + head
-        axes.text(left, y - 4, pair.label, ha="left", va="bottom", fontsize=8.5, color=INK)
+        axes.text(left, y - 4, pair.label, ha="left", va="bottom", fontsize=8.5, color=INK, **PLAIN)
         corners = (left, left + cell + BETWEEN)
         for corner, image in zip(corners, (pair.source, pair.target), strict=True):
             pixels = Image.fromarray(picture(image)).resize((2 * cell, 2 * cell), Image.Resampling.BICUBIC)

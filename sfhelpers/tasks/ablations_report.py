@@ -141,8 +141,10 @@ def table(told: Iterable[results.Row], groups: Iterable[str] = tuple(GROUPS)) ->
             drawn[GROUPS[group]] = {name: _cells(name, by_task, cost) for name in members}
     heads = [f"{task}\n{metric}" for task, metric in metrics(told).items()]
     most = max(found[FULL].seeds for found in by_task.values())
-    seeds = f"difference from full, ± sd over {most} seeds" if most > 1 else "difference from full, one seed"
-    return plots.heat_table(drawn, [*heads, "seconds,\n× full", "learned\nparameters"], "", f"{seeds}; {RULE}")
+    seeds = f"± sd over {most} seeds (without ±: one seed)" if most > 1 else "one seed"
+    return plots.heat_table(
+        drawn, [*heads, "seconds,\n× full", "learned\nparameters"], "", f"difference from full, {seeds}; {RULE}"
+    )
 
 
 def costs(by_task: Mapping[str, Mapping[str, Measured]]) -> dict[str, float]:
@@ -213,7 +215,7 @@ def _cells(name: str, by_task: Mapping[str, Mapping[str, Measured]], cost: Mappi
             cells.append(plots.Cell("–"))
         elif name == FULL:
             spread = "" if full.spread is None else f" ± {full.spread:.3f}"
-            cells.append(plots.Cell(f"{full.value:.3f}{spread}", 0, True))
+            cells.append(plots.Cell(f"{full.value:.3f}{spread}", 0))
         else:
             lead, spread = other.value - full.value, "" if other.spread is None else f" ± {other.spread:.3f}"
             cells.append(plots.Cell(f"{lead:+.3f}{spread}", 5 * lead / full.value, beyond(full, other) != 0))

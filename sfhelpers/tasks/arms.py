@@ -1,6 +1,5 @@
 """The arms that every task compares, trained and tested alike: same images, epochs, grid and number of parameters."""
 
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from torch import nn
 
 from sfhelpers.backbones import Backbone, randomised
 from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters
+from sfhelpers.images import shown
 from sfhelpers.tasks.fit import History
+from sfhelpers.tasks.resume import Fresh
 
 RANDOM_UNET = "fused (random UNet)"
 FINETUNING = "B-Finetuning"
@@ -205,15 +206,21 @@ def check_methods(methods: Collection[str], others: Collection[str] = ()) -> Non
 
 
 def checkpoints(output_dir: Path, keep: bool) -> Path:
-    """The folder of a notebook's checkpoints; emptied first unless the run is to go on from them.
+    """The folder of a notebook's checkpoints; its first training removes those of earlier runs unless they are kept.
 
     Args:
         keep: the notebook's `resume`.
+
+    Raises:
+        FileExistsError: one sentence, if a file has its name, or a link, through which nothing shall be removed.
     """
     folder = Path(output_dir) / "checkpoints"
-    if folder.exists() and not keep:
-        shutil.rmtree(folder)
-    return folder
+    if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):
+        raise FileExistsError(
+            f"{shown(folder)} is a {'link' if folder.is_symlink() else 'file'}, not a folder to keep checkpoints in: "
+            "move it away, or pass another -p output_dir."
+        )
+    return folder if keep else Fresh(folder)
 
 
 def trainable(model: nn.Module) -> int:

@@ -12,11 +12,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.files import replace_file
+from sfhelpers.files import make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.tasks.arms import DIM, Trial, extractor_for, file_stem
+from sfhelpers.tasks.resume import content_sha256
 
-FORMAT = 1  # raise it when the same weights would mean another model
+FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
 SHIPPED = HEADS / "segmentation"
 KEY = "sketchfusion"
@@ -89,15 +90,20 @@ def save_heads(
     """Write the trained models of the run's first seed, each beside its place and then renamed.
 
     Args:
-        run: from `params.check` of the notebook that trained them.
+        run: from `params.check` of the notebook that trained them; with 0 epochs it trained none, and none is written.
         trials: from the task's `compare`; those without a model, or of no arm, are left out.
         folder: made if it is not there.
         task: one of MODELS. What the models were made with is read from their `settings`.
 
     Returns:
         The files written.
+
+    Raises:
+        OSError: one sentence, when they cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if run.epochs == 0:
+        return []
+    make_folder(folder)
     training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
     written = []
     for trial in trials:
@@ -107,11 +113,9 @@ def save_heads(
             trial.method, trial.model.extractor.inject, getattr(trial, "threshold", None), trial.seed, weights_sha256,
             training, task=task, settings=getattr(trial.model, "settings", {}),
         )  # fmt: skip
-        described = {key: value for key, value in asdict(head).items() if key != "model"}
-        text = json.dumps(described, sort_keys=True, allow_nan=False)
-        state = {key: value.contiguous() for key, value in trial.model.state_dict().items()}
+        state = {key: value.cpu().contiguous() for key, value in trial.model.state_dict().items()}
         written.append(folder / file_name(trial.method))
-        replace_file(written[-1], save(state, metadata={KEY: text}))
+        replace_file(written[-1], save(state, metadata={KEY: _signed(asdict(head), state)}))
     return written
 
 
@@ -161,14 +165,25 @@ def _read(path: Path, notebook: str) -> tuple[Head, dict[str, Tensor]]:
     """What a file says of itself, and its weights. Where it is not what it should be, `notebook` can write another."""
     try:
         with safe_open(path, framework="pt") as file:
-            described = json.loads((file.metadata() or {})[KEY])
+            text = (file.metadata() or {})[KEY]
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-        head = Head(**described)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        described = json.loads(text)
+        described.pop("sha256", None)  # the versions before had none
+        head, whole = Head(**described), text == _signed(described, state)
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.") from error
     if head.format != FORMAT or head.task not in MODELS or head.method not in ARMS or head.dim != DIM:
         raise ValueError(f"{path} was written by another version of sfhelpers: run {notebook} again.")
+    if not whole:
+        raise ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.")
     return head, state
+
+
+def _signed(described: dict[str, Any], state: dict[str, Tensor]) -> str:
+    """A description of a head as text, with the sha256 of it and of the weights."""
+    described = {key: value for key, value in described.items() if key != "model"}
+    text = json.dumps(described, sort_keys=True, allow_nan=False)
+    return json.dumps(described | {"sha256": content_sha256(state, text)}, sort_keys=True, allow_nan=False)
 
 
 def _model(task: str) -> type[nn.Module]:

@@ -211,7 +211,7 @@ def train_matcher(
 
     The extractor's standardisation is first fixed on training images. The best epoch is the one with the highest mean
     PCK over validation pairs, both directions and 2, 4, ... 10 % of the side: PCK@5 alone moves in coarse steps.
-    Arguments and errors beyond these as in `fit`.
+    Arguments and errors beyond these as in `fit`; the model's settings are added to `configuration`.
     """
     fit_statistics(model.extractor, train.images)
     of_photo = train.images.pairs[:, 1]
@@ -222,7 +222,8 @@ def train_matcher(
 
     return fit(
         model, loss, len(train.images.photo_records), lambda m: validation_score(m, validation), epochs, learning_rate,
-        batch_size, seed, weight_decay, patience, progress, checkpoint, configuration,
+        batch_size, seed, weight_decay, patience, progress, checkpoint,
+        {**(configuration or {}), "model": model.settings},
     )  # fmt: skip
 
 

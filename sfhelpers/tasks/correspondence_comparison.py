@@ -175,15 +175,15 @@ def photo_groups(data: PreparedPoints) -> np.ndarray:
 
 
 def _trial(arm: arms.Arm, parts: Parts, epochs: int, learning_rate: float, batch_size: int, kept: dict) -> Trial:
-    started = time.perf_counter()
     model = SketchMatcher(arm.extractor)
     train = unlabelled.train_matcher if isinstance(parts.train, WarpedPairs) else correspondence.train_matcher
     history = train(
         model, parts.train, parts.validation, epochs, arm.rate(learning_rate), batch_size, arm.seed,
         progress=f"{arm.method}, seed {arm.seed}", **kept,
     )  # fmt: skip
+    started = time.perf_counter()
     places = {name: correspondence.predict_pairs(model, data) for name, data in parts.test.items()}
-    seconds = time.perf_counter() - started
+    seconds = history.seconds + time.perf_counter() - started
     return Trial(arm.method, arm.seed, model, history, arms.trainable(model), seconds, places)
 
 

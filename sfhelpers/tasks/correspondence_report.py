@@ -45,13 +45,14 @@ def directed(places: Mapping[str, Tensor], data: PreparedPoints, direction: str 
 def score(places: Mapping[str, Tensor], data: PreparedPoints, alpha: float, definition: str = DEFINITION) -> np.ndarray:
     """PCK under one of DEFINITIONS, one value a directed pair or, "per point", a point.
 
-    By the box, a pair with fewer than two visible places is left out, since it has none.
+    By the box, a pair with fewer than two visible places is left out, since it has none; points that coincide are one.
     """
     direction, base, strict, per = DEFINITIONS[definition]
     pred, true, visible = directed(places, data, direction)
     if base == "image":
         return np.asarray(metrics.pck(pred, true, alpha, FRAME, visible, strict, per))
-    boxed = visible.sum(1) > 1
+    shown = visible[..., None]
+    boxed = (np.where(shown, true, -np.inf).max(1) > np.where(shown, true, np.inf).min(1)).any(1)  # a side above 0
     pred, true, visible = pred[boxed], true[boxed], visible[boxed]
     return np.asarray(metrics.pck(pred, true, alpha, metrics.keypoint_box_side(true, visible), visible, strict, per))
 
@@ -143,6 +144,22 @@ def mistaken(places: Mapping[str, Tensor], data: PreparedPoints, alpha: float = 
     shares = {"right": right.sum(), "on another keypoint": other.sum()}
     shares["elsewhere"] = visible.sum() - sum(shares.values())
     return {name: float(count / visible.sum()) for name, count in shares.items()}
+
+
+def by_error(places: Mapping[str, Tensor], data: PreparedPoints) -> list[int]:
+    """The directed pairs, numbered as in `score`, by their points' mean distance from the truth, the worst first."""
+    pred, true, visible = directed(places, data)
+    distance = np.where(visible, np.linalg.norm(pred - true, axis=2), 0)
+    return (-distance.sum(1) / np.maximum(visible.sum(1), 1)).argsort(kind="stable").tolist()
+
+
+def one_each(order: Iterable[int], data: PreparedPoints) -> list[int]:
+    """Of directed pairs in some order the first of every category, for pictures that do not repeat themselves."""
+    first: dict[str, int] = {}
+    for index in order:
+        photo = data.images.pairs[index % len(data), 1]
+        first.setdefault(data.images.photo_records[photo].category, index)
+    return list(first.values())
 
 
 def show_truth(pairs: Iterable[KeypointPair]) -> plots.Figure:

@@ -117,7 +117,8 @@ def train_matcher(
 
     return fit(
         model, loss, len(train.images), lambda m: correspondence.validation_score(m, validation.teacher), epochs,
-        learning_rate, batch_size, seed, weight_decay, patience, progress, checkpoint, configuration,
+        learning_rate, batch_size, seed, weight_decay, patience, progress, checkpoint,
+        {**(configuration or {}), "model": model.settings},
     )  # fmt: skip
 
 

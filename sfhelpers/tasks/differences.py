@@ -9,7 +9,7 @@ from sfhelpers import results
 from sfhelpers.metrics import paired_bootstrap
 from sfhelpers.tasks.arms import SINGLE, Task, Trial
 
-TEST = "paired bootstrap over {what}, each method's values averaged over {seeds} seeds first, 10,000 resamples"
+TEST = "paired bootstrap over {what}, each method's values averaged over its seeds ({seeds}) first, 10,000 resamples"
 ENDS = ("mean", "2.5 %", "97.5 %")
 
 
@@ -38,7 +38,8 @@ def against_all(
     for method in values if others is None else others:
         if method == first or method not in values:
             continue
-        test = TEST.format(what=what, seeds=min(len(values[first]), len(values[method])))
+        seeds = f"{first} {len(values[first])}, {method} {len(values[method])}"
+        test = TEST.format(what=what, seeds=seeds)
         difference = paired_bootstrap(mine, np.mean(values[method], axis=0), groups)
         for end, value in zip(ENDS, (difference.mean, difference.low, difference.high), strict=True):
             name = f"{metric}: {first} - other"
@@ -88,20 +89,30 @@ def best_single(table: Mapping[str, tuple[float, float | None]]) -> str:
     return max((method for method in SINGLE if method in table), key=lambda method: table[method][0])
 
 
-def beats(
-    table: Mapping[str, tuple[float, float | None]],
-    found: Mapping[str, tuple],
-    other: str,
-    first: str = "fused",
-) -> bool:
-    """Whether `first` leads `other` by more than both spreads over seeds and the interval lies above zero.
+def verdict(
+    table: Mapping[str, tuple[float, float | None]], found: Mapping[str, tuple], other: str, first: str = "fused"
+) -> str:
+    """ "better", "worse" or "not told apart": whether `first` is ahead of `other`, behind it, or neither.
+
+    Ahead or behind asks two things: a distance of more than both spreads over seeds together, since another training
+    should say so too, and an interval that leaves out zero, since other queries should.
 
     Args:
         table: from `results.table`.
         found: from `read`.
     """
+    _, low, high = found[other]
     lead = table[first][0] - table[other][0]
-    return lead > (table[first][1] or 0) + (table[other][1] or 0) and found[other][1] > 0
+    if abs(lead) <= (table[first][1] or 0) + (table[other][1] or 0) or low <= 0 <= high:
+        return "not told apart"
+    return "better" if lead > 0 else "worse"
+
+
+def beats(
+    table: Mapping[str, tuple[float, float | None]], found: Mapping[str, tuple], other: str, first: str = "fused"
+) -> bool:
+    """Whether the `verdict` is "better"."""
+    return verdict(table, found, other, first) == "better"
 
 
 def sentence(
@@ -110,5 +121,5 @@ def sentence(
     """`fused - CLIP only: +.034 [.021, .047], spreads .004 and .004: better`."""
     mean, low, high = found[other]
     spreads = " and ".join(f"{table[name][1] or 0:.3f}" for name in (first, other))
-    verdict = "better" if beats(table, found, other, first) else "worse" if high < 0 else "not shown to be better"
-    return f"{first} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}], spreads {spreads}: {verdict}"
+    said = verdict(table, found, other, first)
+    return f"{first} - {other}: {mean:+.3f} [{low:+.3f}, {high:+.3f}], spreads {spreads}: {said}"

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers import plots
 from sfhelpers.datasets import Dataset, Record
-from sfhelpers.files import replace_file
+from sfhelpers.files import make_folder, replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.tasks.arms import reading_size
@@ -142,5 +142,5 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     replace_file(path, content)

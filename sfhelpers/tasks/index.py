@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets.records import listed
 from sfhelpers.drawing import Drawing
-from sfhelpers.files import replace_file
+from sfhelpers.files import make_folder, replace_file
 from sfhelpers.fusion import ARMS
 from sfhelpers.images import open_image, shown
 from sfhelpers.tasks.arms import reading_size
@@ -120,15 +121,16 @@ class PhotoIndex:
             sketch: dark lines on light paper, anywhere in the image: it is framed by its ink first.
 
         Raises:
-            ValueError: k is below 1, or the sketch has no line, is a single dot or no image.
+            ValueError: k is no whole number of 1 or more, the sketch has no line, is a single dot or no image, or its
+                embedding is not finite.
             FileNotFoundError: there is no such file.
         """
-        if k < 1:
-            raise ValueError(f"k is {k}: ask for 1 photo or more.")
+        if not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k is {k!r}: ask for a whole number of photos, 1 or more.")
         image = open_image(sketch) if isinstance(sketch, (str, Path)) else sketch
         asked = Frame.of(as_image(image)).tensor(self.embedder.size)[None]
-        vector = self.embedder.function(asked).float().cpu().numpy()
-        scores, places = self.faiss.search(np.ascontiguousarray(vector), min(k, len(self)))
+        vector = _finite(self.embedder.function(asked).float().cpu().numpy(), "the sketch")
+        scores, places = self.faiss.search(np.ascontiguousarray(vector), min(int(k), len(self)))
         return [(self.root / self.names[n], float(score)) for n, score in zip(places[0], scores[0], strict=True)]
 
     def save(self, path: str | Path) -> Path:
@@ -138,7 +140,8 @@ class PhotoIndex:
         names, their folder and what embedded them.
 
         Raises:
-            OSError: one sentence, when it cannot be written; an earlier file stays as it was.
+            OSError: one sentence, when it cannot be written or a file that is no index is in its place; an earlier
+                file stays as it was.
         """
         path, content = Path(path).expanduser(), faiss.serialize_index(self.faiss)
         described = {
@@ -146,14 +149,10 @@ class PhotoIndex:
             "sha256": hashlib.sha256(content).hexdigest(),
         }  # fmt: skip
         whole = save({"faiss": torch.from_numpy(content)}, metadata={KEY: json.dumps(described)})
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, whole)
-        except OSError as error:
-            raise OSError(
-                f"the index {shown(path)} could not be written ({error.strerror}): make room for "
-                f"{len(whole) / 1e6:.1f} MB, or name another place."
-            ) from error
+        if path.is_file() and not _is_index(path):
+            raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
+        make_folder(path.parent)
+        replace_file(path, whole)
         return path
 
     @classmethod
@@ -218,10 +217,29 @@ def _vectors(paths: Sequence[Path], embedder: Embedder, batch_size: int = 32) ->
 
 
 def _flat(vectors: np.ndarray) -> faiss.IndexFlatIP:
-    """An index of (N, D) vectors."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
+    """An index of (N, D) vectors; ValueError, one sentence, if one of them is not finite."""
+    index = faiss.IndexFlatIP(_finite(vectors, "the photos").shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
     return index
+
+
+def _finite(vectors: np.ndarray, of: str) -> np.ndarray:
+    """The vectors; FAISS would find no place for one that is not finite, and give -1."""
+    if broken := int((~np.isfinite(vectors)).any(1).sum()):
+        raise ValueError(
+            f"{broken} of {len(vectors)} embeddings of {of} are not finite: look for broken values in the weights of "
+            "the backbone and of the head, or load the backbone in float32."
+        )
+    return vectors
+
+
+def _is_index(path: Path) -> bool:
+    """Whether a file says that it is an index, of whatever version."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def _read(path: Path) -> tuple[dict[str, Any], faiss.IndexFlatIP]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sfhelpers.backbones import Backbone
 from sfhelpers.drawing import Drawing
-from sfhelpers.images import Square, open_image
+from sfhelpers.images import Square, as_seen, open_image
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.checkpoint import HEADS, Head, file_name, load_head
 from sfhelpers.tasks.correspondence import sample
@@ -47,10 +47,13 @@ def match(
     """
     if not isinstance(head, Head):
         head = load_head(head or HEADS / "correspondence" / file_name("fused"), backbone, "correspondence")
-    sketch, photo = (open_image(image) if isinstance(image, (str, Path)) else image for image in (sketch, photo))
+    sketch = open_image(sketch) if isinstance(sketch, (str, Path)) else sketch
+    photo = open_image(photo) if isinstance(photo, (str, Path)) else as_seen(photo)
     size, model = reading_size(backbone), head.model
     frame, square = Frame.of(as_image(sketch)), Square.of(*photo.size, size)
     points = spread_points(frame, POINTS) if points is None else [frame.inside(point) for point in points]
+    if not points:
+        return ()
     maps = model.extractor(torch.stack([frame.tensor(size), square.image(photo)]))
     asked = torch.tensor([[frame.to_square(point) for point in points]]).to(maps)
     found = model.locate(maps[:1], maps[1:], asked)

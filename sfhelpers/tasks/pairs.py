@@ -77,7 +77,10 @@ def prepare_pairs(
     """
     found = pairs(dataset)
     if not found:
-        raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: choose a part or split that has both.")
+        raise ValueError(
+            f"dataset {dataset.name} has no sketch-photo pair here: raise limit (0 takes all) if it leaves too few "
+            "photos, or choose a part or split that has both."
+        )
     sketch_records = list(dict.fromkeys(sketch for sketch, _ in found))
     photo_records = list(dict.fromkeys(photo for _, photo in found))
     sketch_at = {record: i for i, record in enumerate(sketch_records)}

@@ -168,7 +168,12 @@ def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size:
 
     Returns:
         (N, D) float32 on the CPU.
+
+    Raises:
+        ValueError: batch_size is below 1, or what `load_images` refuses.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: give how many photos to read at a time, 1 or more.")
     parts = []
     with tqdm(total=len(paths), desc=f"embedding {len(paths):,} photos", leave=False) as bar:
         for start in range(0, len(paths), batch_size):

@@ -209,7 +209,7 @@ def train_recogniser(
 
     return fit(
         model, loss, len(train), validate, epochs, learning_rate, batch_size, seed, weight_decay, patience, progress,
-        checkpoint, configuration,
+        checkpoint, {**(configuration or {}), "model": model.settings},
     )  # fmt: skip
 
 

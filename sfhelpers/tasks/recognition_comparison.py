@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from sfhelpers import metrics
 from sfhelpers.backbones import Backbone
+from sfhelpers.datasets.records import Record
 from sfhelpers.datasets.sketches import Sketches
+from sfhelpers.datasets.splits import check_apart
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import arms, recognition
 from sfhelpers.tasks import recognition_probes as probes
@@ -107,8 +109,8 @@ def compare(
         sketches: with their parts; categories without one of the parts are an error.
         shots: sketches a category to learn from; 0 takes all of the train part.
         limit: test sketches a category at most; 0 takes all.
-        fewer: other numbers of shots, below `shots`, that fused, its halves and the probes learn from as well, with
-            the first seed alone, for a curve.
+        fewer: other numbers of shots, below `shots`, that fused, its halves and the probes learn from as well, for a
+            curve.
         checkpoints, configuration: as in `fit`.
 
     Returns:
@@ -119,10 +121,12 @@ def compare(
     """
     methods, seeds = tuple(methods), tuple(seeds)
     arms.check_methods(methods, (*PROBES, *TRIVIAL))
-    curve = (seeds[0], tuple(fewer))
-    made = task(sketches, epochs, learning_rate, batch_size, shots, limit, curve, checkpoints, configuration)
+    made = task(sketches, epochs, learning_rate, batch_size, shots, limit, fewer, checkpoints, configuration, backbone)
     trained = [method for method in methods if method in arms.METHODS]
     trials, parts = arms.compare(backbone, made, trained, seeds, inject, keep_models, log)
+    if not parts.frozen and any(method in PROBES for method in methods):  # no arm stands on the backbone as it is
+        plain = arms.extractor_for("SD+CLIP concatenated", backbone, seeds[0])
+        parts = replace(parts, frozen=made.prepare(plain).frozen)
     for method in methods:
         if method in PROBES:
             trials.append(_probe_trial(method, seeds[0], parts, shots, fewer))
@@ -138,11 +142,12 @@ def task(
     batch_size: int,
     shots: int = 10,
     limit: int = 0,
-    curve: tuple[int, tuple[int, ...]] = (0, ()),
+    fewer: Sequence[int] = (),
     checkpoints: Path | None = None,
     configuration: dict[str, Any] | None = None,
+    backbone: Backbone | None = None,
 ) -> arms.Task:
-    """Recognition as the comparisons see it. Arguments and errors as in `compare`; `curve`: a seed and its `fewer`."""
+    """Recognition as the comparisons see it. Arguments and errors as in `compare`; `backbone`: the probes' own."""
     chosen = parts_of(sketches, shots, limit)
     frozen: dict[str, dict[str, np.ndarray]] = {}
 
@@ -152,14 +157,15 @@ def task(
             name: recognition.prepare_sketches(extractor, part, sketches.categories, side, **settings)
             for name, part in chosen.items()
         }
-        if not frozen and probes.has_all(extractor):
+        # Not of the random UNet or a copy to be finetuned, which stand on other backbones.
+        if not frozen and extractor.backbone is backbone and probes.has_all(extractor):
             frozen.update({name: probes.frozen_features(extractor, part) for name, part in found.items()})
         return Parts(**found, frozen=frozen, dataset=sketches.name, split=sketches.split)
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
         kept = arm.kept(checkpoints, configuration)
         trial = _trial(arm, parts, epochs, learning_rate, batch_size, shots, kept)
-        for number in curve[1] if arm.seed == curve[0] and arm.method in arms.CORE else ():
+        for number in fewer if arm.method in arms.CORE else ():
             cut = _fewer(parts, number)
             more = min(MOST_EPOCHS, round(len(parts.train) / len(cut.train)))  # for about as many steps
             trial.fewer.append(_trial(arm.again(), cut, epochs * more, learning_rate, batch_size, number))
@@ -179,8 +185,14 @@ def parts_of(sketches: Sketches, shots: int, limit: int) -> dict[str, Sketches]:
     """ "train", "validation" and "test" of a data set, as many as asked for.
 
     Raises:
-        ValueError: fewer than two categories, more shots than there are, or a category without a test sketch.
+        ValueError: fewer than two categories, more shots than there are or fewer than none, likewise the limit, a
+            category without a test sketch, or an image file that is learned from and tested with under two names.
+            (Drawings of an ndjson file are told apart by their keys: of a straight line, two people may well draw the
+            same.)
     """
+    for name, number in (("shots", shots), ("limit", limit)):
+        if number < 0:
+            raise ValueError(f"{name} is {number}: give how many sketches a category, or 0 for all of them.")
     train = sketches.select(part="train", categories=sketches.categories)
     recognition.check_categories(sketches.categories)
     chosen = {
@@ -192,6 +204,8 @@ def parts_of(sketches: Sketches, shots: int, limit: int) -> dict[str, Sketches]:
     if missing or not len(chosen["validation"]):
         what = f"no test sketch of {missing[0]!r}" if missing else "no validation sketch"
         raise ValueError(f"there is {what}: give more sketches, or split them by numbers, as in 20/5.")
+    files = {name: [i for i in part.items if isinstance(i, Record)] for name, part in chosen.items()}
+    check_apart(files["train"] + files["validation"], files["test"])
     return chosen
 
 
@@ -216,12 +230,12 @@ def _trial(
     shots: int,
     kept: dict | None = None,
 ) -> Trial:
-    started = time.perf_counter()
     model = SketchRecogniser(arm.extractor, parts.train.categories, arms.DIM)
     history = recognition.train_recogniser(
         model, parts.train, parts.validation, epochs, arm.rate(learning_rate), batch_size, arm.seed,
         progress=f"{arm.method}, seed {arm.seed}, {shots or 'all'} shots", **(kept or {}),
     )  # fmt: skip
+    started = time.perf_counter()
     validation = recognition.predict_sketches(model, parts.validation)
     features = recognition.pooled_sketches(model, parts.test)
     with torch.no_grad():
@@ -230,7 +244,7 @@ def _trial(
         arm.method, arm.seed, model, history, arms.trainable(model), shots=shots,
         logits=logits, features=features,
         temperature=recognition.choose_temperature(validation, parts.validation.labels),
-        seconds=time.perf_counter() - started,
+        seconds=history.seconds + time.perf_counter() - started,
     )  # fmt: skip
 
 

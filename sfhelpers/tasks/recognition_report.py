@@ -10,6 +10,7 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from sfhelpers import metrics, plots, results
+from sfhelpers.datasets.records import listed
 from sfhelpers.datasets.sketches import Sketches
 from sfhelpers.plots import classes
 from sfhelpers.tasks import differences
@@ -151,19 +152,27 @@ def _captioned(trial: Trial, data: PreparedSketches, which: list[int], columns: 
     return classes.captioned(cells, captions, columns)
 
 
-def pictures(sketches: Sketches, categories: Sequence[str], number: int, side: int = 112) -> list[list[Tensor]]:
-    """`number` sketches of each category, a row each."""
+def pictures(sketches: Sketches, categories: Sequence[str], number: int, side: int = 112) -> list[list[Tensor | None]]:
+    """`number` sketches of each category, a row each; None fills a row up where a category has fewer than others.
+
+    Raises:
+        ValueError: there is no sketch of any of them.
+    """
     rows = []
     for category in categories:
         some = sketches.select(categories=[category])
         rows.append(list(some.images(range(min(number, len(some))), side)))
-    return rows
+    longest = max(map(len, rows), default=0)
+    if not longest:
+        raise ValueError(f"there is no sketch of {listed(categories)} here to show: give more sketches a category.")
+    return [row + [None] * (longest - len(row)) for row in rows]
 
 
 def neighbours(
     trial: Trial, data: PreparedSketches, which: Sequence[int], seed: int = 0, side: int = 68
 ) -> plots.Figure:
-    """Test sketches where t-SNE puts their pooled features (van der Maaten and Hinton 2008), mistakes framed.
+    """Test sketches where t-SNE puts their pooled features (van der Maaten and Hinton 2008), mistakes framed,
+    each category named in the middle of its own.
 
     Args:
         trial: of a method that learns features.
@@ -172,4 +181,5 @@ def neighbours(
     right = (trial.logits.argmax(1) == data.labels)[which].tolist()
     plane = TSNE(perplexity=min(15, (len(which) - 1) / 3), init="pca", random_state=seed)
     points = plane.fit_transform(trial.features[which].numpy())
-    return classes.scattered(points, list(data.sketches.images(which, side)), right)
+    names = [data.sketches.items[k].category for k in which]
+    return classes.scattered(points, list(data.sketches.images(which, side)), right, names=names)

@@ -25,6 +25,29 @@ KEY = "sketchfusion training"
 NAMED_DIFFERENCES = 4  # that an error names; the rest it counts
 
 
+class Fresh(type(Path())):  # Path itself can be subclassed from Python 3.12 on
+    """A folder of many trainings that begins anew: no training inside goes on from what an earlier run kept there.
+
+    Nothing is removed before a training begins, so that a run that is refused leaves all as it was. The folders that
+    are made from it with `/` belong to it.
+    """
+
+    top: "Fresh | None" = None
+    begun = False
+
+    def __truediv__(self, name: str) -> "Fresh":
+        inside = super().__truediv__(name)
+        inside.top = self.top or self
+        return inside
+
+    def begin(self) -> None:
+        """Remove the trainings of earlier runs, once: gone on from with this run's, they would be of another run."""
+        top = self.top or self
+        for old in () if top.begun else Path(top).glob(f"*-seed*/**/{FILE}"):
+            old.unlink(missing_ok=True)
+        top.begun = True
+
+
 class Checkpoint:
     """The one file of a folder in which a training is kept.
 
@@ -69,7 +92,7 @@ class Checkpoint:
         """
         own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}  # none shared
         text = json.dumps({"format": FORMAT, "made_by": self.made_by, "state": state}, allow_nan=False)
-        content = save(own, metadata={KEY: text, "sha256": _sha256(own, text)})
+        content = save(own, metadata={KEY: text, "sha256": content_sha256(own, text)})
         try:
             replace_file(self.path, content)
         except OSError as error:
@@ -94,7 +117,7 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  not a dict
             text = metadata[KEY]
             kept = json.loads(text)
-            whole = metadata["sha256"] == _sha256(tensors, text)
+            whole = metadata["sha256"] == content_sha256(tensors, text)
         except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(self._broken()) from error
         except OSError as error:
@@ -150,8 +173,8 @@ def unpack(text: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)
 
 
-def _sha256(tensors: Mapping[str, Tensor], text: str) -> str:
-    """Of everything in the file: blocks that a disk lost read as zeros and would otherwise go unseen."""
+def content_sha256(tensors: Mapping[str, Tensor], text: str) -> str:
+    """Of tensors on the CPU and what is said of them: blocks that a disk lost read as zeros, unseen otherwise."""
     digest = hashlib.sha256(text.encode("utf-8"))
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())

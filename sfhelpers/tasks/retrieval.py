@@ -7,6 +7,7 @@ triplet loss (Eq. 1). Cross-category fine-grained: only the photo it was drawn f
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -115,15 +116,18 @@ def train_retriever(
 
     Args:
         model: its extractor's standardisation is first fixed on training images.
-        train: pairs whose sketch was drawn from the photo (for level "category" any pair of one category will do).
-        validation: of other categories than `train`; its sketches are ranked against its photos.
+        train: pairs of one category; for level "instance" those are left out whose sketch was not drawn from the photo.
+        validation: of other categories than `train`; its sketches are ranked against its photos, for level "instance"
+            those whose own photo is among them.
         batch_size: pairs a step, at least two groups.
+        configuration: as in `fit`; the model's settings are added.
 
     Raises:
-        ValueError: one training category; for level "instance" no category with two photos; a small batch_size; or
-            what `fit` refuses.
+        ValueError: one training category; for level "instance" no pair whose sketch was drawn from its photo, or no
+            category with two such photos; a small batch_size; or what `fit` refuses.
     """
     level = model.settings["level"]
+    train = _own(train) if level == "instance" else train
     labels, photo_labels = (_categories(records) for records in (train.sketch_records, train.photo_records))
     members = _members(train, labels, level)
     if batch_size < 2 * GROUP:
@@ -141,7 +145,8 @@ def train_retriever(
 
     return fit(
         model, loss, len(slots), lambda model: _validate(model, validation), epochs, learning_rate,
-        batch_size // GROUP, seed, weight_decay, patience, progress, checkpoint, configuration,
+        batch_size // GROUP, seed, weight_decay, patience, progress, checkpoint,
+        {**(configuration or {}), "model": model.settings},
     )  # fmt: skip
 
 
@@ -156,12 +161,26 @@ def embed(model: nn.Module, prepared: Prepared, which: Tensor | None = None, bat
 
 def _validate(model: SketchRetriever, data: PreparedPairs) -> float:
     """Mean AP at the model's level, over the sketches of `data`'s pairs against its photos."""
-    sketch, photo = data.pairs[:, 0].unique(), data.pairs[:, 1].unique()
+    asking = _own(data) if model.settings["level"] == "instance" else data
+    sketch, photo = asking.pairs[:, 0].unique(), data.pairs[:, 1].unique()
     records = [data.sketch_records[k] for k in sketch], [data.photo_records[k] for k in photo]
     names = ([(r.category if model.settings["level"] == "category" else f"{r.category}/{r.instance}") for r in side]
              for side in records)  # fmt: skip
     vectors = embed(model, data.sketches, sketch), embed(model, data.photos, photo)
     return float(metrics.evaluate_retrieval(*vectors, *names, (metrics.AP(),))[metrics.AP()].mean())
+
+
+def _own(data: PreparedPairs) -> PreparedPairs:
+    """The pairs whose sketch was drawn from the photo: one without sketches is paired with another photo's."""
+    sides = (data.sketch_records, data.photo_records)
+    sketches, photos = ([(record.category, record.instance) for record in side] for side in sides)
+    drawn = torch.tensor([sketches[s] == photos[p] for s, p in data.pairs.tolist()], dtype=torch.bool)
+    if not drawn.any():
+        raise ValueError(
+            f"none of {len(data)} pairs is of a sketch and the photo that it was drawn from: give some that are "
+            '(named alike, as in Sketchy), or in Python make SketchRetriever(..., level="category").'
+        )
+    return replace(data, pairs=data.pairs[drawn])
 
 
 def _categories(records: Sequence[Any]) -> Tensor:
@@ -179,8 +198,8 @@ def _members(train: PreparedPairs, labels: Tensor, level: Level) -> dict[int, Te
         members = {k: pairs for k, pairs in members.items() if len(train.pairs[pairs, 1].unique()) > 1}
         if not members:
             raise ValueError(
-                "no training category has two photos, so there is no hard negative: give more photos a category, or "
-                'take level "category".'
+                "no training category has two photos, so there is no hard negative: give more photos a category or "
+                'raise limit, or in Python make SketchRetriever(..., level="category").'
             )
     return members
 

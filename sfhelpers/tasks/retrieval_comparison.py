@@ -162,8 +162,7 @@ def _trial(
     arm: arms.Arm, parts: Parts, epochs: int, learning_rate: float, batch_size: int,
     checkpoints: Path | None, configuration: dict[str, Any] | None,
 ) -> Trial:  # fmt: skip
-    started = time.perf_counter()
-    models, histories, vectors = {}, {}, {}
+    models, histories, vectors, seconds = {}, {}, {}, 0.0
     chosen = [problem for problem in parts.splits if problem != CLIP_STYLE or arm.method in arms.CORE]
     for problem in chosen or parts.splits:
         found = parts.splits[problem]
@@ -176,11 +175,13 @@ def _trial(
             configuration=arm.configuration(configuration) | {"problem": problem},
         )  # fmt: skip
         models[problem] = model
+        started = time.perf_counter()
         vectors[problem] = embedded(model, parts, problem)
+        seconds += histories[problem].seconds + time.perf_counter() - started
     first = next(iter(models))
     return Trial(
         arm.method, arm.seed, models[first], histories[first], arms.trainable(models[first]),
-        time.perf_counter() - started, models, histories, vectors,
+        seconds, models, histories, vectors,
     )  # fmt: skip
 
 

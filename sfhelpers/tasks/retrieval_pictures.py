@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 from PIL import Image, ImageDraw
 from sklearn.manifold import TSNE
 from torch import Tensor
@@ -58,7 +59,8 @@ def marked(photo: Image.Image, right: bool) -> Image.Image:
 def embedding_map(trial: Trial, parts: Parts, problem: str = "strict", seed: int = 0) -> Figure:
     """Sketches (hollow) and photos (full) of the unseen classes in the plane, by t-SNE of their cosine distances.
 
-    Each class is named where most of its photos are. Distances between far groups mean nothing in such a picture.
+    Each class is named above the half of its marks that lie closest together. Distances between far groups mean nothing
+    in such a picture.
     """
     (sketches, photos), vectors = asked(trial, parts, problem)
     records = sketches + photos
@@ -71,9 +73,14 @@ def embedding_map(trial: Trial, parts: Parts, problem: str = "strict", seed: int
         for side, face in (("sketch", "white"), ("photo", color)):
             chosen = [r.category == category and r.domain == side for r in records]
             axes.scatter(*points[chosen].T, s=30, marker=marker, facecolor=face, edgecolor=color, linewidth=1.1)
-        place = np.median(points[[r.category == category and r.domain == "photo" for r in records]], axis=0)
-        box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
-        axes.text(*place, category.replace("_", " "), fontsize=9.5, color=INK, ha="center", weight="bold", bbox=box)
+        own = points[[r.category == category for r in records]]
+        away = np.linalg.norm(own - np.median(own, axis=0), axis=1)
+        middle = own[away <= np.median(away)]
+        axes.annotate(
+            category.replace("_", " "), (middle[:, 0].mean(), middle[:, 1].max()), (0, 6), textcoords="offset points",
+            fontsize=9.5, color=INK, ha="center", weight="bold",
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
     axes.set_xticks([]), axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color(PALE)

@@ -16,7 +16,7 @@ from torch import Tensor
 from sfhelpers.backbones import Backbone
 from sfhelpers.drawing import Drawing
 from sfhelpers.fusion.modules import to_grid
-from sfhelpers.images import Square, open_image
+from sfhelpers.images import Square, as_seen, open_image
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.checkpoint import Head
 from sfhelpers.tasks.framing import Frame, Point, spread_points
@@ -133,6 +133,7 @@ class Searcher:
         self, sketch: Image.Image | Drawing, photo: Image.Image, points: Sequence[Point] | None = None
     ) -> tuple[Match, ...]:
         """Find points of a sketch in any photo, in the gallery or not. Arguments and errors as `search`."""
+        photo = as_seen(photo)
         frame, square = Frame.of(as_image(sketch)), Square.of(*photo.size, self.size)
         points = spread_points(frame, POINTS) if points is None else [frame.inside(point) for point in points]
         sketch_map, photo_map = self._map(frame.tensor(self.size)[None]), self._map(square.image(photo)[None])
@@ -234,6 +235,6 @@ def as_image(sketch: Image.Image | Drawing) -> Image.Image:
         return sketch.to_image()
     if not isinstance(sketch, Image.Image):
         raise ValueError(f"a sketch of type {type(sketch).__name__} cannot be searched: pass a PIL image or a Drawing.")
-    image = sketch.convert("RGB")
+    image = as_seen(sketch)
     image.thumbnail((LARGEST, LARGEST))
     return image

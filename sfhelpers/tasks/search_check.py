@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from sfhelpers import plots, results
 from sfhelpers.datasets import Dataset, Record, first_sketches, records
 from sfhelpers.images import open_image, shown
-from sfhelpers.metrics import correct_keypoints
+from sfhelpers.metrics import P, correct_keypoints, evaluate_retrieval, top_k_accuracy
 from sfhelpers.tasks.framing import Frame
 from sfhelpers.tasks.search import Searcher
 
@@ -30,7 +30,7 @@ class Checked:
 
     Attributes:
         seen: bool, whether the sketch's category was trained on.
-        first, category: bool, whether the first photo, and the most probable category, were right.
+        first, category: bool, whether the first photo, and the most probable category, were right; ties are wrong.
         probability: float, of the most probable category.
         chance_first: float, the share of photos that are of the sketch's category.
         chance_category: float, 1 / number of categories.
@@ -66,13 +66,14 @@ def check(searcher: Searcher, sketches: Sequence[Record], batch_size: int = 32) 
     batches = ([_opened(record) for record in sketches[k : k + batch_size]] for k in starts)
     embeddings = torch.cat([searcher.embed(batch) for batch in batches])
     truth = torch.tensor([gallery.categories.index(record.category) for record in sketches])
-    probability, named = searcher.recognise(embeddings).max(1)
+    probabilities = searcher.recognise(embeddings)
+    first = evaluate_retrieval(embeddings, gallery.embeddings, truth, gallery.labels, (P(1),))[P(1)]
     return Checked(
         seen=np.array([record.seen for record in sketches]),
-        first=(gallery.labels[(embeddings @ gallery.embeddings.T).argmax(1)] == truth).numpy(),
-        category=(named == truth).numpy(),
-        probability=probability.numpy(),
-        chance_first=(gallery.labels[None] == truth[:, None]).float().mean(1).numpy(),
+        first=first == 1,
+        category=top_k_accuracy(probabilities, truth) == 1,
+        probability=probabilities.amax(1).numpy(),
+        chance_first=(gallery.labels.bincount()[truth] / len(gallery.labels)).numpy(),
         chance_category=np.full(len(sketches), 1 / len(gallery.categories)),
     )
 

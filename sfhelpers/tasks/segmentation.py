@@ -50,11 +50,15 @@ class SketchSegmenter(nn.Module):
         temperature: start value, above 0.
         centre: start value of the cosine at which a pixel is undecided; offset = -temperature * centre. An untrained
             extractor gives cosines of about 0.1, so the default starts near the usual share of foreground.
+
+    Attributes:
+        settings: the arguments beside the extractor, as JSON can hold them.
     """
 
     def __init__(self, extractor: nn.Module, temperature: float = 10.0, centre: float = 0.2):
         super().__init__()
         self.extractor = extractor
+        self.settings = {"temperature": temperature, "centre": centre}
         device = next(extractor.parameters()).device
         # The log keeps the temperature positive. The offset is learned in units of the cosine, since Adam moves every
         # parameter by about the learning rate a step and an offset in logits has a far longer way to go.
@@ -97,7 +101,7 @@ def train_segmenter(
 
     The extractor's standardisation is first fixed on training images. The best epoch is the one with the highest mean
     foreground IoU on the validation pairs, each epoch at its own best threshold, since the offset still moves.
-    Arguments and errors beyond these as in `fit`.
+    Arguments and errors beyond these as in `fit`; the model's settings are added to `configuration`.
     """
     train_masks, validation_masks = train.pair_masks, validation.pair_masks
     device = model.centre.device
@@ -116,7 +120,7 @@ def train_segmenter(
 
     return fit(
         model, loss, len(train), validate, epochs, learning_rate, batch_size, seed, weight_decay, patience, progress,
-        checkpoint, configuration,
+        checkpoint, {**(configuration or {}), "model": model.settings},
     )  # fmt: skip
 
 

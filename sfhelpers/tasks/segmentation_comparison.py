@@ -1,6 +1,7 @@
 """The arms of the segmentation table, trained and tested alike: same pairs, epochs, grid and number of parameters."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from sfhelpers import metrics
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset
+from sfhelpers.datasets.records import listed
 from sfhelpers.datasets.splits import check_apart
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import arms, segmentation
@@ -54,8 +56,10 @@ class Parts:
 def parts_of(dataset: Dataset, prepare: Callable[[Dataset], PreparedPairs]) -> Parts:
     """Prepare a dataset's parts: trained on seen categories, tested on seen and, if there are any, unseen ones.
 
+    Photos without a mask are left out, with a warning that counts them.
+
     Raises:
-        ValueError: an image file is trained on and tested with, under whatever name.
+        ValueError: an image file is trained on and tested with, under whatever name, or no photo of a part has a mask.
     """
     train, validation = (dataset.select(part=part, seen=True) for part in ("train", "val"))
     test = {
@@ -63,7 +67,12 @@ def parts_of(dataset: Dataset, prepare: Callable[[Dataset], PreparedPairs]) -> P
         for name, seen in (("seen", True), ("unseen", False))
         if (chosen := dataset.select(part="test", seen=seen)).photos
     }
-    check_apart((train, validation), tuple(test.values()))
+    check_apart((*train.records, *validation.records), [r for part in test.values() for r in part.records])
+    _warn_of_bare((train, validation, *test.values()))
+    train, validation = _masked(train, "train"), _masked(validation, "val")
+    test = {name: part.select(masked=True) for name, part in test.items() if part.has_masks} or {
+        "seen": _masked(dataset.select(part="test"), "test")
+    }
     return Parts(
         train=prepare(train),
         validation=prepare(validation),
@@ -71,6 +80,24 @@ def parts_of(dataset: Dataset, prepare: Callable[[Dataset], PreparedPairs]) -> P
         dataset=dataset.name,
         split=dataset.split,
     )
+
+
+def _warn_of_bare(parts: Iterable[Dataset]) -> None:
+    photos = [photo for part in parts for photo in part.photos]
+    bare = [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]
+    if bare:
+        count = f"{len(bare)} of {len(photos)}"
+        warnings.warn(f"{count} photos have no mask and are left out of the comparison: {listed(bare)}.", stacklevel=3)
+
+
+def _masked(dataset: Dataset, part: str) -> Dataset:
+    """The records without photos that have no mask; ValueError if none is left of some."""
+    if dataset.photos and not dataset.has_masks:
+        raise ValueError(
+            f"none of the {len(dataset.photos)} photos of dataset {dataset.name} in its part {part!r} has a mask: "
+            "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
+        )
+    return dataset.select(masked=True)
 
 
 def compare(
@@ -143,18 +170,18 @@ def task(
 
 
 def _trial(arm: arms.Arm, parts: Parts, epochs: int, learning_rate: float, batch_size: int, kept: dict) -> Trial:
-    started = time.perf_counter()
     model = SketchSegmenter(arm.extractor)
     history = segmentation.train_segmenter(
         model, parts.train, parts.validation, epochs, arm.rate(learning_rate), batch_size, arm.seed,
         progress=f"{arm.method}, seed {arm.seed}", **kept,
     )  # fmt: skip
+    started = time.perf_counter()
     validation = segmentation.predict_pairs(model, parts.validation, progress=None)
     return Trial(
         arm.method, arm.seed, model, history, arms.trainable(model),
         threshold=segmentation.choose_threshold(validation, parts.validation.pair_masks),
         probabilities={part: segmentation.predict_pairs(model, data) for part, data in parts.test.items()},
-        seconds=time.perf_counter() - started,
+        seconds=history.seconds + time.perf_counter() - started,
     )  # fmt: skip
 
 

@@ -27,9 +27,18 @@ CHOSEN = "threshold chosen on validation pairs, no CRF"
 
 
 def example_pairs(dataset: Dataset, number: int) -> list[tuple[Record, Record]]:
-    """The first (sketch, photo) pair of as many categories, spread over the alphabet."""
+    """The first (sketch, photo) pair with a mask of as many categories, spread over the alphabet.
+
+    Raises:
+        ValueError: no photo has a mask.
+    """
+    if not dataset.has_masks:
+        raise ValueError(
+            f"none of the {len(dataset.photos)} photos of dataset {dataset.name} to be shown has a mask: "
+            "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
+        )
     first: dict[str, tuple[Record, Record]] = {}
-    for sketch, photo in pairs(dataset):
+    for sketch, photo in pairs(dataset.select(masked=True)):
         first.setdefault(photo.category, (sketch, photo))
     chosen = np.linspace(0, len(first) - 1, min(number, len(first))).round().astype(int)
     return [list(first.values())[k] for k in chosen]

@@ -33,6 +33,11 @@ class History:
     epochs: list[dict[str, float | None]]
     best_epoch: int
 
+    @property
+    def seconds(self) -> float:
+        """Of all epochs together, also of those before a training was stopped and resumed."""
+        return sum(row["seconds"] for row in self.epochs)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -118,7 +123,10 @@ class Training:
         self.checkpoint, self.checkpoint_steps = None, 0
 
     def keep(self, folder: str | Path, configuration: Mapping[str, Any], steps: int) -> None:
-        """Keep the training in this folder, every so many steps, and go on from what is there; errors as `fit`."""
+        """Keep the training in this folder, every so many steps, and go on from what is there; errors as `fit`.
+
+        In a `resume.Fresh` folder it begins anew.
+        """
         run = {"processes": self.accelerator.num_processes, "device": self.device.type}
         weights = self.model.state_dict(keep_vars=True).items()
         made_by = {
@@ -129,7 +137,10 @@ class Training:
         self.checkpoint, self.checkpoint_steps = resume.Checkpoint(folder, made_by), steps
         if self.accelerator.is_main_process:
             self.checkpoint.clean()
-        if kept := self.checkpoint.read():
+        if isinstance(folder, resume.Fresh):
+            if self.accelerator.is_main_process:
+                folder.begin()
+        elif kept := self.checkpoint.read():
             self.load(*kept)
 
     def run(self, progress: str) -> History:

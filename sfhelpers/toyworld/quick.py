@@ -15,9 +15,11 @@ from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
+from sfhelpers.files import writing
 from sfhelpers.toyworld.categories import CATEGORIES
 from sfhelpers.toyworld.pose import Pose, stream, uniform
 from sfhelpers.toyworld.shapes import Part, Points, turned
+from sfhelpers.toyworld.world import CACHE_REMEDY
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache
 # With 10 drawings a class a linear probe of the shipped image tower is right about 87 times in 100 here; at 0.5 about
@@ -39,15 +41,19 @@ def ensure_quick(
 
     Returns:
         The root to give to the Quick, Draw! adapter.
+
+    Raises:
+        OSError: one sentence, when the cache cannot be written.
     """
     cache = user_cache_path("sfhelpers") / "quick"
-    cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-{layout}"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
-            write_quick(Path(part) / "set", number, seed, difficulty, layout=layout)
-            if not folder.exists():  # another process may have been faster
-                os.replace(Path(part) / "set", folder)
+    with writing(cache, CACHE_REMEDY):
+        cache.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
+                write_quick(Path(part) / "set", number, seed, difficulty, layout=layout)
+                if not folder.exists():  # another process may have been faster
+                    os.replace(Path(part) / "set", folder)
     return folder
 
 

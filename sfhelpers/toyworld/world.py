@@ -12,6 +12,7 @@ from PIL import Image
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
+from sfhelpers.files import writing
 from sfhelpers.toyworld import psc6k
 from sfhelpers.toyworld.categories import CATEGORIES
 from sfhelpers.toyworld.photo import render_photo
@@ -21,6 +22,7 @@ VERSION = 5  # raise it when rendering changes, so that no cached world of an ol
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
+CACHE_REMEDY = "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"
 TRANSFORM = "tx_000100000000"  # Sketchy's object crops
 
 Points = NDArray[np.float64]  # (8, 3): x, y in pixels and visibility
@@ -98,17 +100,21 @@ def ensure(seed: int = 0, difficulty: float = DIFFICULTY, photos: int = PHOTOS, 
 
     Returns:
         The root to give to the Sketchy adapter.
+
+    Raises:
+        OSError: one sentence, when the cache cannot be written.
     """
     cache = user_cache_path("sfhelpers") / "toyworld"
-    cache.mkdir(parents=True, exist_ok=True)
     world = cache / f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{photos}x{sketches}"
-    if not world.exists():
-        with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
-            write_sketchy(Path(part) / "world", photos, sketches, seed, difficulty)
-            if not world.exists():  # another process may have been faster
-                os.replace(Path(part) / "world", world)
-    os.utime(world)
-    _forget_oldest(cache, keep=world)
+    with writing(cache, CACHE_REMEDY):
+        cache.mkdir(parents=True, exist_ok=True)
+        if not world.exists():
+            with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
+                write_sketchy(Path(part) / "world", photos, sketches, seed, difficulty)
+                if not world.exists():  # another process may have been faster
+                    os.replace(Path(part) / "world", world)
+        os.utime(world)
+        _forget_oldest(cache, keep=world)
     return world
 
 
