@@ -178,6 +178,10 @@ def test_what_was_kept_with_other_settings_is_refused(tmp_path):
     Kept(path, {"limit": 4, "epochs": 3}).add(outcome(FULL, 0, 0.5))
     with pytest.raises(ValueError, match="made with another limit: start anew with -p resume False") as error:
         Kept(path, {"limit": 8, "epochs": 3})
+    anew = Kept(path, {"limit": 8, "epochs": 3}, resume=False)
+    assert not anew.outcomes and Kept(path, {"limit": 4, "epochs": 3}).outcomes, "a run that is refused loses nothing"
+    anew.add(outcome(FULL, 1, 0.5))
+    assert [kept.seed for kept in Kept(path, {"limit": 8, "epochs": 3}).outcomes] == [1]
     one_sentence(error)
 
 

@@ -44,15 +44,18 @@ class Kept:
     Args:
         path: the file; None keeps them in memory alone.
         configuration: what else decides the numbers, as JSON holds it (dataset, weights' sha256, epochs, ...).
+        resume: go on from what the file holds; else it is replaced when there is something new to keep, not before.
 
     Raises:
         ValueError: one sentence, if the file is broken or of another configuration.
     """
 
-    def __init__(self, path: Path | None = None, configuration: Mapping[str, Any] | None = None):
+    def __init__(
+        self, path: Path | None = None, configuration: Mapping[str, Any] | None = None, resume: bool = True
+    ) -> None:
         self.path, self.configuration = path, json.loads(json.dumps(dict(configuration or {})))
         self.outcomes: list[Outcome] = []
-        if path is not None and path.exists():
+        if resume and path is not None and path.exists():
             self.outcomes = self._read(path)
 
     def find(self, task: str, described: Mapping[str, Any], seed: int) -> Outcome | None:
