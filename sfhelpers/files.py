@@ -1,4 +1,4 @@
-"""The one way in which a file of the user's is written: whole, or not at all."""
+"""The one way in which a file of the user's is written: whole, or not at all; and how its path is printed."""
 
 import contextlib
 import errno
@@ -7,9 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sfhelpers.images import shown
-
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def shown(path: str | Path) -> str:
+    """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -11,16 +11,13 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from sfhelpers.files import shown
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
 MIN_SIDE = 8  # pixels
 MAX_PIXELS = 50_000_000
 BACKGROUND = (255, 255, 255)  # what shows through transparency: paper
-
-
-def shown(path: str | Path) -> str:
-    """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def open_image(path: str | Path) -> Image.Image:

@@ -5,7 +5,7 @@ from pathlib import Path
 from sfhelpers import toyworld
 from sfhelpers.datasets import folder, sketchy
 from sfhelpers.datasets.records import Dataset, Record, first_sketches, pairs, require_both, without_broken
-from sfhelpers.images import shown
+from sfhelpers.files import shown
 
 __all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sfhelpers.datasets import records
 from sfhelpers.datasets.records import PLURAL, Record
-from sfhelpers.images import EXTENSIONS, shown
+from sfhelpers.files import shown
+from sfhelpers.images import EXTENSIONS
 
 
 def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> list[Record]:

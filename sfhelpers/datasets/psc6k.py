@@ -16,7 +16,7 @@ import numpy as np
 
 from sfhelpers.datasets.records import Dataset, Record, limited, listed
 from sfhelpers.datasets.splits import check_apart
-from sfhelpers.images import shown
+from sfhelpers.files import shown
 
 NAME = "test_pairs_ps.csv"
 COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")

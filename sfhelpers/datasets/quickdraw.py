@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sfhelpers.datasets import records
 from sfhelpers.drawing import Drawing, Stroke, ndjson
-from sfhelpers.images import shown
+from sfhelpers.files import shown
 
 # Of the picture's side. Google's bitmaps have 16 / 288, made for 28 px; this is a pen of 2 px on a picture of 160, as
 # thick as the lines of the toy world's sketches.

@@ -11,7 +11,8 @@ from torch import Tensor
 from sfhelpers.datasets import load_dataset, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Record
-from sfhelpers.images import load_images, shown
+from sfhelpers.files import shown
+from sfhelpers.images import load_images
 from sfhelpers.toyworld import quick
 
 NAMES = ("toy", "quickdraw", "folder")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sfhelpers.datasets import records
 from sfhelpers.datasets.records import PLURAL, Record
-from sfhelpers.images import shown
+from sfhelpers.files import shown
 
 # The categories never seen in training in the 104/21 split (Yelamarthi et al. 2018) that the papers use.
 UNSEEN = (

@@ -9,8 +9,8 @@ import numpy as np
 from torch import nn
 
 from sfhelpers.backbones import Backbone, randomised
+from sfhelpers.files import shown
 from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters
-from sfhelpers.images import shown
 from sfhelpers.tasks.fit import History
 from sfhelpers.tasks.resume import Fresh
 

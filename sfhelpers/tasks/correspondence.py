@@ -28,7 +28,8 @@ from tqdm.auto import tqdm
 from sfhelpers import metrics
 from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.psc6k import FRAME, KeypointPair
-from sfhelpers.images import image_size, shown
+from sfhelpers.files import shown
+from sfhelpers.images import image_size
 from sfhelpers.tasks.fit import History, fit
 from sfhelpers.tasks.pairs import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets.records import listed
 from sfhelpers.drawing import Drawing
-from sfhelpers.files import make_folder, replace_file
+from sfhelpers.files import make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
-from sfhelpers.images import open_image, shown
+from sfhelpers.images import open_image
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.checkpoint import HEADS, file_name, load_head
 from sfhelpers.tasks.framing import Frame

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset, Record, records, sketchy
-from sfhelpers.images import EXTENSIONS, load_images, open_image, shown
+from sfhelpers.files import shown
+from sfhelpers.images import EXTENSIONS, load_images, open_image
 from sfhelpers.tasks.arms import reading_size
 
 THUMBNAIL = 240  # px, the longer side of the pictures that are shown

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from sfhelpers import plots, results
 from sfhelpers.datasets import Dataset, Record, first_sketches, records
-from sfhelpers.images import open_image, shown
+from sfhelpers.files import shown
+from sfhelpers.images import open_image
 from sfhelpers.metrics import P, correct_keypoints, evaluate_retrieval, top_k_accuracy
 from sfhelpers.tasks.framing import Frame
 from sfhelpers.tasks.search import Searcher
