@@ -180,11 +180,9 @@ def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
 
     What IPython and editors add begins with an underscore or is no plain value; capitals may name a table of constants.
     """
-    if not isinstance(value, bool | int | float | str | list | tuple | dict | None):
-        return False
-    if _folded(name) in map(_folded, table):
-        return True
-    return not name.startswith("_") and (name.islower() or isinstance(value, bool | int | float | str))
+    if isinstance(value, bool | int | float | str | None):
+        return not name.startswith("_") or _folded(name) in map(_folded, table)
+    return isinstance(value, list | tuple | dict) and name.islower() and not name.startswith("_")
 
 
 def _folded(name: str) -> str:

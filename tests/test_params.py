@@ -82,6 +82,10 @@ def test_a_parameter_misspelt_by_capitals_or_underscores_is_named_with_its_neigh
     assert repr(name) in refused(values(tmp_path, In=history) | {name: value})
 
 
+def test_a_table_in_capitals_is_no_parameter_even_if_it_is_called_like_one(tmp_path):
+    params.check("04", values(tmp_path) | {"SPLIT": {"a": 1}, "EPOCHS": [1, 2]}, seconds=1, gigabytes=1)
+
+
 def test_a_parameter_that_the_notebook_does_not_have_is_refused(tmp_path):
     assert "'epochs' is not" in refused(values(tmp_path), training=False)
     assert "'dataset' is not" in refused(values(tmp_path), without=["dataset"])
