@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from sfhelpers import results, toyworld
 from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
+from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc
 from sfhelpers.tasks import arms, checkpoint, retrieval
@@ -72,6 +73,22 @@ def test_every_method_ranks_every_problem(compared):
             assert len(sketches) == len(pool.sketches) and len(photos) == len(pool.photos)
             assert torch.isfinite(sketches).all() and sketches.std() > 0
         assert (trial.model is None) == (method not in TRAINED)
+
+
+@pytest.mark.parametrize("problem", comparison.EVERY)
+def test_b_sd_knows_the_channels_of_nothing_but_what_its_problem_trains_on(problem, compared, tiny_backbone):
+    """The strict split trains on what the clip-style one tests: each has means and spreads of its own."""
+    trials, parts = compared
+    train, pool = parts.images.pairs_of(parts.splits[problem].train), parts.pools[problem]
+    side = arms.reading_size(tiny_backbone)
+    extractor = FusedExtractor(tiny_backbone, inject="none", branches=("f3",), width=1)
+    known = [train.sketch_records[k].path for k in train.pairs[:, 0]]
+    known += [train.photo_records[k].path for k in train.pairs[:, 1]]
+    assert len(train) <= 64 and not set(known) & {record.path for record in pool.sketches + pool.photos}
+    extractor.fit_statistics(extractor.prepare(load_images(known, side)))
+    features = extractor.features(extractor.prepare(load_images([r.path for r in pool.photos], side)))["f3"]
+    expected = extractor.statistics["f3"](features).amax(dim=(2, 3))
+    torch.testing.assert_close(trials["B-SD"].vectors[problem][1], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_no_image_or_class_of_a_test_is_trained_on_in_any_problem(compared):

@@ -11,9 +11,8 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.tasks import arms
-from sfhelpers.tasks.pairs import PreparedPairs
 from sfhelpers.tasks.photos import embed_photos
-from sfhelpers.tasks.retrieval_parts import Parts, Pool
+from sfhelpers.tasks.retrieval_parts import Parts
 
 B_CLIP, B_SD, B_BOTH, CHANCE = "B-CLIP", "B-SD", "B-SD+CLIP", "chance"
 UNTRAINED = (B_CLIP, B_SD, B_BOTH, CHANCE)
@@ -33,11 +32,11 @@ def untrained(
     Returns:
         Method -> (problem -> vectors of its pool, seconds).
     """
-    made = dict(others)
+    made, extractor = dict(others), FusedExtractor(backbone, inject="none", branches=("f3",), width=1)
     if {B_CLIP, B_BOTH} & set(methods):
         made[B_CLIP] = backbone.vision.embed
     if {B_SD, B_BOTH} & set(methods):
-        made[B_SD] = pooled_f3(backbone, parts.images.pairs_of(next(iter(parts.splits.values())).train))
+        made[B_SD] = lambda images: extractor.features(extractor.prepare(images))["f3"].amax(dim=(2, 3))
     records = list(dict.fromkeys(r for pool in parts.pools.values() for r in pool.sketches + pool.photos))
     place = {record: k for k, record in enumerate(records)}
     vectors, seconds = {}, {}
@@ -46,33 +45,49 @@ def untrained(
         size = max(arms.reading_size(backbone), getattr(embedder, "size", 0))
         vectors[name] = embed_photos([record.path for record in records], embedder, size)
         seconds[name] = time.perf_counter() - started
-    if B_BOTH in methods:
-        vectors[B_BOTH] = torch.cat([F.normalize(vectors[name], dim=1) for name in (B_SD, B_CLIP)], dim=1)
-        seconds[B_BOTH] = seconds[B_SD] + seconds[B_CLIP]
 
-    def pooled(name: str, pool: Pool) -> Vectors:
+    def pooled(name: str, problem: str) -> Vectors:
+        pool = parts.pools[problem]
         sketches, photos = (vectors[name][[place[r] for r in side]] for side in (pool.sketches, pool.photos))
         return sketches, photos
 
+    found = {name: {problem: pooled(name, problem) for problem in parts.pools} for name in made}
+    if B_SD in made:
+        started = time.perf_counter()
+        found[B_SD] = {p: standardised(extractor, parts, p, both) for p, both in found[B_SD].items()}
+        seconds[B_SD] += time.perf_counter() - started
+    if B_BOTH in methods:
+        found[B_BOTH] = {p: _side_by_side(found[B_SD][p], found[B_CLIP][p]) for p in parts.pools}
+        seconds[B_BOTH] = seconds[B_SD] + seconds[B_CLIP]
     asked = [name for name in (B_CLIP, B_SD, B_BOTH) if name in methods] + list(others)
-    return {name: ({p: pooled(name, pool) for p, pool in parts.pools.items()}, seconds[name]) for name in asked}
+    return {name: (found[name], seconds[name]) for name in asked}
 
 
-def pooled_f3(backbone: Backbone, train: PreparedPairs, images: int = 64) -> Embedder:
-    """B-SD: the third up-block's features, standardised a channel and max-pooled; nothing is learned.
+def standardised(extractor: FusedExtractor, parts: Parts, problem: str, pooled: Vectors, images: int = 64) -> Vectors:
+    """B-SD: the third up-block's maxima, by the channels' means and spreads of images this problem trains on.
+
+    A spread is above 0, so the maximum of the standardised features is the standardised maximum.
 
     Args:
-        train: its sketches and photos, so many of each, give the channels' means and spreads.
+        extractor: of f3 alone; its statistics become those of the problem.
+        pooled: (S, d) of the sketches and (P, d) of the photos, each channel's maximum over all positions.
+        images: so many sketches and photos, spread over the training pairs, give the means and spreads.
     """
-    extractor = FusedExtractor(backbone, inject="none", branches=("f3",), width=1)
+    train = parts.images.pairs_of(parts.splits[problem].train)
     few = train.pairs[torch.linspace(0, len(train) - 1, min(images, len(train))).round().long()]
     paths = [train.sketch_records[k].path for k in few[:, 0]] + [train.photo_records[k].path for k in few[:, 1]]
-    extractor.fit_statistics(extractor.prepare(load_images(paths, arms.reading_size(backbone))))
+    extractor.fit_statistics(extractor.prepare(load_images(paths, arms.reading_size(extractor.backbone))))
+    statistics = extractor.statistics["f3"].cpu()  # as the vectors are
+    sketches, photos = (statistics(side[:, :, None, None])[:, :, 0, 0] for side in pooled)
+    return sketches, photos
 
-    def embedder(batch: Tensor) -> Tensor:
-        return extractor.statistics["f3"](extractor.features(extractor.prepare(batch))["f3"]).amax(dim=(2, 3))
 
-    return embedder
+def _side_by_side(first: Vectors, second: Vectors) -> Vectors:
+    """Two embeddings as one, each of length 1 before."""
+    sketches, photos = (
+        torch.cat([F.normalize(a, dim=1), F.normalize(b, dim=1)], dim=1) for a, b in zip(first, second, strict=True)
+    )
+    return sketches, photos
 
 
 def random_directions(parts: Parts, seed: int) -> dict[str, Vectors]:
