@@ -2,15 +2,16 @@
 
     python -m sfhelpers.readme
 
-The results come from `data/results/04_segmentation.json`, the picture (`data/readme.png`) from the executed notebook:
-it is the image of the cell tagged `readme`.
+The results come from `data/results`, the picture (`data/readme.png`) from the executed notebook 04: it is the image of
+the cell tagged `readme`.
 """
 
 import base64
 import binascii
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -19,12 +20,87 @@ from PIL import Image, UnidentifiedImageError
 
 from sfhelpers import params, results
 from sfhelpers.files import replace_file
+from sfhelpers.metrics import AP, Acc
+from sfhelpers.tasks import correspondence_comparison as pck
+from sfhelpers.tasks import differences
+from sfhelpers.tasks import recognition_report as shots
 from sfhelpers.tasks import segmentation_report as report
+from sfhelpers.tasks.arms import SINGLE
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 METRIC = "foreground IoU"
 GALLERIES = ("seen categories", "unseen categories")
 TAG = "readme"
+FULL = "### Segmentation in full"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Which rows of a notebook's results stand for a task.
+
+    Attributes:
+        gallery, metric, rule: as in `results.table`.
+        trivial: the method that looks at nothing.
+    """
+
+    task: str
+    notebook: str
+    metric: str
+    gallery: str
+    rule: str
+    trivial: str
+    split: str = "default"
+
+
+HEADLINES = (
+    Headline("correspondence", "03_correspondence", "PCK@5", GALLERIES[0], pck.DEFINITION, "same pixel"),
+    Headline("segmentation", "04_segmentation", METRIC, GALLERIES[0], report.CHOSEN, "mean mask"),
+    Headline("retrieval of unseen categories", "05_retrieval", "mAP@all", "all", AP().definition, "chance", "strict"),
+    Headline("retrieval of the very photo", "05_retrieval", "Acc@1", "all", Acc(1).definition, "chance", "strict"),
+    Headline("recognition", "06_recognition", "Acc@1", shots.GALLERY, shots.rule(10), "class prior"),
+)
+
+
+def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
+    """The four tasks as a markdown table: fused, the better single backbone, the best row, what looks at nothing.
+
+    Args:
+        by_notebook: notebook -> the rows of one whole run of it.
+
+    Raises:
+        ValueError: one sentence, for rows that lack a task or mix several runs.
+    """
+    head = "| task | metric | fused | better single backbone | fused against it | best row | looks at nothing | n |"
+    lines, told, counted, verdicts = [head, "|" + "---|" * 8], [], [], []
+    for line in HEADLINES:
+        rows = [row for row in by_notebook[line.notebook] if row.split == line.split and row.gallery == line.gallery]
+        kept = [row for row in rows if row.metric == line.metric and row.definition.endswith(line.rule)]
+        table = results.table(kept, line.gallery, line.metric, line.rule)
+        if not {"fused", *SINGLE, line.trivial} <= table.keys():
+            raise ValueError(f"{line.notebook}.json lacks rows of {line.metric}: put those of a whole run back.")
+        single = differences.best_single(table)
+        verdicts.append(differences.verdict(table, differences.read(rows, line.gallery, line.metric), single))
+        others = [f"{name}: {_cell(table[name])}" for name in (single, next(iter(table)), line.trivial)]
+        cells = [line.metric, _cell(table["fused"]), others[0], verdicts[-1], *others[1:], _only(kept, "n")]
+        lines.append(f"| [{line.task}](notebooks/{line.notebook}.ipynb) | {' | '.join(cells)} |")
+        conditions = _plural(len({row.seed for row in kept}), "seed"), _plural(_only(kept, "epochs"), "epoch")
+        told.append(f"- {line.task}: {_only(kept, 'definition')}; {', '.join(conditions)}")
+        counted += kept
+    summary = ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in differences.VERDICTS)
+    weights, dataset = (_only(counted, field) for field in ("weights_sha256", "dataset"))
+    return "\n".join([
+        *lines, f"\nFused against the better single backbone: {summary} of {len(HEADLINES)}.\n", *told,
+        f"\nMean ± sample standard deviation over seeds; dataset `{dataset}`, weights sha256 `{weights[:12]}`.",
+    ])  # fmt: skip
+
+
+def _plural(number: int | str, word: str) -> str:
+    return f"{number} {word}{'s' * (str(number) != '1')}"
+
+
+def block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
+    """Everything between the marks: the four tasks, then segmentation in full. Arguments as in `tasks_block`."""
+    return f"{tasks_block(by_notebook)}\n\n{FULL}\n\n{results_block(by_notebook['04_segmentation'])}"
 
 
 def results_block(rows: Iterable[results.Row]) -> str:
@@ -84,8 +160,8 @@ def _conditions(rows: list[results.Row]) -> str:
     seeds = sorted({row.seed for row in rows})
     mean = "mean ± sample standard deviation over" if len(seeds) > 1 else "measured with"
     return (
-        f"{METRIC} ({_only(rows, 'definition')}); {mean} {len(seeds)} seed{'s' * (len(seeds) > 1)} "
-        f"({', '.join(map(str, seeds))}); {_only(rows, 'epochs')} epochs; "
+        f"{METRIC} ({_only(rows, 'definition')}); {mean} {_plural(len(seeds), 'seed')} "
+        f"({', '.join(map(str, seeds))}); {_plural(_only(rows, 'epochs'), 'epoch')}; "
         f"dataset `{_only(rows, 'dataset')}`, backbone `{_only(rows, 'backbone')}`, "
         f"weights sha256 `{_only(rows, 'weights_sha256')[:12]}`. n counts sketch-photo pairs."
     )
@@ -155,10 +231,10 @@ def update(root: Path) -> list[Path]:
     readme, image = root / "README.md", root / "data" / "readme.png"
     if not readme.is_file():
         raise FileNotFoundError("there is no README.md: restore it first.")
-    block = results_block(results.read(root / "data" / "results" / "04_segmentation.json"))
+    rows = {line.notebook: results.read(root / "data" / "results" / f"{line.notebook}.json") for line in HEADLINES}
     contents = {
         image: picture(root / "notebooks" / "04_segmentation.ipynb"),
-        readme: with_block(readme.read_text(encoding="utf-8"), block).encode(),
+        readme: with_block(readme.read_text(encoding="utf-8"), block(rows)).encode(),
     }
     for path, content in contents.items():
         replace_file(path, content)

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from sfhelpers import params, readme, results
+from sfhelpers.tasks import differences
 from sfhelpers.tasks import segmentation_report as report
 from sfhelpers.toyworld import SEEN, UNSEEN
 from tests.backbone_fixtures import one_sentence
@@ -60,6 +61,30 @@ def rows():
     return [*found, made("fused", "seen categories", 0.9, 0, metric="mIoU")]
 
 
+def tasks():
+    """Notebook -> rows of one seed in which fused is .1 ahead of SD only and .2 of CLIP only, and sure of both."""
+    found = {"04_segmentation": rows()}
+    for line in readme.HEADLINES:
+        values = {"fused": 0.6, "SD only": 0.5, "CLIP only": 0.4, line.trivial: 0.1}
+        if line.notebook != "04_segmentation":
+            found.setdefault(line.notebook, [])
+            found[line.notebook] += [at(line, method, line.metric, line.rule, v) for method, v in values.items()]
+    for line in readme.HEADLINES:
+        name = f"{line.metric}: fused - other"
+        ends = zip(differences.ENDS, (0.1, 0.05, 0.15), strict=True)
+        found[line.notebook] += [at(line, "SD only", name, f"test; {end}", value) for end, value in ends]
+    found["04_segmentation"] += [made("CLIP only", g, 0.5, s) for g in readme.GALLERIES for s in range(3)]
+    return found
+
+
+def at(line, method, metric, definition, value, **changes):
+    """A row where a headline looks for it."""
+    return results.row(
+        RUN, task=line.task, method=method, metric=metric, definition=definition, value=value, n=100,
+        weights_sha256=SHA, gallery=line.gallery, split=line.split, **changes,
+    )  # fmt: skip
+
+
 def png(colour="red"):
     file = io.BytesIO()
     Image.new("RGB", (8, 8), colour).save(file, format="PNG")
@@ -77,7 +102,8 @@ def write_notebook(path, *images, tags=("readme",)):
 @pytest.fixture
 def project(tmp_path):
     """A folder with all that `update` needs."""
-    results.write(rows(), tmp_path / "data" / "results" / "04_segmentation.json")
+    for notebook, found in tasks().items():
+        results.write(found, tmp_path / "data" / "results" / f"{notebook}.json")
     write_notebook(tmp_path / "notebooks" / "04_segmentation.ipynb", png())
     (tmp_path / "README.md").write_text(f"before\n{readme.START}\nold\n{readme.END}\nafter\n", encoding="utf-8")
     return tmp_path
@@ -121,6 +147,38 @@ def test_rows_that_make_no_honest_table_are_refused(change, says):
         readme.results_block(change(rows()))
 
 
+def test_each_task_has_its_row_with_a_verdict_against_the_better_single_backbone():
+    lines = readme.tasks_block(tasks()).splitlines()
+    assert [line.split("](")[0] for line in lines[2:7]] == [f"| [{line.task}" for line in readme.HEADLINES]
+    link = "| [correspondence](notebooks/03_correspondence.ipynb)"
+    assert lines[2] == f"{link} | PCK@5 | 0.600 | SD only: 0.500 | better | fused: 0.600 | same pixel: 0.100 | 100 |"
+    assert "SD only: 0.520 ± 0.020 | better |" in lines[3]  # .1 ahead, more than both spreads together
+    assert f"- correspondence: {readme.HEADLINES[0].rule}; 1 seed, 12 epochs" in lines
+    assert "Fused against the better single backbone: better in 5, not told apart in 0, worse in 0 of 5." in lines
+
+
+def test_a_lead_within_the_spreads_is_told_as_none():
+    found = tasks()
+    found["04_segmentation"] = [
+        replace(row, value=row.value - 0.07) if row.method == "fused" else row for row in found["04_segmentation"]
+    ]
+    assert "| not told apart |" in readme.tasks_block(found).splitlines()[3]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: [row for row in r if row.method != "CLIP only"], "03_correspondence.json lacks rows of PCK@5"),
+        (lambda r: [replace(r[0], weights_sha256="f" * 64), *r[1:]], "mix rows of several runs .weights_sha256"),
+        (lambda r: [replace(r[0], epochs=1), *r[1:]], "mix rows of several runs .epochs"),
+    ],
+)
+def test_tasks_that_make_no_honest_row_are_refused(change, says):
+    found = tasks()
+    with pytest.raises(ValueError, match=says):
+        readme.tasks_block(found | {"03_correspondence": change(found["03_correspondence"])})
+
+
 def test_only_the_block_between_the_marks_changes_and_twice_is_once():
     text = f"a\n{readme.START}\nold\n{readme.END}\nb"
     once = readme.with_block(text, "new")
@@ -157,7 +215,7 @@ def test_update_writes_both_files_and_main_names_them(project, capsys):
     assert readme.main(project) == 0
     assert (project / "data" / "readme.png").read_bytes() == png()
     text = (project / "README.md").read_text(encoding="utf-8")
-    assert text == readme.with_block(f"before\n{readme.START}{readme.END}\nafter\n", readme.results_block(rows()))
+    assert text == readme.with_block(f"before\n{readme.START}{readme.END}\nafter\n", readme.block(tasks()))
     assert capsys.readouterr().out.split() == ["data/readme.png", "README.md"]
 
 
@@ -184,7 +242,8 @@ def test_an_interrupted_update_leaves_the_earlier_files_and_no_other(project, mo
 
 
 def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes():
-    block = readme.results_block(results.read(ROOT / "data" / "results" / "04_segmentation.json"))
+    folder = ROOT / "data" / "results"
+    block = readme.block({line.notebook: results.read(folder / f"{line.notebook}.json") for line in readme.HEADLINES})
     assert readme.with_block(README, block) == README, "run python -m sfhelpers.readme"
     shown = readme.picture(ROOT / "notebooks" / "04_segmentation.ipynb")
     assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m sfhelpers.readme"

@@ -11,6 +11,7 @@ from sfhelpers.tasks.arms import SINGLE, Task, Trial
 
 TEST = "paired bootstrap over {what}, each method's values averaged over its seeds ({seeds}) first, 10,000 resamples"
 ENDS = ("mean", "2.5 %", "97.5 %")
+VERDICTS = BETTER, NOT_TOLD, WORSE = "better", "not told apart", "worse"
 
 
 def against_all(
@@ -104,15 +105,15 @@ def verdict(
     _, low, high = found[other]
     lead = table[first][0] - table[other][0]
     if abs(lead) <= (table[first][1] or 0) + (table[other][1] or 0) or low <= 0 <= high:
-        return "not told apart"
-    return "better" if lead > 0 else "worse"
+        return NOT_TOLD
+    return BETTER if lead > 0 else WORSE
 
 
 def beats(
     table: Mapping[str, tuple[float, float | None]], found: Mapping[str, tuple], other: str, first: str = "fused"
 ) -> bool:
     """Whether the `verdict` is "better"."""
-    return verdict(table, found, other, first) == "better"
+    return verdict(table, found, other, first) == BETTER
 
 
 def sentence(
