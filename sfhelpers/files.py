@@ -1,7 +1,8 @@
-"""The one way in which a file of the user's is written: whole, or not at all; and how its path is printed."""
+"""The one way in which a file of the user's is written: whole, or not at all; what is in it, and how it is named."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def shown(path: str | Path) -> str:
     """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from sfhelpers.backbones import encoders
+from sfhelpers.files import file_sha256
 from tests.backbone_fixtures import one_sentence
 
 
@@ -39,7 +40,7 @@ def test_the_imagenet_tower_is_the_given_one_and_gives_unit_vectors(lite, lite_f
 
 def test_a_folder_will_do_and_the_hash_is_the_files(lite_file):
     by_folder = encoders.load_encoder("ImageNet", lite_file.parent)
-    assert by_folder.weights_sha256 == encoders.file_sha256(lite_file)
+    assert by_folder.weights_sha256 == file_sha256(lite_file)
 
 
 def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path):

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import folder_sha256, load_backbone
 from sfhelpers.backbones.diffusion import DiffusionFeatures
-from sfhelpers.backbones.presets import WEIGHTS, file_sha256
+from sfhelpers.backbones.presets import WEIGHTS
+from sfhelpers.files import file_sha256
 from sfhelpers.pocket import autoencoder, curve, data, denoiser, encoder, text
 from sfhelpers.pocket.denoiser import Denoiser
 from sfhelpers.pocket.folder import write_folder

@@ -9,7 +9,9 @@ from PIL import Image
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
+from sfhelpers.datasets.contents import check_apart
 from sfhelpers.datasets.splits import ClassSplit
+from sfhelpers.files import file_sha256
 from tests.backbone_fixtures import one_sentence
 
 SEEN = ("bus", "cat", "cup", "duck", "fish")
@@ -29,7 +31,7 @@ def pixels(dataset):
 
 
 def hashes(dataset):
-    return {splits.file_sha256(record) for record in dataset.records}
+    return {file_sha256(record.path) for record in dataset.records}
 
 
 def every_split(world):
@@ -154,7 +156,7 @@ def test_a_test_image_under_another_name_in_training_is_refused(world, tmp_path)
     copy = shutil.copy(found.test.photos[0].path, tmp_path / "other-name.jpg")
     leaking = replace(found.train, records=(*found.train.records, replace(found.train.photos[0], path=copy)))
     with pytest.raises(ValueError, match="is trained on and is the same file as the test image") as error:
-        splits.check_apart(leaking.records, found.test.records)
+        check_apart(leaking.records, found.test.records)
     assert "other-name.jpg" in str(error.value)
 
 

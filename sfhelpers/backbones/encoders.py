@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sfhelpers.backbones.inputs import to_pixels
-from sfhelpers.backbones.presets import file_sha256
+from sfhelpers.files import file_sha256
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from sfhelpers.backbones.presets import (
     Preset,
     Vision,
     combined_sha256,
-    file_sha256,
     read_preset,
 )
 from sfhelpers.backbones.vision import VisionFeatures
+from sfhelpers.files import file_sha256
 
 CONFIGS = ("text_encoder/config.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
 VISION_CONFIG = "vision/open_clip_config.json"

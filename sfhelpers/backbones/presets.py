@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from sfhelpers.files import file_sha256
+
 PRESET_FILE = "preset.json"
 POCKET_FOLDER = Path(__file__).resolve().parents[2] / "data" / "pocket"
 WEIGHTS = (
@@ -103,15 +105,6 @@ def write_preset(folder: Path, size: int, timestep: int = 195, layer: int = -2, 
     text = json.dumps({"diffusion": diffusion, "vision": vision, "sha256": hashes}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
     return path
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    digest = sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:

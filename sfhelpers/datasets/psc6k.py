@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sfhelpers.datasets import contents
 from sfhelpers.datasets.records import Dataset, Record, limited, listed
-from sfhelpers.datasets.splits import check_apart
 from sfhelpers.files import shown
 
 NAME = "test_pairs_ps.csv"
@@ -60,6 +60,12 @@ class Annotated:
 
     def select(self, part: str, seen: bool | None = None) -> list[KeypointPair]:
         return [p for p in self.pairs if p.photo.part == part and seen in (None, p.photo.seen)]
+
+    def fingerprint(self) -> str:
+        """As `contents.fingerprint`: it changes with any image, keypoint or part."""
+        images = [record for pair in self.pairs for record in (pair.sketch, pair.photo)]
+        points = [array.tobytes() for pair in self.pairs for array in (pair.sketch_points, pair.photo_points)]
+        return contents.fingerprint([*dict.fromkeys(images), *self.unlabelled.records], points)
 
 
 def load(
@@ -115,7 +121,7 @@ def load(
     sides: dict[bool, list[Record]] = {True: [], False: list(unlabelled.records)}
     for pair in pairs:
         sides[pair.photo.part == "test"] += [pair.photo, pair.sketch]
-    check_apart(sides[False], sides[True])
+    contents.check_apart(sides[False], sides[True])
     return Annotated(tuple(pairs), unlabelled, dataset.name, split)
 
 

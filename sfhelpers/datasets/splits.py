@@ -13,11 +13,12 @@ import random
 import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import combinations
 from typing import Literal, get_args
 
+from sfhelpers.datasets.contents import check_apart
 from sfhelpers.datasets.records import Dataset, Record, listed, part_of
+from sfhelpers.files import file_sha256
 
 Kind = Literal["class", "sample"]
 
@@ -236,7 +237,7 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
     for photo in dataset.photos:
-        kept = first.setdefault(file_sha256(photo), photo)
+        kept = first.setdefault(file_sha256(photo.path), photo)
         if kept.category != photo.category:
             raise ValueError(
                 f"{photo.path.name} of class {photo.category!r} is the same file as {kept.path.name} of class "
@@ -268,22 +269,6 @@ def require_relevant(dataset: Dataset) -> None:
             f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos, or leave the "
             "sketches out."
         )
-
-
-def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
-    """ValueError if an image file stands on both sides, under whatever name."""
-    known = {file_sha256(record): record for record in train}
-    for record in test:
-        if (other := known.get(file_sha256(record))) is not None:
-            raise ValueError(
-                f"{other.category}/{other.path.name} is trained on and is the same file as the test image "
-                f"{record.category}/{record.path.name}: remove one of them."
-            )
-
-
-def file_sha256(record: Record) -> str:
-    """The sha256 of a record's image file, in hex."""
-    return sha256(record.path.read_bytes()).hexdigest()
 
 
 def _there(dataset: Dataset, name: str, classes: Iterable[str]) -> None:

@@ -53,16 +53,19 @@ class Arm:
         """The folder of this arm's training inside the folder of all, or None if nothing is kept."""
         return None if folder is None else folder / f"{file_stem(self.method)}-seed{self.seed}"
 
-    def kept(self, folder: Path | None, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """`checkpoint` and `configuration` as a task's training takes them."""
-        return {"checkpoint": self.checkpoint(folder), "configuration": self.configuration(more)}
+    def kept(self, folder: Path | None, more: Mapping[str, Any] | None, images: str) -> dict[str, Any]:
+        """`checkpoint` and `configuration` as a task's training takes them: where it is kept, and what made it.
 
-    def configuration(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What made this training beside the arguments of `fit`, for its checkpoint."""
-        return dict(more or {}) | {
+        Args:
+            more: what made it beside the arm itself.
+            images: the `contents.fingerprint` of what it learns from and is tested with.
+        """
+        made_by = dict(more or {}) | {
             "method": self.method, "seed": self.seed, "inject": self.extractor.inject, "start": self.extractor.start,
             "branches": list(self.extractor.branches), "weights_sha256": self.backbone.weights_sha256,
+            "images": images,
         }  # fmt: skip
+        return {"checkpoint": self.checkpoint(folder), "configuration": made_by}
 
 
 @dataclass

@@ -149,12 +149,13 @@ def task(
     configuration: dict[str, Any] | None = None,
 ) -> arms.Task:
     """Correspondence as the comparisons see it. Arguments as in `compare`."""
+    images = annotated.fingerprint() if checkpoints else ""
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
         return parts_of(annotated, extractor, **settings)
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
-        kept = arm.kept(checkpoints, configuration)
+        kept = arm.kept(checkpoints, configuration, images)
         return _trial(arm, parts, epochs, learning_rate, batch_size, kept)
 
     def values(trial: Trial, parts: Parts) -> dict[str, np.ndarray]:

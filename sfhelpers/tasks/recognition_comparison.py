@@ -12,9 +12,9 @@ from torch import Tensor
 
 from sfhelpers import metrics
 from sfhelpers.backbones import Backbone
+from sfhelpers.datasets.contents import check_apart, fingerprint
 from sfhelpers.datasets.records import Record
 from sfhelpers.datasets.sketches import Sketches
-from sfhelpers.datasets.splits import check_apart
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import arms, recognition
 from sfhelpers.tasks import recognition_probes as probes
@@ -149,6 +149,7 @@ def task(
 ) -> arms.Task:
     """Recognition as the comparisons see it. Arguments and errors as in `compare`; `backbone`: the probes' own."""
     chosen = parts_of(sketches, shots, limit)
+    images = fingerprint(item for part in chosen.values() for item in part.items) if checkpoints else ""
     frozen: dict[str, dict[str, np.ndarray]] = {}
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
@@ -163,7 +164,7 @@ def task(
         return Parts(**found, frozen=frozen, dataset=sketches.name, split=sketches.split)
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
-        kept = arm.kept(checkpoints, configuration)
+        kept = arm.kept(checkpoints, configuration, images)
         trial = _trial(arm, parts, epochs, learning_rate, batch_size, shots, kept)
         for number in fewer if arm.method in arms.CORE else ():
             cut = _fewer(parts, number)

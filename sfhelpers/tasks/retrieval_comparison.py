@@ -12,6 +12,7 @@ import torch
 from sfhelpers import metrics
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset, Record
+from sfhelpers.datasets.contents import fingerprint
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import arms, retrieval
 from sfhelpers.tasks.fit import History
@@ -99,13 +100,15 @@ def task(
     The clip-style problem is for the CORE arms alone: it asks what a laxer split does to a number, not which arm wins.
     """
     first = next(iter(problems))
+    images = fingerprint(dataset.records) if checkpoints else ""
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
         side = arms.reading_size(extractor.backbone)
-        return parts_of(dataset, lambda images: prepare_images(extractor, images, side, **settings), problems)
+        return parts_of(dataset, lambda whole: prepare_images(extractor, whole, side, **settings), problems)
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
-        trial = _trial(arm, parts, epochs, learning_rate, batch_size, checkpoints, configuration)
+        kept = arm.kept(checkpoints, configuration, images)
+        trial = _trial(arm, parts, epochs, learning_rate, batch_size, **kept)
         trial.models = trial.models if keep_models else {}
         return trial
 
@@ -160,19 +163,19 @@ def _instances(records: Iterable[Record]) -> np.ndarray:
 
 def _trial(
     arm: arms.Arm, parts: Parts, epochs: int, learning_rate: float, batch_size: int,
-    checkpoints: Path | None, configuration: dict[str, Any] | None,
+    checkpoint: Path | None, configuration: dict[str, Any],
 ) -> Trial:  # fmt: skip
     models, histories, vectors, seconds = {}, {}, {}, 0.0
     chosen = [problem for problem in parts.splits if problem != CLIP_STYLE or arm.method in arms.CORE]
     for problem in chosen or parts.splits:
         found = parts.splits[problem]
         model = SketchRetriever(arm.again().extractor if models else arm.extractor, level=PROBLEMS[problem][1])
-        folder = arm.checkpoint(checkpoints)
+        folder = None if checkpoint is None else checkpoint / problem
         pairs_of = parts.images.pairs_of
         histories[problem] = retrieval.train_retriever(
             model, pairs_of(found.train), pairs_of(found.validation), epochs, arm.rate(learning_rate), batch_size,
-            arm.seed, progress=f"{problem}: {arm.method}, seed {arm.seed}", checkpoint=folder and folder / problem,
-            configuration=arm.configuration(configuration) | {"problem": problem},
+            arm.seed, progress=f"{problem}: {arm.method}, seed {arm.seed}", checkpoint=folder,
+            configuration=configuration | {"problem": problem},
         )  # fmt: skip
         models[problem] = model
         started = time.perf_counter()

@@ -13,8 +13,8 @@ from torch import Tensor
 from sfhelpers import metrics
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset
+from sfhelpers.datasets.contents import check_apart, fingerprint
 from sfhelpers.datasets.records import listed
-from sfhelpers.datasets.splits import check_apart
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks.segmentation import PreparedPairs, SketchSegmenter
@@ -147,13 +147,14 @@ def task(
     configuration: dict[str, Any] | None = None,
 ) -> arms.Task:
     """Segmentation as the comparisons see it. Arguments as in `compare`."""
+    images = fingerprint(dataset.records) if checkpoints else ""
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
         side = arms.reading_size(extractor.backbone)
         return parts_of(dataset, lambda part: segmentation.prepare_pairs(extractor, part, size=side, **settings))
 
     def train(arm: arms.Arm, parts: Parts) -> Trial:
-        kept = arm.kept(checkpoints, configuration)
+        kept = arm.kept(checkpoints, configuration, images)
         return _trial(arm, parts, epochs, learning_rate, batch_size, kept)
 
     def values(trial: Trial, parts: Parts) -> dict[str, np.ndarray]:

@@ -1,0 +1,90 @@
+"""What image files hold decides what is apart, and which training may go on."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from PIL import Image, ImageOps
+
+from sfhelpers import toyworld
+from sfhelpers.datasets import Dataset, psc6k, sketchy
+from sfhelpers.datasets.contents import fingerprint
+from sfhelpers.datasets.quickdraw import Doodle
+from sfhelpers.datasets.sketches import Sketches
+from sfhelpers.tasks import (
+    arms,
+    correspondence_comparison,
+    recognition_comparison,
+    retrieval_comparison,
+    segmentation_comparison,
+)
+from tests.backbone_fixtures import one_sentence
+
+CATEGORIES = ("bus", "cat", "cup", "duck", "fish", *toyworld.UNSEEN[:3])
+PARTED = ("bus", "cat")  # their few sketches are for training, validation and test
+
+
+def sketches(world):
+    return Sketches("folder", world.root, "default", world.select(categories=PARTED).sketches)
+
+
+TASKS = {
+    "correspondence": lambda world, folder: correspondence_comparison.task(psc6k.load(world), 1, 2e-3, 8, folder),
+    "segmentation": lambda world, folder: segmentation_comparison.task(world, 1, 2e-3, 8, folder),
+    "retrieval": lambda world, folder: retrieval_comparison.task(world, 1, 2e-3, 8, folder),
+    "recognition": lambda world, folder: recognition_comparison.task(
+        sketches(world), 1, 2e-3, 8, shots=0, checkpoints=folder
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    toyworld.write_sketchy(root, photos=6, sketches=1, categories=CATEGORIES)
+    return root
+
+
+@pytest.fixture
+def own(world, tmp_path):
+    """A copy of the world that may be changed."""
+    return read(shutil.copytree(world, tmp_path / "own"))
+
+
+def read(root):
+    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
+
+
+def mirror(path):
+    """Another image under the same name."""
+    with Image.open(path) as image:
+        ImageOps.mirror(image.convert("RGB")).save(path)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_training_does_not_go_on_with_other_images_under_the_same_names(task, tiny_backbone, own, tmp_path):
+    def train():
+        made = TASKS[task](own, tmp_path / "kept")
+        return arms.compare(tiny_backbone, made, ("CLIP only",), (0,), log=lambda line: None)[0][0]
+
+    first = train().history
+    assert train().history.seconds == first.seconds  # taken up as it was
+    mirror(next(s for s in own.sketches if s.part == "train" and s.seen).path)
+    with pytest.raises(ValueError, match=r"is of another training \(configuration images was") as error:
+        train()
+    one_sentence(error)
+
+
+def test_the_fingerprint_feels_contents_masks_parts_keypoints_and_keys_but_not_the_folder(own, world, tmp_path):
+    was = fingerprint(own.records)
+    assert was == fingerprint(read(shutil.copytree(world, tmp_path / "elsewhere")).records)
+    assert fingerprint([replace(own.records[0], part="new"), *own.records[1:]]) != was
+    assert fingerprint(own.records[1:]) != was != fingerprint(own.records, [b"more"])
+    masked = next(record for record in own.records if record.mask)
+    mirror(masked.mask)
+    assert fingerprint(own.records) != was
+    annotated = psc6k.load(own)
+    moved = replace(annotated.pairs[0], sketch_points=annotated.pairs[0].sketch_points + 1)
+    assert replace(annotated, pairs=(moved, *annotated.pairs[1:])).fingerprint() != annotated.fingerprint()
+    drawing = Doodle(own.root / "cat.ndjson", 1, 0, 10, "cat", "123")
+    assert fingerprint([drawing]) != fingerprint([replace(drawing, key="124")])
