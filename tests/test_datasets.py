@@ -5,6 +5,8 @@ from PIL import Image
 from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset, pairs
 from sfhelpers.datasets.records import part_of
+from sfhelpers.datasets.sketches import load_sketches
+from sfhelpers.toyworld import quick
 
 TX = "tx_000100000000"
 
@@ -166,6 +168,19 @@ def test_classes_that_do_not_meet(own):
 def test_two_photos_that_would_share_a_result_file_fail(own):
     picture(own / "photo" / "cat" / "a.png")
     assert_fails(["called 'a'", "cat"], "folder", own)
+
+
+def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, tmp_path):
+    toyworld.write_sketchy(tmp_path / "world", photos=3, sketches=1, categories=("bus", "cat"))
+    monkeypatch.setattr(toyworld, "ensure", lambda: tmp_path / "world")
+    next((tmp_path / "world").rglob("*.jpg")).write_bytes(b"")
+    assert_fails(["1 of 12 images", "world", "delete this folder", "drawn anew"], "toy")
+    quick.write_quick(tmp_path / "quick", 4, categories=("bus", "cat"))
+    monkeypatch.setattr(quick, "ensure_quick", lambda: tmp_path / "quick")
+    with (tmp_path / "quick" / "cat.ndjson").open("a") as file:
+        file.write('{"word": "c')
+    with pytest.raises(ValueError, match=r"quick cannot be used .* delete this folder, so that the toy world is drawn"):
+        load_sketches("toy")
 
 
 def test_broken_images_are_named_counted_and_skipped_only_if_asked(own):

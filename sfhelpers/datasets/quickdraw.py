@@ -57,6 +57,7 @@ def read(
     categories: Collection[str] | None = None,
     limit: int = 0,
     skip_broken: bool = False,
+    repair: str = "repair or remove these",
 ) -> list[Doodle]:
     """Where the drawings of a folder are; every line is looked at once and none is kept.
 
@@ -67,6 +68,7 @@ def read(
         categories: which to read, None for all; `-`, `_` and spaces in their names are one.
         limit: at most so many drawings a category, the first of each file; 0 takes all.
         skip_broken: leave broken and repeated drawings out with a warning that names and counts them.
+        repair: what to do about broken ones, for the error.
 
     Raises:
         ValueError: no ndjson file, a category that is not there, another split, more drawings asked for than there
@@ -77,7 +79,7 @@ def read(
     numbers = split_numbers(split)
     found, problems = _indexed(_chosen(_files(root), categories, root), limit)
     if problems:
-        _complain(problems, len(found) + len(problems), root, skip_broken)
+        _complain(problems, len(found) + len(problems), root, skip_broken, repair)
     if not found:
         raise ValueError(f"no usable drawing is left under {shown(root)}: repair its lines or pass another folder.")
     if numbers is None:
@@ -229,11 +231,11 @@ def _where(path: Path, line: int) -> str:
     return f"{shown(path.name)} line {line}"
 
 
-def _complain(problems: Sequence[str], total: int, root: Path, skip_broken: bool) -> None:
+def _complain(problems: Sequence[str], total: int, root: Path, skip_broken: bool, repair: str) -> None:
     summary = f"{len(problems)} of {total} drawings under {shown(root)} cannot be used"
     if not skip_broken:
         named = records.listed(problems)
-        raise ValueError(f"{summary} ({named}): repair or remove these, or pass skip_broken=True to leave them out.")
+        raise ValueError(f"{summary} ({named}): {repair}, or pass skip_broken=True to leave them out.")
     warnings.warn(f"{summary} and are skipped: {records.listed(problems, most=20)}.", stacklevel=4)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sfhelpers import images
+from sfhelpers.files import shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
@@ -174,7 +175,7 @@ def plain(category: str) -> str:
 def listed(names: Iterable[str], most: int = 3) -> str:
     """`a, b, c and 4 more`."""
     names = list(names)
-    text = ", ".join(images.shown(name) for name in names[:most])
+    text = ", ".join(shown(name) for name in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -210,7 +211,7 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
             found.setdefault(nfc(subfolder.name), []).extend(files)
     if lost:
         warnings.warn(
-            f"links that lead nowhere and images in a folder inside a class are left out under {images.shown(folder)} "
+            f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)} "
             f"({len(lost)} in all): {listed(_under(path, folder) for path in lost)}.",
             stacklevel=3,
         )
@@ -229,8 +230,11 @@ def _leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def without_broken(records: list[Record], root: Path, skip_broken: bool) -> list[Record]:
+def without_broken(records: list[Record], root: Path, skip_broken: bool, repair: str = "replace them") -> list[Record]:
     """Decode every image once, so that no damaged file stops the work later.
+
+    Args:
+        repair: what to do about broken ones, for the error.
 
     Raises:
         ValueError: images are broken and `skip_broken` is False; with True they are named in a warning and left out.
@@ -241,10 +245,10 @@ def without_broken(records: list[Record], root: Path, skip_broken: bool) -> list
         if found:
             problems[record.path] = found
     if problems:
-        summary = f"{len(problems)} of {len(records)} images under {images.shown(root)} cannot be used"
+        summary = f"{len(problems)} of {len(records)} images under {shown(root)} cannot be used"
         if not skip_broken:
             named = listed(problems.values())
-            raise ValueError(f"{summary} ({named}): replace them, or pass skip_broken=True to leave them out.")
+            raise ValueError(f"{summary} ({named}): {repair}, or pass skip_broken=True to leave them out.")
         warnings.warn(f"{summary} and are skipped: {listed(problems.values(), most=20)}.", stacklevel=3)
     return [record for record in records if record.path not in problems]
 
@@ -270,7 +274,7 @@ def require_both(records: list[Record], root: Path) -> None:
     for category in sorted({record.category for record in records}):
         domains = {record.domain for record in records if record.category == category}
         for missing in {"photo", "sketch"} - domains:
-            where = images.shown(root)
+            where = shown(root)
             raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
     if not records:
-        raise ValueError(f"no usable image is left under {images.shown(root)}: replace the broken files.")
+        raise ValueError(f"no usable image is left under {shown(root)}: replace the broken files.")

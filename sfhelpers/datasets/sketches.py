@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sfhelpers.datasets import load_dataset, quickdraw, records
+from sfhelpers.datasets import DRAWN_ANEW, load_dataset, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
@@ -113,8 +113,10 @@ def load_sketches(
         raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
     if name == "folder":
         return _from_folder(root, split, categories, skip_broken)
-    base = quick.ensure_quick() if name == "toy" and not str(root) else _folder(name, root)
-    found = quickdraw.read(base, split, categories, skip_broken=skip_broken)
+    own = name == "toy" and not str(root)
+    base = quick.ensure_quick() if own else _folder(name, root)
+    told = {"repair": DRAWN_ANEW} if own else {}
+    found = quickdraw.read(base, split, categories, skip_broken=skip_broken, **told)
     return Sketches(name, base, split, tuple(found))
 
 
