@@ -210,6 +210,23 @@ def colours(figure):
             {"blue": (0, 114, 178), "vermilion": (213, 94, 0)}.items()}  # fmt: skip
 
 
+def test_pairs_come_worst_first_by_their_visible_points_and_once_a_category(compared):
+    data, _ = made_up(compared)
+    data = replace(data, visible=data.visible.clone())
+    true = {d: data.points[there].clone() for d, (_, there) in correspondence.SIDES.items()}
+    order = report.by_error(true, data)
+    assert order == list(range(2 * len(data)))  # none is wrong, and ties keep their order
+    last = len(data) - 1
+    true["p2s"][last][data.visible[last]] += 0.1
+    data.visible[0, 0] = False
+    true["s2p"][0, 0] += 0.5  # hidden, so it counts for nothing
+    order = report.by_error(true, data)
+    assert order[0] == 2 * len(data) - 1 and order[1:] == list(range(2 * len(data) - 1))
+    kinds = [data.images.photo_records[k].category for k in data.images.pairs[:, 1]] * 2
+    chosen = report.one_each(order, data)
+    assert chosen[0] == order[0] and sorted(kinds[k] for k in chosen) == sorted(set(kinds))
+
+
 def test_matches_are_drawn_right_and_wrong_in_colours_of_their_own(compared):
     data, places = made_up(compared)
     assert colours(report.show(places, data, [0, len(data)])) == {"blue": True, "vermilion": False}
