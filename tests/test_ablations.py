@@ -173,6 +173,15 @@ def test_a_variant_that_means_something_else_now_is_trained_again(tiny_backbone,
     assert len(toy.trained) == 2
 
 
+def test_what_was_kept_of_other_images_is_trained_again(tiny_backbone, tmp_path):
+    kept = Kept(tmp_path / "ablations.json")
+    toy = Toy()
+    for images in ("some", "others", "others"):
+        toy.task = replace(toy.task, images=images)
+        run(toy, tiny_backbone, [Variant("wide", "details", {"kernel": 3})], kept=kept)
+    assert len(toy.trained) == 2
+
+
 def test_what_was_kept_with_other_settings_is_refused(tmp_path):
     path = tmp_path / "ablations.json"
     Kept(path, {"limit": 4, "epochs": 3}).add(outcome(FULL, 0, 0.5))

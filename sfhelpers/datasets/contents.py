@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from hashlib import sha256
 
+from tqdm.auto import tqdm
+
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Record
 from sfhelpers.files import file_sha256
@@ -27,7 +29,7 @@ def fingerprint(items: Iterable[Record | Doodle], more: Iterable[bytes] = ()) ->
         more: what else belongs to them, e.g. keypoints.
     """
     digest = sha256()
-    for item in items:
+    for item in tqdm(list(items), "fingerprint of the images", leave=False, delay=2):
         held = item.key if isinstance(item, Doodle) else file_sha256(item.path)
         mask = file_sha256(item.mask) if isinstance(item, Record) and item.mask else ""
         digest.update(f"{item.category}/{item.path.name} {item.part} {held} {mask}\n".encode())

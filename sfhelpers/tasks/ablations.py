@@ -209,9 +209,9 @@ def _means(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _described(task: Task, variant: Variant) -> dict[str, Any]:
-    """All that makes the variant on this task, as JSON holds it."""
+    """All that makes the variant on this task and its images, as JSON holds it."""
     settings = {"start": task.start} | dict(variant.settings)
-    made = {"settings": settings, "noise": dict(variant.noise), "encoder": variant.encoder}
+    made = {"settings": settings, "noise": dict(variant.noise), "encoder": variant.encoder, "images": task.images}
     return json.loads(json.dumps(made))
 
 

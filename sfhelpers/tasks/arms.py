@@ -58,7 +58,7 @@ class Arm:
 
         Args:
             more: what made it beside the arm itself.
-            images: the `contents.fingerprint` of what it learns from and is tested with.
+            images: as in `Task`.
         """
         made_by = dict(more or {}) | {
             "method": self.method, "seed": self.seed, "inject": self.extractor.inject, "start": self.extractor.start,
@@ -100,6 +100,7 @@ class Task:
         values: (trial, parts) -> gallery ("seen categories", "unseen categories") -> (n,) the metric a query.
         groups: parts -> gallery -> (n,) labels of the queries that belong together, for the paired test.
         start: of the injection, as in `FusedExtractor`; chosen on validation data.
+        images: the `contents.fingerprint` of its data: what was kept of other images is not gone on from.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Task:
     values: Callable[[Trial, Any], dict[str, np.ndarray]]
     groups: Callable[[Any], dict[str, np.ndarray]]
     start: str = "zero"
+    images: str = ""
 
 
 def reading_size(backbone: Backbone) -> int:

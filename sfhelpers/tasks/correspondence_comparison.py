@@ -149,7 +149,7 @@ def task(
     configuration: dict[str, Any] | None = None,
 ) -> arms.Task:
     """Correspondence as the comparisons see it. Arguments as in `compare`."""
-    images = annotated.fingerprint() if checkpoints else ""
+    images = annotated.fingerprint()
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
         return parts_of(annotated, extractor, **settings)
@@ -167,7 +167,7 @@ def task(
     def groups(parts: Parts) -> dict[str, np.ndarray]:
         return {f"{name} categories": photo_groups(data) for name, data in parts.test.items()}
 
-    return arms.Task("correspondence", "PCK@5", DEFINITION, prepare, train, values, groups)
+    return arms.Task("correspondence", "PCK@5", DEFINITION, prepare, train, values, groups, images=images)
 
 
 def photo_groups(data: PreparedPoints) -> np.ndarray:

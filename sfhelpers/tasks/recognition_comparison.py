@@ -149,7 +149,7 @@ def task(
 ) -> arms.Task:
     """Recognition as the comparisons see it. Arguments and errors as in `compare`; `backbone`: the probes' own."""
     chosen = parts_of(sketches, shots, limit)
-    images = fingerprint(item for part in chosen.values() for item in part.items) if checkpoints else ""
+    images = fingerprint(item for part in chosen.values() for item in part.items)
     frozen: dict[str, dict[str, np.ndarray]] = {}
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
@@ -179,7 +179,7 @@ def task(
         return {GALLERY: np.arange(len(parts.test))}
 
     definition = "share of test sketches whose category has the highest score, ties against it"
-    return arms.Task("recognition", "Acc@1", definition, prepare, train, values, groups, START)
+    return arms.Task("recognition", "Acc@1", definition, prepare, train, values, groups, START, images)
 
 
 def parts_of(sketches: Sketches, shots: int, limit: int) -> dict[str, Sketches]:

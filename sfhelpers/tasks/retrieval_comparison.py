@@ -100,7 +100,7 @@ def task(
     The clip-style problem is for the CORE arms alone: it asks what a laxer split does to a number, not which arm wins.
     """
     first = next(iter(problems))
-    images = fingerprint(dataset.records) if checkpoints else ""
+    images = fingerprint(dataset.records)
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
         side = arms.reading_size(extractor.backbone)
@@ -118,7 +118,7 @@ def task(
     def groups(parts: Parts) -> dict[str, np.ndarray]:
         return {"unseen categories": photo_groups(parts, first)}
 
-    return arms.Task("retrieval", "mAP@all", metrics.AP().definition, prepare, train, values, groups, START)
+    return arms.Task("retrieval", "mAP@all", metrics.AP().definition, prepare, train, values, groups, START, images)
 
 
 def scores(

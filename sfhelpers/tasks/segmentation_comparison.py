@@ -147,7 +147,7 @@ def task(
     configuration: dict[str, Any] | None = None,
 ) -> arms.Task:
     """Segmentation as the comparisons see it. Arguments as in `compare`."""
-    images = fingerprint(dataset.records) if checkpoints else ""
+    images = fingerprint(dataset.records)
 
     def prepare(extractor: FusedExtractor, **settings: Any) -> Parts:
         side = arms.reading_size(extractor.backbone)
@@ -167,7 +167,7 @@ def task(
         return {f"{name} categories": data.pairs[:, 1].numpy() for name, data in parts.test.items()}
 
     definition = "mean over pairs of |P and T| / |P or T|, threshold chosen on validation pairs, no CRF"
-    return arms.Task("segmentation", "foreground IoU", definition, prepare, train, values, groups)
+    return arms.Task("segmentation", "foreground IoU", definition, prepare, train, values, groups, images=images)
 
 
 def _trial(arm: arms.Arm, parts: Parts, epochs: int, learning_rate: float, batch_size: int, kept: dict) -> Trial:
