@@ -88,3 +88,10 @@ def test_the_fingerprint_feels_contents_masks_parts_keypoints_and_keys_but_not_t
     assert replace(annotated, pairs=(moved, *annotated.pairs[1:])).fingerprint() != annotated.fingerprint()
     drawing = Doodle(own.root / "cat.ndjson", 1, 0, 10, "cat", "123")
     assert fingerprint([drawing]) != fingerprint([replace(drawing, key="124")])
+
+
+def test_a_name_that_is_not_utf_8_has_a_fingerprint(own):
+    record = own.records[0]
+    odd = record.path.with_name("caf\udce9.jpg")
+    shutil.copy(record.path, odd)
+    assert fingerprint([replace(record, path=odd)]) != fingerprint([record])

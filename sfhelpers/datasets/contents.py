@@ -32,7 +32,8 @@ def fingerprint(items: Iterable[Record | Doodle], more: Iterable[bytes] = ()) ->
     for item in tqdm(list(items), "fingerprint of the images", leave=False, delay=2):
         held = item.key if isinstance(item, Doodle) else file_sha256(item.path)
         mask = file_sha256(item.mask) if isinstance(item, Record) and item.mask else ""
-        digest.update(f"{item.category}/{item.path.name} {item.part} {held} {mask}\n".encode())
+        line = f"{item.category}/{item.path.name} {item.part} {held} {mask}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # names need not be valid UTF-8
     for piece in more:
         digest.update(piece)
     return digest.hexdigest()[:16]  # 64 bits tell accidents apart, and can be read in an error
