@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from sfhelpers.pilot import FeatureMaps
-from sfhelpers.tasks.checkpoint import untrained_head
+from sfhelpers.tasks.heads import untrained_head
 
 
 def pairs():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from sfhelpers.tasks.checkpoint import untrained_head
+from sfhelpers.tasks.heads import untrained_head
 from sfhelpers.tasks.search import Gallery, Searcher
 
 

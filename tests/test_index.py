@@ -20,8 +20,8 @@ from sfhelpers import PhotoIndex
 from sfhelpers.drawing import PRESETS
 from sfhelpers.images import load_images
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.checkpoint import load_head, save_heads
 from sfhelpers.tasks.framing import Frame
+from sfhelpers.tasks.heads import load_head, save_heads
 from sfhelpers.tasks.retrieval import SketchRetriever
 from sfhelpers.tasks.search import Gallery
 from tests.backbone_fixtures import one_sentence

@@ -11,8 +11,8 @@ from torch import nn
 
 from sfhelpers import match
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.checkpoint import Head, load_head, save_heads
 from sfhelpers.tasks.correspondence import SketchMatcher
+from sfhelpers.tasks.heads import Head, load_head, save_heads
 from tests.backbone_fixtures import one_sentence
 from tests.search_helpers import fake, photo, sketch
 

@@ -9,7 +9,7 @@ import torch
 from sfhelpers.fusion import ARMS
 from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.heads import Head
 from sfhelpers.tasks.segmentation import SketchSegmenter
 from tests.backbone_fixtures import one_sentence
 

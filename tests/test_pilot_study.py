@@ -23,7 +23,7 @@ from sfhelpers.pilot import (
 )
 from sfhelpers.pilot.study import BRIEF, MEASURES
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.heads import Head
 from sfhelpers.tasks.segmentation import SketchSegmenter
 from sfhelpers.toyworld import SEEN
 from tests.backbone_fixtures import one_sentence

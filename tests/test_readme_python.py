@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-from sfhelpers.tasks import checkpoint
 from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.correspondence import SketchMatcher
+from sfhelpers.tasks.heads import save_heads
 from tests.search_helpers import photo, sketch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     trial = SimpleNamespace(method="fused", seed=0, model=SketchMatcher(extractor))
     trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
     folder = tmp_path / "heads" / "correspondence"
-    checkpoint.save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
+    save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
     monkeypatch.setattr("sfhelpers.tasks.match.HEADS", tmp_path / "heads")
     monkeypatch.chdir(tmp_path)
     namespace, printed = {}, {}

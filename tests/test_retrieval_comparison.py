@@ -12,7 +12,7 @@ from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc
-from sfhelpers.tasks import arms, checkpoint, retrieval
+from sfhelpers.tasks import arms, heads, retrieval
 from sfhelpers.tasks import retrieval_comparison as comparison
 from sfhelpers.tasks import retrieval_pictures as pictures
 from sfhelpers.tasks import retrieval_report as report
@@ -229,9 +229,9 @@ def test_both_levels_of_every_arm_that_learns_an_injection_start_at_random(tiny_
 
 def test_a_head_is_kept_and_read_back(compared, tiny_backbone, tmp_path):
     trials, _ = compared
-    files = checkpoint.save_heads(RUN, trials.values(), tiny_backbone.weights_sha256, tmp_path, task="retrieval")
+    files = heads.save_heads(RUN, trials.values(), tiny_backbone.weights_sha256, tmp_path, task="retrieval")
     assert len(files) == len(TRAINED)
-    head = checkpoint.load_head(tmp_path / "clip-only.safetensors", tiny_backbone, "retrieval")
+    head = heads.load_head(tmp_path / "clip-only.safetensors", tiny_backbone, "retrieval")
     assert head.model.settings == trials["CLIP only"].model.settings
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -219,11 +219,11 @@ HEADLESS = """
 import sys
 from sfhelpers.backbones import load_backbone
 from sfhelpers.drawing import PRESETS
-from sfhelpers.tasks import checkpoint
+from sfhelpers.tasks.heads import SHIPPED, load_heads
 from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.widgets.search import SketchSearch
 models = load_backbone("pocket", "cpu")
-heads = checkpoint.load_heads(checkpoint.SHIPPED, models)
+heads = load_heads(SHIPPED, models)
 search = SketchSearch(Searcher(Gallery.from_folder(sys.argv[1], models), models, heads))
 for name in PRESETS:
     search.pad.preset(name)

@@ -12,7 +12,7 @@ from sfhelpers.drawing import PRESETS
 from sfhelpers.fusion import ARMS
 from sfhelpers.pilot import FeatureMaps
 from sfhelpers.pilot.pairs import toy_pairs
-from sfhelpers.tasks.checkpoint import Head, untrained_head
+from sfhelpers.tasks.heads import Head, untrained_head
 from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchSearch
 

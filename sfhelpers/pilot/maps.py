@@ -14,7 +14,7 @@ from sfhelpers.backbones import Backbone, check_images
 from sfhelpers.backbones.diffusion import Inject
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.fusion.modules import to_grid
-from sfhelpers.tasks.checkpoint import Head
+from sfhelpers.tasks.heads import Head
 
 BLOCKS = ("f1", "f2", "f3", "f4")
 SOURCES = (*(f"SD {block}" for block in BLOCKS), "CLIP tokens", "SD+CLIP concatenated", "fused")

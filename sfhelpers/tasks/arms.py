@@ -9,10 +9,8 @@ import numpy as np
 from torch import nn
 
 from sfhelpers.backbones import Backbone, randomised
-from sfhelpers.files import shown
 from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters
-from sfhelpers.tasks.fit import History
-from sfhelpers.tasks.resume import Fresh
+from sfhelpers.tasks.fit import History, checkpoints  # noqa: F401  notebooks take it from here still
 
 RANDOM_UNET = "fused (random UNet)"
 FINETUNING = "B-Finetuning"
@@ -208,24 +206,6 @@ def check_methods(methods: Collection[str], others: Collection[str] = ()) -> Non
             raise ValueError(f"unknown method {method!r}: use some of {', '.join(known)}.")
     if not any(method in METHODS for method in methods):
         raise ValueError(f"no arm to train: name at least one of {', '.join(METHODS)}.")
-
-
-def checkpoints(output_dir: Path, keep: bool) -> Path:
-    """The folder of a notebook's checkpoints; its first training removes those of earlier runs unless they are kept.
-
-    Args:
-        keep: the notebook's `resume`.
-
-    Raises:
-        FileExistsError: one sentence, if a file has its name, or a link, through which nothing shall be removed.
-    """
-    folder = Path(output_dir) / "checkpoints"
-    if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):
-        raise FileExistsError(
-            f"{shown(folder)} is a {'link' if folder.is_symlink() else 'file'}, not a folder to keep checkpoints in: "
-            "move it away, or pass another -p output_dir."
-        )
-    return folder if keep else Fresh(folder)
 
 
 def trainable(model: nn.Module) -> int:

@@ -12,9 +12,11 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 
+from sfhelpers.files import shown
+from sfhelpers.tasks.resume import Fresh
 from sfhelpers.tasks.training import History, Settings, Training, row, validated
 
-__all__ = ["History", "fit"]
+__all__ = ["Fresh", "History", "checkpoints", "fit"]
 
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
@@ -99,6 +101,24 @@ def fit(
     if checkpoint is not None:
         training.keep(checkpoint, configuration or {}, checkpoint_steps)
     return training.run(progress)
+
+
+def checkpoints(output_dir: Path, keep: bool) -> Path:
+    """The folder of a notebook's checkpoints; its first training removes those of earlier runs unless they are kept.
+
+    Args:
+        keep: the notebook's `resume`.
+
+    Raises:
+        FileExistsError: one sentence, if a file has its name, or a link, through which nothing shall be removed.
+    """
+    folder = Path(output_dir) / "checkpoints"
+    if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):
+        raise FileExistsError(
+            f"{shown(folder)} is a {'link' if folder.is_symlink() else 'file'}, not a folder to keep checkpoints in: "
+            "move it away, or pass another -p output_dir."
+        )
+    return folder if keep else Fresh(folder)
 
 
 def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:

@@ -24,8 +24,8 @@ from sfhelpers.files import make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
 from sfhelpers.images import open_image
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.checkpoint import HEADS, file_name, load_head
 from sfhelpers.tasks.framing import Frame
+from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.photos import Gallery, embed_photos, usable_photos
 from sfhelpers.tasks.search import as_image
 

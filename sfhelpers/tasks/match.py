@@ -11,9 +11,9 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.drawing import Drawing
 from sfhelpers.images import Square, as_seen, open_image
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.checkpoint import HEADS, Head, file_name, load_head
 from sfhelpers.tasks.correspondence import sample
 from sfhelpers.tasks.framing import Frame, Point, spread_points
+from sfhelpers.tasks.heads import HEADS, Head, file_name, load_head
 from sfhelpers.tasks.search import POINTS, Match, as_image
 
 

@@ -18,8 +18,8 @@ from sfhelpers.drawing import Drawing
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.images import Square, as_seen, open_image
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.checkpoint import Head
 from sfhelpers.tasks.framing import Frame, Point, spread_points
+from sfhelpers.tasks.heads import Head
 from sfhelpers.tasks.photos import Gallery, Kept, find_images
 
 __all__ = ["Found", "Gallery", "Match", "Searcher", "find_images"]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pilot import FeatureMaps
-from sfhelpers.tasks.checkpoint import untrained_head
+from sfhelpers.tasks.heads import untrained_head
 from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
 

@@ -109,8 +109,9 @@ def save_heads(
     for trial in trials:
         if trial.model is None or trial.method not in ARMS or trial.seed != run.seed:
             continue
+        found = getattr(trial, "found", trial)  # the trial itself until the old Trials are gone
         head = Head(
-            trial.method, trial.model.extractor.inject, getattr(trial, "threshold", None), trial.seed, weights_sha256,
+            trial.method, trial.model.extractor.inject, getattr(found, "threshold", None), trial.seed, weights_sha256,
             training, task=task, settings=getattr(trial.model, "settings", {}),
         )  # fmt: skip
         state = {key: value.cpu().contiguous() for key, value in trial.model.state_dict().items()}

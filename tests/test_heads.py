@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sfhelpers.backbones import load_backbone, randomised
 from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
 from sfhelpers.fusion import ARMS
-from sfhelpers.tasks import checkpoint
+from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.segmentation_comparison import MEAN_MASK, Trial
 from tests.backbone_fixtures import one_sentence
@@ -30,7 +30,7 @@ MADE_WITH = {
 
 def trial(backbone, method="fused", seed=0, task="segmentation"):
     module = import_module(f"sfhelpers.tasks.{task}")
-    model = getattr(module, checkpoint.MODELS[task])(extractor_for(method, backbone, seed), **MADE_WITH[task])
+    model = getattr(module, heads.MODELS[task])(extractor_for(method, backbone, seed), **MADE_WITH[task])
     with torch.no_grad():  # as if trained: away from what the seed alone would give
         for parameter in model.parameters():
             parameter.add_(0.01)
@@ -41,15 +41,15 @@ def trial(backbone, method="fused", seed=0, task="segmentation"):
 def saved(tiny_backbone, tmp_path):
     """The path of a fused head, and the model in it."""
     made = trial(tiny_backbone)
-    (path,) = checkpoint.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path)
+    (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path)
     return path, made.model.eval()
 
 
 @pytest.mark.parametrize("method", ARMS)
 def test_a_head_read_back_gives_the_same_logits(tiny_backbone, two_images, tmp_path, method):
     made = trial(tiny_backbone, method)
-    (path,) = checkpoint.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path)
-    head = checkpoint.load_head(path, tiny_backbone)
+    (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path)
+    head = heads.load_head(path, tiny_backbone)
     assert (head.method, head.threshold, head.seed, head.training["limit"]) == (method, 0.4, 0, 4)
     with torch.no_grad():
         assert torch.equal(head.model(two_images, two_images), made.model.eval()(two_images, two_images))
@@ -60,8 +60,8 @@ def test_a_head_read_back_gives_the_same_logits(tiny_backbone, two_images, tmp_p
 def test_the_model_of_every_task_comes_back_as_it_was_made(tiny_backbone, two_images, tmp_path, task):
     model = trial(tiny_backbone, task=task).model.eval()
     made = SimpleNamespace(method="fused", seed=0, model=model)
-    (path,) = checkpoint.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path, task)
-    head = checkpoint.load_head(path, tiny_backbone, task)
+    (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path, task)
+    head = heads.load_head(path, tiny_backbone, task)
     assert type(head.model) is type(model) and (head.task, head.threshold) == (task, None)
     assert head.settings == getattr(model, "settings", {}) and MADE_WITH[task].items() <= head.settings.items()
     state, kept = head.model.state_dict(), model.state_dict()
@@ -72,41 +72,41 @@ def test_the_model_of_every_task_comes_back_as_it_was_made(tiny_backbone, two_im
 
 def test_an_untrained_head_of_every_task_is_as_large_as_a_trained_one(tiny_backbone):
     for task, settings in MADE_WITH.items():
-        head = checkpoint.untrained_head("fused", tiny_backbone, task, **settings)
-        assert type(head.model).__name__ == checkpoint.MODELS[task] and settings.items() <= head.settings.items()
+        head = heads.untrained_head("fused", tiny_backbone, task, **settings)
+        assert type(head.model).__name__ == heads.MODELS[task] and settings.items() <= head.settings.items()
 
 
 def test_only_models_of_the_first_seed_and_of_an_arm_are_kept(tiny_backbone, tmp_path):
     trials = [trial(tiny_backbone), trial(tiny_backbone, seed=1), replace(trial(tiny_backbone), method=MEAN_MASK)]
     trials.append(replace(trial(tiny_backbone, "late fusion"), model=None))
-    written = checkpoint.save_heads(RUN, trials, tiny_backbone.weights_sha256, tmp_path)
+    written = heads.save_heads(RUN, trials, tiny_backbone.weights_sha256, tmp_path)
     assert [path.name for path in written] == ["fused.safetensors"]
 
 
 def test_heads_of_a_folder_come_by_method_in_the_order_of_the_arms(tiny_backbone, tmp_path):
     trials = [trial(tiny_backbone, method) for method in ("SD+CLIP concatenated", "fused")]
-    checkpoint.save_heads(RUN, trials, tiny_backbone.weights_sha256, tmp_path)
-    assert list(checkpoint.load_heads(tmp_path, tiny_backbone)) == ["fused", "SD+CLIP concatenated"]
+    heads.save_heads(RUN, trials, tiny_backbone.weights_sha256, tmp_path)
+    assert list(heads.load_heads(tmp_path, tiny_backbone)) == ["fused", "SD+CLIP concatenated"]
 
 
 def test_a_missing_file_and_an_empty_folder_are_said(tiny_backbone, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        checkpoint.load_head(tmp_path / "fused.safetensors", tiny_backbone, "retrieval")
+        heads.load_head(tmp_path / "fused.safetensors", tiny_backbone, "retrieval")
     assert "run 05_retrieval, which writes some" in one_sentence(error)
     with pytest.raises(FileNotFoundError) as error:
-        checkpoint.load_heads(tmp_path, tiny_backbone)
+        heads.load_heads(tmp_path, tiny_backbone)
     assert "no trained models" in one_sentence(error) and "run 04_segmentation" in str(error.value)
 
 
 def test_a_head_of_another_backbone_is_refused(saved, tiny_backbone):
     with pytest.raises(ValueError) as error:
-        checkpoint.load_head(saved[0], randomised(tiny_backbone))
+        heads.load_head(saved[0], randomised(tiny_backbone))
     assert "was trained on a backbone with weights" in one_sentence(error)
 
 
 def test_a_head_of_another_task_is_refused(saved, tiny_backbone):
     with pytest.raises(ValueError) as error:
-        checkpoint.load_head(saved[0], tiny_backbone, "correspondence")
+        heads.load_head(saved[0], tiny_backbone, "correspondence")
     assert "a trained model of segmentation, not of correspondence: pass one that 03_" in one_sentence(error)
 
 
@@ -121,7 +121,7 @@ def describe(path, weights, change=None):
     """Write the weights and the file's changed description, with their hash, as `save_heads` would."""
     told = described(path) | (change or {})
     told.pop("sha256")
-    save_file(weights, path, metadata={"sketchfusion": checkpoint._signed(told, weights)})
+    save_file(weights, path, metadata={"sketchfusion": heads._signed(told, weights)})
 
 
 @pytest.mark.parametrize("change", [{"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"}])
@@ -129,7 +129,7 @@ def test_a_head_of_another_version_is_refused(saved, tiny_backbone, change):
     path, _ = saved
     describe(path, load_file(path), change)
     with pytest.raises(ValueError) as error:
-        checkpoint.load_head(path, tiny_backbone)
+        heads.load_head(path, tiny_backbone)
     assert "another version of sfhelpers" in one_sentence(error)
 
 
@@ -141,7 +141,7 @@ def test_a_head_that_does_not_fit_its_description_is_refused(saved, tiny_backbon
         weights.pop("centre")
     describe(path, weights, change)
     with pytest.raises(ValueError) as error:
-        checkpoint.load_head(path, tiny_backbone)
+        heads.load_head(path, tiny_backbone)
     assert "does not fit the model it names" in one_sentence(error)
 
 
@@ -150,7 +150,7 @@ def test_a_file_of_another_kind_is_refused(tiny_backbone, tmp_path, content):
     path = tmp_path / "fused.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError) as error:
-        checkpoint.load_head(path, tiny_backbone)
+        heads.load_head(path, tiny_backbone)
     assert "is not a whole trained model of this collection" in one_sentence(error)
 
 
@@ -158,10 +158,10 @@ def test_a_truncated_head_and_one_without_a_description_are_refused(saved, tiny_
     path, _ = saved
     save_file(load_file(path), path)
     with pytest.raises(ValueError, match="is not a whole trained model"):
-        checkpoint.load_head(path, tiny_backbone)
+        heads.load_head(path, tiny_backbone)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is not a whole trained model"):
-        checkpoint.load_head(path, tiny_backbone)
+        heads.load_head(path, tiny_backbone)
 
 
 def test_a_damaged_head_is_refused(saved, tiny_backbone):
@@ -172,7 +172,7 @@ def test_a_damaged_head_is_refused(saved, tiny_backbone):
     assert zeros != whole
     path.write_bytes(zeros)
     with pytest.raises(ValueError) as error:
-        checkpoint.load_head(path, tiny_backbone)
+        heads.load_head(path, tiny_backbone)
     assert "is not a whole trained model" in one_sentence(error)
     path.write_bytes(whole)
     for text in (
@@ -182,34 +182,34 @@ def test_a_damaged_head_is_refused(saved, tiny_backbone):
     ):
         save_file(load_file(path), path, metadata={"sketchfusion": text})
         with pytest.raises(ValueError, match="is not a whole trained model"):
-            checkpoint.load_head(path, tiny_backbone)
+            heads.load_head(path, tiny_backbone)
 
 
 def test_a_run_that_only_evaluates_leaves_trained_heads_as_they_were(saved, tiny_backbone):
     path, _ = saved
     before, run = path.read_bytes(), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))
     made = trial(tiny_backbone)
-    assert checkpoint.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent) == []
-    assert checkpoint.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent / "none") == []
+    assert heads.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent) == []
+    assert heads.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent / "none") == []
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_in_the_place_of_the_heads_folder_is_one_sentence(tiny_backbone, tmp_path):
     (tmp_path / "heads").write_text("")
     with pytest.raises(FileExistsError) as error:
-        checkpoint.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path / "heads")
+        heads.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path / "heads")
     assert "heads could not be written (File exists)" in one_sentence(error)
 
 
 def test_the_shipped_heads_belong_to_the_shipped_backbone():
     backbone = load_backbone("pocket", "cpu")
     assert backbone.weights_sha256 == folder_sha256(POCKET_FOLDER)
-    folders = {path.name: path for path in checkpoint.HEADS.iterdir() if path.is_dir()}
-    assert folders.keys() == checkpoint.MODELS.keys()
+    folders = {path.name: path for path in heads.HEADS.iterdir() if path.is_dir()}
+    assert folders.keys() == heads.MODELS.keys()
     for task, folder in folders.items():
-        heads = checkpoint.load_heads(folder, backbone, task)
-        assert "fused" in heads and (task != "segmentation" or list(heads) == list(ARMS))
-        trainings = [head.training for head in heads.values()]
+        shipped = heads.load_heads(folder, backbone, task)
+        assert "fused" in shipped and (task != "segmentation" or list(shipped) == list(ARMS))
+        trainings = [head.training for head in shipped.values()]
         assert all(training == trainings[0] for training in trainings)
-        assert all((head.threshold is not None) == (task == "segmentation") for head in heads.values())
-    assert sum(path.stat().st_size for path in checkpoint.HEADS.rglob("*.safetensors")) < 4e6
+        assert all((head.threshold is not None) == (task == "segmentation") for head in shipped.values())
+    assert sum(path.stat().st_size for path in heads.HEADS.rglob("*.safetensors")) < 4e6
