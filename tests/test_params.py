@@ -11,6 +11,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 from sfhelpers import params
+from sfhelpers.notebooks import FOLDER
 from sfhelpers.notebooks.clean import KERNEL
 from sfhelpers.params import Parameter
 
@@ -42,6 +43,22 @@ def test_good_values_come_back_resolved(tmp_path):
     assert (run.notebook, run.epochs, run.device, run.data_root) == ("04_segmentation", 0, "cpu", "")
     assert type(run.learning_rate) is float
     assert run.output_dir == tmp_path / "out" and list(run.output_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("notebook", params.NOTEBOOKS)
+def test_every_notebook_sets_the_parameters_that_are_declared_for_it(notebook, tmp_path, capsys):
+    cells = nbformat.read(FOLDER / f"{notebook}.ipynb", as_version=4).cells
+    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    namespace = {}
+    exec(cell.source, namespace)
+    run = params.check(notebook, namespace | {"output_dir": str(tmp_path)})
+    assert set(vars(run)) - {"notebook"} == set(namespace) - {"__builtins__"}
+    assert "expected: about" in capsys.readouterr().out
+
+
+def test_a_notebook_that_is_not_declared_is_refused():
+    with pytest.raises(ValueError, match=r"no notebook is called '04': choose 00_start_here, .* or declare its param"):
+        params.check("04", {})
 
 
 def test_what_will_run_is_printed_with_time_and_memory(tmp_path, capsys):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from sfhelpers import backbones, datasets, params
+from sfhelpers.tasks.ablations_tasks import TASKS
 from sfhelpers.notebooks import clean, find
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,7 @@ def test_every_dependency_is_used_and_every_import_declared():
 def test_parameters_know_the_presets_and_datasets_that_there_are():
     assert set(params.BACKBONES) == set(backbones.PRESETS)
     assert set(params.DATASETS) == set(datasets.SPLITS)
+    assert set(params.TASKS) == set(TASKS)
 
 
 def test_pocket_is_small_and_safetensors_only():

@@ -2,7 +2,7 @@
 
 papermill injects whatever it is given: a misspelt name only earns a warning, `-p fast true` is the string "true",
 `-p epochs ten` the string "ten". The second cell of every notebook therefore calls `check`, which turns each such slip
-into one sentence.
+into one sentence. What each notebook takes stands in `table`.
 
 Relative paths (`data_root`, `output_dir`, a backbone folder) are taken from the kernel's current folder: the folder
 papermill was started in, and the notebook's own folder in JupyterLab and nbval. Absolute paths and `~` mean the same
@@ -14,56 +14,18 @@ import difflib
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, SHARED, TASKS, TRAINING, Notebook, Parameter
+
+__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "Parameter", "ROOT", "Run", "TASKS", "check", "resolve_device"]
 BACKBONES = ("pocket", "sd21")
-DATASETS = ("toy", "sketchy", "folder")
-INJECT = ("up", "up+down", "none", "late", "random")
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a notebook.
-
-    Args:
-        type: bool, int, float, str or list.
-        help: what it means, a few words.
-        choices: the values allowed (empty: any).
-        low, high: the range allowed, both ends included (None: open).
-        positive: the value must be greater than zero.
-    """
-
-    type: type
-    help: str
-    choices: tuple = ()
-    low: float | None = None
-    high: float | None = None
-    positive: bool = False
-
-
-SHARED = {
-    "backbone": Parameter(str, "pretrained models: a preset or a folder"),
-    "dataset": Parameter(str, "where the sketches and photos come from", choices=DATASETS),
-    "data_root": Parameter(str, "the dataset's folder"),
-    "split": Parameter(str, "which split of the dataset"),
-    "limit": Parameter(int, "photos a category at most (0 = all)", low=0),
-    "batch_size": Parameter(int, "images, or pairs of them, a step", low=1),
-    "seed": Parameter(int, "fixes every random choice", low=0, high=2**32 - 1),
-    "device": Parameter(str, "where it computes"),
-    "output_dir": Parameter(str, "where results are written"),
-}
-TRAINING = {
-    "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
-    "learning_rate": Parameter(float, "step size of the optimiser", positive=True),
-    "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
-    "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
-}
 EXPECTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
+MEGABYTES = 50  # that a run may need at its output_dir
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Run(SimpleNamespace):
@@ -84,25 +46,17 @@ def check(
     notebook: str,
     namespace: Mapping[str, Any],
     *,
-    seconds: float | Callable[[Run], float],
-    gigabytes: float | Callable[[Run], float],
+    seconds: Any = None,
+    gigabytes: Any = None,
     training: bool = True,
     extras: Mapping[str, Parameter] | None = None,
     without: Collection[str] = (),
-    backbones: Collection[str] = BACKBONES,
-    megabytes: float = 50,
 ) -> Run:
     """Check a notebook's parameters, make its output folder, and print what will run.
 
     Args:
-        notebook: file name without its ending, e.g. "04_segmentation".
+        notebook: file name without its ending, one of NOTEBOOKS, e.g. "04_segmentation".
         namespace: the notebook's `globals()`.
-        seconds, gigabytes: expected time and peak memory; a function of the checked values where these matter.
-        training: whether `epochs`, `learning_rate`, `inject` and `resume` belong to the notebook.
-        extras: the notebook's own parameters; an entry with a shared name replaces the shared one.
-        without: shared parameters that the notebook does not have.
-        backbones: names of the presets.
-        megabytes: disk space the run needs at `output_dir`.
 
     Returns:
         Run.
@@ -113,20 +67,25 @@ def check(
         RuntimeError: a device that is not there.
         OSError: `data_root` is missing, `output_dir` is not writable or its disk is full.
     """
-    table = SHARED | (TRAINING if training else {}) | dict(extras or {})
-    table = {name: parameter for name, parameter in table.items() if name not in without}
+    if seconds is not None:  # the older call, until every notebook has moved
+        extras = dict(extras or {})
+        names = [name for name in dict.fromkeys((*(TRAINING if training else SHARED), *extras)) if name not in without]
+        seconds, gigabytes = ((lambda _, v=v: v) if not callable(v) else v for v in (seconds, gigabytes))
+        declared = Notebook(tuple(names), seconds, gigabytes, extras)
+    elif notebook in NOTEBOOKS:
+        declared = NOTEBOOKS[notebook]
+    else:
+        raise ValueError(f"no notebook is called {notebook!r}: choose {_or(NOTEBOOKS)}, or declare its parameters.")
+    table = {name: (PARAMETERS | declared.own)[name] for name in declared.names}
     given = _given(namespace, table)
     _check_names(notebook, given, table)
     run = Run(notebook=notebook, **{name: _check_value(name, given[name], table[name]) for name in table})
-    if "backbone" in table:
-        run.backbone = _backbone(run.backbone, backbones)
-    if "device" in table:
-        run.device = resolve_device(run.device)
-    if "dataset" in table and "data_root" in table:
+    run.backbone = _backbone(run.backbone)
+    run.device = resolve_device(run.device)
+    if "dataset" in table:
         run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
-    if "output_dir" in table:
-        run.output_dir = _output_dir(run.output_dir, notebook, megabytes)
-    _print(run, table, seconds, gigabytes)
+    run.output_dir = _output_dir(run.output_dir, notebook)
+    _print(run, table, declared.seconds(run), declared.gigabytes(run))
     return run
 
 
@@ -248,12 +207,12 @@ def _or(choices: Collection[Any]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _backbone(backbone: str, presets: Collection[str]) -> str:
-    if backbone in presets or backbone.partition(":")[0] in presets:
+def _backbone(backbone: str) -> str:
+    if backbone.partition(":")[0] in BACKBONES:
         return backbone  # `sd21:<folder or hub id>` is looked up when it is loaded
     folder = Path(backbone).expanduser().resolve()
     if not backbone or not folder.is_dir():
-        raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*presets, 'an existing folder'])}.")
+        raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
     return str(folder)
 
 
@@ -274,7 +233,7 @@ def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path |
     return folder
 
 
-def _output_dir(output_dir: str, notebook: str, megabytes: float) -> Path:
+def _output_dir(output_dir: str, notebook: str) -> Path:
     if output_dir:
         folder = Path(output_dir).expanduser().resolve()
     else:
@@ -289,23 +248,21 @@ def _output_dir(output_dir: str, notebook: str, megabytes: float) -> Path:
             f"output_dir {str(folder)!r} cannot be written to ({error.strerror}): pass another one with -p output_dir."
         ) from error
     free = shutil.disk_usage(folder).free / 1e6
-    if free < megabytes:
+    if free < MEGABYTES:
         raise OSError(
-            f"output_dir {str(folder)!r} has {free:.0f} MB free but this run needs {megabytes:.0f} MB: "
+            f"output_dir {str(folder)!r} has {free:.0f} MB free but this run needs {MEGABYTES} MB: "
             "make room or pass another one with -p output_dir."
         )
     return folder
 
 
-def _print(run: Run, table: Mapping[str, Parameter], seconds: Any, gigabytes: Any) -> None:
+def _print(run: Run, table: Mapping[str, Parameter], seconds: float, gigabytes: float) -> None:
     print(run.notebook)
     for name, parameter in table.items():
         print(f"  {name:<14} {_shown(getattr(run, name)):<22} {parameter.help}")
-    expected = seconds(run) if callable(seconds) else seconds
-    memory = gigabytes(run) if callable(gigabytes) else gigabytes
-    minutes, rest = divmod(round(expected), 60)
+    minutes, rest = divmod(round(seconds), 60)
     time = f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    print(f"  expected: about {time} on two CPU cores, {memory:.1f} GB of memory at the peak")
+    print(f"  expected: about {time} on two CPU cores, {gigabytes:.1f} GB of memory at the peak")
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,175 @@
+"""What each notebook takes: its parameters, what they may be, and the time and memory it is expected to need."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DATASETS = ("toy", "sketchy", "folder")
+INJECT = ("up", "up+down", "none", "late", "random")
+TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a notebook.
+
+    Args:
+        type: bool, int, float, str or list.
+        help: what it means, a few words.
+        choices: the values allowed (empty: any).
+        low, high: the range allowed, both ends included (None: open).
+        positive: the value must be greater than zero.
+    """
+
+    type: type
+    help: str
+    choices: tuple = ()
+    low: float | None = None
+    high: float | None = None
+    positive: bool = False
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What one notebook takes and is expected to cost.
+
+    Args:
+        names: of its parameters, as they are printed.
+        seconds, gigabytes: time and peak memory on two CPU cores, of its checked values.
+        own: parameters that mean something else here than in PARAMETERS.
+    """
+
+    names: tuple[str, ...]
+    seconds: Callable[[Any], float]
+    gigabytes: Callable[[Any], float]
+    own: Mapping[str, Parameter] = field(default_factory=dict)
+
+
+PARAMETERS = {
+    "backbone": Parameter(str, "pretrained models: a preset or a folder"),
+    "dataset": Parameter(str, "where the sketches and photos come from", choices=DATASETS),
+    "data_root": Parameter(str, "the dataset's folder"),
+    "split": Parameter(str, "which split of the dataset"),
+    "limit": Parameter(int, "photos a category at most (0 = all)", low=0),
+    "batch_size": Parameter(int, "images, or pairs of them, a step", low=1),
+    "seed": Parameter(int, "fixes every random choice", low=0, high=2**32 - 1),
+    "device": Parameter(str, "where it computes"),
+    "output_dir": Parameter(str, "where results are written"),
+    "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
+    "learning_rate": Parameter(float, "step size of the optimiser", positive=True),
+    "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
+    "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
+    "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
+    "seeds": Parameter(int, "seeds an arm is trained with", low=1),
+    "sketches": Parameter(int, "sketches a photo", low=1),
+    "shots": Parameter(int, "sketches a category to learn from (0 = all)", low=0),
+    "others": Parameter(str, "further image encoders, name=path"),
+    "skip_broken": Parameter(bool, "leave out what cannot be read"),
+    "heads": Parameter(str, "folder of trained segmenters"),
+    "categories": Parameter(int, "of the toy world's 36", low=2),
+    "timesteps": Parameter(list, "of the sweep"),
+    "draws": Parameter(list, "of the sweep"),
+    "few": Parameter(int, "pairs in the sweep over draws", low=2),
+    "noise_seeds": Parameter(int, "noise seeds", low=1),
+    "pairs": Parameter(int, "pairs of a sketch and a photo", low=2, high=27),
+    "steps": Parameter(int, "optimiser steps", low=1),
+    "tasks": Parameter(str, "what the extractor is trained for", choices=("few", "all", *TASKS)),
+    "variants": Parameter(str, "which ablations", choices=("few", "all")),
+    "photos": Parameter(int, "photos the denoiser learns from", low=1),
+    "decoder_steps": Parameter(int, "optimiser steps of the decoder", low=1),
+    "encoder_steps": Parameter(int, "optimiser steps of the encoder", low=1),
+    "individuals": Parameter(int, "photos, and sketches, of the encoder", low=1),
+    "imagenet": Parameter(str, "weights file the image tower starts from"),
+    "curve": Parameter(bool, "measure quality over training samples"),
+}
+SHARED = ("backbone", "dataset", "data_root", "split", "limit", "batch_size", "seed", "device", "output_dir")
+TRAINING = (*SHARED, "epochs", "learning_rate", "inject", "resume")
+TIMES = {"core": 1, "frozen": 2.5, "all": 5}  # what a choice of arms takes, measured against the core ones
+# Seconds were measured on one core in 01 and 03 and on two in the rest; 32 is the toy world's number of photos.
+NOTEBOOKS = {
+    "00_start_here": Notebook(
+        (*(name for name in SHARED if name != "split"), "heads", "skip_broken"),
+        seconds=lambda run: 70,
+        gigabytes=lambda run: 2.0,
+    ),
+    "01_pilot_study": Notebook(
+        (*SHARED, "categories", "few", "noise_seeds", "heads", "timesteps", "draws"),
+        seconds=lambda run: (
+            10
+            + 0.045 * run.few * sum(run.draws)
+            + min(run.categories, 36) * run.limit * (0.45 * run.noise_seeds + 0.12 * len(run.timesteps) + 0.25)
+        ),
+        gigabytes=lambda run: 1.6 + 0.012 * run.limit * run.categories,
+        own={"limit": Parameter(int, "pairs a category", low=1)},
+    ),
+    "02_fused_extractor": Notebook(
+        ("backbone", "seed", "device", "output_dir", "pairs", "steps"),
+        seconds=lambda run: 20 + run.pairs * (2.5 + 0.1 * run.steps),
+        gigabytes=lambda run: 1.5,
+    ),
+    "03_correspondence": Notebook(
+        (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
+        seconds=lambda run: (
+            30 + TIMES[run.arms] * (run.limit or 32) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs)
+        ),
+        gigabytes=lambda run: 1.6 + 0.02 * (run.limit or 32) * (1 + run.sketches),
+        own={
+            "split": Parameter(str, "which protocol", choices=("default", "60:40", "self-supervised")),
+            "batch_size": Parameter(int, "photos a step, with their sketches", low=1),
+        },
+    ),
+    "04_segmentation": Notebook(
+        (*TRAINING, "arms", "seeds", "skip_broken"),
+        seconds=lambda run: 30 + TIMES[run.arms] * (run.limit or 32) * (4 + 1.4 * run.seeds * run.epochs),
+        gigabytes=lambda run: 1.8 + 0.035 * (run.limit or 32),
+    ),
+    "05_retrieval": Notebook(
+        (*TRAINING, "arms", "sketches", "seeds", "others", "skip_broken"),
+        seconds=lambda run: (
+            35 + TIMES[run.arms] * (run.limit or 32) * (3 + run.sketches * (3 + 2.4 * run.seeds * run.epochs))
+        ),
+        gigabytes=lambda run: 2 + 0.06 * (run.limit or 32) * (1 + run.sketches),
+        own={"split": Parameter(str, "how the files are parted", choices=("default",))},
+    ),
+    "06_recognition": Notebook(
+        (*TRAINING, "arms", "seeds", "shots", "skip_broken"),
+        seconds=lambda run: (
+            25
+            + {"fused": 0.7, "core": 1, "frozen": 3, "all": 6}[run.arms]
+            * (30 + 0.7 * (run.shots or 20) * run.seeds * run.epochs)
+        ),
+        gigabytes=lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
+        own={
+            "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder")),
+            "limit": Parameter(int, "test sketches a category at most (0 = all)", low=0),
+            "arms": Parameter(str, "which methods are trained", choices=("fused", "core", "frozen", "all")),
+        },
+    ),
+    "07_ablations": Notebook(
+        (*(name for name in TRAINING if name != "inject"), "tasks", "variants", "seeds", "others"),
+        seconds=lambda run: (
+            25
+            + {"few": 2, "all": 4}.get(run.tasks, 1)
+            * ((run.limit or 32) / 4)
+            * (
+                {"few": 5, "all": 60}[run.variants]
+                + {"few": 3, "all": 12}[run.variants] * run.seeds * (1 + 1.6 * run.epochs)
+            )
+        ),
+        gigabytes=lambda run: 1.7 + 0.06 * (run.limit or 32),
+        own={"seeds": Parameter(int, "seeds a variant is trained with", low=1)},
+    ),
+    "90_train_pocket": Notebook(
+        (
+            *("backbone", "batch_size", "seed", "device", "output_dir", "steps", "photos", "sketches"),
+            *("decoder_steps", "encoder_steps", "individuals", "imagenet", "curve"),
+        ),
+        seconds=lambda run: (
+            25
+            + (0.02 * (run.photos + run.sketches) + 0.06 * run.steps * run.batch_size + 0.6 * run.decoder_steps)
+            + (2.5 * run.encoder_steps + 0.01 * run.individuals + 1200 * run.curve)
+        ),
+        gigabytes=lambda run: 4.2 + 4e-5 * (run.photos + run.sketches) + 2e-4 * run.individuals,
+        own={"sketches": Parameter(int, "sketches the denoiser learns from", low=1)},
+    ),
+}
