@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from sfhelpers import backbones, datasets, params
-from sfhelpers.tasks.ablations_tasks import TASKS
 from sfhelpers.notebooks import clean, find
+from sfhelpers.tasks.ablations_tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 TOP = {"notebooks", "sfhelpers", "data", "tests", "environment.yml", "README.md"}
