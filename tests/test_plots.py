@@ -9,12 +9,17 @@ from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.plots import classes, figure, matches
+from sfhelpers.plots.charts import VERDICTS
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.random((48, 64, 3))
 SKETCH = np.full((40, 40), 255, dtype=np.uint8)
 MASK = np.zeros((48, 64), dtype=bool)
 MASK[10:30, 20:50] = True
+DIFFERENCES = {
+    "seen": {"SD only": (0.04, 0.02, 0.06), "CLIP only": (0.01, -0.01, 0.03), "late fusion": (-0.02, -0.03, -0.01)},
+    "unseen": {"SD only": (0.05, 0.03, 0.07), "same pixel": (0.7, 0.6, 0.8)},
+}
 
 
 def a_figure_of_each_kind():
@@ -25,6 +30,7 @@ def a_figure_of_each_kind():
         "contact_sheet": plots.contact_sheet([PHOTO] * 12, [MASK] * 12, SKETCH, "cat"),
         "curve": plots.curve([1, 10, 100], {"a": ([0, 1, 2], [1, 1, 1]), "b": ([1, 1, 1], None)}, "x", "y", log_x=True),
         "bars": plots.bars_with_spread({"seen": arms, "unseen": arms}, "IoU", {"seen": ("mean mask", 0.3)}, "fused"),
+        "forest": plots.forest(DIFFERENCES, title="A title"),
     }
 
 
@@ -32,7 +38,7 @@ def pixels(figure):
     return np.asarray(Image.open(io.BytesIO(figure.png())).convert("RGB"))
 
 
-@pytest.mark.parametrize("name", ["grid", "mask_grid", "contact_sheet", "curve", "bars"])
+@pytest.mark.parametrize("name", ["grid", "mask_grid", "contact_sheet", "curve", "bars", "forest"])
 def test_figure_shows_itself_with_the_same_bytes_in_every_run(name):
     data, metadata = a_figure_of_each_kind()[name]._repr_mimebundle_()
     again, _ = a_figure_of_each_kind()[name]._repr_mimebundle_()
@@ -43,7 +49,7 @@ def test_figure_shows_itself_with_the_same_bytes_in_every_run(name):
     assert len(base64.b64decode(data["image/png"])) < 150_000
 
 
-@pytest.mark.parametrize("name", ["grid", "mask_grid", "contact_sheet", "curve", "bars"])
+@pytest.mark.parametrize("name", ["grid", "mask_grid", "contact_sheet", "curve", "bars", "forest"])
 def test_no_text_leaves_the_figure(name):
     figure = a_figure_of_each_kind()[name]
     edge = pixels(figure)
@@ -130,6 +136,35 @@ def test_names_of_the_users_with_dollar_signs_are_drawn_as_they_are(name):
         told = [text for text in sheet.findobj(Text) if text.get_text() in (name, name.replace("_", " "))]
         assert told and not any(text.get_parse_math() for text in told)
     assert figure.text_width(name, 9) > 0.5 * figure.text_width(name.replace("$", "S"), 9)
+
+
+def marks(axes):
+    """Marker and colour of each row's dot, from above; None where a dot lies beyond the axis."""
+    dots = {
+        line.get_ydata()[0]: (line.get_marker(), line.get_color()) for line in axes.lines if len(line.get_xdata()) == 1
+    }
+    return [dots.get(y) for y in axes.get_yticks()]
+
+
+def test_a_forest_says_better_worse_or_neither_by_colour_and_by_shape():
+    better, neither, worse = ((VERDICTS[word][1], VERDICTS[word][0]) for word in ("better", "not told apart", "worse"))
+    seen, unseen = plots.forest(DIFFERENCES).axes
+    assert marks(seen) == [better, neither, worse, None]
+    assert marks(unseen) == [better, None, None, None]  # two were not compared there, one lies beyond the axis
+    judged, _ = plots.forest(DIFFERENCES, {"seen": {"SD only": "not told apart"}}).axes
+    assert marks(judged)[0] == neither
+    texts = [text.get_text() for text in unseen.texts]
+    assert {"+0.050", "»", "+0.700"} <= set(texts)
+
+
+def test_dots_near_the_highlighted_one_are_not_pressed_together_by_far_ones():
+    near, far = {f"rival {n}": (0.8 + 0.01 * n, None) for n in range(5)}, {"chance": (0.03, None)}
+    (axes,) = plots.bars_with_spread({"all": near | far}, "x", {"all": ("mean", 0.3)}, "rival 2").axes
+    assert axes.get_xlim()[0] > 0.7 and marks(axes)[-1] is None
+    assert {"«", "0.030", "« mean 0.30"} <= {text.get_text() for text in axes.texts}
+    assert "beyond the axis" in axes.get_figure().get_supxlabel()
+    (whole,) = plots.bars_with_spread({"all": near | far}, "x").axes
+    assert whole.get_xlim()[0] < 0.03 and None not in marks(whole)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ Every function returns a `Figure` that shows itself in a notebook and draws the 
 and white if bool, and a colour map over [0, 1] if float.
 """
 
-from sfhelpers.plots.charts import bars_with_spread, curve
+from sfhelpers.plots.charts import bars_with_spread, curve, forest
 from sfhelpers.plots.figure import BLUE, Figure
 from sfhelpers.plots.grids import color_map, contact_sheet, grid, mask_grid, overlay, picture
 from sfhelpers.plots.heat import Cell, heat_table
@@ -20,6 +20,7 @@ __all__ = [
     "contact_sheet",
     "curve",
     "enlarged",
+    "forest",
     "grid",
     "heat_table",
     "maps_and_spectra",

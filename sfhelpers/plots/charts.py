@@ -1,15 +1,18 @@
-"""Curves and dot plots."""
+"""Curves, dots with their spread, and paired differences as a forest plot."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, INK, MARKERS, PALE, PLAIN, Figure, text_width
+from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, INK, MARKERS, PALE, PLAIN, VERMILION, Figure
 
 WIDTH = 8.0  # inches, what a laptop shows beside the file list
+VERDICTS = {"better": (BLUE, ">"), "not told apart": (PALE, "o"), "worse": (VERMILION, "<")}
 
 
 def curve(
@@ -28,11 +31,10 @@ def curve(
         series: name to (means, spreads); None instead of the spreads draws no band.
         xlabel, ylabel: with units.
         baselines: name to a level, drawn as a dashed line.
-        log_x: a logarithmic x axis; x must be above 0.
+        log_x: a logarithmic x axis with a tick at every x; x must be above 0.
     """
-    figure = Figure(figsize=(WIDTH, 3.6), dpi=2 * DPI)
-    names_width = max(text_width(name, 9) for name in (*series, *(baselines or {}))) + 18
-    axes = figure.add_axes((0.09, 0.15, 0.91 - names_width / (WIDTH * DPI), 0.74))
+    figure = Figure(figsize=(WIDTH, 3.6), dpi=2 * DPI, layout="constrained")
+    axes = figure.subplots()
     ends = []
     for (name, (mean, spread)), color, marker in zip(series.items(), cycle(COLORS), cycle(MARKERS), strict=False):
         axes.plot(x, mean, color=color, marker=marker, markersize=4, markeredgecolor="white", linewidth=1.8)
@@ -45,12 +47,11 @@ def curve(
         ends.append((level, name, PALE))
     if log_x:
         axes.set_xscale("log")
-        ticks = _apart(x)
-        axes.set_xticks(ticks, [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in ticks])
+        axes.set_xticks(x, [f"{value:g}" for value in x])
         axes.minorticks_off()
     elif all(float(value).is_integer() for value in x):  # e.g. epochs: no tick at half of one
         axes.locator_params(axis="x", integer=True)
-    _tidy(axes, xlabel, ylabel, title)
+    tidy(axes, xlabel, ylabel, title)
     _name_ends(axes, ends)
     return figure
 
@@ -66,72 +67,146 @@ def bars_with_spread(
 
     Args:
         panels: panel title (say, seen and unseen categories) to {method: (mean, spread)}, the spread None if there
-            is but one run; the panels share methods in the order of the first one, and their x axis.
+            is but one run; the panels share their x axis.
         xlabel: what is measured, with n and what the spread is over.
         baselines: panel title to (name, level).
-        highlight: the method drawn in colour.
+        highlight: the method drawn in colour. The axis then shows it and what lies near it; a method far from it is
+            an arrow at the edge, beside its number.
     """
-    methods = list(next(iter(panels.values())))
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.29 * len(methods)), dpi=2 * DPI)
-    inch = 1 / figure.get_figheight()
-    left = (max(text_width(name, 9) for name in methods) + 18) / (WIDTH * DPI)
-    width = (0.995 - left) / len(panels)
-    beside = (max(1.1 * text_width(_value(*v), 8.5) for panel in panels.values() for v in panel.values()) + 20) / (
-        WIDTH * DPI
-    )  # the values stand to the right of each panel; bold is a tenth wider
-    bottom, height = 0.52 * inch, 1 - ((0.68 if title else 0.46) + 0.52) * inch
-    limits = _limits(panels, baselines or {})
-    for index, (name, panel) in enumerate(panels.items()):
-        axes = figure.add_axes((left + index * width, bottom, width - beside, height), xlim=limits)
-        _tidy(axes, "", "", "")
-        _dots(axes, methods, panel, highlight, named=index == 0)
-        if baselines and name in baselines:
-            _baseline(axes, *baselines[name])
-        axes.set_title(name, fontsize=9.5, color=INK, loc="left", pad=15, weight="bold", **PLAIN)
-    figure.text(left, 0.06 * inch, xlabel, fontsize=9, color=INK, va="bottom", **PLAIN)
-    figure.text(0.01, 1 - 0.06 * inch, title, fontsize=10.5, color=INK, va="top", weight="bold", **PLAIN)
+    dots: dict[str, dict[str, _Dot]] = {}
+    for name, panel in panels.items():
+        for method, (mean, spread) in panel.items():
+            look = (BLUE, "o", "bold") if method == highlight else (INK, "o", "normal")
+            words = f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
+            dots.setdefault(name, {})[method] = _Dot(mean, mean - (spread or 0), mean + (spread or 0), words, *look)
+    chosen = [panel[highlight][0] for panel in panels.values() if highlight in panel]
+    return _dot_panels(dots, xlabel, title, baselines or {}, float(np.mean(chosen)) if chosen else None)
+
+
+def forest(
+    differences: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    verdicts: Mapping[str, Mapping[str, str]] | None = None,
+    xlabel: str = "fused − other, 95 % interval",
+    title: str = "",
+) -> Figure:
+    """Paired differences with their intervals, a row a method and a panel a gallery, around a line at zero.
+
+    "Better" is a blue mark that points right, "worse" a vermilion one that points left, "not told apart" a hollow
+    circle. What lies far beyond the others is an arrow at the edge, beside its number.
+
+    Args:
+        differences: gallery -> method -> (mean, low, high) of "fused - other", as `tasks.differences.read` gives them.
+        verdicts: gallery -> method -> one of `VERDICTS`; what has none is judged by its interval alone.
+        xlabel: what differs, with n and what was resampled.
+    """
+    dots: dict[str, dict[str, _Dot]] = {}
+    for gallery, found in differences.items():
+        for method, (mean, low, high) in found.items():
+            said = "better" if low > 0 else "worse" if high < 0 else "not told apart"
+            said = (verdicts or {}).get(gallery, {}).get(method, said)
+            words = f"{mean:+.3f}".replace("-", "−")
+            dots.setdefault(gallery, {})[method] = _Dot(mean, low, high, words, *VERDICTS[said])
+    figure = _dot_panels(dots, xlabel, title, {gallery: ("", 0.0) for gallery in dots}, 0.0)
+    keys = [Line2D([], [], linestyle="", **_mark(*look), label=said) for said, look in VERDICTS.items()]
+    figure.legend(handles=keys, loc="outside upper right", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
     return figure
 
 
-def _value(mean: float, spread: float | None) -> str:
-    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
+@dataclass(frozen=True)
+class _Dot:
+    """A mark with a bar from low to high, and its number in words."""
+
+    value: float
+    low: float
+    high: float
+    words: str
+    color: str
+    marker: str
+    weight: str = "normal"
 
 
-def _limits(panels: Mapping, baselines: Mapping[str, tuple[str, float]]) -> tuple[float, float]:
-    levels = [level for _, level in baselines.values()]
-    for mean, spread in (value for panel in panels.values() for value in panel.values()):
-        levels += [mean - (spread or 0), mean + (spread or 0)]
-    margin = 0.06 * (max(levels) - min(levels) or 1)
-    return min(levels) - margin, max(levels) + margin
+def _dot_panels(
+    panels: Mapping[str, Mapping[str, _Dot]],
+    xlabel: str,
+    title: str,
+    lines: Mapping[str, tuple[str, float]],
+    around: float | None,
+) -> Figure:
+    """Panels side by side: names to the left of the first, numbers to the right of each, a dashed line in it."""
+    methods = list(dict.fromkeys(method for panel in panels.values() for method in panel))
+    figure = Figure(figsize=(WIDTH, 1.35 + 0.27 * len(methods)), dpi=2 * DPI, layout="constrained")
+    first, *others = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    dots = [dot for panel in panels.values() for dot in panel.values()]
+    low, high = _limits(dots, [level for _, level in lines.values()], around)
+    first.set(xlim=(low, high), ylim=(len(methods) - 0.4, -0.6))
+    first.set_yticks(range(len(methods)), methods, **PLAIN)
+    for axes, (name, panel) in zip((first, *others), panels.items(), strict=True):
+        tidy(axes)
+        axes.set_title(
+            name,
+            fontsize=9.5,
+            color=INK,
+            loc="left",
+            pad=17 if any(label for label, _ in lines.values()) else 6,
+            weight="bold",
+            **PLAIN,
+        )
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(6 if len(panels) < 3 else 4, steps=[1, 2, 5, 10]))
+        for method, dot in panel.items():
+            _draw_dot(axes, methods.index(method), dot)
+        if name in lines:
+            _draw_line(axes, *lines[name])
+    for label in first.get_yticklabels():
+        bold = any(dot.weight == "bold" for panel in panels.values() if (dot := panel.get(label.get_text())))
+        label.set(fontsize=9, color=BLUE if bold else INK, weight="bold" if bold else "normal")
+    beyond = "" if all(low <= dot.value <= high for dot in dots) else "  (« »: beyond the axis)"
+    figure.supxlabel(xlabel + beyond, fontsize=9, color=INK, **PLAIN)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, color=INK, weight="bold", **PLAIN)
+    return figure
 
 
-def _baseline(axes: Axes, label: str, level: float) -> None:
-    axes.axvline(level, color=PALE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    place = {"xycoords": ("data", "axes fraction"), "xytext": (-2, 2), "textcoords": "offset points"}
-    axes.annotate(f"{label} {level:.2f}", (level, 1), **place, fontsize=8, color=PALE, ha="left", va="bottom", **PLAIN)
+def _limits(dots: Sequence[_Dot], levels: Sequence[float], around: float | None) -> tuple[float, float]:
+    """The x axis: all dots and lines or, if that is much wider, the dots that lie near `around`."""
+    ends = [*levels, *(end for dot in dots for end in (dot.low, dot.high))]
+    if around is not None:
+        reach = 4 * np.median([abs(dot.value - around) for dot in dots])
+        near = [end for dot in dots if abs(dot.value - around) <= reach for end in (dot.low, dot.high)]
+        ends = near if 2 * np.ptp(near) < np.ptp(ends) else ends
+    margin = 0.06 * (np.ptp(ends) or 1)
+    return min(ends) - margin, max(ends) + margin
 
 
-def _dots(
-    axes: Axes, methods: list[str], panel: Mapping[str, tuple[float, float | None]], highlight: str, named: bool
-) -> None:
-    places = range(len(methods) - 1, -1, -1)
-    for y, method in zip(places, methods, strict=True):
-        mean, spread = panel[method]
-        chosen = method == highlight
-        color = BLUE if chosen else INK
-        axes.errorbar(mean, y, xerr=spread, color=color, fmt="o", markersize=6 if chosen else 5, lw=1.8, capsize=0)
-        style = {"textcoords": "offset points", "va": "center", "color": color, "weight": ["normal", "bold"][chosen]}
-        sides = ("axes fraction", "data")
-        axes.annotate(_value(mean, spread), (1, y), xycoords=sides, xytext=(6, 0), fontsize=8.5, **style)
-        if named:
-            axes.annotate(method, (0, y), xycoords=sides, xytext=(-8, 0), ha="right", fontsize=9, **style, **PLAIN)
-    axes.set_ylim(-0.6, len(methods) - 0.4)
-    axes.set_yticks(list(places), [""] * len(methods))
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.spines["left"].set_visible(False)
+def _mark(color: str, marker: str, weight: str = "normal") -> dict:
+    return {"color": color, "marker": marker, "markersize": 6, "markerfacecolor": "white" if color == PALE else color}
 
 
-def _tidy(axes: Axes, xlabel: str, ylabel: str, title: str) -> None:
+def _draw_dot(axes: Axes, y: int, dot: _Dot) -> None:
+    low, high = axes.get_xlim()
+    style = {"va": "center", "color": dot.color, "weight": dot.weight, "fontsize": 8.5}
+    if low <= dot.value <= high:
+        axes.plot([max(dot.low, low), min(dot.high, high)], [y, y], color=dot.color, linewidth=1.8)
+        axes.plot(dot.value, y, **_mark(dot.color, dot.marker))
+    else:
+        at, sign, side = (0.005, "«", "left") if dot.value < low else (0.995, "»", "right")
+        axes.text(at, y, sign, transform=axes.get_yaxis_transform(), ha=side, **{**style, "fontsize": 12})
+    axes.annotate(dot.words, (1, y), (6, 0), ("axes fraction", "data"), "offset points", **style)
+
+
+def _draw_line(axes: Axes, label: str, level: float) -> None:
+    low, high = axes.get_xlim()
+    words = f"{label} {level:.2f}" if label else ""
+    if low <= level <= high:
+        axes.axvline(level, color=PALE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+    else:
+        words, level = (f"« {words}", low) if level < low else (f"{words} »", high)
+    place = {"xycoords": ("data", "axes fraction"), "xytext": (-2, 3), "textcoords": "offset points"}
+    right = level > (low + high) / 2
+    axes.annotate(words, (level, 1), **place, fontsize=8, color=PALE, ha="right" if right else "left", **PLAIN)
+
+
+def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
+    """Pale axes with a grid and without a frame."""
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
     axes.set_title(title, fontsize=10.5, color=INK, loc="left", weight="bold", pad=8, **PLAIN)
@@ -142,21 +217,10 @@ def _tidy(axes: Axes, xlabel: str, ylabel: str, title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _apart(x: Sequence[float]) -> list[float]:
-    """Those x that have room for a label each on a logarithmic axis."""
-    room = 0.07 * np.log(max(x) / min(x))
-    kept: list[float] = []
-    for value in sorted(x):
-        if not kept or np.log(value / kept[-1]) >= room:
-            kept.append(value)
-    return kept
-
-
 def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     """Write each line's name beside its last point, pushed apart where one would cover another."""
-    figure = axes.get_figure()
     low, high = axes.get_ylim()
-    step = 13 * (high - low) / (axes.get_position().height * figure.get_figheight() * DPI)
+    step = 13 * (high - low) / (0.75 * axes.get_figure().get_figheight() * DPI)
     ordered = sorted(ends)
     places = np.array([level for level, _, _ in ordered])
     for _ in range(100):
@@ -164,5 +228,5 @@ def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
         places[1:] += push
         places[:-1] -= push
     for place, (_, name, color) in zip(places, ordered, strict=True):
-        axes.annotate(name, (1, place), xycoords=("axes fraction", "data"), xytext=(5, 0), va="center",
-                      textcoords="offset points", fontsize=9, color=color, annotation_clip=False, **PLAIN)  # fmt: skip
+        axes.annotate(name, (1, place), (5, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=9,
+                      color=color, annotation_clip=False, **PLAIN)  # fmt: skip

@@ -43,6 +43,10 @@ class Figure(MatplotlibFigure):
         return file.getvalue()
 
     def _drawn(self) -> Image.Image:
+        if self.get_layout_engine():  # each pass moves what it lays out a little: two, and then no more
+            self.draw_without_rendering()
+            self.draw_without_rendering()
+            self.set_layout_engine("none")
         self.canvas.draw()
         return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
 

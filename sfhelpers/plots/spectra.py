@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from sfhelpers.plots.charts import WIDTH, _tidy
+from sfhelpers.plots.charts import WIDTH, tidy
 from sfhelpers.plots.figure import COLORMAP, COLORS, DPI, HAIR, INK, MARKERS, PALE, Figure
 from sfhelpers.plots.grids import Picture, picture
 
@@ -107,7 +107,7 @@ def radial_profiles(
             shown = values[0] > 0
             axes.plot(values[0][shown], level[shown], color=PALE, linestyle=(0, (1, 2)), linewidth=1.4)
             _name_inside(axes, values[0][shown], level[shown], label, end)
-        _tidy(axes, "frequency (cycles per image)", "", "")
+        tidy(axes, "frequency (cycles per image)", "", "")
         axes.set_ylabel(f"power, mean from 1 to {band:g} = 1" if number == 0 else "", fontsize=9, color=INK)
         axes.set_title(name, fontsize=9.5, color=INK, loc="left", pad=6, weight="bold")
         ticks = [tick for tick in TICKS if tick <= end]
