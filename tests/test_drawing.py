@@ -140,7 +140,7 @@ def test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin():
         (lambda: Drawing(100, (stroke((1, 1)),) * (MAX_STROKES + 1)), "2,001 strokes, more than 2,000"),
         (lambda: Drawing.fitted([]), "no strokes to fit"),
         (lambda: drawing().to_image(5000), "side is 5000"),
-        (lambda: drawing().to_svg("two\nlines"), "cannot be written"),
+        (lambda: drawing().to_file("svg", "two\nlines"), "cannot be written"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(make, words):
@@ -167,7 +167,7 @@ def test_presets_are_drawings_of_seen_and_unseen_categories_that_survive_saving(
     assert len(set(PRESETS) & set(SEEN)) >= 3 and len(set(PRESETS) & set(UNSEEN)) >= 3
     for name, preset in PRESETS.items():
         preset.require_ink()
-        assert Drawing.parse(preset.to_svg(name).encode(), "preset.svg") == preset
+        assert Drawing.parse(preset.to_file("svg", name).encode(), "preset.svg") == preset
         points = np.concatenate([item.points for item in preset.strokes])
         assert 0.5 < np.ptp(points, axis=0).max() / preset.size < 0.95
     pictures = {preset.to_image(32).tobytes() for preset in PRESETS.values()}

@@ -89,7 +89,7 @@ def test_a_foreign_svg_is_outlined_fitted_and_its_curves_are_smooth():
 
 
 def test_an_own_svg_that_was_edited_beyond_the_paper_is_fitted():
-    text = drawing().to_svg().replace("20.00,30.00", "-500.00,30.00")
+    text = drawing().to_file("svg").replace("20.00,30.00", "-500.00,30.00")
     assert opened(text).strokes[0].points.min() >= 0
 
 

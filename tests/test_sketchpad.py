@@ -175,11 +175,11 @@ def test_files_are_saved_and_loaded_and_a_failure_keeps_the_drawing(drawn, tmp_p
 
 
 def test_a_file_from_the_readers_own_machine_is_opened_and_saved_through_the_page(pad, sent):
-    from_page(pad, PRESETS["tree"].to_svg().encode(), do="open", name="tree.svg")
+    from_page(pad, PRESETS["tree"].to_file("svg").encode(), do="open", name="tree.svg")
     assert pad.drawing == PRESETS["tree"]
     from_page(pad, memoryview(b"<svg/>"), do="open", name="<img src=x>.svg")
     assert "<img src=x>.svg" in pad.words and pad.wrong and pad.drawing == PRESETS["tree"]
-    for kind, text in (("svg", PRESETS["tree"].to_svg()), ("ndjson", PRESETS["tree"].to_ndjson() + "\n")):
+    for kind, text in (("svg", PRESETS["tree"].to_file("svg")), ("ndjson", PRESETS["tree"].to_file("ndjson"))):
         from_page(pad, **{"do": "save", "as": kind, "id": 7})
         assert sent[-1]["content"] == {"file": f"drawing.{kind}", "text": text, "id": 7}
     pad.clear()

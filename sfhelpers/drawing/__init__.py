@@ -1,7 +1,6 @@
 """Drawings made of strokes: from a hand, from a file, or one of the presets."""
 
-from sfhelpers.drawing.drawing import Drawing
-from sfhelpers.drawing.presets import PRESETS
+from sfhelpers.drawing.drawing import PRESETS, Drawing
 from sfhelpers.drawing.strokes import Stroke
 
 __all__ = ["Drawing", "PRESETS", "Stroke"]

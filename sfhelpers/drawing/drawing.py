@@ -1,6 +1,7 @@
-"""The drawing: strokes on a square paper, as a picture, as numbers, as a file."""
+"""The drawing: strokes on a square paper, as a picture, as numbers, as a file; and some to begin with."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sfhelpers.drawing import files, ndjson, svg
-from sfhelpers.drawing.strokes import Stroke, check_count, clipped, count, fitted
+from sfhelpers.drawing import ndjson, svg
+from sfhelpers.drawing.strokes import Stroke, check_count, clipped, joined
 from sfhelpers.files import replace_file
 
 SIZE = 384  # pixels a side, unless one asks for more or fewer
 SMALLEST, LARGEST = 16, 1024
 LINE_WIDTH = 4 / 384  # of the side
+MARGIN = 0.08  # of the side, left free on each side of a fitted drawing
 FINE = 8  # drawn this many times as fine, then reduced
 PAPER, INK = 255, 25  # grey levels, those of the toy world's sketches
+MAX_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -41,41 +44,38 @@ class Drawing:
         for number, stroke in enumerate(self.strokes):
             if not isinstance(stroke, Stroke):
                 raise ValueError(f"stroke {number} is a {type(stroke).__name__}: make it a Stroke(points, width).")
-            if not ((stroke.points >= 0) & (stroke.points <= self.size)).all():
+            if not _within([stroke], self.size):
                 paper = f"the {self.size} x {self.size} paper"
                 raise ValueError(f"stroke {number} leaves {paper}: use Drawing.clipped or Drawing.fitted.")
         check_count(len(self.strokes), self.points)
 
     @classmethod
     def clipped(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
-        """A drawing of what lies on the paper: strokes are cut at its edge, as a pen that slips off it draws no line.
-
-        Errors as `Drawing`.
-        """
+        """What lies on the paper: strokes are cut at its edge, where a pen slips off. Errors as `Drawing`."""
         _check_side(size)
-        check_count(len(strokes), count(strokes))
+        check_count(len(strokes), len(joined(strokes)))
         return cls(size, tuple(clipped(strokes, size)))
 
     @classmethod
     def fitted(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
-        """A drawing of strokes of any coordinates: scaled as a whole, centred, with a margin of 8% on each side.
+        """Strokes of any coordinates, scaled as a whole and centred, with a margin of 8% on each side.
 
-        Args:
-            strokes: at least one; their widths are replaced by 4 px of a 384 px paper.
-            size: as `Drawing`.
-
-        Raises:
-            ValueError: no strokes, a wrong size, or too many points.
+        Their widths are replaced by 4 px of a 384 px paper. Errors as `Drawing`, and if there are no strokes.
         """
         _check_side(size)
         if not strokes:
             raise ValueError("there are no strokes to fit: pass at least one.")
-        return cls(size, tuple(fitted(strokes, size, LINE_WIDTH * size)))
+        points = joined(strokes)
+        low, high = points.min(axis=0), points.max(axis=0)
+        extent = (high - low).max()
+        scale = size * (1 - 2 * MARGIN) / extent if extent > 1e-6 else 1.0  # a dot stays a dot
+        moved = ((stroke.points - (low + high) / 2) * scale + size / 2 for stroke in strokes)
+        return cls(size, tuple(Stroke(points, LINE_WIDTH * size) for points in moved))
 
     @property
     def points(self) -> int:
         """How many points all strokes have."""
-        return count(self.strokes)
+        return len(joined(self.strokes))
 
     def resized(self, size: int) -> "Drawing":
         """The same drawing on a larger or smaller paper, lines and widths scaled with it."""
@@ -88,17 +88,12 @@ class Drawing:
         """The drawing itself. ValueError if there is nothing to recognise: no stroke, or all of it within one dot."""
         if not self.strokes:
             raise ValueError("the drawing is empty: draw something, or choose a preset.")
-        points = np.concatenate([stroke.points for stroke in self.strokes])
-        if np.ptp(points, axis=0).max() <= max(stroke.width for stroke in self.strokes):
+        if np.ptp(joined(self.strokes), axis=0).max() <= max(stroke.width for stroke in self.strokes):
             raise ValueError("the drawing is a single dot, in which nothing can be recognised: draw lines.")
         return self
 
     def to_image(self, side: int | None = None) -> Image.Image:
-        """The drawing as an RGB picture: white paper, dark anti-aliased lines with round ends and joints.
-
-        Args:
-            side: of the picture in pixels, 16 to 1024; the drawing's own size if None.
-        """
+        """An RGB picture, white paper and dark anti-aliased lines with round ends and joints; `side` as `size`."""
         side = self.size if side is None else side
         _check_side(side)
         canvas = Image.new("L", (side * FINE, side * FINE), PAPER)
@@ -129,31 +124,22 @@ class Drawing:
         """
         if not self.strokes:
             return np.zeros((0, 3))
-        points = np.concatenate([stroke.points for stroke in self.strokes])
-        lifted = np.zeros(len(points))
+        lifted = np.zeros(self.points)
         lifted[np.cumsum([len(stroke.points) for stroke in self.strokes]) - 1] = 1
-        return np.column_stack([np.diff(points, axis=0, prepend=0), lifted])
-
-    def to_svg(self, title: str = "") -> str:
-        """The drawing as an SVG file, which every browser and drawing program opens."""
-        return svg.document(self.strokes, self.size, _printable(title))
-
-    def to_ndjson(self, word: str = "") -> str:
-        """The drawing as one line in the simplified format of Quick, Draw!, without a line break.
-
-        The format aligns drawings to the upper left corner of a box of 255 and simplifies their lines: form is kept,
-        place, size and line widths are not.
-        """
-        return ndjson.line_of(self.strokes, _printable(word))
+        return np.column_stack([np.diff(joined(self.strokes), axis=0, prepend=0), lifted])
 
     def to_file(self, kind: str, word: str = "") -> str:
         """What `save` writes: `kind` is "svg" or "ndjson". ValueError if nothing is drawn."""
         if not self.strokes:
             raise ValueError("the drawing is empty, so there is nothing to save: draw something first.")
-        return self.to_svg(word) if kind == "svg" else self.to_ndjson(word) + "\n"
+        if not isinstance(word, str) or not word.isprintable():
+            raise ValueError(f"the word {word!r} cannot be written into a file: give plain text on one line.")
+        if kind == "svg":
+            return svg.document(self.strokes, self.size, word)
+        return ndjson.line_of(self.strokes, word) + "\n"
 
     def save(self, path: str | Path, word: str = "") -> None:
-        """Write a file: SVG keeps all (to 0.01 px), ndjson is for programs that read Quick, Draw!.
+        """Write a file: SVG keeps all (to 0.01 px), ndjson, for programs that read Quick, Draw!, only the form.
 
         Args:
             path: ends in .svg or .ndjson; a file that is there is replaced once the new one is complete.
@@ -164,20 +150,17 @@ class Drawing:
             ValueError: another suffix, or nothing is drawn.
         """
         path = Path(path)
-        suffix = files.kind(path.name)
+        kind = _kind(path.name)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to save in: make it first.")
-        replace_file(path, self.to_file(suffix.removeprefix("."), word).encode("utf-8"))
+        replace_file(path, self.to_file(kind, word).encode("utf-8"))
 
     @classmethod
     def load(cls, path: str | Path, size: int | None = None, number: int = 0) -> "Drawing":
-        """Read an .svg or .ndjson file.
-
-        Our own SVG files come back as they were drawn. All others are fitted to the paper with a margin, since their
-        units mean nothing here; of shapes the outlines are taken.
+        """Read an .svg or .ndjson file. Our own SVG comes back as it was drawn, all else is fitted to the paper.
 
         Args:
-            path: a file of 5 MB at most.
+            path: a file of 5 MB at most; of an SVG's shapes the outlines are taken.
             size: of the paper; that of our own file, else 384, if None.
             number: which drawing of an .ndjson file, counted from 0.
 
@@ -185,26 +168,33 @@ class Drawing:
             FileNotFoundError: there is no such file.
             ValueError: in one sentence why the file cannot be read, found before anything large is computed.
         """
-        return cls.parse(files.read(path), Path(path).name, size, number)
+        path = Path(path)
+        _kind(path.name)
+        if not path.exists():
+            raise FileNotFoundError(f"there is no drawing {str(path)!r}: check the path.")
+        if not path.is_file():
+            raise ValueError(f"{path.name!r} is no ordinary file: give the path of an .svg or .ndjson file.")
+        _check_bytes(path.stat().st_size, path.name)
+        with path.open("rb") as file:
+            return cls.parse(file.read(MAX_BYTES + 1), path.name, size, number)  # it may have grown since
 
     @classmethod
     def parse(cls, content: bytes, name: str, size: int | None = None, number: int = 0) -> "Drawing":
         """As `load`, from a file's content and its name, for a file that lies on another machine."""
-        suffix = files.kind(name)
-        files.check_bytes(len(content), name)
+        kind = _kind(name)
+        _check_bytes(len(content), name)
         try:
-            return cls._parsed(files.text(content), suffix, size, number)
+            text = _text(content)
+            strokes, own = svg.strokes_of(text) if kind == "svg" else (ndjson.strokes_of(text, number), None)
+            if own and _within(strokes, own):
+                return cls(own, tuple(strokes)).resized(size or own)
+            return cls.fitted(strokes, size or SIZE)
         except ValueError as error:
             raise ValueError(f"{name!r} cannot be opened because {error}") from error
 
-    @classmethod
-    def _parsed(cls, text: str, suffix: str, size: int | None, number: int) -> "Drawing":
-        if suffix == ".ndjson":
-            return cls.fitted(ndjson.strokes_of(text, number), size or SIZE)
-        strokes, own = svg.strokes_of(text)
-        if own and all(((stroke.points >= 0) & (stroke.points <= own)).all() for stroke in strokes):
-            return cls(own, tuple(strokes)).resized(size or own)
-        return cls.fitted(strokes, size or SIZE)
+
+def _within(strokes: Sequence[Stroke], size: int) -> bool:
+    return all(((stroke.points >= 0) & (stroke.points <= size)).all() for stroke in strokes)
 
 
 def _check_side(side: int) -> None:
@@ -212,7 +202,33 @@ def _check_side(side: int) -> None:
         raise ValueError(f"the paper's side is {side!r}: give a whole number of pixels from {SMALLEST} to {LARGEST}.")
 
 
-def _printable(word: str) -> str:
-    if not isinstance(word, str) or not word.isprintable():
-        raise ValueError(f"the word {word!r} cannot be written into a file: give plain text on one line.")
-    return word
+def _kind(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    if suffix not in (".svg", ".ndjson"):
+        raise ValueError(f"{name!r} ends in {suffix!r}: a drawing is kept as .svg or as .ndjson (Quick, Draw!).")
+    return suffix.removeprefix(".")
+
+
+def _check_bytes(number: int, name: str) -> None:
+    if number == 0:
+        raise ValueError(f"{name!r} is empty (0 bytes): choose another file.")
+    if number > MAX_BYTES:
+        largest = f"{MAX_BYTES / 1e6:.0f} MB"
+        raise ValueError(f"{name!r} has {number / 1e6:,.1f} MB, more than {largest}: cut it down to one drawing.")
+
+
+def _text(content: bytes) -> str:
+    """UTF-8 only, the one encoding whose every character can be checked."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text (byte {error.start:,}): save it again as UTF-8.") from None
+
+
+def _preset(drawn: list[list[list[float]]]) -> Drawing:
+    return Drawing(SIZE, tuple(Stroke(np.transpose(stroke), LINE_WIDTH * SIZE) for stroke in drawn))
+
+
+# One a line, named after categories of the toy world; the last four are of those never trained on.
+_LINES = Path(__file__).with_name("presets.ndjson").read_text(encoding="utf-8").splitlines()
+PRESETS = {record["word"]: _preset(record["drawing"]) for record in map(json.loads, _LINES)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sfhelpers.drawing.strokes import Stroke, check_count, simplified
+from sfhelpers.drawing.strokes import Stroke, check_count, joined, simplified
 
 BOX = 255
 EPSILON = 2.0  # of the box
@@ -20,7 +20,7 @@ def line_of(strokes: Sequence[Stroke], word: str) -> str:
     """Strokes as one simplified line. They keep their form; place, size and width of lines are not in the format."""
     drawing = []
     if strokes:
-        points = np.concatenate([stroke.points for stroke in strokes])
+        points = joined(strokes)
         low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
         scale = BOX / extent if extent > 0 else 1.0
         lines = [simplified((stroke.points - low) * scale, EPSILON).round().astype(int) for stroke in strokes]
@@ -29,11 +29,7 @@ def line_of(strokes: Sequence[Stroke], word: str) -> str:
 
 
 def strokes_of(content: str, number: int) -> list[Stroke]:
-    """The strokes of one line, simplified or raw, in their own pixels and one pixel wide.
-
-    Args:
-        content: of the file.
-        number: which drawing, counted from 0; blank lines are not counted.
+    """The strokes of one line, counted from 0 without blank ones, in their own pixels and one pixel wide.
 
     Raises:
         ValueError: a reason that follows on "because": no such line, or it is cut, no JSON, no drawing, without
@@ -45,7 +41,10 @@ def strokes_of(content: str, number: int) -> list[Stroke]:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(lines):
         raise ValueError(f"it has no drawing {number!r}: give a number from 0 to {len(lines) - 1}.")
     where = f"its drawing {number}"
-    record = _record(lines[number], where)
+    try:
+        record = json.loads(lines[number])
+    except (ValueError, RecursionError):  # cut, no JSON, a number of 5,000 digits, or brackets nested too deep
+        raise ValueError(f"{where} is cut or not JSON: repair or delete that line.") from None
     if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
         raise ValueError(f'{where} is not in the Quick, Draw! format: expected {{"word": ..., "drawing": [...]}}.')
     strokes = record["drawing"]
@@ -56,13 +55,6 @@ def strokes_of(content: str, number: int) -> list[Stroke]:
     if not found:
         raise ValueError(f"{where} has no strokes: choose another.")
     return found
-
-
-def _record(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):  # cut, no JSON, a number of 5,000 digits, or brackets nested too deep
-        raise ValueError(f"{where} is cut or not JSON: repair or delete that line.") from None
 
 
 def _is_stroke(stroke: Any) -> bool:

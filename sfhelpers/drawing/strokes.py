@@ -1,6 +1,6 @@
 """Strokes: what a hand drew between putting the pen down and lifting it, as points."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 MAX_POINTS, MAX_STROKES = 20_000, 2_000  # in one drawing; a careful one has a few hundred and a few dozen
 FARTHEST = 1e7  # pixels; a coordinate beyond it comes from a damaged file, not from a hand
 MAX_WIDTH = 1024.0  # pixels
-MARGIN = 0.08  # of the canvas, left free on each side of a fitted drawing
 
 Points = NDArray[np.float64]
 
@@ -40,9 +39,8 @@ class Stroke:
         object.__setattr__(self, "width", float(width))
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Stroke):
-            return NotImplemented
-        return self.width == other.width and np.array_equal(self.points, other.points)
+        same = isinstance(other, Stroke) and self.width == other.width
+        return same and np.array_equal(self.points, other.points)
 
     def __hash__(self) -> int:
         return hash((self.width, self.points.tobytes()))
@@ -67,9 +65,9 @@ def _numbers(points: ArrayLike) -> Points:
     return found.astype(np.float64)
 
 
-def count(strokes: Iterable[Stroke]) -> int:
-    """How many points the strokes have together."""
-    return sum(len(stroke.points) for stroke in strokes)
+def joined(strokes: Sequence[Stroke]) -> Points:
+    """The points of all strokes, one after the other."""
+    return np.concatenate([np.zeros((0, 2)), *(stroke.points for stroke in strokes)])
 
 
 def check_count(strokes: int, points: int) -> None:
@@ -79,15 +77,13 @@ def check_count(strokes: int, points: int) -> None:
             raise ValueError(f"the drawing has {number:,} {what}, more than {most:,}: simplify it.")
 
 
-def clipped(strokes: Iterable[Stroke], size: float) -> list[Stroke]:
+def clipped(strokes: Sequence[Stroke], size: float) -> list[Stroke]:
     """Cut strokes where they cross the edge of a `size` x `size` paper; a stroke that comes back becomes two."""
     kept = []
     for stroke in strokes:
         within = np.clip(stroke.points, 0, size)
-        if np.abs(within - stroke.points).max() < 1e-6:  # rounding is no reason to cut
-            kept.append(Stroke(within, stroke.width))
-        else:
-            kept += [Stroke(piece, stroke.width) for piece in _pieces(stroke.points, size)]
+        rounding = np.abs(within - stroke.points).max() < 1e-6  # is no reason to cut
+        kept += [Stroke(piece, stroke.width) for piece in ([within] if rounding else _pieces(stroke.points, size))]
     return kept
 
 
@@ -111,21 +107,6 @@ def _pieces(points: Points, size: float) -> list[Points]:
     return [np.array(piece) for piece in pieces]
 
 
-def fitted(strokes: Sequence[Stroke], size: int, width: float) -> list[Stroke]:
-    """Scale and centre strokes as a whole so that they fill a `size` x `size` paper but for a margin.
-
-    Args:
-        strokes: at least one, of any coordinates.
-        size: of the paper, in pixels.
-        width: of the lines afterwards, in pixels.
-    """
-    points = np.concatenate([stroke.points for stroke in strokes])
-    low, high = points.min(axis=0), points.max(axis=0)
-    extent = (high - low).max()
-    scale = size * (1 - 2 * MARGIN) / extent if extent > 1e-6 else 1.0  # a dot stays a dot
-    return [Stroke((stroke.points - (low + high) / 2) * scale + size / 2, width) for stroke in strokes]
-
-
 def simplified(points: Points, tolerance: float) -> Points:
     """Drop points that lie within `tolerance` of the line between those kept (Ramer 1972, Douglas and Peucker 1973)."""
     keep = np.zeros(len(points), dtype=bool)
@@ -133,19 +114,12 @@ def simplified(points: Points, tolerance: float) -> Points:
     open_ = [(0, len(points) - 1)]
     while open_:
         first, last = open_.pop()
-        if last - first < 2:
-            continue
-        far = _distances(points[first + 1 : last], points[first], points[last])
-        if far.max() > tolerance:
+        start, step = points[first], points[last] - points[first]
+        between, length = points[first + 1 : last] - start, step @ step
+        along = np.clip(between @ step / length, 0, 1) if length else np.zeros(len(between))
+        far = np.hypot(*(between - along[:, None] * step).T)
+        if far.max(initial=0) > tolerance:
             middle = first + 1 + int(far.argmax())
             keep[middle] = True
             open_ += [(first, middle), (middle, last)]
     return points[keep]
-
-
-def _distances(points: Points, start: Points, end: Points) -> NDArray[np.float64]:
-    """How far points lie from the segment between two others."""
-    step = end - start
-    length = step @ step
-    along = np.clip((points - start) @ step / length, 0, 1) if length else np.zeros(len(points))
-    return np.hypot(*(points - start - along[:, None] * step).T)

@@ -14,7 +14,6 @@ from xml.sax.saxutils import escape
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
-from numpy.typing import NDArray
 from svgelements import SVG, Close, Line, Move, Path, PathSegment, Shape
 
 from sfhelpers.drawing.strokes import MAX_POINTS, Points, Stroke, check_count
@@ -59,20 +58,11 @@ def document(strokes: Sequence[Stroke], size: int, title: str) -> str:
 
 
 def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
-    """The lines and outlines of an SVG.
+    """Lines and outlines with ink, in the file's own units, and the canvas's side where the file is one of ours.
 
-    Shapes without ink (no stroke and no fill, or white on the white paper) and hidden ones are left out. Curves become
-    points; the lines' own widths only count in our own files.
-
-    Returns:
-        Strokes in the file's own units, and the canvas's side where the file is one of ours, else None.
-
-    Raises:
-        ValueError: a reason that follows on "because": no SVG; a document type, entities, scripts; images, text or
-            copies, which are no strokes; too many points or tags; coordinates that are no finite numbers; no ink.
+    Raises a ValueError whose sentence follows on "because". Line widths only count in our own files.
     """
     root = _root(content)
-    _check(root)
     shapes = Element("svg", {"xmlns": SPACES[1]} | _placed(root))
     _copy(root, shapes, _style(root, {}))
     if sum(len(TOKEN.findall(shape.get(key, ""))) for shape in shapes.iter() for key in LINES) > MAX_TOKENS:
@@ -80,7 +70,7 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
     own = root.get(OWN, "")
     is_own = own.isascii() and own.isdecimal() and len(own) < 5
     try:
-        found = list(_lines(_paths(tostring(shapes, encoding="unicode"), is_own)))
+        found = list(_lines(tostring(shapes, encoding="unicode"), is_own))
     except Exception as error:  # the reader raises many kinds on paths that do not begin with a move, and the like
         raise ValueError(f"it has a shape that cannot be read ({type(error).__name__}): repair it.") from error
     if not found:
@@ -90,6 +80,7 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
 
 
 def _root(content: str) -> Element:
+    """The file's elements, nothing in which is active: a script anywhere is a reason to have nothing to do with it."""
     if content.count("<") > MAX_TAGS:  # counted before anything is read
         raise ValueError(f"it has more than {MAX_TAGS:,} tags: simplify it.")
     try:
@@ -101,17 +92,6 @@ def _root(content: str) -> Element:
         raise ValueError(f"it is not an SVG, or it is cut ({error}): save it again.") from None
     if _split(root) not in [(space, "svg") for space in SPACES]:
         raise ValueError(f"it is not an SVG, its first element is <{_split(root)[1]}>: choose another file.")
-    return root
-
-
-def _split(element: Element) -> tuple[str, str]:
-    """Namespace and name."""
-    space, _, local = element.tag.rpartition("}")
-    return space.removeprefix("{"), local
-
-
-def _check(root: Element) -> None:
-    """Scripts anywhere are a reason to have nothing to do with the file."""
     for element in root.iter():
         local = _split(element)[1].lower()
         active = any(key.lower().startswith("on") for key in element.attrib)
@@ -120,6 +100,13 @@ def _check(root: Element) -> None:
             raise ValueError("it holds a script: a drawing needs none.")
         if local == "foreignobject":
             raise ValueError("it holds a foreign object, a web page within: a drawing needs none.")
+    return root
+
+
+def _split(element: Element) -> tuple[str, str]:
+    """Namespace and name."""
+    space, _, local = element.tag.rpartition("}")
+    return space.removeprefix("{"), local
 
 
 def _copy(source: Element, target: Element, style: dict[str, str], depth: int = 0) -> None:
@@ -135,14 +122,11 @@ def _copy(source: Element, target: Element, style: dict[str, str], depth: int = 
         own = _style(element, style)
         if own.get("display") == "none":
             continue
+        has_ink = own.get("stroke", "none") not in NO_INK or own.get("fill", "black") not in NO_INK
         if local not in SHAPES:
             _copy(element, SubElement(target, local, _placed(element)), own, depth + 1)
-        elif (not SHAPES[local] or element.get(SHAPES[local])) and _has_ink(own):
+        elif (not SHAPES[local] or element.get(SHAPES[local])) and has_ink:
             SubElement(target, local, _placed(element) | {"stroke-width": own.get("stroke-width", "1")})
-
-
-def _has_ink(style: dict[str, str]) -> bool:
-    return style.get("stroke", "none") not in NO_INK or style.get("fill", "black") not in NO_INK
 
 
 def _placed(element: Element) -> dict[str, str]:
@@ -156,25 +140,18 @@ def _placed(element: Element) -> dict[str, str]:
 
 def _style(element: Element, inherited: dict[str, str]) -> dict[str, str]:
     """What the element and those around it say about ink, by attributes or by a style attribute."""
-    found = {key: element.attrib[key] for key in STYLE if key in element.attrib}
-    for entry in element.get("style", "").split(";"):
-        key, _, value = entry.partition(":")
-        found[key.strip()] = value
+    entries = [entry.partition(":") for entry in element.get("style", "").split(";")]
+    found = element.attrib | {key.strip(): value for key, _, value in entries}
     return inherited | {key: value.replace(" ", "").lower() for key, value in found.items() if key in STYLE}
 
 
-def _paths(shapes: str, with_width: bool) -> list[tuple[Path, float]]:
-    """Every shape as moves, lines and Bézier curves in the units of the whole, and the width of its line."""
+def _lines(shapes: str, with_width: bool) -> Iterator[tuple[Points, float]]:
+    """The points of every subpath, in the units of the whole, and its line's width, until there are too many."""
     paths = []
     for shape in SVG.parse(io.StringIO(shapes), reify=True).elements(lambda item: isinstance(item, Shape)):
         path = Path(shape)
         path.approximate_arcs_with_cubics()
         paths.append((path, float(shape.values["stroke-width"]) if with_width else 1.0))
-    return paths
-
-
-def _lines(paths: Sequence[tuple[Path, float]]) -> Iterator[tuple[Points, float]]:
-    """The points of every subpath and the width of its line, until there are too many."""
     corners = np.concatenate([np.zeros((0, 2)), *(_corners(segment) for path, _ in paths for segment in path)])
     fine = len(corners) and np.isfinite(corners).all()  # if not, `Stroke` says so
     chord = CHORD * np.ptp(corners, axis=0).max() if fine else 0.0
@@ -204,14 +181,7 @@ def _subpaths(path: Path, chord: float) -> list[list[Points]]:
         elif isinstance(segment, Line | Close):
             lines[-1].append(corners[-1:])
         else:
-            lines[-1].append(np.array(segment.npoint(_positions(corners, chord)), dtype=float))
+            length = np.hypot(*np.diff(corners, axis=0).T).sum()
+            pieces = int(np.clip(np.ceil(length / chord), 1, 96)) if chord else 1
+            lines[-1].append(np.array(segment.npoint(np.arange(1, pieces + 1) / pieces), dtype=float))
     return lines
-
-
-def _positions(corners: Points, chord: float) -> NDArray[np.float64]:
-    """Where a curve is cut, from above 0 to 1."""
-    if chord == 0:
-        return np.ones(1)
-    length = np.hypot(*np.diff(corners, axis=0).T).sum()
-    pieces = int(np.clip(np.ceil(length / chord), 1, 96))
-    return np.arange(1, pieces + 1) / pieces
