@@ -22,10 +22,9 @@ from sfhelpers import params, results
 from sfhelpers.files import replace_file
 from sfhelpers.metrics import AP, Acc
 from sfhelpers.tasks import correspondence_comparison as pck
-from sfhelpers.tasks import differences
 from sfhelpers.tasks import recognition_report as shots
-from sfhelpers.tasks import segmentation_report as report
-from sfhelpers.tasks.arms import SINGLE
+from sfhelpers.tasks.arms import SINGLE, best_single
+from sfhelpers.tasks.segmentation import CHOSEN
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 METRIC = "foreground IoU"
@@ -54,7 +53,7 @@ class Headline:
 
 HEADLINES = (
     Headline("correspondence", "03_correspondence", "PCK@5", GALLERIES[0], pck.DEFINITION, "same pixel"),
-    Headline("segmentation", "04_segmentation", METRIC, GALLERIES[0], report.CHOSEN, "mean mask"),
+    Headline("segmentation", "04_segmentation", METRIC, GALLERIES[0], CHOSEN, "mean mask"),
     Headline("retrieval of unseen categories", "05_retrieval", "mAP@all", "all", AP().definition, "chance", "strict"),
     Headline("retrieval of the very photo", "05_retrieval", "Acc@1", "all", Acc(1).definition, "chance", "strict"),
     Headline("recognition", "06_recognition", "Acc@1", shots.GALLERY, shots.rule(10), "class prior"),
@@ -78,15 +77,15 @@ def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
         table = results.table(kept, line.gallery, line.metric, line.rule)
         if not {"fused", *SINGLE, line.trivial} <= table.keys():
             raise ValueError(f"{line.notebook}.json lacks rows of {line.metric}: put those of a whole run back.")
-        single = differences.best_single(table)
-        verdicts.append(differences.verdict(table, differences.read(rows, line.gallery, line.metric), single))
+        single = best_single(table)
+        verdicts.append(results.verdict(table, results.differences(rows, line.gallery, line.metric), single))
         others = [f"{name}: {_cell(table[name])}" for name in (single, next(iter(table)), line.trivial)]
         cells = [line.metric, _cell(table["fused"]), others[0], verdicts[-1], *others[1:], _only(kept, "n")]
         lines.append(f"| [{line.task}](notebooks/{line.notebook}.ipynb) | {' | '.join(cells)} |")
         conditions = _plural(len({row.seed for row in kept}), "seed"), _plural(_only(kept, "epochs"), "epoch")
         told.append(f"- {line.task}: {_only(kept, 'definition')}; {', '.join(conditions)}")
         counted += kept
-    summary = ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in differences.VERDICTS)
+    summary = ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in results.VERDICTS)
     weights, dataset = (_only(counted, field) for field in ("weights_sha256", "dataset"))
     return "\n".join([
         *lines, f"\nFused against the better single backbone: {summary} of {len(HEADLINES)}.\n", *told,
@@ -113,9 +112,9 @@ def results_block(rows: Iterable[results.Row]) -> str:
     Raises:
         ValueError: one sentence, for rows that lack a gallery, come from several runs, or repeat one another.
     """
-    kept = [r for r in rows if r.metric == METRIC and r.definition.endswith(report.CHOSEN) and r.gallery in GALLERIES]
+    kept = [r for r in rows if r.metric == METRIC and r.definition.endswith(CHOSEN) and r.gallery in GALLERIES]
     _check(kept)
-    tables = {gallery: results.table(kept, gallery, METRIC, report.CHOSEN) for gallery in GALLERIES}
+    tables = {gallery: results.table(kept, gallery, METRIC, CHOSEN) for gallery in GALLERIES}
     lines = ["| method | seen categories | unseen categories | n (seen / unseen) |", "|---|---|---|---|"]
     for method in dict.fromkeys(method for table in tables.values() for method in table):
         cells = [_cell(tables[gallery].get(method)) for gallery in GALLERIES]
@@ -128,7 +127,7 @@ def _check(rows: list[results.Row]) -> None:
     """A ValueError unless both galleries are there and every method has each seed once."""
     for gallery in GALLERIES:
         if not any(row.gallery == gallery for row in rows):
-            raise ValueError(f'the results have no {METRIC} of {gallery} ("{report.CHOSEN}"): run the notebook again.')
+            raise ValueError(f'the results have no {METRIC} of {gallery} ("{CHOSEN}"): run the notebook again.')
     seeds: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         seeds.setdefault((row.method, row.gallery), []).append(row.seed)

@@ -7,7 +7,7 @@ its definition is not a result, and a value without the weights' sha256 cannot b
 import json
 import math
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import Any
 from sfhelpers.files import replace_file
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
+COMMITTED = Path(__file__).resolve().parents[1] / "data" / "results"  # of long runs, one file a notebook
+ENDS = ("mean", "2.5 %", "97.5 %")  # of a paired test's interval
+VERDICTS = BETTER, NOT_TOLD, WORSE = "better", "not told apart", "worse"
 ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definition", "method", "backbone", "seed")
 
 
@@ -151,6 +154,11 @@ def read(path: str | Path) -> list[Row]:
     return [Row(**record) for record in records]
 
 
+def committed(notebook: str) -> list[Row]:
+    """The rows of a notebook's long run that ship with the collection, e.g. of "04_segmentation"."""
+    return read(COMMITTED / f"{notebook}.json")
+
+
 def stale(rows: Iterable[Row], weights_sha256: str, backbone: str = "pocket") -> list[Row]:
     """Rows that name `backbone` but were measured with other weights than the ones given."""
     return [item for item in rows if item.backbone == backbone and item.weights_sha256 != weights_sha256]
@@ -169,3 +177,36 @@ def table(found: Iterable[Row], gallery: str, metric: str, rule: str = "") -> di
             by_method.setdefault(row.method, []).append(row.value)
     ordered = sorted(by_method.items(), key=lambda entry: -fmean(entry[1]))
     return {m: (fmean(v), stdev(v) if len(v) > 1 else None) for m, v in ordered}
+
+
+def differences(
+    found: Iterable[Row], gallery: str, metric: str, first: str = "fused", split: str = ""
+) -> dict[str, tuple[float, ...]]:
+    """Method -> (mean, low, high) of `first` minus that method, from the rows of a paired test; split "" is any."""
+    ends: dict[str, dict[str, float]] = {}
+    for row in found:
+        if row.gallery == gallery and row.metric == f"{metric}: {first} - other" and split in ("", row.split):
+            ends.setdefault(row.method, {})[row.definition.rpartition("; ")[2]] = row.value
+    return {method: tuple(values[end] for end in ENDS) for method, values in ends.items()}
+
+
+def verdict(
+    table: Mapping[str, tuple[float, float | None]],
+    found: Mapping[str, tuple[float, ...]],
+    other: str,
+    first: str = "fused",
+) -> str:
+    """One of VERDICTS: whether `first` is ahead of `other`, behind it, or neither.
+
+    Ahead or behind asks two things: a distance of more than both spreads over seeds together, since another training
+    should say so too, and an interval that leaves out zero, since other queries should.
+
+    Args:
+        table: from `table`.
+        found: from `differences`.
+    """
+    _, low, high = found[other]
+    lead = table[first][0] - table[other][0]
+    if abs(lead) <= (table[first][1] or 0) + (table[other][1] or 0) or low <= 0 <= high:
+        return NOT_TOLD
+    return BETTER if lead > 0 else WORSE

@@ -17,7 +17,7 @@ from sfhelpers.tasks import correspondence
 from sfhelpers.tasks import correspondence_unlabelled as unlabelled
 from sfhelpers.tasks.correspondence import PreparedPoints, SketchMatcher, expected_position, sample
 from sfhelpers.tasks.correspondence_unlabelled import WarpedPairs
-from sfhelpers.tasks.pairs import PreparedPairs
+from sfhelpers.tasks.prepared import PreparedPairs
 from tests.backbone_fixtures import one_sentence
 
 GRID = 12

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from sfhelpers.datasets import Record
 from sfhelpers.tasks import retrieval
-from sfhelpers.tasks.pairs import PreparedPairs
+from sfhelpers.tasks.prepared import PreparedPairs
 from sfhelpers.tasks.retrieval import GROUP, SketchRetriever, retrieval_loss, train_retriever, triplets
 from tests.backbone_fixtures import one_sentence, small
 

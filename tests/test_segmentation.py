@@ -12,7 +12,7 @@ from sfhelpers import metrics
 from sfhelpers.datasets import Record, load_dataset
 from sfhelpers.images import load_images
 from sfhelpers.tasks import segmentation
-from sfhelpers.tasks.pairs import PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.tasks.prepared import PreparedPairs, fit_statistics, prepare_pairs, take
 
 SIDE = 24
 COLOURS = ((0.9, 0.2, 0.2), (0.2, 0.8, 0.2), (0.2, 0.3, 0.9))

@@ -17,7 +17,7 @@ from sfhelpers.metrics.classification import (
 )
 from sfhelpers.metrics.definitions import AP, Acc, Measure, P
 from sfhelpers.metrics.keypoints import correct_keypoints, keypoint_box_side, pck, select_direction
-from sfhelpers.metrics.masks import dataset_iou, foreground_iou, pixel_accuracy, two_class_iou
+from sfhelpers.metrics.masks import dataset_iou, foreground_iou, iou_by_threshold, pixel_accuracy, two_class_iou
 from sfhelpers.metrics.ranking import (
     accuracy_at_k,
     average_precision,
@@ -47,6 +47,7 @@ __all__ = [
     "dataset_iou",
     "evaluate_retrieval",
     "foreground_iou",
+    "iou_by_threshold",
     "keypoint_box_side",
     "macro_mean",
     "micro_mean",

@@ -4,9 +4,11 @@ The SketchFusion paper (Sec. 6.4) names "mIoU" and "pAcc" without a formula, and
 in use differ by more than methods do, so each is a function of its own and a result must say which one it is.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Masks = np.ndarray | Tensor
@@ -101,3 +103,27 @@ def _flat_masks(pred: Masks, true: Masks) -> tuple[np.ndarray, np.ndarray]:
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole as float64, and 1 where `whole` is 0: what does not occur cannot have been missed."""
     return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)
+
+
+def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
+    """Mean foreground IoU at every candidate, (len(candidates),) float64, in one pass over the pixels.
+
+    Each pixel is counted under the number of candidates it reaches; summed from the top, these counts are the sizes
+    of prediction and intersection at each threshold.
+    """
+    if probabilities.shape != masks.shape or len(masks) == 0:
+        raise ValueError(
+            f"probabilities have shape {tuple(probabilities.shape)} but masks {tuple(masks.shape)}: "
+            "give at least one map, at the masks' side."
+        )
+    ordered = torch.tensor(sorted(candidates), dtype=probabilities.dtype)
+    bins = len(ordered) + 1
+    total = torch.zeros(len(ordered), dtype=torch.float64)
+    for probability, mask in zip(probabilities, masks, strict=True):
+        reached = torch.bucketize(probability.flatten(), ordered, right=True)
+        counts = torch.bincount(reached + bins * mask.flatten(), minlength=2 * bins).view(2, bins).double()
+        outside, inside = counts.flip(1).cumsum(1).flip(1)[:, 1:]
+        union = outside + mask.sum()
+        total += torch.where(union > 0, inside / union, 1.0)
+    by_value = dict(zip(sorted(candidates), total / len(masks), strict=True))
+    return torch.stack([by_value[candidate] for candidate in candidates])

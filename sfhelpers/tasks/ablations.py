@@ -13,7 +13,7 @@ import torch
 from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks.ablations_kept import Kept, Outcome
-from sfhelpers.tasks.arms import DIM, WIDTH, Arm, Task, Trial
+from sfhelpers.tasks.before import DIM, WIDTH, Arm, Task, Trial
 
 FULL = "full"
 UP = ("f1", "f2", "f3")

@@ -9,7 +9,7 @@ from typing import Any
 from sfhelpers import plots, results
 from sfhelpers.tasks.ablations import FULL, VARIANTS
 from sfhelpers.tasks.ablations_kept import Outcome
-from sfhelpers.tasks.arms import Task
+from sfhelpers.tasks.before import Task
 
 COMMITTED = Path(__file__).resolve().parents[2] / "data" / "results" / "07_ablations.json"
 # Of each task the gallery that its claim is about; a task that lacks it is told by its first one.

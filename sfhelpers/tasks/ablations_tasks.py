@@ -7,15 +7,13 @@ from typing import Any
 from sfhelpers.datasets import Dataset, first_sketches, load_dataset, psc6k
 from sfhelpers.datasets.sketches import Sketches, load_sketches
 from sfhelpers.params import Parameter
+from sfhelpers.tasks import before as arms
 from sfhelpers.tasks import (
-    arms,
     correspondence,
     correspondence_comparison,
     recognition,
     recognition_comparison,
     retrieval_comparison,
-    segmentation,
-    segmentation_comparison,
 )
 from sfhelpers.tasks.ablations import Retest
 
@@ -85,22 +83,10 @@ def _recognition(data: Dataset, limit: int, *settings: Any) -> Problem:
     return Problem(task, retest, sketches.name, sketches.split)
 
 
-def _segmentation(data: Dataset, limit: int, *settings: Any) -> Problem:
-    def retest(trial: Any, parts: Any) -> Any:
-        maps = {k: segmentation.predict_pairs(trial.model, v) for k, v in parts.test.items()}
-        # The cut is chosen anew, on validation pairs, since silence moves every probability.
-        validation = segmentation.predict_pairs(trial.model, parts.validation)
-        threshold = segmentation.choose_threshold(validation, parts.validation.pair_masks)
-        return replace(trial, probabilities=maps, threshold=threshold)
-
-    return Problem(segmentation_comparison.task(data, *settings), retest, data.name, data.split)
-
-
 TASKS: dict[str, Callable[..., Problem]] = {
     "correspondence": _correspondence,
     "retrieval": _retrieval,
     "recognition": _recognition,
-    "segmentation": _segmentation,
 }
 
 # What 07_ablations has beside the parameters of every notebook.

@@ -31,7 +31,7 @@ from sfhelpers.datasets.psc6k import FRAME, KeypointPair
 from sfhelpers.files import shown
 from sfhelpers.images import image_size
 from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.pairs import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
 
 SIDES = {"s2p": ("sketch", "photo"), "p2s": ("photo", "sketch")}  # direction -> where from, where to
 ALPHAS = (0.02, 0.04, 0.06, 0.08, 0.10)  # over which the epoch is chosen

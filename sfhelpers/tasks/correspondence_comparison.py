@@ -14,11 +14,12 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.datasets.psc6k import Annotated
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.fusion.modules import to_grid
-from sfhelpers.tasks import arms, correspondence
+from sfhelpers.tasks import before as arms
+from sfhelpers.tasks import correspondence
 from sfhelpers.tasks import correspondence_unlabelled as unlabelled
 from sfhelpers.tasks.correspondence import SIDES, PreparedPoints, SketchMatcher
 from sfhelpers.tasks.correspondence_unlabelled import WarpedPairs
-from sfhelpers.tasks.pairs import fit_statistics
+from sfhelpers.tasks.prepared import fit_statistics
 
 SAME_PIXEL = "same pixel"
 # Off the shelf: the raw features, standardised, nothing trained.

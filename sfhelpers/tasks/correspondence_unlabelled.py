@@ -22,7 +22,7 @@ from sfhelpers.images import load_images
 from sfhelpers.tasks import correspondence
 from sfhelpers.tasks.correspondence import PreparedPoints, SketchMatcher
 from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.pairs import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
 
 POINTS = 16  # an image and its warp
 TURN, SCALE, SHIFT = 0.4, (0.7, 1.2), 0.12  # radians at most; range; share of the side at most

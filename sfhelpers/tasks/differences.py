@@ -7,7 +7,7 @@ import numpy as np
 
 from sfhelpers import results
 from sfhelpers.metrics import paired_bootstrap
-from sfhelpers.tasks.arms import SINGLE, Task, Trial
+from sfhelpers.tasks.before import SINGLE, Task, Trial
 
 TEST = "paired bootstrap over {what}, each method's values averaged over its seeds ({seeds}) first, 10,000 resamples"
 ENDS = ("mean", "2.5 %", "97.5 %")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from sfhelpers.backbones import Backbone
 from sfhelpers.files import make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
-from sfhelpers.tasks.arms import DIM, Trial, extractor_for, file_stem
+from sfhelpers.tasks.arms import DIM, extractor_for, file_stem
+from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.resume import content_sha256
 
 FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way

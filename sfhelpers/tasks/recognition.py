@@ -19,7 +19,7 @@ from sfhelpers.datasets.sketches import Sketches
 from sfhelpers.fusion.modules import ChannelStatistics
 from sfhelpers.tasks.arms import DIM
 from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.pairs import Prepared, take
+from sfhelpers.tasks.prepared import Prepared, take
 
 TEMPERATURES = tuple(np.geomspace(0.1, 10, 81).tolist())
 

@@ -16,7 +16,8 @@ from sfhelpers.datasets.contents import check_apart, fingerprint
 from sfhelpers.datasets.records import Record
 from sfhelpers.datasets.sketches import Sketches
 from sfhelpers.fusion import FusedExtractor
-from sfhelpers.tasks import arms, recognition
+from sfhelpers.tasks import before as arms
+from sfhelpers.tasks import recognition
 from sfhelpers.tasks import recognition_probes as probes
 from sfhelpers.tasks.recognition import PreparedSketches, SketchRecogniser
 from sfhelpers.tasks.recognition_probes import CHANCE, PRIOR, PROBES, TRIVIAL

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from sfhelpers.tasks.pairs import take
+from sfhelpers.tasks.prepared import take
 from sfhelpers.tasks.recognition import PreparedSketches
 
 PROBES = {"B-SD": ("f1", "f2", "f3"), "B-CLIP": ("tokens",), "B-SD+CLIP": ("f1", "f2", "f3", "tokens")}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sfhelpers import metrics
 from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.pairs import Prepared, PreparedPairs, take
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, take
 
 Level = Literal["category", "instance"]
 GROUP = 4  # pairs of one category that enter a step together

@@ -14,7 +14,8 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset, Record
 from sfhelpers.datasets.contents import fingerprint
 from sfhelpers.fusion import FusedExtractor
-from sfhelpers.tasks import arms, retrieval
+from sfhelpers.tasks import before as arms
+from sfhelpers.tasks import retrieval
 from sfhelpers.tasks.fit import History
 from sfhelpers.tasks.retrieval import SketchRetriever
 from sfhelpers.tasks.retrieval_parts import PROBLEMS, Parts, parts_of, prepare_images

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sfhelpers.datasets import Dataset, Record, pairs, splits
-from sfhelpers.tasks.pairs import Prepared, PreparedPairs, prepare_records
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, prepare_records
 from sfhelpers.tasks.retrieval import Level
 
 NUMBER = 9  # test classes drawn where the dataset itself calls none unseen

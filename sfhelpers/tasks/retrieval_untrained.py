@@ -10,7 +10,7 @@ from torch import Tensor
 from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
-from sfhelpers.tasks import arms
+from sfhelpers.tasks import before as arms
 from sfhelpers.tasks.photos import embed_photos
 from sfhelpers.tasks.retrieval_parts import Parts
 

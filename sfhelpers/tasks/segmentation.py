@@ -5,9 +5,9 @@ learned temperature and offset, is trained with binary cross-entropy (Eq. 4), cu
 a dense CRF.
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pydensecrf.densecrf as densecrf
@@ -17,28 +17,26 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sfhelpers import metrics
-from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.pairs import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
-
-__all__ = [
-    "PAPER_THRESHOLD",
-    "THRESHOLDS",
-    "PreparedPairs",
-    "SketchSegmenter",
-    "choose_threshold",
-    "evaluate",
-    "mean_mask",
-    "predict",
-    "predict_pairs",
-    "prepare_pairs",
-    "refine_batch",
-    "refine_with_crf",
-    "take",
-    "train_segmenter",
-]
+from sfhelpers.datasets import Dataset
+from sfhelpers.datasets.contents import check_apart, fingerprint
+from sfhelpers.datasets.records import listed
+from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
 
 PAPER_THRESHOLD = 0.47
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
+MEAN_MASK = "mean mask"
+DEFINITIONS = {
+    "foreground IoU": "mean over pairs of |P and T| / |P or T|, both empty = 1",
+    "mIoU": "mean over pairs of the mean of foreground and background IoU",
+    "pAcc": "mean over pairs of right pixels / all pixels",
+    "pAcc (foreground)": "mean over pairs of right foreground pixels / true foreground pixels",
+    "pAcc (class mean)": "mean over pairs of the mean over both classes of right / true pixels",
+    "dataset IoU": "sum of intersections / sum of unions over all pairs",
+}
+CHOSEN = "threshold chosen on validation pairs, no CRF"
+PAPER = f"threshold {PAPER_THRESHOLD} (paper), no CRF"
+REFINED = "threshold chosen on validation pairs, then dense CRF"
 
 
 class SketchSegmenter(nn.Module):
@@ -83,77 +81,167 @@ class SketchSegmenter(nn.Module):
         return self.temperature * cosine + self.offset
 
 
-def train_segmenter(
-    model: SketchSegmenter,
-    train: PreparedPairs,
-    validation: PreparedPairs,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
-    weight_decay: float = 1e-3,
-    patience: int = 0,
-    progress: str = "training",
-    checkpoint: Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
-) -> History:
-    """Train on matching pairs with binary cross-entropy at the masks' resolution (paper, Eq. 4).
+@dataclass
+class Masks:
+    """What a trial predicted.
 
-    The extractor's standardisation is first fixed on training images. The best epoch is the one with the highest mean
-    foreground IoU on the validation pairs, each epoch at its own best threshold, since the offset still moves.
-    Arguments and errors beyond these as in `fit`; the model's settings are added to `configuration`.
+    Attributes:
+        threshold: from which a pixel is foreground; chosen on the validation pairs.
+        probabilities: tested part ("seen", "unseen") -> (N, side, side) in [0, 1], on the CPU.
+        rule: how the masks are cut, as definitions say it.
     """
-    train_masks, validation_masks = train.pair_masks, validation.pair_masks
-    device = model.centre.device
-    fit_statistics(model.extractor, train)
 
-    def loss(model: SketchSegmenter, indices: Tensor) -> Tensor:
-        sketch, photo = train.pairs[indices].unbind(1)
-        logits = model(take(train.sketches, sketch, device), take(train.photos, photo, device))
-        return F.binary_cross_entropy_with_logits(
-            _upsample(logits, train_masks.shape[-1]), train_masks[indices].to(device, logits.dtype)
-        )
-
-    def validate(model: SketchSegmenter) -> float:
-        scores = _iou_by_threshold(predict_pairs(model, validation, progress=None), validation_masks, THRESHOLDS)
-        return scores.max().item()
-
-    return fit(
-        model, loss, len(train), validate, epochs, learning_rate, batch_size, seed, weight_decay, patience, progress,
-        checkpoint, {**(configuration or {}), "model": model.settings},
-    )  # fmt: skip
+    threshold: float
+    probabilities: dict[str, Tensor]
+    rule: str = CHOSEN
 
 
-@torch.no_grad()
-def predict(model: SketchSegmenter, sketch: Tensor | Prepared, photo: Tensor | Prepared, side: int = 160) -> Tensor:
-    """Probabilities (B, side, side) in [0, 1], on the CPU, of one batch of pairs; the model is put into eval mode.
+class Segmentation(Task):
+    """Trained on seen categories, tested on other photos of these and, if there are any, on unseen ones.
 
     Args:
-        sketch, photo: images (B, 3, H, W) in [0, 1] or prepared tensors of B entries, on the model's device.
-        side: of the map, in px of the square image.
+        dataset: photos without a mask are left out, with a warning that counts them.
+        epochs, learning_rate, batch_size: as in `fit`.
+
+    Raises:
+        ValueError: an image file is trained on and tested with, under whatever name, or no photo of a part has a mask.
     """
-    model.eval()
-    return _upsample(model(sketch, photo), side).sigmoid().cpu()
+
+    name = "segmentation"
+    baselines = (MEAN_MASK,)
+    read = staticmethod(prepare_pairs)
+
+    def __init__(self, dataset: Dataset, epochs: int, learning_rate: float, batch_size: int):
+        super().__init__(
+            parts_of(dataset), dataset.name, dataset.split, fingerprint(dataset.records),
+            epochs, learning_rate, batch_size,
+        )  # fmt: skip
+
+    def model(self, extractor: nn.Module, frozen: Frozen) -> SketchSegmenter:
+        fit_statistics(extractor, frozen["train"])
+        return SketchSegmenter(extractor)
+
+    def loss(self, model: SketchSegmenter, frozen: Frozen, indices: Tensor) -> Tensor:
+        """Binary cross-entropy at the masks' resolution (paper, Eq. 4)."""
+        train, device = frozen["train"], model.centre.device
+        sketch, photo = train.pairs[indices].unbind(1)
+        logits = model(take(train.sketches, sketch, device), take(train.photos, photo, device))
+        masks = train.pair_masks[indices].to(device, logits.dtype)
+        return F.binary_cross_entropy_with_logits(upsample(logits, masks.shape[-1]), masks)
+
+    def validate(self, model: SketchSegmenter, frozen: Frozen) -> float:
+        """Mean foreground IoU of the validation pairs, each epoch at its own best threshold: the offset still moves."""
+        found = predict_pairs(model, frozen["validation"], progress=None)
+        return metrics.iou_by_threshold(found, frozen["validation"].pair_masks, THRESHOLDS).max().item()
+
+    def predict(self, model: SketchSegmenter, frozen: Frozen) -> Masks:
+        validation = predict_pairs(model, frozen["validation"], progress=None)
+        cut = choose_threshold(validation, frozen["validation"].pair_masks)
+        return Masks(cut, {part: predict_pairs(model, data) for part, data in tested(frozen).items()})
+
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
+        """The share of training masks at each pixel, as probabilities: it never looks at a photo."""
+        mean = frozen["train"].pair_masks.float().mean(0)
+        maps = {part: mean.expand(len(data), *mean.shape) for part, data in frozen.items()}
+        cut = choose_threshold(maps["validation"], frozen["validation"].pair_masks)
+        for seed in seeds:
+            yield Trial(method, seed, found=Masks(cut, {part: maps[part] for part in tested(frozen)}))
+
+    def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
+        """Every metric at the chosen threshold, and foreground IoU at the paper's; see `scores`."""
+        for part in trial.found.probabilities:
+            data, gallery = frozen[part], f"{part} categories"
+            for metric, values in scores(trial, part, data.pair_masks).items():
+                tests = metric == "foreground IoU" and trial.found.rule == CHOSEN
+                yield Measured(
+                    gallery, metric, f"{DEFINITIONS[metric]}; {trial.found.rule}", values,
+                    data.pairs[:, 1].numpy() if tests else None, len(data),
+                )  # fmt: skip
+            if trial.found.rule == CHOSEN:
+                values = scores(trial, part, data.pair_masks, PAPER_THRESHOLD)["foreground IoU"]
+                yield Measured(gallery, "foreground IoU", f"{DEFINITIONS['foreground IoU']}; {PAPER}", values)
+
+
+def parts_of(dataset: Dataset) -> dict[str, Dataset]:
+    """ "train", "validation", and "seen" and "unseen" to test on; arguments and errors as of `Segmentation`."""
+    parts = {"train": dataset.select(part="train", seen=True), "validation": dataset.select(part="val", seen=True)}
+    for name, seen in (("seen", True), ("unseen", False)):
+        if (chosen := dataset.select(part="test", seen=seen)).photos:
+            parts[name] = chosen
+    check_apart(
+        (*parts["train"].records, *parts["validation"].records), [r for p in tested(parts).values() for r in p.records]
+    )
+    _warn_of_bare(parts.values())
+    test = {name: part.select(masked=True) for name, part in tested(parts).items() if part.has_masks}
+    learned = {"train": _masked(parts["train"], "train"), "validation": _masked(parts["validation"], "val")}
+    return learned | (test or {"seen": _masked(dataset.select(part="test"), "test")})
+
+
+def tested(parts: Frozen) -> Frozen:
+    """The parts that are neither trained on nor chosen by."""
+    return {name: part for name, part in parts.items() if name not in ("train", "validation")}
+
+
+def _warn_of_bare(parts: Iterable[Dataset]) -> None:
+    photos = [photo for part in parts for photo in part.photos]
+    bare = [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]
+    if bare:
+        count = f"{len(bare)} of {len(photos)}"
+        warnings.warn(f"{count} photos have no mask and are left out of the comparison: {listed(bare)}.", stacklevel=4)
+
+
+def _masked(dataset: Dataset, part: str) -> Dataset:
+    if dataset.photos and not dataset.has_masks:
+        raise ValueError(
+            f"none of the {len(dataset.photos)} photos of dataset {dataset.name} in its part {part!r} has a mask: "
+            "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
+        )
+    return dataset.select(masked=True)
+
+
+def scores(trial: Trial, part: str, masks: Tensor, threshold: float | None = None) -> dict[str, np.ndarray]:
+    """Metric, one of DEFINITIONS -> (N,) float64, one value a pair ("dataset IoU": one value in all).
+
+    Args:
+        masks: (N, side, side) bool.
+        threshold: from which a pixel is foreground; None is the trial's own.
+    """
+    pred = trial.found.probabilities[part] >= (trial.found.threshold if threshold is None else threshold)
+    return {
+        "foreground IoU": metrics.foreground_iou(pred, masks),
+        "mIoU": metrics.two_class_iou(pred, masks),
+        "pAcc": metrics.pixel_accuracy(pred, masks, kind="all"),
+        "pAcc (foreground)": metrics.pixel_accuracy(pred, masks, kind="foreground"),
+        "pAcc (class mean)": metrics.pixel_accuracy(pred, masks, kind="class_mean"),
+        "dataset IoU": np.array([metrics.dataset_iou(pred, masks)]),
+    }
+
+
+def refined(trial: Trial, part: str, photos: Tensor) -> Trial:
+    """The trial with the maps of one part refined by the dense CRF; undecided (its threshold) becomes 0.5.
+
+    Args:
+        photos: (N, 3, side, side) in [0, 1], the photo of every pair; about 0.1 s each.
+    """
+    both = zip(photos, trial.found.probabilities[part], strict=True)
+    bar = tqdm(both, "dense CRF", total=len(photos), leave=False)
+    maps = [refine_with_crf(photo, probability, threshold=trial.found.threshold) for photo, probability in bar]
+    return replace(trial, found=Masks(0.5, {part: torch.stack(maps)}, REFINED))
 
 
 @torch.no_grad()
 def predict_pairs(
-    model: SketchSegmenter,
-    data: PreparedPairs,
-    side: int = 0,
-    batch_size: int = 64,
-    progress: str | None = "predicting",
+    model: SketchSegmenter, data: PreparedPairs, batch_size: int = 64, progress: str | None = "predicting"
 ) -> Tensor:
-    """Probabilities (N, side, side) in [0, 1] of all pairs, equal to `predict` but with every image computed once.
+    """Probabilities (N, side, side) in [0, 1], on the CPU, of all pairs, every image computed once.
+
+    The model is put into eval mode. Memory: 4 * N * side**2 bytes and the photo maps (4 * d * g**2 bytes a photo).
 
     Args:
-        side: of the maps; 0 takes the masks' side, or 160 px where there are no masks.
         progress: words in front of the progress bar; None shows none.
-
-    Memory: 4 * N * side**2 bytes, 100 kB a pair at 160 px, and the photo maps (4 * d * g**2 bytes a photo).
     """
     model.eval()
-    side = side or (160 if data.masks is None else data.masks.shape[-1])
+    side = 160 if data.masks is None else data.masks.shape[-1]
     device = model.centre.device
 
     def compute(function, prepared: Prepared, n: int, what: str) -> Tensor:
@@ -166,63 +254,30 @@ def predict_pairs(
     for batch in torch.arange(len(data)).split(batch_size):
         sketch, photo = data.pairs[batch].unbind(1)
         logits = model.correlate(features[sketch].to(device), maps[photo].to(device))
-        probabilities[batch] = _upsample(logits, side).sigmoid().cpu()
+        probabilities[batch] = upsample(logits, side).sigmoid().cpu()
     return probabilities
-
-
-def evaluate(probabilities: Tensor, masks: Tensor, threshold: float) -> dict[str, np.ndarray]:
-    """Every metric of `sfhelpers.metrics`, image by image.
-
-    Args:
-        probabilities: (N, side, side) in [0, 1]; a pixel is foreground at `threshold` or above.
-        masks: (N, side, side) bool.
-
-    Returns:
-        metric name -> (N,) float64: "foreground IoU", "mIoU" (two-class), "pAcc", "pAcc (foreground)",
-        "pAcc (class mean)".
-    """
-    pred = probabilities >= threshold
-    return {
-        "foreground IoU": metrics.foreground_iou(pred, masks),
-        "mIoU": metrics.two_class_iou(pred, masks),
-        "pAcc": metrics.pixel_accuracy(pred, masks, kind="all"),
-        "pAcc (foreground)": metrics.pixel_accuracy(pred, masks, kind="foreground"),
-        "pAcc (class mean)": metrics.pixel_accuracy(pred, masks, kind="class_mean"),
-    }
 
 
 def choose_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float] = THRESHOLDS) -> float:
     """The candidate with the highest mean foreground IoU; give it the validation part, never the test part.
 
-    Among equals the one nearest to 0.5. Arguments as in `evaluate`.
+    Among equals the one nearest to 0.5.
+
+    Args:
+        probabilities: (N, side, side) in [0, 1].
+        masks: (N, side, side) bool.
     """
-    scores = _iou_by_threshold(probabilities, masks, candidates).tolist()
+    scores = metrics.iou_by_threshold(probabilities, masks, candidates).tolist()
     return max(zip(scores, candidates, strict=True), key=lambda pair: (pair[0], -abs(pair[1] - 0.5)))[1]
 
 
-def refine_with_crf(
-    image: Tensor,
-    probability: Tensor,
-    iterations: int = 5,
-    threshold: float = 0.5,
-    smooth_width: float = 0.02,
-    smooth_weight: float = 3.0,
-    position_width: float = 0.15,
-    colour_width: float = 13.0,
-    colour_weight: float = 5.0,
-) -> Tensor:
+def refine_with_crf(image: Tensor, probability: Tensor, threshold: float = 0.5) -> Tensor:
     """Refine one map with a fully connected CRF (Kraehenbuehl and Koltun 2011), so that it follows the photo's edges.
-
-    Widths in space are shares of the image's longer side, so that the same settings serve every image size.
 
     Args:
         image: (3, H, W) in [0, 1].
         probability: (H, W) in [0, 1].
-        iterations: of mean-field inference.
         threshold: the probability that counts as undecided; it becomes 0.5 in the result, which is cut there.
-        smooth_width, smooth_weight: of the kernel that removes specks, whatever the colours.
-        position_width, colour_width, colour_weight: of the kernel that joins near pixels of like colour; the width in
-            colour is in levels of 0 to 255.
 
     Returns:
         (H, W) float32 in [0, 1], on the CPU.
@@ -242,55 +297,15 @@ def refine_with_crf(
     logit = clipped.logit() - torch.tensor(threshold).double().logit()
     energy = torch.stack([F.softplus(logit), F.softplus(-logit)]).flatten(1)
     pixels = (image.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    side = max(height, width)
+    side = max(height, width)  # widths in space are shares of it, so that they serve every image size
 
     crf = densecrf.DenseCRF2D(width, height, 2)
     crf.setUnaryEnergy(np.ascontiguousarray(energy.numpy(), dtype=np.float32))
-    crf.addPairwiseGaussian(sxy=smooth_width * side, compat=smooth_weight)
-    crf.addPairwiseBilateral(sxy=position_width * side, srgb=colour_width, rgbim=pixels, compat=colour_weight)
-    return torch.from_numpy(np.array(crf.inference(iterations))[1].reshape(height, width).copy())
+    crf.addPairwiseGaussian(sxy=0.02 * side, compat=3.0)  # removes specks, whatever the colours
+    crf.addPairwiseBilateral(sxy=0.15 * side, srgb=13.0, rgbim=pixels, compat=5.0)  # joins near pixels of like colour
+    return torch.from_numpy(np.array(crf.inference(5))[1].reshape(height, width).copy())
 
 
-def refine_batch(images: Tensor, probabilities: Tensor, **settings) -> Tensor:
-    """`refine_with_crf` of N images (N, 3, H, W) and maps (N, H, W), with a progress bar; about 0.1 s an image."""
-    both = zip(images, probabilities, strict=True)
-    bar = tqdm(both, "dense CRF", total=len(images), leave=False)
-    return torch.stack([refine_with_crf(image, probability, **settings) for image, probability in bar])
-
-
-def mean_mask(masks: Tensor) -> Tensor:
-    """The trivial baseline: (N, side, side) bool training masks -> (side, side), the share of masks at each pixel.
-
-    It never looks at a photo. Expand it to (N, side, side) and treat it as probabilities, threshold included.
-    """
-    if len(masks) == 0:
-        raise ValueError("there is no training mask to average: give a dataset with a train part.")
-    return masks.float().mean(0)
-
-
-def _upsample(maps: Tensor, side: int) -> Tensor:
+def upsample(maps: Tensor, side: int) -> Tensor:
+    """(N, g, g) -> (N, side, side), bilinear."""
     return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
-
-
-def _iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
-    """Mean foreground IoU at every candidate, (len(candidates),) float64, in one pass over the pixels.
-
-    Each pixel is counted under the number of candidates it reaches; summed from the top, these counts are the sizes
-    of prediction and intersection at each threshold.
-    """
-    if probabilities.shape != masks.shape or len(masks) == 0:
-        raise ValueError(
-            f"probabilities have shape {tuple(probabilities.shape)} but masks {tuple(masks.shape)}: "
-            "give at least one map, at the masks' side."
-        )
-    ordered = torch.tensor(sorted(candidates), dtype=probabilities.dtype)
-    bins = len(ordered) + 1
-    total = torch.zeros(len(ordered), dtype=torch.float64)
-    for probability, mask in zip(probabilities, masks, strict=True):
-        reached = torch.bucketize(probability.flatten(), ordered, right=True)
-        counts = torch.bincount(reached + bins * mask.flatten(), minlength=2 * bins).view(2, bins).double()
-        outside, inside = counts.flip(1).cumsum(1).flip(1)[:, 1:]
-        union = outside + mask.sum()
-        total += torch.where(union > 0, inside / union, 1.0)
-    by_value = dict(zip(sorted(candidates), total / len(masks), strict=True))
-    return torch.stack([by_value[candidate] for candidate in candidates])
