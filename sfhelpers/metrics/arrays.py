@@ -6,40 +6,32 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-Values = np.ndarray | Tensor
 
+def to_array(values: Any, name: str = "", ndim: int | None = None) -> np.ndarray:
+    """A numpy array of a tensor (any device, any gradient) or of anything numpy understands.
 
-def to_array(values: Any) -> np.ndarray:
-    """A numpy array of a tensor (any device, any gradient) or of anything numpy understands."""
+    ValueError if it has neither `ndim` - 1 axes, for one item, nor `ndim`, for a batch.
+    """
     if isinstance(values, Tensor):
         values = values.detach().cpu()
-        return values.float().numpy() if values.is_floating_point() and values.itemsize < 4 else values.numpy()
-    return np.asarray(values)
-
-
-def batched(values: Any, name: str, ndim: int = 2) -> tuple[np.ndarray, bool]:
-    """The values with a batch axis in front, and whether it was added.
-
-    Raises:
-        ValueError: neither `ndim` nor `ndim - 1` axes.
-    """
-    values = to_array(values)
-    if values.ndim not in (ndim - 1, ndim):
+        values = values.float() if values.is_floating_point() and values.itemsize < 4 else values
+    values = np.asarray(values)
+    if ndim and values.ndim not in (ndim - 1, ndim):
         raise ValueError(f"{name} has shape {values.shape}: give {ndim - 1} axes for one item, or {ndim} for a batch.")
-    return (values[None], True) if values.ndim == ndim - 1 else (values, False)
+    return values
 
 
-def unbatched(values: np.ndarray, single: bool) -> np.ndarray | float:
-    """A float for one item, the (B,) array for a batch."""
-    return float(values[0]) if single else values
+def per_item(values: Any, batch: tuple[int, ...], name: str) -> np.ndarray:
+    """One value for all items, of shape (), or one for each, of shape `batch`."""
+    values = to_array(values)
+    if values.shape not in ((), batch):
+        count = batch[0] if batch else 1
+        raise ValueError(f"{name} has shape {values.shape} for {count} items: give one value, or one an item.")
+    return values
 
 
 def numbers(values: np.ndarray, name: str) -> np.ndarray:
-    """The values as float64.
-
-    Raises:
-        ValueError: they are no numbers, or one is NaN.
-    """
+    """The values as float64, none of them NaN."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{name} holds {values.dtype}: give numbers.")
     values = values.astype(np.float64)
@@ -50,36 +42,14 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def flags(values: np.ndarray, name: str) -> np.ndarray:
-    """The values as bool.
-
-    Raises:
-        ValueError: something other than 0, 1, False and True, NaN included.
-    """
-    if values.dtype == bool:
-        return values
-    if values.dtype.kind not in "iuf" or not np.isin(values, (0, 1)).all():
+    """The values, 0 and 1 or bool, as bool."""
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise ValueError(f"{name} holds values other than 0 and 1: compare labels first, or apply a threshold.")
     return values.astype(bool)
 
 
-def per_item(values: Any, count: int, name: str) -> np.ndarray:
-    """(count,) array of one value for all items, or of one for each.
-
-    Raises:
-        ValueError: as many values as neither 1 nor `count`.
-    """
-    values = to_array(values)
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != count):
-        raise ValueError(f"{name} has shape {values.shape} for {count} items: give one value, or one an item.")
-    return np.broadcast_to(values, (count,))
-
-
 def whole(k: Any, name: str = "k") -> int:
-    """k as an int of at least 1.
-
-    Raises:
-        ValueError: not a whole number, or below 1.
-    """
+    """k as an int of at least 1."""
     try:
         number = operator.index(k)
     except TypeError:
@@ -90,11 +60,6 @@ def whole(k: Any, name: str = "k") -> int:
 
 
 def one_of(value: str, choices: tuple[str, ...], name: str) -> None:
-    """Check that an option is known.
-
-    Raises:
-        ValueError: it is not among the choices.
-    """
     if value not in choices:
-        known = ", ".join(repr(choice) for choice in choices[:-1])
-        raise ValueError(f"{name} is {value!r}: choose {known} or {choices[-1]!r}.")
+        *first, last = map(repr, choices)
+        raise ValueError(f"{name} is {value!r}: choose {', '.join(first)} or {last}.")

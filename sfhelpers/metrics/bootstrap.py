@@ -7,18 +7,16 @@ import numpy as np
 
 from sfhelpers.metrics.arrays import to_array
 
+__all__ = ["Difference", "paired_bootstrap"]
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of first - second, and what another sample of queries might have given.
+    """The mean of first - second over the queries, and what another sample of queries might have given.
 
-    Attributes:
-        mean: over the queries.
-        low, high: 95 % percentile interval of the bootstrap.
-        p: two-sided: twice the share of resamples on the other side of zero, at least 1 / draws, at most 1.
-        n: groups that were resampled.
+    `low` and `high` are the 95 % percentile interval of the bootstrap; `p` is two-sided, twice the share of resamples
+    on the other side of zero, at least 1 / draws; `n` groups were resampled.
     """
 
     mean: float
@@ -40,11 +38,7 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 1
         first, second: (n,) a value a query and method, of order 1, for example the mean of its AP over the seeds.
         groups: (n,) labels of queries that belong together, such as sketches of one photo, which are drawn together;
             each query for itself if None.
-        draws: resamples.
-        seed: of the resampling.
-
-    Returns:
-        Difference.
+        draws, seed: of the resampling.
 
     Raises:
         ValueError: lengths differ, fewer than two groups, or a value is not finite.
@@ -57,19 +51,19 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 1
     labels = np.arange(len(first)) if groups is None else to_array(groups)
     if labels.shape != first.shape:
         raise ValueError(f"there are {labels.shape} groups for {first.shape} values: give one for each.")
-    number, inverse = np.unique(labels, return_inverse=True)
-    if len(number) < 2:
-        raise ValueError(f"there is only {len(number)} group of queries: a bootstrap needs two or more.")
-    sums = np.bincount(inverse, first - second)
-    counts = np.bincount(inverse).astype(np.float64)
+    inverse = np.unique(labels, return_inverse=True)[1]
+    sums, counts = np.bincount(inverse, first - second), np.bincount(inverse).astype(np.float64)
+    n = len(counts)
+    if n < 2:
+        raise ValueError(f"there is only {n} group of queries: a bootstrap needs two or more.")
     rng = np.random.default_rng(seed)
     # A resample is how often each group was drawn: one row of weights, so no index array of its own is needed.
     means = np.empty(draws)
     for start in range(0, draws, 1000):
-        weights = rng.multinomial(len(number), np.full(len(number), 1 / len(number)), min(1000, draws - start))
+        weights = rng.multinomial(n, np.full(n, 1 / n), min(1000, draws - start))
         means[start : start + len(weights)] = (weights @ sums) / (weights @ counts)
     # Values are of order 1 and often means over three seeds: thirds that cancel out leave 1e-17, which is a tie.
     means[np.abs(means) < ROUNDING] = 0
     low, high = np.quantile(means, (0.025, 0.975))
     p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / draws)
-    return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), len(number))
+    return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), n)

@@ -5,22 +5,22 @@ in use differ by more than methods do, so each is a function of its own and a re
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Masks = np.ndarray | Tensor
-AccuracyKind = Literal["all", "foreground", "class_mean"]
+from sfhelpers.metrics.arrays import to_array
+
+__all__ = ["dataset_iou", "foreground_iou", "iou_by_threshold", "pixel_accuracy", "two_class_iou"]
 
 
-def foreground_iou(pred: Masks, true: Masks) -> np.ndarray:
+def foreground_iou(pred: Any, true: Any) -> np.ndarray:
     """Intersection over union of the foreground, image by image.
 
     Args:
-        pred: (B, H, W) bool, the predicted masks.
-        true: (B, H, W) bool, the annotated masks.
+        pred, true: (B, H, W) bool, the predicted and the annotated masks, arrays or tensors.
 
     Returns:
         (B,) float64 in [0, 1]; 1 where both masks are empty, 0 where only one is.
@@ -28,81 +28,43 @@ def foreground_iou(pred: Masks, true: Masks) -> np.ndarray:
     Raises:
         ValueError: the arrays are not bool, not (B, H, W), or of different shapes.
     """
-    pred, true = _flat_masks(pred, true)
-    return _ratio((pred & true).sum(1), (pred | true).sum(1))
+    both, wrong, missed, _ = _counts(pred, true)
+    return _ratio(both, both + wrong + missed)
 
 
-def two_class_iou(pred: Masks, true: Masks) -> np.ndarray:
-    """Mean of the foreground's and the background's IoU, image by image.
+def two_class_iou(pred: Any, true: Any) -> np.ndarray:
+    """Mean of the foreground's and the background's IoU, image by image; arguments and errors as `foreground_iou`.
 
-    An all-background prediction already gets about half of the background's share, so this is milder than
-    `foreground_iou`. Arguments, return and errors as there; a class absent from both masks counts as 1.
+    An all-background prediction already gets about half of the background's share, so this is the milder one.
     """
-    pred, true = _flat_masks(pred, true)
-    foreground = _ratio((pred & true).sum(1), (pred | true).sum(1))
-    background = _ratio((~pred & ~true).sum(1), (~pred | ~true).sum(1))
-    return (foreground + background) / 2
+    both, wrong, missed, neither = _counts(pred, true)
+    return (_ratio(both, both + wrong + missed) + _ratio(neither, neither + wrong + missed)) / 2
 
 
-def pixel_accuracy(pred: Masks, true: Masks, kind: AccuracyKind = "all") -> np.ndarray:
-    """Share of pixels that are right, image by image.
+def dataset_iou(pred: Any, true: Any) -> float:
+    """`foreground_iou` of all images taken as one: sum of intersections / sum of unions; large objects weigh more."""
+    both, wrong, missed, _ = (count.sum() for count in _counts(pred, true))
+    return float(_ratio(both, both + wrong + missed))
 
-    Args:
-        pred: (B, H, W) bool.
-        true: (B, H, W) bool.
-        kind: which pixels count:
-            "all": right pixels / all pixels;
-            "foreground": right foreground pixels / true foreground pixels, 1 where there is none to find;
-            "class_mean": mean of that share over the classes (foreground, background) present in the true mask.
 
-    Returns:
-        (B,) float64 in [0, 1].
+def pixel_accuracy(pred: Any, true: Any, kind: Literal["all", "foreground", "class_mean"] = "all") -> np.ndarray:
+    """(B,) share of pixels that are right, image by image; arguments and errors as `foreground_iou`.
 
-    Raises:
-        ValueError: unknown `kind`, or masks as in `foreground_iou`.
+    `kind` says which pixels count:
+        "all": right pixels / all pixels;
+        "foreground": right foreground pixels / true foreground pixels, 1 where there is none to find;
+        "class_mean": mean of that share over the classes (foreground, background) present in the true mask.
     """
-    pred, true = _flat_masks(pred, true)
+    if kind not in ("all", "foreground", "class_mean"):
+        raise ValueError(f"pixel_accuracy knows no kind {kind!r}: choose 'all', 'foreground' or 'class_mean'.")
+    both, wrong, missed, neither = _counts(pred, true)
     if kind == "all":
-        return (pred == true).mean(1)
-    foreground = _ratio((pred & true).sum(1), true.sum(1))
+        return (both + neither) / (both + wrong + missed + neither)
+    foreground, background = _ratio(both, both + missed), _ratio(neither, neither + wrong)
     if kind == "foreground":
         return foreground
-    if kind == "class_mean":
-        background = _ratio((~pred & ~true).sum(1), (~true).sum(1))
-        weights = np.stack([true.any(1), (~true).any(1)])
-        return (np.stack([foreground, background]) * weights).sum(0) / weights.sum(0)
-    raise ValueError(f"pixel_accuracy knows no kind {kind!r}: choose 'all', 'foreground' or 'class_mean'.")
-
-
-def dataset_iou(pred: Masks, true: Masks) -> float:
-    """Foreground IoU of all images taken as one: sum of intersections / sum of unions; large objects weigh more.
-
-    Arguments and errors as in `foreground_iou`; 1 if every mask is empty.
-    """
-    pred, true = _flat_masks(pred, true)
-    return float(_ratio((pred & true).sum(keepdims=True), (pred | true).sum(keepdims=True)).item())
-
-
-def _flat_masks(pred: Masks, true: Masks) -> tuple[np.ndarray, np.ndarray]:
-    """Both as (B, H*W) bool arrays."""
-    pred, true = (
-        mask.detach().cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask) for mask in (pred, true)
-    )
-    if pred.shape != true.shape:
-        raise ValueError(
-            f"predicted masks have shape {pred.shape} but true masks {true.shape}: resize one to the other."
-        )
-    if pred.ndim != 3 or (pred[:1].size == 0 and len(pred)):
-        raise ValueError(f"masks have shape {pred.shape}: give (B, H, W) with at least one pixel an image.")
-    if pred.dtype != bool or true.dtype != bool:
-        raise ValueError(f"masks are {pred.dtype} and {true.dtype}, not bool: compare with a threshold first.")
-    flat = (len(pred), pred.shape[1] * pred.shape[2])  # not -1, which no images leave open
-    return pred.reshape(flat), true.reshape(flat)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole as float64, and 1 where `whole` is 0: what does not occur cannot have been missed."""
-    return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)
+    weights = np.stack([both + missed > 0, neither + wrong > 0])
+    return (np.stack([foreground, background]) * weights).sum(0) / weights.sum(0)
 
 
 def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
@@ -127,3 +89,22 @@ def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[
         total += torch.where(union > 0, inside / union, 1.0)
     by_value = dict(zip(sorted(candidates), total / len(masks), strict=True))
     return torch.stack([by_value[candidate] for candidate in candidates])
+
+
+def _counts(pred: Any, true: Any) -> list[np.ndarray]:
+    """(B,) pixels each: object in both, in the prediction alone, in the truth alone, in neither."""
+    pred, true = to_array(pred), to_array(true)
+    if pred.shape != true.shape:
+        raise ValueError(
+            f"predicted masks have shape {pred.shape} but true masks {true.shape}: resize one to the other."
+        )
+    if pred.ndim != 3 or (pred[:1].size == 0 and len(pred)):
+        raise ValueError(f"masks have shape {pred.shape}: give (B, H, W) with at least one pixel an image.")
+    if pred.dtype != bool or true.dtype != bool:
+        raise ValueError(f"masks are {pred.dtype} and {true.dtype}, not bool: compare with a threshold first.")
+    return [np.count_nonzero(part, axis=(1, 2)) for part in (pred & true, pred & ~true, ~pred & true, ~pred & ~true)]
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole as float64, and 1 where `whole` is 0: what does not occur cannot have been missed."""
+    return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)

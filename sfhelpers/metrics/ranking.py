@@ -1,22 +1,154 @@
-"""Retrieval metrics of rankings that are at hand: one (K,) or a batch (Q, K), no loop over queries.
+"""Retrieval metrics as definitions, AP, P and Acc@k, and the metrics of rankings that are at hand.
 
-A ranking is its relevance, best item first: 1 where an item is relevant, 0 where it is not. `rank` makes it out of
-scores. Two conventions hold everywhere:
+For one query, let R be the number of relevant items in the gallery, N the gallery's size, H(i) the relevant items among
+the first i, P(i) = H(i)/i and S(k) the sum of P(i) over the relevant ranks i <= k. "mAP@200" is S(200) over one of four
+denominators, with or without the VOC envelope, depending on the paper (`AP`); "P@200" is one of three (`P`). Choosing
+another definition moves a result by more than changing the method does: one ranking has .075 or .454.
 
-- Ties count against the query: among items of equal score the irrelevant ones stand first, so that a constant score
-  earns nothing. (`average_precision_of_scores` also has scikit-learn's rule.)
-- A query without a relevant item has the value NaN, since no method could do better or worse on it; `micro_mean` and
-  `macro_mean` leave it out. (scikit-learn and torchmetrics give 0 there, SAKE and ZSE also leave it out.)
-
-For galleries too big for a matrix of scores, see `evaluate_retrieval`.
+Two conventions hold everywhere. Ties count against the query: among items of equal score the irrelevant ones stand
+first, so that a constant score earns nothing. A query without a relevant item has the value NaN, since no method could
+do better or worse on it (scikit-learn and torchmetrics give 0 there, SAKE and ZSE leave it out).
 """
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sfhelpers.metrics.arrays import batched, flags, numbers, one_of, per_item, to_array, unbatched, whole
-from sfhelpers.metrics.definitions import AP, Cut, Denominator, P, Ranking
+from sfhelpers.metrics.arrays import flags, numbers, one_of, per_item, to_array, whole
+
+__all__ = ["AP", "Acc", "Measure", "P", "accuracy_at_k", "average_precision", "average_precision_at_k"]
+__all__ += ["precision_at_k", "rank"]
+Denominator = Literal["k", "min", "found", "relevant"]
+Cut = Literal["k", "gallery", "relevant"]
+TIES = "ties against the query"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where the relevant items of Q queries stand; of one query without the first axis.
+
+    `positions`: (Q, M) float64, their ranks from 1, ascending in each row; inf where there is none, anywhere in it.
+    `hits`: (Q, M) or (M,), the relevant items up to that rank. `n_relevant`, `n_gallery`: (Q,) or one number, the
+    relevant items in the whole gallery, and all that were ranked.
+    """
+
+    positions: np.ndarray
+    hits: np.ndarray
+    n_relevant: np.ndarray
+    n_gallery: np.ndarray | int
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One definition, for the first k ranks, a whole number from 1 (ValueError otherwise).
+
+    `name` is that of the papers' tables, e.g. "P@200"; `definition` says in words how it is computed, for a result row.
+    Called with a `Ranking` it gives (Q,) values in [0, 1], NaN for a query without a relevant item.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        whole(self.k)
+
+    @property
+    def name(self) -> str:
+        return f"{type(self).__name__}@{self.k}"
+
+
+@dataclass(frozen=True)
+class Acc(Measure):
+    """Accuracy at k of one query (fine-grained): 1 if a relevant item is among the first k, else 0."""
+
+    @property
+    def definition(self) -> str:
+        return f"share of queries with their paired photo among the first {self.k}; {TIES}"
+
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        return _divide((ranking.positions <= self.k).any(-1), 1, ranking.n_relevant)
+
+
+@dataclass(frozen=True)
+class P(Measure):
+    """Precision at k of one query.
+
+    The denominators differ only where the gallery or the query's class is smaller than k:
+        "k": H(k)/k (ClipPrompt, Dr. CLIP);
+        "gallery": H(k)/min(k, N) (SAKE, sem-pcyc);
+        "relevant": H(c)/c with the cut c = min(k, R) (ZSE), so that a perfect ranking has 1.
+    """
+
+    denominator: Cut = "k"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self.denominator, get_args(Cut), "denominator")
+
+    @property
+    def definition(self) -> str:
+        cut = {"k": f"{self.k}", "gallery": f"min({self.k}, gallery)", "relevant": f"min({self.k}, R relevant)"}
+        first = cut["relevant"] if self.denominator == "relevant" else f"{self.k}"
+        return f"relevant items in the first {first} / {cut[self.denominator]}; {TIES}"
+
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        among = {"k": self.k, "gallery": ranking.n_gallery, "relevant": ranking.n_relevant}[self.denominator]
+        divisor = np.asarray(np.minimum(self.k, among))
+        # Nothing stands between min(k, gallery) and k, so that one cut does for all three.
+        return _divide((ranking.positions <= divisor[..., None]).sum(-1), divisor, ranking.n_relevant)
+
+
+@dataclass(frozen=True)
+class AP(Measure):
+    """Average precision of one query; its mean over queries is mAP@all or mAP@k.
+
+    Args:
+        k: how many ranks count; None: the whole gallery.
+        denominator: what S(k) is divided by. With the whole gallery all but "k" are R.
+            "k": k (the authors' code of CVAE);
+            "min": min(k, R) (SAKE and ZSE, both with `interpolated=True`);
+            "found": H(k), 0 where nothing was found (sem-pcyc, ClipPrompt, Dr. CLIP, torchmetrics >= 1.0);
+            "relevant": R, the textbook's AP cut at k.
+        interpolated: precision made non-increasing from the right first (the VOC envelope), within the first k.
+    """
+
+    k: int | None = None
+    denominator: Denominator = "min"
+    interpolated: bool = False
+
+    def __post_init__(self) -> None:
+        one_of(self.denominator, get_args(Denominator), "denominator")
+        if self.k is not None:
+            whole(self.k)
+        elif self.denominator == "k":
+            raise ValueError("denominator is 'k' but there is no k: give one, or choose 'relevant'.")
+
+    @property
+    def name(self) -> str:
+        return f"mAP@{self.k or 'all'}"
+
+    @property
+    def definition(self) -> str:
+        among = f"in the first {self.k}" if self.k else "in the gallery"
+        over = {"k": f"{self.k}", "min": f"min({self.k}, R relevant)", "found": "their number"}
+        divisor = over.get(self.denominator if self.k else "relevant", "R relevant")
+        envelope = ", precision interpolated (VOC envelope)" if self.interpolated else ""
+        return f"sum of precisions at the relevant items {among} / {divisor}{envelope}; {TIES}"
+
+    def __call__(self, ranking: Ranking) -> np.ndarray:
+        k, relevant = self.k or np.finfo(np.float64).max, ranking.n_relevant
+        within = ranking.positions <= k
+        precision = np.where(within, ranking.hits / ranking.positions, 0.0)
+        if self.interpolated:
+            envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+            precision = np.where(within, envelope, 0.0)
+        over = {"k": k, "min": np.minimum(k, relevant), "found": within.sum(-1), "relevant": relevant}
+        return _divide(precision.sum(-1), over[self.denominator if self.k else "relevant"], relevant)
+
+
+def _divide(total: np.ndarray, divisor: np.ndarray | float, n_relevant: np.ndarray) -> np.ndarray:
+    """total / divisor, 0 where nothing was found, NaN where there was nothing to find."""
+    return np.where(n_relevant > 0, total.astype(np.float64), np.nan) / np.maximum(divisor, 1)
 
 
 def rank(scores: Any, relevant: Any) -> np.ndarray:
@@ -27,44 +159,28 @@ def rank(scores: Any, relevant: Any) -> np.ndarray:
         relevant: bool or 0/1 of the same shape.
 
     Returns:
-        bool of the same shape, a ranking of the whole gallery.
+        bool of the same shape, a ranking of the whole gallery as the functions below take it.
 
     Raises:
         ValueError: shapes differ, the gallery is empty, a score is NaN, or `relevant` is not 0/1.
     """
-    scores, relevant, single = _scored(scores, relevant)
-    relevance = np.take_along_axis(relevant, np.lexsort((relevant, -scores), axis=-1), axis=1)
-    return relevance[0] if single else relevance
-
-
-def average_precision(relevance: Any, interpolated: bool = False) -> np.ndarray | float:
-    """AP@all, S(N)/R; its mean over queries is mAP@all (sem-pcyc, doodle2search, Sketch_LVM).
-
-    Args:
-        relevance: (N,) or (Q, N), bool or 0/1, rankings of the whole gallery.
-        interpolated: with the VOC envelope, as SAKE and ZSE print it; never below the plain value.
-
-    Returns:
-        A float, or (Q,) float64 in [0, 1]; NaN for a query without a relevant item.
-
-    Raises:
-        ValueError: the relevance is not 0/1, or the gallery is empty.
-    """
-    relevance, single = _relevance(relevance)
-    return unbatched(AP(None, "relevant", interpolated)(_ranking(relevance, relevance.sum(1))), single)
+    scores, relevant = to_array(scores), to_array(relevant)
+    if scores.shape != relevant.shape:
+        raise ValueError(f"scores have shape {scores.shape} but relevant {relevant.shape}: give one for each.")
+    relevant = _relevance(relevant, "relevant")
+    order = np.lexsort((relevant, -numbers(scores, "scores")), axis=-1)
+    return np.take_along_axis(relevant, order, axis=-1)
 
 
 def average_precision_at_k(
     relevance: Any, n_relevant: Any, k: int, denominator: Denominator = "min", interpolated: bool = False
 ) -> np.ndarray | float:
-    """AP@k under one of the definitions in use; its mean over queries is what papers call mAP@k.
+    """AP@k under one of the definitions in use, see `AP`; its mean over queries is what papers call mAP@k.
 
     Args:
-        relevance: (K,) or (Q, K), bool or 0/1, at least the first k ranks; fewer only if that is the whole gallery.
+        relevance: (K,) or (Q, K), bool or 0/1, best item first: at least the first k ranks; fewer only if that is the
+            whole gallery.
         n_relevant: R, the relevant items in the whole gallery: one number, or one a query.
-        k: how many ranks count.
-        denominator: "k", "min", "found" or "relevant", see `AP`.
-        interpolated: with the VOC envelope within the first k.
 
     Returns:
         A float, or (Q,) float64 in [0, 1]; NaN for a query without a relevant item.
@@ -73,147 +189,46 @@ def average_precision_at_k(
         ValueError: as in `AP`; the relevance is not 0/1 or empty; `n_relevant` is below what the ranking shows, or the
             ranking is shorter than k and yet lacks relevant items.
     """
-    measure = AP(whole(k), denominator, interpolated)
-    relevance, single = _relevance(relevance)
-    return unbatched(measure(_ranking(relevance, _n_relevant(relevance, n_relevant, k))), single)
+    return _measured(AP(whole(k), denominator, interpolated), relevance, n_relevant)
+
+
+def average_precision(relevance: Any, interpolated: bool = False) -> np.ndarray | float:
+    """AP@all of rankings of the whole gallery; its mean is mAP@all. All else as in `average_precision_at_k`."""
+    return _measured(AP(None, "relevant", interpolated), relevance)
 
 
 def precision_at_k(relevance: Any, n_relevant: Any, k: int, denominator: Cut = "k") -> np.ndarray | float:
-    """P@k under one of the three definitions in use.
-
-    Args:
-        relevance: (K,) or (Q, K), bool or 0/1, at least the first k ranks; fewer only if that is the whole gallery.
-        n_relevant: R, the relevant items in the whole gallery: one number, or one a query.
-        k: how many ranks count.
-        denominator: "k", "gallery" or "relevant", see `P`.
-
-    Returns:
-        A float, or (Q,) float64 in [0, 1]; NaN for a query without a relevant item.
-
-    Raises:
-        ValueError: as in `average_precision_at_k`.
-    """
-    measure = P(whole(k), denominator)
-    relevance, single = _relevance(relevance)
-    return unbatched(measure(_ranking(relevance, _n_relevant(relevance, n_relevant, k))), single)
+    """P@k under one of the definitions in use, see `P`; all else as in `average_precision_at_k`."""
+    return _measured(P(k, denominator), relevance, n_relevant)
 
 
-def accuracy_at_k(
-    scores: Any,
-    relevant: Any,
-    k: int,
-    gallery: Literal["all", "class"] = "all",
-    query_classes: Any = None,
-    gallery_classes: Any = None,
-) -> np.ndarray | float:
-    """Acc@k of fine-grained retrieval: is the paired photo among the k best?
-
-    The SketchFusion paper's text (Sec. 6.1) has the photos of all test classes in the gallery; some published numbers
-    look like galleries of one class, which is far easier, so a result must say which one it used.
-
-    Args:
-        scores: (N,) or (Q, N), higher is better.
-        relevant: bool or 0/1 of the same shape, the paired photo; of several, copies of it, the best one counts.
-        k: how many ranks count.
-        gallery: "all": every photo competes; "class": only photos of the query's class.
-        query_classes: one class, or (Q,); for gallery "class".
-        gallery_classes: (N,) classes of the photos; for gallery "class".
-
-    Returns:
-        A float, or (Q,) float64, 1 or 0; a photo that is not paired and scores the same stands before the paired one.
-        NaN where the gallery holds no paired photo.
-
-    Raises:
-        ValueError: shapes, NaN, k or `gallery` are wrong, or classes are missing or of two kinds.
-    """
-    one_of(gallery, ("all", "class"), "gallery")
-    scores, relevant, single = _scored(scores, relevant)
-    rivals = ~relevant
-    if gallery == "class":
-        if query_classes is None or gallery_classes is None:
-            raise ValueError("gallery 'class' needs query_classes and gallery_classes: give both, or choose 'all'.")
-        queries = per_item(query_classes, len(scores), "query_classes")
-        photos = per_item(gallery_classes, scores.shape[1], "gallery_classes")
-        if (queries.dtype.kind in "US") != (photos.dtype.kind in "US"):
-            raise ValueError(
-                f"classes are {queries.dtype} for the queries and {photos.dtype} for the gallery: use one kind."
-            )
-        same = queries[:, None] == photos
-        rivals, relevant = rivals & same, relevant & same
-    best = np.where(relevant, scores, -np.inf).max(1)
-    ahead = (rivals & (scores >= best[:, None])).sum(1)
-    return unbatched(np.where(relevant.any(1), ahead < whole(k), np.nan), single)
+def accuracy_at_k(scores: Any, relevant: Any, k: int) -> np.ndarray | float:
+    """Acc@k of fine-grained retrieval: is the paired photo, of several the best, among the k first? See `rank`."""
+    return _measured(Acc(k), rank(scores, relevant))
 
 
-def average_precision_of_scores(
-    scores: Any, relevant: Any, ties: Literal["against", "shared"] = "against"
-) -> np.ndarray | float:
-    """AP@all from scores.
-
-    Args:
-        scores: (N,) or (Q, N), higher is better.
-        relevant: bool or 0/1 of the same shape.
-        ties: "against": irrelevant items first, as `rank`; "shared": items of equal score share the precision after
-            the last of them, as scikit-learn's `average_precision_score` (sem-pcyc, doodle2search). Never below
-            "against", and equal to it without ties.
-
-    Returns:
-        A float, or (Q,) float64 in [0, 1]; NaN for a query without a relevant item.
-
-    Raises:
-        ValueError: as in `rank`, or `ties` is unknown.
-    """
-    one_of(ties, ("against", "shared"), "ties")
-    if ties == "against":
-        return average_precision(rank(scores, relevant))
-    scores, relevant, single = _scored(scores, relevant)
-    order = np.argsort(-scores, axis=1)
-    scores, relevant = (np.take_along_axis(values, order, axis=1) for values in (scores, relevant))
-    last = np.ones(scores.shape, dtype=bool)
-    last[:, :-1] = scores[:, :-1] != scores[:, 1:]
-    size = scores.shape[1]
-    ends = np.minimum.accumulate(np.where(last, np.arange(size), size)[:, ::-1], axis=1)[:, ::-1]
-    hits = np.take_along_axis(relevant.cumsum(1), ends, axis=1)
-    positions = np.where(relevant, ends + 1.0, np.inf)
-    return unbatched(AP()(Ranking(positions, hits, relevant.sum(1), size)), single)
-
-
-def _scored(scores: Any, relevant: Any) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Scores (Q, N) float64, relevant (Q, N) bool, and whether it is one ranking."""
-    if to_array(scores).shape != to_array(relevant).shape:
-        raise ValueError(
-            f"scores have shape {to_array(scores).shape} but relevant {to_array(relevant).shape}: give one for each."
-        )
-    scores, single = batched(scores, "scores")
-    relevant, _ = _relevance(relevant, "relevant")
-    return numbers(scores, "scores"), relevant, single
-
-
-def _relevance(relevance: Any, name: str = "relevance") -> tuple[np.ndarray, bool]:
-    """(Q, K) bool and whether it is one ranking; refuses an empty gallery."""
-    relevance, single = batched(relevance, name)
-    if relevance.shape[1] == 0:
-        raise ValueError(f"{name} has no items: the gallery is empty, so there is nothing to rank.")
-    return flags(relevance, name), single
-
-
-def _n_relevant(relevance: np.ndarray, n_relevant: Any, k: int) -> np.ndarray:
-    """R of each query, checked against the ranking."""
-    given = per_item(n_relevant, len(relevance), "n_relevant")
-    shown, length = relevance.sum(1), relevance.shape[1]
+def _measured(measure: Measure, relevance: Any, n_relevant: Any = None) -> np.ndarray | float:
+    relevance = _relevance(relevance, "relevance")
+    shown, length = relevance.sum(-1), relevance.shape[-1]
+    given = shown if n_relevant is None else per_item(n_relevant, shown.shape, "n_relevant")
     if given.dtype.kind not in "iu":
         raise ValueError(f"n_relevant holds {given.dtype}: give whole numbers.")
     if (given < shown).any():
         q = int((given < shown).argmax())
-        raise ValueError(f"n_relevant is {given[q]} at query {q}, whose ranking shows {shown[q]}: count the gallery's.")
-    if length < k and (given > shown).any():
+        given, shown = (np.broadcast_to(values, relevance.shape[:-1]).ravel()[q] for values in (given, shown))
+        raise ValueError(f"n_relevant is {given} at query {q}, whose ranking shows {shown}: count the gallery's.")
+    if measure.k and length < measure.k and (given > shown).any():
         raise ValueError(
-            f"the ranking has {length} items, fewer than k = {k}, and lacks relevant ones: give the first {k} ranks."
+            f"the ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: "
+            f"give the first {measure.k} ranks."
         )
-    return given
+    positions = np.where(relevance, np.arange(1.0, length + 1), np.inf)
+    return measure(Ranking(positions, relevance.cumsum(-1), given, length))[()]
 
 
-def _ranking(relevance: np.ndarray, n_relevant: np.ndarray) -> Ranking:
-    """The ranks of the relevant items, left where they are in the row."""
-    positions = np.where(relevance, np.arange(1.0, relevance.shape[1] + 1), np.inf)
-    return Ranking(positions, relevance.cumsum(1), n_relevant, relevance.shape[1])
+def _relevance(relevance: Any, name: str) -> np.ndarray:
+    """(K,) or (Q, K) bool."""
+    relevance = to_array(relevance, name, 2)
+    if relevance.shape[-1:] == (0,):
+        raise ValueError(f"{name} has no items: the gallery is empty, so there is nothing to rank.")
+    return flags(relevance, name)

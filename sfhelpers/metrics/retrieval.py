@@ -3,30 +3,24 @@
 A metric needs the ranks of the relevant items, not the ranking: the rank of the j-th best relevant item is j plus the
 number of irrelevant items that score as high or higher. So for a block of queries the similarities are computed, the
 irrelevant ones sorted, and each relevant one looked up among them; sorting plain float32 rows is many times faster than
-sorting them together with their indices, and no row of the whole matrix outlives its block. On the CPU each thread has
-blocks of its own, so that none waits for another.
+sorting them together with their indices, and no row of the whole matrix outlives its block. Each thread has blocks of
+its own, so that none waits for another.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from sfhelpers.metrics.arrays import to_array
-from sfhelpers.metrics.definitions import AP, Measure, P, Ranking
+from sfhelpers.metrics.ranking import AP, Measure, P, Ranking
 
+__all__ = ["STANDARD", "evaluate_retrieval"]
 STANDARD = (AP(), AP(200), P(100), P(200))
-# What the ranks of one relevant item take on their way to the metrics: about 15 arrays of 8 bytes.
-RELEVANT_BYTES = 120
-INDEX_BYTES = 8
-MOST_DOUBLINGS = 120  # 2 ** 128 is infinite in float32
+RELEVANT_BYTES = 120  # of one relevant item on its way to the metrics: about 15 arrays of 8 bytes
 
 
 def evaluate_retrieval(
@@ -43,21 +37,17 @@ def evaluate_retrieval(
 
     An item is relevant to a query if their labels are equal: give classes as labels for category-level retrieval,
     instances for fine-grained retrieval. Items of equal similarity stand against the query, the irrelevant ones first;
-    items of equal embeddings always tie; a vector of zeros has similarity 0 to everything. L2-normalised Euclidean
-    distance (SAKE) gives the same ranking.
+    items of equal embeddings always tie; a vector of zeros has similarity 0 to everything.
 
     Args:
-        queries: (Q, D) embeddings, not necessarily normalised; arrays, or tensors on any device.
-        gallery: (N, D) embeddings. Computed on its device, in float64 if either is float64 and in float32 otherwise;
-            similarities closer than the type resolves (about 1e-7) are ordered by rounding.
-        query_labels: (Q,) numbers or strings.
-        gallery_labels: (N,) of the same kind.
+        queries, gallery: (Q, D) and (N, D) embeddings, not necessarily normalised, arrays or tensors. Computed in
+            float64 if either is float64 and in float32 otherwise; similarities closer than the type resolves (about
+            1e-7) are ordered by rounding.
+        query_labels, gallery_labels: (Q,) and (N,) numbers or strings.
         measures: of `AP`, `P` and `Acc`.
-        query_classes: (Q,), with `gallery_classes`: each query is ranked against the photos of its class only, the
-            gallery "class" of Acc@k.
-        gallery_classes: (N,).
-        megabytes: what the blocks of queries may take that are worked on at a time, beside one normalised copy of the
-            gallery; one query a thread is the least.
+        query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only, the
+            gallery "class" of Acc@k, far easier than the paper's with all test classes (Sec. 6.1).
+        megabytes: what the blocks of queries may take that are worked on at a time; one query a thread is the least.
 
     Returns:
         For each measure (Q,) float64 in the order of the queries.
@@ -66,221 +56,129 @@ def evaluate_retrieval(
         ValueError: shapes or lengths do not fit, the gallery is empty, an embedding is not finite, or a query has no
             relevant item in its gallery.
     """
-    if (query_classes is None) != (gallery_classes is None):
-        raise ValueError("classes are given for one side only: give query_classes and gallery_classes, or neither.")
     queries, gallery = _embeddings(queries, gallery)
-    queries, gallery = _brought_to_one(queries, "queries"), _brought_to_one(gallery, "gallery")
-    items = _Items.of(query_labels, gallery_labels, query_classes, gallery_classes, len(queries), len(gallery))
-    order = torch.from_numpy(items.order).to(gallery.device)
-    gallery = gallery[order]
-    copies = _copies(gallery)
+    labels = (query_labels, gallery_labels, query_classes, gallery_classes)
+    order, start, count, groups = _relevant(*labels, (len(queries), len(gallery)))
+    gallery, number = gallery[order], torch.get_num_threads()
+    lengths = torch.linalg.vector_norm(torch.from_numpy(gallery), dim=1).numpy()
+    lengths[lengths == 0] = 1
+    again, first = _copies(gallery)
+    bytes_a_query = (len(gallery) + len(again)) * (gallery.itemsize + 1) + count.max(initial=1) * RELEVANT_BYTES
+    step = max(1, int(megabytes / number * 1e6 / bytes_a_query))
+    by_label = np.argsort(start, kind="stable")
+    blocks = [by_label[begin : begin + step] for begin in range(0, len(by_label), step)]
     values = {measure: np.empty(len(queries)) for measure in measures}
-    with _workers(gallery.device) as (pool, number):
-        blocks = _blocks(gallery, len(copies[0]), items, megabytes / number)
 
-        def work(worker: int) -> None:
-            for rows, ranking in _rankings(queries, gallery, copies, items, blocks[worker::number]):
-                for measure, column in values.items():
-                    column[rows] = measure(ranking)
+    def work(worker: int) -> None:
+        # One buffer for all blocks: asking the system for fresh memory each time costs as much as sorting.
+        buffer = np.empty((min(step, len(queries)), len(gallery)), dtype=gallery.dtype)
+        for rows in blocks[worker::number]:
+            scores = np.matmul(queries[rows], gallery.T, out=buffer[: len(rows)])
+            # Divided last: embeddings of few values, such as codes of -1 and 1, have exact products, and photos of one
+            # length that tie go on to tie. A query's own length does not change its ranking.
+            scores /= lengths
+            scores[:, again] = scores[:, first]
+            others = groups[0][rows, None] != groups[1] if groups else np.zeros((len(rows), 1), dtype=bool)
+            np.copyto(scores, -np.inf, where=others)
+            ahead = _irrelevant_ahead(scores, start[rows, None], count[rows, None])
+            place = np.arange(1.0, ahead.shape[1] + 1)
+            positions = np.where(place <= count[rows, None], ahead + place, np.inf)
+            ranking = Ranking(positions, place, count[rows], len(gallery) - others.sum(1))
+            for measure, column in values.items():
+                column[rows] = measure(ranking)
 
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(number) as pool:
         list(pool.map(work, range(number)))
     return values
 
 
-@dataclass(frozen=True)
-class _Items:
-    """Who is relevant to whom: the gallery sorted so that relevant items stand side by side.
-
-    Args:
-        order: (N,) the gallery's items in that order.
-        start: (Q,) where the relevant items of each query begin in it.
-        count: (Q,) how many they are.
-        query_group: (Q,) class of each query; empty if the whole gallery competes.
-        gallery_group: (N,) class of each item in that order; empty likewise.
-        size: (Q,) items that compete.
-    """
-
-    order: np.ndarray
-    start: np.ndarray
-    count: np.ndarray
-    query_group: np.ndarray
-    gallery_group: np.ndarray
-    size: np.ndarray
-
-    @classmethod
-    def of(
-        cls, query_labels: Any, gallery_labels: Any, query_classes: Any, gallery_classes: Any, queries: int, photos: int
-    ) -> "_Items":
-        """Join labels, and classes where there are any, into numbers and find each query's relevant items."""
-        wanted, found = _codes(query_labels, gallery_labels, queries, photos, "labels")
-        query_group = gallery_group = np.empty(0, dtype=np.int64)
-        size = np.full(queries, photos)
-        if query_classes is not None:
-            query_group, gallery_group = _codes(query_classes, gallery_classes, queries, photos, "classes")
-            size = np.bincount(gallery_group, minlength=photos + queries)[query_group]
-            span = photos + queries
-            wanted, found = wanted * span + query_group, found * span + gallery_group
-        order = np.argsort(found, kind="stable")
-        gallery_group = gallery_group[order] if len(gallery_group) else gallery_group
-        start, end = (np.searchsorted(found[order], wanted, side) for side in ("left", "right"))
-        if (start == end).any():
-            missing = np.flatnonzero(start == end)
-            raise ValueError(
-                f"{len(missing)} of {queries} queries have no relevant item in the gallery, the first is query "
-                f"{missing[0]} with label {to_array(query_labels)[missing[0]]!s}: drop them, or complete the gallery."
-            )
-        return cls(order, start, end - start, query_group, gallery_group, size)
+def _relevant(
+    query_labels: Any, gallery_labels: Any, query_classes: Any, gallery_classes: Any, sizes: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
+    """The gallery's order in which relevant items stand side by side, where they start for each query and how many they
+    are; and the classes of both sides, in that order, if there are any."""
+    if (query_classes is None) != (gallery_classes is None):
+        raise ValueError("classes are given for one side only: give query_classes and gallery_classes, or neither.")
+    wanted, found = _codes(query_labels, gallery_labels, sizes, "labels")
+    groups = ()
+    if query_classes is not None:
+        groups = _codes(query_classes, gallery_classes, sizes, "classes")
+        wanted, found = wanted * sum(sizes) + groups[0], found * sum(sizes) + groups[1]
+    order = np.argsort(found, kind="stable")
+    start, end = (np.searchsorted(found[order], wanted, side) for side in ("left", "right"))
+    missing = np.flatnonzero(start == end)
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of {sizes[0]} queries have no relevant item in the gallery, the first is query "
+            f"{missing[0]} with label {to_array(query_labels)[missing[0]]!s}: drop them, or complete the gallery."
+        )
+    return order, start, end - start, groups and (groups[0], groups[1][order])
 
 
-@contextmanager
-def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads to share the blocks, one a core on the CPU and each computing alone, and how many they are."""
-    threads = torch.get_num_threads()
-    number = threads if device.type == "cpu" else 1
-    try:
-        with (
-            threadpool_limits(1, "blas"),
-            ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-        ):
-            yield pool, number
-    finally:
-        torch.set_num_threads(threads)  # what a thread sets, threads to come would take over
-
-
-def _blocks(gallery: Tensor, copies: int, items: _Items, megabytes: float) -> list[np.ndarray]:
-    """The queries in parts of at most so many megabytes, queries of one label side by side."""
-    # A GPU's sort makes indices beside the values, and needs room to work.
-    item_bytes = gallery.itemsize + 1 + (0 if gallery.device.type == "cpu" else 3 * INDEX_BYTES)
-    step = block_rows(len(gallery) + copies, int(items.count.max(initial=1)), item_bytes, megabytes)
-    by_label = np.argsort(items.start, kind="stable")
-    return [by_label[first : first + step] for first in range(0, len(by_label), step)]
-
-
-def block_rows(gallery: int, relevant: int, item_bytes: int, megabytes: float) -> int:
-    """How many queries a block may hold, at least one.
-
-    Args:
-        gallery: N, items of the gallery.
-        relevant: the most relevant items that a query has.
-        item_bytes: what one similarity takes.
-        megabytes: what the block may take.
-    """
-    return max(1, int(megabytes * 1e6 / (gallery * item_bytes + relevant * RELEVANT_BYTES)))
-
-
-def _copies(gallery: Tensor) -> tuple[Tensor, Tensor]:
+def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows that repeat an earlier row bit by bit, and the first such row of each.
 
     A product adds up its columns in one order in the middle of the matrix and in another at its edges, which depends on
     the library and on the processor: equal vectors alone do not make equal similarities.
     """
-    digests = [blake2b(row + 0, digest_size=16).digest() for row in gallery.cpu().numpy()]  # -0 + 0 is 0
-    first: dict[bytes, int] = {}
-    owner = torch.tensor([first.setdefault(digest, row) for row, digest in enumerate(digests)])
-    again = (owner != torch.arange(len(owner))).nonzero()[:, 0]
-    return again.to(gallery.device), owner[again].to(gallery.device)
+    rows = (gallery + 0).view(f"V{gallery.itemsize * gallery.shape[1]}")[:, 0]  # -0 + 0 is 0
+    _, first, same = np.unique(rows, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[same] != np.arange(len(rows)))
+    return again, first[same][again]
 
 
-def _rankings(
-    queries: Tensor, gallery: Tensor, copies: tuple[Tensor, Tensor], items: _Items, blocks: list[np.ndarray]
-) -> Iterator[tuple[np.ndarray, Ranking]]:
-    """The queries of each block and their ranking of the gallery, which is in the order of `items`.
-
-    A query's own length does not change its ranking. The photos' are divided by last: embeddings of few values, such as
-    codes of -1 and 1, have exact products, and photos of one length that tie go on to tie.
-    """
-    device = gallery.device
-    lengths = torch.linalg.vector_norm(gallery, dim=1)
-    lengths.masked_fill_(lengths == 0, 1)
-    again, first = copies
-    group = torch.from_numpy(items.gallery_group).to(device)
-    # One buffer for all blocks: asking the system for fresh memory each time costs as much as sorting.
-    buffer = torch.empty(max(map(len, blocks), default=0), len(gallery), dtype=gallery.dtype, device=device)
-    for rows in blocks:
-        scores = _product(queries[torch.from_numpy(rows).to(device)], gallery, buffer[: len(rows)])
-        scores.div_(lengths)
-        scores[:, again] = scores[:, first]
-        if len(group):
-            own = torch.from_numpy(items.query_group[rows]).to(device)
-            scores.masked_fill_(own[:, None] != group, -torch.inf)
-        ahead = _irrelevant_ahead(scores, items.start[rows], items.count[rows])
-        place = np.arange(1.0, ahead.shape[1] + 1)
-        positions = np.where(place <= items.count[rows, None], ahead + place, np.inf)
-        yield rows, Ranking(positions, place, items.count[rows], items.size[rows])
-
-
-def _product(queries: Tensor, gallery: Tensor, out: Tensor) -> Tensor:
-    """(b, N) inner products; on the CPU by numpy, whose product is 1.5 times as fast as torch's on an AMD Zen 4."""
-    if out.device.type != "cpu":
-        return torch.mm(queries, gallery.T, out=out)
-    np.matmul(queries.numpy(), gallery.numpy().T, out=out.numpy())
-    return out
-
-
-def _irrelevant_ahead(scores: Tensor, start: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
     """(b, M): for each query's relevant items, best first, the irrelevant ones that score as high or higher.
 
     `scores` (b, N) is overwritten. Where a query has fewer than M relevant items the rest of its row means nothing.
     """
-    place = torch.arange(int(count.max()), device=scores.device)
-    start, count = (torch.from_numpy(values).to(scores.device)[:, None] for values in (start, count))
+    place = np.arange(count.max())
     columns = start + place * (place < count)
-    relevant = scores.gather(1, columns).masked_fill_(place >= count, -torch.inf)
-    scores.scatter_(1, columns, -torch.inf)
-    irrelevant, relevant = _sorted_rows(scores), _sorted_rows(relevant)
-    behind = torch.searchsorted(irrelevant, relevant)
-    return scores.shape[1] - behind.flip(1).cpu().numpy()
+    relevant = np.where(place < count, np.take_along_axis(scores, columns, axis=1), -np.inf).astype(scores.dtype)
+    np.put_along_axis(scores, columns, -np.inf, axis=1)
+    scores.sort(axis=1)
+    relevant.sort(axis=1)
+    behind = [np.searchsorted(row, own) for row, own in zip(scores, relevant, strict=True)]
+    return scores.shape[1] - np.array(behind)[:, ::-1]
 
 
-def _sorted_rows(values: Tensor) -> Tensor:
-    """Ascending rows; in place on the CPU, where numpy sorts without indices and 20 times faster than torch."""
-    if values.device.type != "cpu":
-        return values.sort(dim=1).values
-    values.numpy().sort(axis=1)
-    return values
-
-
-def _embeddings(queries: Any, gallery: Any) -> tuple[Tensor, Tensor]:
-    """Both in one type and on the gallery's device; copied only where that asks for it."""
-    pair = [x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.array(x)) for x in (queries, gallery)]
+def _embeddings(*pair: Any) -> list[np.ndarray]:
+    """Both in one type, each row times a power of two that brings its largest value near 1: no product runs over."""
+    pair = [to_array(values) for values in pair]
     for values, name in zip(pair, ("queries", "gallery"), strict=True):
         if values.ndim != 2 or values.shape[1] == 0:
-            raise ValueError(f"{name} have shape {tuple(values.shape)}: give (number, dimensions) embeddings.")
-    if pair[0].shape[1] != pair[1].shape[1]:
-        raise ValueError(
-            f"queries have {pair[0].shape[1]} dimensions but the gallery {pair[1].shape[1]}: use one head."
-        )
+            raise ValueError(f"{name} have shape {values.shape}: give (number, dimensions) embeddings.")
+    widths = [values.shape[1] for values in pair]
+    if widths[0] != widths[1]:
+        raise ValueError(f"queries have {widths[0]} dimensions but the gallery {widths[1]}: use one head.")
     if len(pair[1]) == 0:
         raise ValueError("the gallery is empty: there is nothing to rank.")
-    dtype = torch.float64 if torch.float64 in (pair[0].dtype, pair[1].dtype) else torch.float32
-    return pair[0].to(pair[1].device, dtype), pair[1].to(dtype)
+    dtype = np.float64 if np.float64 in (pair[0].dtype, pair[1].dtype) else np.float32
+    for side, name in enumerate(("queries", "gallery")):
+        values = pair[side].astype(dtype)
+        bad = np.flatnonzero(~np.isfinite(values).all(1))
+        if len(bad):
+            raise ValueError(f"{name} hold NaN or infinity in row {bad[0]}: check what made the embeddings.")
+        pair[side] = np.ldexp(values, -np.frexp(np.abs(values).max(1, keepdims=True))[1])
+    return pair
 
 
-def _brought_to_one(values: Tensor, name: str) -> Tensor:
-    """Each row times a power of two that brings its largest value near 1: no digit is lost, no product runs over."""
-    largest = values.abs().amax(dim=1, keepdim=True)
-    finite = torch.isfinite(largest[:, 0])
-    if not finite.all():
-        row = int((~finite).nonzero()[0])
-        raise ValueError(f"{name} hold NaN or infinity in row {row}: check what made the embeddings.")
-    return torch.ldexp(values, -torch.frexp(largest).exponent.clamp(-MOST_DOUBLINGS, MOST_DOUBLINGS))
-
-
-def _codes(queries: Any, gallery: Any, n_queries: int, n_gallery: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _codes(queries: Any, gallery: Any, sizes: tuple[int, int], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels of both sides as the same whole numbers, below Q + N."""
     queries, gallery = to_array(queries), to_array(gallery)
-    if queries.shape != (n_queries,) or gallery.shape != (n_gallery,):
+    if queries.shape != sizes[:1] or gallery.shape != sizes[1:]:
         raise ValueError(
-            f"{name} have shapes {queries.shape} and {gallery.shape} for {n_queries} queries and {n_gallery} gallery "
+            f"{name} have shapes {queries.shape} and {gallery.shape} for {sizes[0]} queries and {sizes[1]} gallery "
             "items: give one for each."
         )
-    if (queries.dtype.kind in "US") != (gallery.dtype.kind in "US"):
+    kinds = queries.dtype.kind, gallery.dtype.kind
+    if (kinds[0] in "US") != (kinds[1] in "US"):
         raise ValueError(
             f"{name} are {queries.dtype} for the queries and {gallery.dtype} for the gallery: use one kind."
         )
     if any(side.dtype.kind == "f" and np.isnan(side).any() for side in (queries, gallery)):
         raise ValueError(f"{name} hold NaN: leave out what has no label.")
-    if queries.dtype.kind != gallery.dtype.kind and {queries.dtype.kind, gallery.dtype.kind} == {"i", "u"}:
+    if set(kinds) == {"i", "u"}:
         queries, gallery = queries.astype(object), gallery.astype(object)  # both together would become floats
     codes = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1]
-    return codes[:n_queries], codes[n_queries:]
+    return codes[: sizes[0]], codes[sizes[0] :]
