@@ -8,8 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-
 
 def shown(path: str | Path) -> str:
     """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
@@ -23,11 +21,7 @@ def file_sha256(path: Path) -> str:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was.
-
-    Raises:
-        OSError: as `writing`; the earlier file is whole and no other is left.
-    """
+    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was; OSError as `writing`."""
     with writing(path, "name another file, in a folder that you may write to", len(content)):
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -49,17 +43,14 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(place: Path, remedy: str, size: int = 0) -> Iterator[None]:
-    """Turn the OSError of what writes inside into one sentence, of the same type.
+    """Turn the OSError of what writes to `place` inside into one sentence, of the same type.
 
-    Args:
-        place: that is written.
-        remedy: what to do about it, unless the disk is full.
-        size: bytes that are needed, 0 if that is not known.
+    It ends with the remedy or, if the disk is full, with the `size` in bytes (0: not known) that is needed.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"make room for {size / 1e6:.1f} MB on its disk" if size else "make room on its disk"
         said = type(error)(f"{shown(place)} could not be written ({error.strerror or error}): {remedy}.")
         said.strerror = error.strerror  # for callers with a sentence of their own; without errno it is not printed

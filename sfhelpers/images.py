@@ -50,10 +50,9 @@ def open_mask(path: str | Path) -> np.ndarray:
     image = _decoded(path)
     if _is_transparent(image):
         return np.asarray(image.convert("RGBA").getchannel("A")) > 127
-    if image.mode in ("1", "L") or _is_grey16(image):
-        values = np.asarray(image).astype(np.int64)
-    else:
-        values = np.asarray(_rgb(image)).max(axis=2).astype(np.int64)
+    # 16 bits are taken as they are: scaled to 8 they would lose a mask of 0 and 1.
+    values = np.asarray(image if _is_grey16(image) else _rgb(image)).astype(np.int64)
+    values = values if values.ndim == 2 else values.max(axis=2)
     return 2 * values > values.max()
 
 
@@ -190,8 +189,7 @@ def _header(path: str | Path) -> Image.Image:
             raise
         except Exception as error:  # damaged headers make the readers raise many kinds
             raise ValueError("is not an image that can be read") from error
-    reason = _unsuitable(image)
-    if reason:
+    if reason := _unsuitable(image):
         image.close()
         raise ValueError(reason)
     return image

@@ -34,18 +34,14 @@ class Row:
 
     Args:
         notebook: file name without its ending, e.g. "04_segmentation".
-        task: e.g. "segmentation".
-        method: e.g. "fused", "SD only", "mean mask".
-        backbone: preset or folder name.
-        weights_sha256: the backbone's weights; "" only where no backbone is used.
+        task, method: e.g. "segmentation"; "fused", "SD only", "mean mask".
+        backbone, weights_sha256: preset or folder name; "" only where no backbone is used.
         dataset, split, gallery: what it was measured on, e.g. "toy", "default", "seen categories".
         metric, definition: e.g. "foreground IoU" and, in words, how it is computed.
         value: a finite number, in the metric's own unit.
         n: how many items (pairs, queries, photos) the value is a mean over.
-        seed: of the run.
-        epochs: trained for.
+        seed, epochs, device: of the run, e.g. 0, 3, "cpu".
         seconds: wall clock; the one field that differs between two runs with the same seed.
-        device: e.g. "cpu".
         spread: sample standard deviation over the seeds, where `value` is a mean over seeds; else None.
         versions: package name to version.
 
@@ -85,58 +81,38 @@ class Row:
             raise ValueError(f"{name} has n = {self.n}: a value is a mean over at least one item.")
 
 
-def row(
-    run: Any,
-    *,
-    task: str,
-    method: str,
-    metric: str,
-    definition: str,
-    value: float,
-    n: int,
-    weights_sha256: str,
-    gallery: str = "",
-    seconds: float = 0.0,
-    spread: float | None = None,
-    **changes: Any,
-) -> Row:
-    """A row with the rest filled in from the run.
+def row(run: Any, **values: Any) -> Row:
+    """A row with what is not given filled in from the run.
 
     Args:
         run: what `params.check` returned (or anything with notebook, backbone, dataset, split, seed, device and, if it
             trains, epochs).
-        changes: fields that differ from the run's, e.g. `seed=2`, `epochs=0`, `backbone="pocket (random UNet)"`.
+        values: task, method, metric, definition, value, n, weights_sha256, if there are any gallery, seconds and
+            spread, and what differs from the run's, e.g. `seed=2`, `epochs=0`, `backbone="pocket (random UNet)"`.
 
     Returns:
         Row. Numbers become plain Python numbers, so tensors and numpy scalars are welcome.
     """
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
-    values = {key: getattr(run, key) for key in wanted if key not in changes}
-    values |= {"epochs": getattr(run, "epochs", 0), "task": task, "method": method, "metric": metric, "n": int(n)}
-    values |= {"definition": definition, "value": float(value), "weights_sha256": weights_sha256, "gallery": gallery}
-    values |= {"seconds": round(float(seconds), 1), "spread": None if spread is None else float(spread)}
-    return Row(**(values | changes))
+    ours = {key: getattr(run, key) for key in wanted if key not in values}
+    ours |= {"epochs": getattr(run, "epochs", 0), "gallery": "", "seconds": 0.0, "spread": None}
+    values = ours | values
+    spread = values.pop("spread")
+    values |= {"value": float(values["value"]), "n": int(values["n"]), "seconds": round(float(values["seconds"]), 1)}
+    return Row(**values, spread=None if spread is None else float(spread))
 
 
 def write(rows: Iterable[Row], path: str | Path) -> None:
-    """Write rows as a JSON list, in an order that does not depend on theirs.
-
-    The file is written beside its place and renamed, so an interrupted run leaves the earlier file as it was.
-    """
+    """Write rows as a JSON list, in an order that does not depend on theirs; whole, or the earlier file stays."""
     path = Path(path)
-    records = sorted((asdict(item) for item in rows), key=lambda record: [str(record[key]) for key in ORDER])
+    records = sorted(map(asdict, rows), key=lambda record: [str(record[key]) for key in ORDER])
     text = json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, text.encode("utf-8"))
 
 
 def read(path: str | Path) -> list[Row]:
-    """Read what `write` wrote.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, not a list of rows, or a row with other fields.
-    """
+    """Read what `write` wrote; FileNotFoundError without the file, ValueError if something else is in it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the notebook that writes them first.")
@@ -157,11 +133,6 @@ def read(path: str | Path) -> list[Row]:
 def committed(notebook: str) -> list[Row]:
     """The rows of a notebook's long run that ship with the collection, e.g. of "04_segmentation"."""
     return read(COMMITTED / f"{notebook}.json")
-
-
-def stale(rows: Iterable[Row], weights_sha256: str, backbone: str = "pocket") -> list[Row]:
-    """Rows that name `backbone` but were measured with other weights than the ones given."""
-    return [item for item in rows if item.backbone == backbone and item.weights_sha256 != weights_sha256]
 
 
 def table(found: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:

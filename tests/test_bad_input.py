@@ -221,7 +221,7 @@ def test_unusual_but_good_images_go_through_a_dataset(own):
 def test_folders_that_are_not_ascii_work(own, tmp_path):
     root = own.rename(tmp_path / "Größe 猫")
     namespace = values(tmp_path, dataset="folder", data_root=str(root), output_dir=str(tmp_path / "Ergebnis é"))
-    run = params.check("04_segmentation", namespace, seconds=1, gigabytes=1)
+    run = params.check("04_segmentation", namespace)
     assert len(load_dataset(run.dataset, run.data_root).records) == 4
     results.write([make()], run.output_dir / "results.json")
     assert len(results.read(tmp_path / "Ergebnis é" / "results.json")) == 1
@@ -247,10 +247,9 @@ def test_a_refused_run_leaves_the_earlier_files_as_they_were(tmp_path, monkeypat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     results.write([make()], tmp_path / "out" / "results.json")
     before = files(tmp_path)
-    namespace = values(tmp_path, skip_broken=False) | slip
-    extras = {"skip_broken": params.Parameter(bool, "leave broken images out")}
+    namespace = values(tmp_path) | slip
     with pytest.raises((ValueError, TypeError, RuntimeError, OSError)) as error:
-        params.check("04_segmentation", namespace, seconds=1, gigabytes=1, extras=extras)
+        params.check("04_segmentation", namespace)
     one_sentence(error)
     assert files(tmp_path) == before
 

@@ -13,36 +13,28 @@ from nbformat.v4 import new_code_cell, new_notebook
 from sfhelpers import params
 from sfhelpers.notebooks import FOLDER
 from sfhelpers.notebooks.clean import KERNEL
-from sfhelpers.params import Parameter
+from tests.backbone_fixtures import one_sentence
 
-FAST = {"fast": Parameter(bool, "skip the slow part")}
+NAME = "04_segmentation"
+CHECK = "run = params.check(...)"
 
 
 def values(tmp_path, **changes):
+    """What the parameters cell of 04 may set."""
     plain = {"backbone": "pocket", "dataset": "toy", "data_root": "", "split": "default", "limit": 0, "batch_size": 8}
     plain |= {"seed": 0, "device": "cpu", "output_dir": str(tmp_path / "out")}
     plain |= {"epochs": 3, "learning_rate": 1e-3, "inject": "up", "resume": False}
-    return plain | changes
+    return plain | {"arms": "core", "seeds": 1, "skip_broken": False} | changes
 
 
-def check(namespace, **options):
-    return params.check("04_segmentation", namespace, seconds=90, gigabytes=2, **options)
+def as_cell(values):
+    return "\n".join(f"{name} = {value!r}" for name, value in values.items())
 
 
-def refused(namespace, error=ValueError, **options):
-    """The message, after making sure that it is one sentence."""
+def refused(namespace, error=ValueError, notebook=NAME):
     with pytest.raises(error) as caught:
-        check(namespace, **options)
-    message = str(caught.value)
-    assert message.endswith(".") and "\n" not in message and ". " not in message
-    return message
-
-
-def test_good_values_come_back_resolved(tmp_path):
-    run = check(values(tmp_path, epochs=0, learning_rate=1))
-    assert (run.notebook, run.epochs, run.device, run.data_root) == ("04_segmentation", 0, "cpu", "")
-    assert type(run.learning_rate) is float
-    assert run.output_dir == tmp_path / "out" and list(run.output_dir.iterdir()) == []
+        params.check(notebook, namespace)
+    return one_sentence(caught)
 
 
 @pytest.mark.parametrize("notebook", params.NOTEBOOKS)
@@ -57,31 +49,37 @@ def test_every_notebook_sets_the_parameters_that_are_declared_for_it(notebook, t
 
 
 def test_a_notebook_that_is_not_declared_is_refused():
-    with pytest.raises(ValueError, match=r"no notebook is called '04': choose 00_start_here, .* or declare its param"):
-        params.check("04", {})
+    assert "no notebook is called '04': choose 00_start_here, " in refused({}, notebook="04")
+
+
+def test_good_values_come_back_resolved(tmp_path):
+    run = params.check(NAME, values(tmp_path, epochs=0, learning_rate=1))
+    assert (run.notebook, run.epochs, run.device, run.data_root) == (NAME, 0, "cpu", "")
+    assert type(run.learning_rate) is float
+    assert run.output_dir == tmp_path / "out" and list(run.output_dir.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    given = values(tmp_path, backbone=str(tmp_path / "mine"), dataset="folder", data_root=str(tmp_path))
+    run = params.check(NAME, given)
+    assert (run.backbone, run.data_root) == (str(tmp_path / "mine"), tmp_path)
 
 
 def test_what_will_run_is_printed_with_time_and_memory(tmp_path, capsys):
-    params.check("04", values(tmp_path), seconds=lambda run: 25 * run.epochs, gigabytes=1.5)
+    params.check(NAME, values(tmp_path, limit=10))
     printed = capsys.readouterr().out
     assert "epochs         3" in printed
-    assert "about 1 min 15 s" in printed and "1.5 GB" in printed
+    assert "about 1 min 52 s" in printed and "2.1 GB" in printed
 
 
-def test_modules_functions_and_what_ipython_adds_are_no_parameters(tmp_path):
+def test_what_ipython_adds_and_tables_in_capitals_are_no_parameters(tmp_path):
     ipython = {"In": [""], "Out": {}, "_": "", "__": 3, "_i": "x = 1", "_i1": "x = 1", "_1": 5, "_ih": [""], "_dh": []}
     ipython |= {"__session__": "a.ipynb", "__vsc_ipynb_file__": "a.ipynb", "get_ipython": print, "exit": object()}
-    check(values(tmp_path, os=os, TABLE={"a": 1}) | ipython)
-
-
-def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path):
-    message = refused(values(tmp_path, epoch=20))
-    assert "'epoch'" in message and "use epochs" in message
+    params.check(NAME, values(tmp_path, os=os, TABLE={"a": 1}, SPLIT={"a": 1}, EPOCHS=[1, 2]) | ipython)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
+        ("epoch", 20, "epochs"),
         ("Epochs", 1, "epochs"),
         ("EPOCHS", 1, "epochs"),
         ("batchSize", 4, "batch_size"),
@@ -92,24 +90,16 @@ def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path):
         ("Epoch", 1, "epochs"),
     ],
 )
-def test_a_parameter_misspelt_by_capitals_or_underscores_is_named_with_its_neighbour(tmp_path, name, value, meant):
+def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path, name, value, meant):
     message = refused(values(tmp_path) | {name: value})
-    assert repr(name) in message and f"use {meant} if" in message
-    history = ["", "\n".join(f"{known} = 0" for known in values(tmp_path)), f"{name} = 1", "params.check("]
+    assert f"{name!r} is not a parameter of {NAME}: use {meant} if" in message
+    history = ["", as_cell(dict.fromkeys(values(tmp_path), 0)), f"{name} = 1", "params.check("]
     assert repr(name) in refused(values(tmp_path, In=history) | {name: value})
 
 
-def test_a_table_in_capitals_is_no_parameter_even_if_it_is_called_like_one(tmp_path):
-    params.check("04", values(tmp_path) | {"SPLIT": {"a": 1}, "EPOCHS": [1, 2]}, seconds=1, gigabytes=1)
-
-
-def test_a_parameter_that_the_notebook_does_not_have_is_refused(tmp_path):
-    assert "'epochs' is not" in refused(values(tmp_path), training=False)
-    assert "'dataset' is not" in refused(values(tmp_path), without=["dataset"])
-
-
-def test_a_parameter_that_was_not_set_is_named(tmp_path):
+def test_a_parameter_that_the_notebook_does_not_have_or_that_was_not_set_is_named(tmp_path):
     namespace = values(tmp_path)
+    assert "'inject' is not" in refused(namespace | {"tasks": "few", "variants": "few"}, notebook="07_ablations")
     del namespace["seed"]
     assert "does not set seed" in refused(namespace)
 
@@ -121,15 +111,14 @@ def test_a_parameter_that_was_not_set_is_named(tmp_path):
         ("epochs", 2.0, "a whole number"),
         ("epochs", True, "a whole number, but it is the bool True"),
         ("learning_rate", "1e-4", "a number, but it is the text '1e-4'"),
-        ("fast", "true", "write -p fast True"),
-        ("fast", 1, "True or False, but it is the int 1"),
+        ("skip_broken", "true", "write -p skip_broken True"),
+        ("skip_broken", 1, "True or False, but it is the int 1"),
         ("split", 5, "pass it with -r split VALUE"),
         ("backbone", None, "must be text"),
     ],
 )
 def test_a_wrong_type_says_what_to_pass(tmp_path, name, value, words):
-    namespace = values(tmp_path, fast=False) | {name: value}
-    assert words in refused(namespace, TypeError, extras=FAST)
+    assert words in refused(values(tmp_path) | {name: value}, TypeError)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +133,7 @@ def test_a_wrong_type_says_what_to_pass(tmp_path, name, value, words):
         ("learning_rate", float("inf"), "a finite number"),
         ("dataset", "skechy", "choose toy, sketchy or folder"),
         ("inject", "upp", "choose up, up+down, none, late or random"),
+        ("arms", "fused", "choose core, frozen or all"),
         ("backbone", "sd15", "choose pocket, sd21 or an existing folder"),
         ("backbone", "", "choose pocket"),
         ("device", "gpu", "choose auto, cpu, cuda, cuda:N or mps"),
@@ -172,20 +162,14 @@ def test_a_gpu_is_taken_by_number_and_by_auto(monkeypatch):
         params.resolve_device("cuda:2")
 
 
-def test_a_backbone_may_be_a_folder(tmp_path):
-    (tmp_path / "mine").mkdir()
-    assert check(values(tmp_path, backbone=str(tmp_path / "mine"))).backbone == str(tmp_path / "mine")
-
-
 def test_data_root_must_fit_the_dataset(tmp_path):
     assert "-p data_root FOLDER" in refused(values(tmp_path, dataset="folder"))
     missing = values(tmp_path, dataset="sketchy", data_root=str(tmp_path / "nowhere"))
     assert "nowhere" in refused(missing, FileNotFoundError)
     own = values(tmp_path, data_root=str(tmp_path))
     assert "makes its own data: pass -p dataset sketchy or -p dataset folder with" in refused(own)
-    sketches = {"dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder"))}
-    assert "pass -p dataset quickdraw or -p dataset folder with" in refused(own, extras=sketches)
-    assert check(values(tmp_path, dataset="folder", data_root=str(tmp_path))).data_root == tmp_path
+    own |= {"shots": 10}
+    assert "pass -p dataset quickdraw or -p dataset folder with" in refused(own, notebook="06_recognition")
 
 
 def test_output_dir_must_be_writable_and_its_files_stay(tmp_path):
@@ -208,65 +192,54 @@ def test_a_full_disk_is_refused(tmp_path, monkeypatch):
     assert "3 MB free but this run needs 50 MB" in refused(values(tmp_path), OSError)
 
 
-def test_the_default_output_dir_lies_in_the_checkout_wherever_one_stands(tmp_path, monkeypatch, capsys):
+def test_the_default_output_dir_lies_in_the_checkout_and_a_relative_one_where_one_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(params, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert check(values(tmp_path, output_dir="")).output_dir == tmp_path / "runs" / "04_segmentation"
+    assert params.check(NAME, values(tmp_path, output_dir="")).output_dir == tmp_path / "runs" / NAME
     printed = capsys.readouterr().out
-    assert "runs/04_segmentation" in printed and str(tmp_path) not in printed
-
-
-def test_a_relative_path_starts_from_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert check(values(tmp_path, output_dir="here")).output_dir == tmp_path / "here"
-
-
-def as_cell(values):
-    return "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    assert f"runs/{NAME}" in printed and str(tmp_path) not in printed
+    assert params.check(NAME, values(tmp_path, output_dir="here")).output_dir == tmp_path / "elsewhere" / "here"
 
 
 def test_the_check_cell_can_run_again_after_later_cells(tmp_path):
-    namespace = values(tmp_path)
-    later = {"epoch": 2, "score": 0.5}
-    history = ["", as_cell(namespace), "run = params.check(...)", as_cell(later), "run = params.check(...)"]
-    check(namespace | later | {"In": history})
+    namespace, later = values(tmp_path), {"epoch": 2, "score": 0.5}
+    history = ["", as_cell(namespace), CHECK, as_cell(later), CHECK]
+    params.check(NAME, namespace | later | {"In": history})
 
 
 def test_a_slip_that_was_mended_in_the_same_kernel_is_forgotten(tmp_path):
-    namespace = values(tmp_path)
-    slip = {"epoch": 20}
-    history = ["", as_cell(namespace | slip), "run = params.check(...)"]
+    namespace, slip = values(tmp_path), {"epoch": 20}
+    history = ["", as_cell(namespace | slip), CHECK]
     assert "'epoch'" in refused(namespace | slip | {"In": history})
-    history += [as_cell(namespace), "run = params.check(...)"]
-    check(namespace | slip | {"In": history})
+    history += [as_cell(namespace), CHECK]
+    params.check(NAME, namespace | slip | {"In": history})
 
 
 def test_what_papermill_injects_is_checked_with_a_history_too(tmp_path):
     namespace = values(tmp_path)
-    history = ["", as_cell(namespace), "# Parameters\nepoch = 20\n", "run = params.check(...)"]
+    history = ["", as_cell(namespace), "# Parameters\nepoch = 20\n", CHECK]
     assert "'epoch'" in refused(namespace | {"epoch": 20, "In": history})
     most = {name: namespace[name] for name in list(namespace)[:-2]}  # an injected cell that sets nearly all of them
-    check(namespace | {"In": ["", as_cell(namespace), as_cell(most), "run = params.check(...)"]})
+    params.check(NAME, namespace | {"In": ["%magic, no Python", as_cell(namespace), as_cell(most), CHECK]})
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("epochs", "ten", "epochs must be a whole number, but it is the text 'ten'"),
-        ("epoch", "20", "'epoch' is not a parameter of 04_segmentation: use epochs"),
-        ("fast", "true", "write -p fast True"),
+        ("epoch", "20", f"'epoch' is not a parameter of {NAME}: use epochs"),
+        ("skip_broken", "true", "write -p skip_broken True"),
         ("learning_rate", "nan", "a finite number"),
     ],
 )
 def test_papermill_ends_with_one_sentence(tmp_path, name, value, words):
-    check_cell = "from sfhelpers import params\nfrom sfhelpers.params import Parameter\nrun = params.check(\n"
-    check_cell += '    "04_segmentation", globals(), seconds=1, gigabytes=1, extras={"fast": Parameter(bool, "")}\n)'
-    parameters = new_code_cell(as_cell(values(tmp_path, fast=False)), metadata={"tags": ["parameters"]})
-    nb = new_notebook(cells=[parameters, new_code_cell(check_cell)], metadata={"kernelspec": KERNEL})
-    nbformat.write(nb, tmp_path / "04_segmentation.ipynb")
-    words_typed = [sys.executable, "-m", "papermill", "04_segmentation.ipynb", "out.ipynb", "-p", name, value]
+    check = new_code_cell(f"from sfhelpers import params\nrun = params.check({NAME!r}, globals())")
+    parameters = new_code_cell(as_cell(values(tmp_path)), metadata={"tags": ["parameters"]})
+    nb = new_notebook(cells=[parameters, check], metadata={"kernelspec": KERNEL})
+    nbformat.write(nb, tmp_path / "any.ipynb")
+    words_typed = [sys.executable, "-m", "papermill", "any.ipynb", "out.ipynb", "-p", name, value]
     done = subprocess.run(words_typed, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and words in done.stderr
     assert not (tmp_path / "out").exists()

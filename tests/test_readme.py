@@ -306,9 +306,8 @@ def test_every_setting_of_the_readme_is_a_parameter_of_its_notebook():
 def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(where, tiny_folder, tmp_path):
     assert f"`sd21:<{where}>`" in README
     backbone = f"sd21:{tiny_folder}" if where == "local folder" else "sd21:someone/stable-diffusion-2-1"
-    given = {"backbone": backbone, "seed": 0, "device": "cpu", "output_dir": str(tmp_path)}
-    without = [name for name in params.SHARED if name not in given]
-    run = params.check("00_none", given, seconds=1, gigabytes=1, training=False, without=without)
+    given = {"backbone": backbone, "seed": 0, "device": "cpu", "output_dir": str(tmp_path), "pairs": 2, "steps": 1}
+    run = params.check("02_fused_extractor", given)
     assert run.backbone == backbone
 
 
