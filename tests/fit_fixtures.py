@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import accelerate
 import numpy as np
@@ -17,8 +18,7 @@ import torch.distributed.tensor
 from torch import nn
 
 from sfhelpers.files import replace_file
-from sfhelpers.tasks import resume
-from sfhelpers.tasks.fit import fit
+from sfhelpers.tasks import fit, kept
 
 INPUTS = torch.randn(100, 16, generator=torch.Generator().manual_seed(5))
 TARGETS = INPUTS[:, :3].sin().sum(1, keepdim=True)
@@ -44,13 +44,14 @@ def validate(model):
     return -plain_loss(model, torch.arange(90, 100)).item()
 
 
-def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, **changes):
+def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, checkpoint_steps=100, **changes):
     """Train with the generators seeded by `noise`; all that an interruption must not change, in what JSON can hold."""
     model = model or network()
     torch.manual_seed(noise)
     np.random.seed(noise)
     random.seed(noise)
-    history = fit(model, loss, validate=validate, checkpoint=folder, **(SETTINGS | changes))
+    with mock.patch.object(fit, "CHECKPOINT_STEPS", checkpoint_steps):
+        history = fit.fit(model, loss, validate=validate, checkpoint=folder, **(SETTINGS | changes))
     return {
         "epochs": [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs],
         "best_epoch": history.best_epoch,
@@ -93,7 +94,7 @@ def die_while_writing(folder, moment, number):
         if calls == number and moment == "just renamed":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    original, resume.replace_file = resume.replace_file, replace_file
+    original, kept.replace_file = kept.replace_file, replace_file
     run(folder, checkpoint_steps=5)
 
 
@@ -109,7 +110,7 @@ def fill_the_disk(folder, out, number):
             resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, resource.RLIM_INFINITY))
         original(path, content)
 
-    original, resume.replace_file = resume.replace_file, replace_file
+    original, kept.replace_file = kept.replace_file, replace_file
     try:
         run(folder, checkpoint_steps=5)
     except OSError as error:

@@ -9,7 +9,7 @@ from sfhelpers.fusion import (
     matched_width,
     trainable_parameters,
 )
-from sfhelpers.tasks import arms, resume
+from sfhelpers.tasks import arms, kept
 from tests import fit_fixtures
 from tests.backbone_fixtures import one_sentence, one_step, small
 
@@ -89,7 +89,7 @@ def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_no
     old = arms.checkpoints(tmp_path, keep=True)
     for name in ("fused-seed0", "sd-only-seed1/strict"):
         fit_fixtures.run(old / name, **SHORT)
-    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / resume.FILE]
+    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / kept.FILE]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
@@ -103,10 +103,10 @@ def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_no
 
     for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0"):
         fit_fixtures.run(folder / name, learning_rate=0.02, **SHORT)
-    made = {old / name / resume.FILE for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")}
+    made = {old / name / kept.FILE for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")}
     assert {path for path in old.rglob("*") if path.is_file()} == made | set(foreign)
-    kept = arms.checkpoints(tmp_path, keep=True)  # gone on from, it has no step left to train
-    fit_fixtures.run(kept / "fused-seed0", loss=fit_fixtures.stopping(0), learning_rate=0.02, **SHORT)
+    again = arms.checkpoints(tmp_path, keep=True)  # gone on from, it has no step left to train
+    fit_fixtures.run(again / "fused-seed0", loss=fit_fixtures.stopping(0), learning_rate=0.02, **SHORT)
 
 
 def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused_and_stays(tmp_path):

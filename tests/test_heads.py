@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from sfhelpers.backbones import load_backbone, randomised
 from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
 from sfhelpers.fusion import ARMS
-from sfhelpers.tasks import heads
+from sfhelpers.tasks import heads, kept
 from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.segmentation_comparison import MEAN_MASK, Trial
 from tests.backbone_fixtures import one_sentence
@@ -121,7 +121,7 @@ def describe(path, weights, change=None):
     """Write the weights and the file's changed description, with their hash, as `save_heads` would."""
     told = described(path) | (change or {})
     told.pop("sha256")
-    save_file(weights, path, metadata={"sketchfusion": heads._signed(told, weights)})
+    path.write_bytes(kept.signed(weights, told, "sketchfusion"))
 
 
 @pytest.mark.parametrize("change", [{"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"}])

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sfhelpers.tasks import resume
+from sfhelpers.tasks import kept as files
 from tests.fit_fixtures import (
     SETTINGS,
     die_while_writing,
@@ -71,7 +71,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
         assert process.exitcode in (0, -signal.SIGKILL)
         if out.exists():  # on a machine so fast that it ended before the tenth, the next kills fall on another
             assert json.loads(out.read_text()) == alone
-            assert [path.name for path in folder.iterdir()] == [resume.FILE]
+            assert [path.name for path in folder.iterdir()] == [files.FILE]
             endings += kills < 10
     assert kills == 10
 
@@ -82,7 +82,7 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(childre
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    left = [path for path in tmp_path.iterdir() if path.name != resume.FILE]
+    left = [path for path in tmp_path.iterdir() if path.name != files.FILE]
     assert len(left) == (moment != "just renamed")
     steps = torch.zeros(())
 
@@ -93,7 +93,7 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(childre
     assert run(tmp_path, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
     assert steps == SETTINGS["epochs"] * 12 - done
-    assert [path.name for path in tmp_path.iterdir()] == [resume.FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [files.FILE]
 
 
 def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole(children, tmp_path):
@@ -102,13 +102,13 @@ def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_who
     process.start()
     process.join()
     message = out.read_text()
-    assert message.startswith(f"the checkpoint {folder / resume.FILE} could not be written (File too large): make room")
+    assert message.startswith(f"the checkpoint {folder / files.FILE} could not be written (File too large): make room")
     assert "\n" not in message and ". " not in message and message.endswith(".")
-    assert [path.name for path in folder.iterdir()] == [resume.FILE]
+    assert [path.name for path in folder.iterdir()] == [files.FILE]
     assert run(folder) == run()
 
 
-@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("steps", [100, 2])
 @pytest.mark.parametrize("after", [0, 3, 5, 14])
 def test_stopped_after_any_step_it_ends_with_the_same_numbers_and_the_same_random_generators(tmp_path, steps, after):
     settings = SHORT | dict(checkpoint_steps=steps)
@@ -143,7 +143,7 @@ def test_after_its_end_the_training_is_given_back_at_once_with_weights_and_rando
 
 
 def test_keeping_a_checkpoint_changes_no_number(tmp_path):
-    assert run(tmp_path, **SHORT) == run(**(SHORT | dict(checkpoint_steps=0)))
+    assert run(tmp_path, **SHORT) == run(**(SHORT | dict(checkpoint_steps=100)))
 
 
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):
@@ -156,9 +156,9 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
     model = network(width=5000)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     run(tmp_path, model=model, validate=watched, **(SHORT | dict(epochs=8)))
-    assert [path.name for path in tmp_path.iterdir()] == [resume.FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [files.FILE]
     assert sizes[0] == 0 < max(sizes) < 4 * weights + 40_000
-    assert (tmp_path / resume.FILE).stat().st_size < weights + 40_000
+    assert (tmp_path / files.FILE).stat().st_size < weights + 40_000
 
 
 CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
@@ -199,11 +199,11 @@ def stopped(tmp_path):
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped, changes, named):
-    before = (stopped / resume.FILE).read_bytes()
+    before = (stopped / files.FILE).read_bytes()
     with pytest.raises(ValueError, match=named) as error:
         kept(stopped, loss=never, **changes)
     assert_one_sentence(error, stopped)
-    assert (stopped / resume.FILE).read_bytes() == before
+    assert (stopped / files.FILE).read_bytes() == before
 
 
 def test_a_checkpoint_with_other_frozen_parameters_is_refused(stopped):
@@ -214,8 +214,8 @@ def test_a_checkpoint_with_other_frozen_parameters_is_refused(stopped):
 
 
 def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeypatch):
-    monkeypatch.setattr(resume, "FORMAT", resume.FORMAT + 1)
-    with pytest.raises(ValueError, match=rf"another version of sfhelpers \(format {resume.FORMAT - 1}") as error:
+    monkeypatch.setattr(resume, "FORMAT", files.FORMAT + 1)
+    with pytest.raises(ValueError, match=rf"another version of sfhelpers \(format {files.FORMAT - 1}") as error:
         kept(stopped, loss=never)
     assert_one_sentence(error, stopped)
 
@@ -242,7 +242,7 @@ def relabelled(content):
 
 @pytest.mark.parametrize("damage", [cut, flipped, zeroed, relabelled, lambda content: b"", lambda content: b"GIF89a"])
 def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
-    path = stopped / resume.FILE
+    path = stopped / files.FILE
     content = path.read_bytes()
     path.write_bytes(damage(content))
     assert path.read_bytes() != content
@@ -254,17 +254,17 @@ def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
 
 
 def test_other_weights_under_the_name_of_a_checkpoint_are_refused(tmp_path):
-    save_file({"weight": torch.zeros(2)}, tmp_path / resume.FILE)
+    save_file({"weight": torch.zeros(2)}, tmp_path / files.FILE)
     with pytest.raises(ValueError, match="is not a whole checkpoint"):
         kept(tmp_path, loss=never)
 
 
 def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped):
-    path = stopped / resume.FILE
+    path = stopped / files.FILE
     best = {name.removeprefix("best/") for name in load_file(path) if name.startswith("best/")}
     assert best == set(network().state_dict())
     with safe_open(path, framework="pt") as file:
-        made_by = json.loads(file.metadata()[resume.KEY])["made_by"]
+        made_by = json.loads(file.metadata()[files.KEY])["made_by"]
     assert made_by["configuration"] == CONFIGURATION | {"seeds": [0, 1]}
     assert made_by["fit"]["learning_rate"] == SETTINGS["learning_rate"]
 
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_made_or_a_file_that_cannot_be_read_is_one_sente
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="no checkpoint can be kept in"):
         kept(tmp_path / "file", loss=never)
-    (tmp_path / "run" / resume.FILE).mkdir(parents=True)
+    (tmp_path / "run" / files.FILE).mkdir(parents=True)
     with pytest.raises(OSError, match="cannot be read"):
         kept(tmp_path / "run", loss=never)
 

@@ -1,24 +1,47 @@
-"""The one training loop of the collection, on Hugging Face accelerate."""
+"""The one training loop of the collection, on Hugging Face accelerate; a training that was stopped can go on."""
 
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+from accelerate import Accelerator, DistributedType
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_object
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from sfhelpers.files import shown
-from sfhelpers.tasks.resume import Fresh
-from sfhelpers.tasks.training import History, Settings, Training, row, validated
+from sfhelpers.tasks.kept import Checkpoint, Fresh, checkpoints, random_state, set_random_state
 
 __all__ = ["Fresh", "History", "checkpoints", "fit"]
 
+MAX_GRADIENT_NORM = 1.0
+CHECKPOINT_STEPS = 100  # the checkpoint is written after so many steps of an epoch, beside after every epoch
+DECIDING = ("train", "epochs", "learning_rate", "batch_size", "seed", "weight_decay", "patience")  # the numbers
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+
+
+@dataclass
+class History:
+    """What happened in a training.
+
+    Attributes:
+        epochs: one dict an epoch with `epoch`, `loss` (mean over training examples), `validation`, `learning_rate`
+            (at the epoch's first step) and `seconds` (training and validation). Epoch 0 is the model before training:
+            its `loss` and `learning_rate` are None.
+        best_epoch: the epoch whose weights the model now holds; 0 if training never beat the start.
+    """
+
+    epochs: list[dict[str, float | None]]
+    best_epoch: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs together, also of those before a training was stopped and resumed."""
+        return sum(row["seconds"] for row in self.epochs)
 
 
 def fit(
@@ -35,52 +58,35 @@ def fit(
     progress: str = "training",
     checkpoint: str | Path | None = None,
     configuration: Mapping[str, Any] | None = None,
-    checkpoint_steps: int = 100,
-    mixed_precision: str = "no",
 ) -> History:
     """Train a model's trainable parameters; leave it in eval mode with the weights of its best epoch by validation.
 
     AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero exactly at the last step of the last
-    epoch. The order of the examples comes from `seed` alone. Only training and validation examples are seen here.
+    epoch. With `checkpoint`, whatever stopped a training, the same call goes on from that folder and ends with the
+    numbers of one that nothing stopped: the same bits wherever two such trainings give the same bits, as on one CPU
+    with one number of threads. A generator of the caller's own that outlives one call of `loss` is not kept.
 
-    Stopped and started again: with `checkpoint`, whatever stopped it, the same call goes on from the file in that
-    folder and ends with the numbers of a training that nothing stopped: the same bits wherever two such trainings give
-    the same bits, as on one CPU with one number of threads. After its end the call returns them at once. The random
-    generators of torch, NumPy and Python are kept with it; a generator of the caller's own that outlives one call of
-    `loss` is not.
-
-    Many processes: start the script by `torchrun --nproc_per_node N` or `accelerate launch --multi_gpu
-    --num_processes N`, which both give CPU processes where the model is on the CPU (`accelerate launch --cpu` gives
-    one). Each builds the same model and data and calls `fit`. Every batch of the one global order is cut into N
-    shares. A process weighs the mean loss of its share by N times the share's part of the batch, and
-    DistributedDataParallel takes the mean of the gradients over the processes: together the gradient of the mean over
-    the batch, also where a batch does not divide by N. If the loss is a mean over single examples, the curve is that
-    of one process up to rounding; a loss that compares the examples of a batch sees only its share. Validation runs on
-    the main process and its value is sent to the others: computed by each it could differ in the last digit, and they
-    would keep different epochs.
+    Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too):
+    each builds the same model and data and calls `fit`, and learns from its share of every batch. If the loss is a
+    mean over single examples, the curve is that of one process up to rounding; a loss that compares the examples of a
+    batch sees only a share. In every batch it must use the same parameters.
 
     Args:
-        model: anything; parameters without `requires_grad` are left alone. It stays on its device.
+        model: parameters without `requires_grad` are left alone. It stays on its device.
         loss: (model, indices (b,) int64 on the CPU) -> scalar tensor, the mean loss of these training examples.
         train: number of training examples; `indices` run from 0 to train - 1, each once an epoch.
-        validate: model -> float, higher is better; called before training and after every epoch, without gradients
-            and in full precision.
+        validate: model -> float, higher is better; called without gradients, before training and after every epoch, on
+            the main process alone.
         epochs: passes over the training examples; 0 only evaluates.
         learning_rate: of the first step.
         batch_size: examples a step, of all processes together; the last step of an epoch may have fewer.
-        seed: of the order of the examples.
-        weight_decay: AdamW's.
+        seed: of the order of the examples, which comes from nothing else.
         patience: stop after so many epochs without a better validation value; 0 never stops early.
         progress: words in front of the progress bar.
-        checkpoint: folder of the one file from which the training can go on, about four times the size of the weights;
-            one training a folder. None keeps nothing.
-        configuration: all that makes this training beside the arguments here (dataset, backbone and the sha256 of its
-            weights, seeds), as JSON can hold it; a checkpoint that was made with another is refused.
-        checkpoint_steps: write the checkpoint after so many steps of an epoch, beside after every epoch; 0 does not.
-        mixed_precision: "no", or "bf16", on a GPU only.
-
-    Returns:
-        History of epoch 0 and every epoch run.
+        checkpoint: folder of the one file to go on from, about four times the size of the weights; one training a
+            folder. A `Fresh` folder begins anew; None keeps nothing.
+        configuration: all that makes this training beside the arguments here (dataset, sha256 of the backbone's
+            weights), as JSON can hold it; a checkpoint that was made with another is refused.
 
     Raises:
         ValueError: an argument out of range, no training examples, nothing to train, or a checkpoint that is broken or
@@ -88,50 +94,215 @@ def fit(
         FloatingPointError: loss, gradient or validation value became NaN or infinite.
         OSError: the checkpoint cannot be read, or cannot be written (then the earlier one is whole).
     """
-    settings = Settings(train, epochs, learning_rate, batch_size, seed, weight_decay, patience, mixed_precision)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    _check(model, settings, checkpoint_steps, device)
-    accelerator = _accelerator(device, mixed_precision)
-    if epochs == 0:
-        start = time.perf_counter()
-        value = validated(model, validate, 0, accelerator)
-        model.eval()
-        return History([row(0, None, value, None, time.perf_counter() - start)], best_epoch=0)
-    training = Training(model, loss, validate, settings, accelerator)
-    if checkpoint is not None:
-        training.keep(checkpoint, configuration or {}, checkpoint_steps)
+    training = Training(model, loss, validate, train, epochs, learning_rate, batch_size, seed, weight_decay, patience)
+    if checkpoint is not None and epochs:
+        training.keep(checkpoint, configuration or {})
     return training.run(progress)
 
 
-def checkpoints(output_dir: Path, keep: bool) -> Path:
-    """The folder of a notebook's checkpoints; its first training removes those of earlier runs unless they are kept.
+@dataclass
+class Position:
+    """How far a training has come, in what JSON can hold."""
 
-    Args:
-        keep: the notebook's `resume`.
+    epoch: int = 0  # that is being trained; 0 is the validation before training
+    batches: int = 0  # done in this epoch
+    loss: float = 0.0  # summed over the examples of these batches
+    learning_rate: float | None = None  # at this epoch's first step
+    seconds: float = 0.0  # spent in this epoch
+    rows: list[dict[str, float | None]] = field(default_factory=list)  # `History.epochs` of the epochs before
+    best_epoch: int = 0  # of these
+    finished: bool = False
 
-    Raises:
-        FileExistsError: one sentence, if a file has its name, or a link, through which nothing shall be removed.
-    """
-    folder = Path(output_dir) / "checkpoints"
-    if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):
-        raise FileExistsError(
-            f"{shown(folder)} is a {'link' if folder.is_symlink() else 'file'}, not a folder to keep checkpoints in: "
-            "move it away, or pass another -p output_dir."
+
+@dataclass
+class Training:
+    """One training: what it works on, where it stands and, if it is kept, the file; named as the arguments of `fit`."""
+
+    model: nn.Module
+    loss: Callable[[nn.Module, Tensor], Tensor]
+    validate: Callable[[nn.Module], float]
+    train: int
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    seed: int
+    weight_decay: float
+    patience: int
+
+    def __post_init__(self):
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.check()
+        self.device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        self.accelerator = _accelerator(self.device)
+        self.steps = math.ceil(self.train / self.batch_size)  # an epoch
+        self.order = torch.Generator().manual_seed(self.seed)
+        self.position, self.best, self.checkpoint = Position(), {}, None
+        if self.epochs:
+            broadcast(list(self.model.state_dict().values()))  # every process sets out from the main one's weights
+            self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+            self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.epochs * self.steps)
+
+    def check(self) -> None:
+        """Refuse what cannot be trained, before anything runs."""
+        for name, least in {"epochs": 0, "batch_size": 1, "patience": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0, for example 1e-3.")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay is {self.weight_decay}: give a number of 0 or more.")
+        if self.epochs and self.train < 1:
+            raise ValueError(
+                "there is no training example: give a dataset with a train part, or epochs=0 to evaluate only."
+            )
+        if self.epochs and not self.parameters:
+            raise ValueError(
+                "the model has no trainable parameter: nothing can be trained; use epochs=0 to evaluate only."
+            )
+
+    def run(self, progress: str) -> History:
+        """Train to the end from where it stands, with a progress bar on the main process."""
+        if self.position.epoch == 0:
+            self.end_epoch()
+        done = (self.position.epoch - 1) * self.steps + self.position.batches
+        total, hidden = self.epochs * self.steps, not self.accelerator.is_main_process
+        with tqdm(total=total, initial=done, desc=progress, leave=False, disable=hidden) as bar:
+            while not self.position.finished:
+                self.train_epoch(bar)
+                row = self.end_epoch()
+                bar.set_postfix(loss=f"{row['loss']:.4f}", validation=f"{row['validation']:.4f}")
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        return History(self.position.rows, self.position.best_epoch)
+
+    def train_epoch(self, bar: tqdm) -> None:
+        """The batches of this epoch that are not done yet."""
+        at, start = self.position, time.perf_counter() - self.position.seconds
+        if at.batches == 0:
+            at.learning_rate = self.schedule.get_last_lr()[0]
+        self.model.train()
+        batches = torch.randperm(self.train, generator=self.order).split(self.batch_size)
+        for indices in batches[at.batches :]:
+            at.loss += self.step(indices)
+            at.batches += 1
+            at.seconds = time.perf_counter() - start
+            bar.update()
+            if at.batches % CHECKPOINT_STEPS == 0:
+                self.save()
+
+    def step(self, indices: Tensor) -> float:
+        """One step on one batch of all processes; returns its loss, summed over the examples."""
+        processes = self.accelerator.num_processes
+        share = indices.tensor_split(processes)[self.accelerator.process_index]
+        self.optimiser.zero_grad(set_to_none=True)
+        # A process without a share must still take part: it computes one example, which weighs nothing.
+        mean = self.loss(self.model, share if len(share) else indices[:1])
+        self.accelerator.backward(mean * (len(share) / len(indices)))
+        for parameter in self.parameters:
+            if processes > 1 and parameter.grad is not None:  # one that the loss does not use is left alone
+                parameter.grad = self.accelerator.reduce(parameter.grad, "sum")
+        norm = self.accelerator.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM).item()
+        total = sum(gather_object([mean.item() * len(share)]))
+        # Checked before the step, so that the weights at hand are still finite ones.
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            rate = self.optimiser.param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"training stopped in epoch {self.position.epoch} with loss {total / len(indices)} and gradient norm "
+                f"{norm}: lower learning_rate (it was {rate:.2g}) or look for broken values in the training data."
+            )
+        self.optimiser.step()
+        self.schedule.step()
+        return total
+
+    def end_epoch(self) -> dict[str, float | None]:
+        """Validate, hold on to the weights if they are the best, write the checkpoint; returns the epoch's row."""
+        at, start = self.position, time.perf_counter()
+        self.model.eval()
+        with torch.no_grad():
+            value = float(self.validate(self.model)) if self.accelerator.is_main_process else 0.0
+        value = gather_object([value])[0]  # the main process's: of each its own, they might keep different epochs
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the validation value of epoch {at.epoch} is {value}: look for broken values in the validation data."
+            )
+        loss = at.loss / self.train if at.epoch else None
+        seconds = at.seconds + time.perf_counter() - start
+        at.rows.append(
+            dict(epoch=at.epoch, loss=loss, validation=value, learning_rate=at.learning_rate, seconds=seconds)
         )
-    return folder if keep else Fresh(folder)
+        if at.epoch == 0 or value > at.rows[at.best_epoch]["validation"]:
+            at.best_epoch = at.epoch
+            self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        finished = at.epoch == self.epochs or 0 < self.patience <= at.epoch - at.best_epoch
+        self.position = Position(at.epoch + 1, rows=at.rows, best_epoch=at.best_epoch, finished=finished)
+        self.save()
+        return at.rows[-1]
+
+    def keep(self, folder: str | Path, configuration: Mapping[str, Any]) -> None:
+        """Keep the training in this folder and go on from what is there; in a `Fresh` one it begins anew."""
+        run = {"processes": self.accelerator.num_processes, "device": self.device.type}
+        weights = self.model.state_dict(keep_vars=True).items()
+        made_by = {
+            "fit": {name: getattr(self, name) for name in DECIDING} | run,
+            "configuration": dict(configuration),
+            "weights": {name: f"{w.dtype} {list(w.shape)}{' trained' * w.requires_grad}" for name, w in weights},
+        }
+        self.checkpoint = Checkpoint(folder, made_by)
+        if self.accelerator.is_main_process:
+            self.checkpoint.clean()
+            if isinstance(folder, Fresh):
+                folder.begin()
+        if not isinstance(folder, Fresh) and (kept := self.checkpoint.read()):
+            self.load(*kept)
+
+    def save(self) -> None:
+        """Write the checkpoint, if one is kept; once the training is over, without what only training needs."""
+        if self.checkpoint is None:
+            return
+        optimiser = self.optimiser.state_dict()
+        state = {
+            "position": asdict(self.position),
+            "groups": optimiser["param_groups"],
+            "schedule": self.schedule.state_dict(),
+            "random": gather_object([random_state(self.device)]),  # of every process
+        }
+        if not self.accelerator.is_main_process:
+            return
+        tensors = {f"best/{name}": tensor for name, tensor in self.best.items()}
+        if not self.position.finished:
+            tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+            for number, moments in optimiser["state"].items():
+                tensors |= {f"optimiser/{number}/{name}": tensor for name, tensor in moments.items()}
+        self.checkpoint.write(tensors, state)
+
+    def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Put everything to where `save` found it."""
+
+        def part(start: str) -> dict[str, Tensor]:
+            return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+        self.position, self.best = Position(**state["position"]), part("best/")
+        set_random_state(state["random"][self.accelerator.process_index], self.device)
+        if self.position.finished:
+            return
+        self.model.load_state_dict(part("model/"))
+        moments = {number: part(f"optimiser/{number}/") for number in range(len(self.parameters))}
+        self.optimiser.load_state_dict({"state": moments, "param_groups": state["groups"]})
+        self.schedule.load_state_dict(state["schedule"])
+        for _ in range(1, self.position.epoch):  # the order of the epochs before, so that this one's comes next
+            torch.randperm(self.train, generator=self.order)
 
 
-def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
+def _accelerator(device: torch.device) -> Accelerator:
     """accelerate's view of this process, for a model that is on `device`."""
     # accelerate holds one state a process, but the training before may have been on another device.
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision=mixed_precision,
-        # Said here, since a launcher's environment would be obeyed otherwise.
+        # These two are said here, since a launcher's environment would be obeyed otherwise.
+        mixed_precision="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        # An arm may have parameters that a loss does not use; a plain loop leaves them alone, and so does this.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if accelerator.distributed_type not in LAUNCHES:
         raise ValueError(f"fit does not know {accelerator.distributed_type.value}: launch it with plain processes.")
@@ -141,25 +312,3 @@ def _accelerator(device: torch.device, mixed_precision: str) -> Accelerator:
             "put it on accelerate.PartialState().device."
         )
     return accelerator
-
-
-def _check(model: nn.Module, settings: Settings, checkpoint_steps: int, device: torch.device) -> None:
-    least = {"epochs": 0, "batch_size": 1, "patience": 0, "checkpoint_steps": 0}
-    given = vars(settings) | {"checkpoint_steps": checkpoint_steps}
-    for name, value in ((name, given[name]) for name in least):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least[name]:
-            raise ValueError(f"{name} is {value!r}: give a whole number of {least[name]} or more.")
-    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
-        raise ValueError(f"learning_rate is {settings.learning_rate}: give a number above 0, for example 1e-3.")
-    if not (math.isfinite(settings.weight_decay) and settings.weight_decay >= 0):
-        raise ValueError(f"weight_decay is {settings.weight_decay}: give a number of 0 or more.")
-    if settings.mixed_precision not in ("no", "bf16"):
-        raise ValueError(f'mixed_precision is {settings.mixed_precision!r}: use "no" or "bf16".')
-    if settings.mixed_precision == "bf16" and device.type != "cuda":
-        raise ValueError(f'mixed_precision is "bf16" but the model is on {device}: use "no", bf16 is for a GPU.')
-    if settings.epochs and settings.train < 1:
-        raise ValueError(
-            "there is no training example: give a dataset with a train part, or epochs=0 to evaluate only."
-        )
-    if settings.epochs and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("the model has no trainable parameter: nothing can be trained; use epochs=0 to evaluate only.")

@@ -1,14 +1,11 @@
 """Trained models of every task as files: safetensors with the configuration and the backbone that made them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from sfhelpers.backbones import Backbone
@@ -16,7 +13,7 @@ from sfhelpers.files import make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.tasks.arms import DIM, extractor_for, file_stem
 from sfhelpers.tasks.compare import Trial
-from sfhelpers.tasks.resume import content_sha256
+from sfhelpers.tasks.kept import from_signed, signed
 
 FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
@@ -24,45 +21,28 @@ SHIPPED = HEADS / "segmentation"
 KEY = "sketchfusion"
 MODELS = {
     "correspondence": "SketchMatcher",
+    "segmentation": "SketchSegmenter",
     "retrieval": "SketchRetriever",
     "recognition": "SketchRecogniser",
-    "segmentation": "SketchSegmenter",
 }
-NOTEBOOKS = {
-    "correspondence": "03_correspondence",
-    "segmentation": "04_segmentation",
-    "retrieval": "05_retrieval",
-    "recognition": "06_recognition",
-}
+NOTEBOOKS = {task: f"0{number}_{task}" for number, task in enumerate(MODELS, start=3)}
 
 
 @dataclass(frozen=True)
 class Head:
-    """A trained model and where it comes from.
+    """A trained model and where it comes from."""
 
-    Attributes:
-        method: the arm, one of `fusion.ARMS`.
-        inject: how the tokens enter the UNet.
-        threshold: of segmentation, from which a probability is foreground, chosen on validation pairs; else None.
-        seed: of its training.
-        weights_sha256: of the backbone that it was trained on.
-        training: what else it was trained with (dataset, split, limit, epochs, learning_rate).
-        task: one of MODELS.
-        settings: what the task's model is made with beside its extractor, in what JSON can hold.
-        model: the model, in eval mode; None while it is only described.
-    """
-
-    method: str
-    inject: str
-    threshold: float | None
-    seed: int
-    weights_sha256: str
-    training: dict[str, Any]
+    method: str  # the arm, one of `fusion.ARMS`
+    inject: str  # how the tokens enter the UNet
+    threshold: float | None  # of segmentation: from which a probability is foreground, chosen on validation pairs
+    seed: int  # of its training
+    weights_sha256: str  # of the backbone that it was trained on
+    training: dict[str, Any]  # what else it was trained with (dataset, split, limit, epochs, learning_rate)
     dim: int = DIM
     format: int = FORMAT
-    task: str = "segmentation"
-    settings: dict[str, Any] = field(default_factory=dict)
-    model: nn.Module | None = field(default=None, compare=False)
+    task: str = "segmentation"  # one of MODELS
+    settings: dict[str, Any] = field(default_factory=dict)  # what the model is made with beside its extractor
+    model: nn.Module | None = field(default=None, compare=False)  # in eval mode; None while it is only described
 
     @property
     def extractor(self) -> FusedExtractor:
@@ -72,12 +52,10 @@ class Head:
 
 def untrained_head(method: str, backbone: Backbone, task: str = "segmentation", **settings: Any) -> Head:
     """A head of the right sizes that never learned anything: for tests and timings."""
-    extractor = extractor_for(method, backbone, seed=0)
-    model = _model(task)(extractor, **settings).eval().requires_grad_(False)
-    return Head(
-        method, extractor.inject, 0.5 if task == "segmentation" else None, 0, backbone.weights_sha256, {},
-        task=task, settings=getattr(model, "settings", {}), model=model,
-    )  # fmt: skip
+    model = _model(task)(extractor_for(method, backbone, seed=0), **settings).eval().requires_grad_(False)
+    threshold, settings = 0.5 if task == "segmentation" else None, getattr(model, "settings", {})
+    inject, weights = model.extractor.inject, backbone.weights_sha256
+    return Head(method, inject, threshold, 0, weights, {}, task=task, settings=settings, model=model)
 
 
 def file_name(method: str) -> str:
@@ -88,19 +66,13 @@ def file_name(method: str) -> str:
 def save_heads(
     run: Any, trials: Sequence[Trial], weights_sha256: str, folder: Path, task: str = "segmentation"
 ) -> list[Path]:
-    """Write the trained models of the run's first seed, each beside its place and then renamed.
+    """Write the trained models of the run's first seed, and return their files.
 
     Args:
         run: from `params.check` of the notebook that trained them; with 0 epochs it trained none, and none is written.
         trials: from the task's `compare`; those without a model, or of no arm, are left out.
-        folder: made if it is not there.
-        task: one of MODELS. What the models were made with is read from their `settings`.
-
-    Returns:
-        The files written.
-
-    Raises:
-        OSError: one sentence, when they cannot be written.
+        folder: made if it is not there; OSError, one sentence, when it or a file cannot be written.
+        task: one of MODELS.
     """
     if run.epochs == 0:
         return []
@@ -110,28 +82,25 @@ def save_heads(
     for trial in trials:
         if trial.model is None or trial.method not in ARMS or trial.seed != run.seed:
             continue
-        found = getattr(trial, "found", trial)  # the trial itself until the old Trials are gone
-        head = Head(
-            trial.method, trial.model.extractor.inject, getattr(found, "threshold", None), trial.seed, weights_sha256,
-            training, task=task, settings=getattr(trial.model, "settings", {}),
-        )  # fmt: skip
-        state = {key: value.cpu().contiguous() for key, value in trial.model.state_dict().items()}
+        threshold = getattr(getattr(trial, "found", trial), "threshold", None)
+        inject, settings = trial.model.extractor.inject, getattr(trial.model, "settings", {})
+        head = Head(trial.method, inject, threshold, run.seed, weights_sha256, training, task=task, settings=settings)
+        described = {name: value for name, value in asdict(head).items() if name != "model"}
         written.append(folder / file_name(trial.method))
-        replace_file(written[-1], save(state, metadata={KEY: _signed(asdict(head), state)}))
+        replace_file(written[-1], signed(trial.model.state_dict(), described, KEY))
     return written
 
 
 def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> Head:
-    """A trained model for this backbone, on its device.
+    """A trained model that `save_heads` wrote, for this backbone, on its device.
 
     Args:
-        path: a file that `save_heads` wrote.
         task: the task that is asked for, one of MODELS; None takes whatever is in the file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: one sentence, for a file that is not such a checkpoint, is of another task, was trained on another
-            backbone or by another version of the code, or does not fit its own description.
+        ValueError: one sentence, for a file that is no such head or not whole, is of another task, was trained on
+            another backbone or by another version of the code, or does not fit its own description.
     """
     path, notebook = Path(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not path.is_file():
@@ -164,28 +133,18 @@ def load_heads(folder: str | Path, backbone: Backbone, task: str = "segmentation
 
 
 def _read(path: Path, notebook: str) -> tuple[Head, dict[str, Tensor]]:
-    """What a file says of itself, and its weights. Where it is not what it should be, `notebook` can write another."""
+    """What a file says of itself, and its weights; `notebook` can write another."""
+    broken = ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {})[KEY]
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-        described = json.loads(text)
-        described.pop("sha256", None)  # the versions before had none
-        head, whole = Head(**described), text == _signed(described, state)
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.") from error
+        state, described, whole = from_signed(path, KEY)
+        head = Head(**described)
+    except (TypeError, ValueError) as error:
+        raise broken from error
     if head.format != FORMAT or head.task not in MODELS or head.method not in ARMS or head.dim != DIM:
         raise ValueError(f"{path} was written by another version of sfhelpers: run {notebook} again.")
     if not whole:
-        raise ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.")
+        raise broken
     return head, state
-
-
-def _signed(described: dict[str, Any], state: dict[str, Tensor]) -> str:
-    """A description of a head as text, with the sha256 of it and of the weights."""
-    described = {key: value for key, value in described.items() if key != "model"}
-    text = json.dumps(described, sort_keys=True, allow_nan=False)
-    return json.dumps(described | {"sha256": content_sha256(state, text)}, sort_keys=True, allow_nan=False)
 
 
 def _model(task: str) -> type[nn.Module]:
