@@ -9,8 +9,6 @@ from sfhelpers.fusion import (
     matched_width,
     trainable_parameters,
 )
-from sfhelpers.tasks import arms, kept
-from tests import fit_fixtures
 from tests.backbone_fixtures import one_sentence, one_step, small
 
 ALL = ("up", "up+down", "late", "none", "random")
@@ -80,47 +78,3 @@ def test_the_benchmark_prints_a_ratio(tiny_folder):
     )
     assert "prefix stored" in done.stdout and "whole UNet" in done.stdout
     assert all(name in done.stdout for name in ("PCAExplorer", "FrequencyExplorer", "SketchPad", "SketchSearch"))
-
-
-SHORT = dict(train=16, epochs=2, batch_size=8)
-
-
-def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_nothing_else(tmp_path):
-    old = arms.checkpoints(tmp_path, keep=True)
-    for name in ("fused-seed0", "sd-only-seed1/strict"):
-        fit_fixtures.run(old / name, **SHORT)
-    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / kept.FILE]
-    for path in foreign:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("mine")
-    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
-
-    folder = arms.checkpoints(tmp_path, keep=False)
-    with pytest.raises(ValueError, match="batch_size"):
-        fit_fixtures.run(folder / "fused-seed0", **(SHORT | {"batch_size": 0}))
-    fit_fixtures.run(folder / "fused-seed0", **(SHORT | {"epochs": 0}))
-    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
-
-    for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0"):
-        fit_fixtures.run(folder / name, learning_rate=0.02, **SHORT)
-    made = {old / name / kept.FILE for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")}
-    assert {path for path in old.rglob("*") if path.is_file()} == made | set(foreign)
-    again = arms.checkpoints(tmp_path, keep=True)  # gone on from, it has no step left to train
-    fit_fixtures.run(again / "fused-seed0", loss=fit_fixtures.stopping(0), learning_rate=0.02, **SHORT)
-
-
-def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused_and_stays(tmp_path):
-    (tmp_path / "disk").mkdir()
-    place = tmp_path / "checkpoints"
-    place.symlink_to(tmp_path / "disk")
-    assert arms.checkpoints(tmp_path, keep=True) == place
-    with pytest.raises(FileExistsError, match="is a link, not a folder") as error:
-        arms.checkpoints(tmp_path, keep=False)
-    one_sentence(error)
-    place.unlink()
-    place.write_text("mine")
-    for keep in (True, False):
-        with pytest.raises(FileExistsError, match="is a file, not a folder") as error:
-            arms.checkpoints(tmp_path, keep)
-        one_sentence(error)
-    assert place.read_text() == "mine" and (tmp_path / "disk").is_dir()

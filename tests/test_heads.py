@@ -14,7 +14,8 @@ from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
 from sfhelpers.fusion import ARMS
 from sfhelpers.tasks import heads, kept
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.segmentation_comparison import MEAN_MASK, Trial
+from sfhelpers.tasks.compare import Trial
+from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
 from tests.backbone_fixtures import one_sentence
 
 RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
@@ -34,7 +35,7 @@ def trial(backbone, method="fused", seed=0, task="segmentation"):
     with torch.no_grad():  # as if trained: away from what the seed alone would give
         for parameter in model.parameters():
             parameter.add_(0.01)
-    return Trial(method, seed, model, None, 0, 0.0, 0.4, {})
+    return Trial(method, seed, model=model, found=Masks(0.4, {}))
 
 
 @pytest.fixture

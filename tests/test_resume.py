@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sfhelpers.tasks import kept as files
+from sfhelpers.tasks.fit import checkpoints
+from tests.backbone_fixtures import one_sentence
 from tests.fit_fixtures import (
     SETTINGS,
     die_while_writing,
@@ -214,7 +216,7 @@ def test_a_checkpoint_with_other_frozen_parameters_is_refused(stopped):
 
 
 def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeypatch):
-    monkeypatch.setattr(resume, "FORMAT", files.FORMAT + 1)
+    monkeypatch.setattr(files, "FORMAT", files.FORMAT + 1)
     with pytest.raises(ValueError, match=rf"another version of sfhelpers \(format {files.FORMAT - 1}") as error:
         kept(stopped, loss=never)
     assert_one_sentence(error, stopped)
@@ -292,3 +294,44 @@ def test_a_training_without_epochs_keeps_nothing(tmp_path):
 def assert_one_sentence(error, folder):
     message = str(error.value).replace(str(folder), "")
     assert "\n" not in message and ". " not in message and message.endswith(".")
+
+
+def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_nothing_else(tmp_path):
+    old = checkpoints(tmp_path, keep=True)
+    for name in ("fused-seed0", "sd-only-seed1/strict"):
+        run(old / name, **SHORT)
+    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / files.FILE]
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+
+    folder = checkpoints(tmp_path, keep=False)
+    with pytest.raises(ValueError, match="batch_size"):
+        run(folder / "fused-seed0", **(SHORT | {"batch_size": 0}))
+    run(folder / "fused-seed0", **(SHORT | {"epochs": 0}))
+    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
+
+    for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0"):
+        run(folder / name, learning_rate=0.02, **SHORT)
+    made = {old / name / files.FILE for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")}
+    assert {path for path in old.rglob("*") if path.is_file()} == made | set(foreign)
+    again = checkpoints(tmp_path, keep=True)  # gone on from, it has no step left to train
+    run(again / "fused-seed0", loss=stopping(0), learning_rate=0.02, **SHORT)
+
+
+def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused_and_stays(tmp_path):
+    (tmp_path / "disk").mkdir()
+    place = tmp_path / "checkpoints"
+    place.symlink_to(tmp_path / "disk")
+    assert checkpoints(tmp_path, keep=True) == place
+    with pytest.raises(FileExistsError, match="is a link, not a folder") as error:
+        checkpoints(tmp_path, keep=False)
+    one_sentence(error)
+    place.unlink()
+    place.write_text("mine")
+    for keep in (True, False):
+        with pytest.raises(FileExistsError, match="is a file, not a folder") as error:
+            checkpoints(tmp_path, keep)
+        one_sentence(error)
+    assert place.read_text() == "mine" and (tmp_path / "disk").is_dir()
