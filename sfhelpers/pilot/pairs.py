@@ -14,7 +14,7 @@ from sfhelpers import datasets
 from sfhelpers.datasets import Dataset
 from sfhelpers.images import load_images
 from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SEEN, SIZE, render_photo, render_sketch
-from sfhelpers.toyworld.pose import stream, uniform
+from sfhelpers.toyworld.shapes import stream, uniform
 
 # Data sets are drawn from the seeds 0, 1, 2, ... and the embedded models' training pictures from another one
 # (pocket.data.TRAINING_SEED): these individuals are in neither.

@@ -2,7 +2,7 @@
 
 from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
 from sfhelpers.toyworld.photo import render_photo
-from sfhelpers.toyworld.pose import SIZE
+from sfhelpers.toyworld.shapes import SIZE
 from sfhelpers.toyworld.sketch import render_sketch
 from sfhelpers.toyworld.world import DIFFICULTY, ensure, write_folder, write_sketchy
 

@@ -5,8 +5,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN
-from sfhelpers.toyworld.pose import SIZE, Pose, place_keypoints, random_pose, stream, subject_pose, uniform
-from sfhelpers.toyworld.shapes import Drawing, ellipse, poly, smooth
+from sfhelpers.toyworld.shapes import (
+    SIZE,
+    Drawing,
+    Pose,
+    ellipse,
+    place_keypoints,
+    poly,
+    random_pose,
+    smooth,
+    stream,
+    subject_pose,
+    uniform,
+)
 
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sfhelpers.files import replace_file
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.pose import SIZE, stream, uniform
+from sfhelpers.toyworld.shapes import SIZE, stream, uniform
 
 NAME = "test_pairs_ps.csv"
 COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")

@@ -17,8 +17,7 @@ from tqdm.auto import tqdm
 from sfhelpers.drawing import Stroke, ndjson
 from sfhelpers.files import writing
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.pose import Pose, stream, uniform
-from sfhelpers.toyworld.shapes import Part, Points, turned
+from sfhelpers.toyworld.shapes import Part, Points, Pose, stream, turned, uniform
 from sfhelpers.toyworld.world import CACHE_REMEDY
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache

@@ -1,34 +1,44 @@
-"""Outlines in object coordinates: x to the right, y down, the object about within [-1, 1] on both axes.
+"""Outlines, drawings and poses in object coordinates: x to the right, y down, the object about within [-1, 1].
 
-Every function returns an (N, 2) float array of points. Closed outlines do not repeat their first point.
+An outline is an (N, 2) float array of points; a closed one does not repeat its first point.
 """
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+Point = tuple[float, float]
 Points = NDArray[np.float64]  # (N, 2): x, y
-Uniform = Callable[[float, float], float]
+Uniform = Callable[[float, float], float]  # draws a number between two
+SIZE = 160  # side of every rendered image, in pixels
+
+
+def stream(*key: object) -> np.random.Generator:
+    """A random stream that depends on its key alone: the same on every machine, in any order of calls."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+
+
+def uniform(rng: np.random.Generator) -> Uniform:
+    """The `u(low, high)` that the category functions draw their proportions with."""
+    return lambda low, high: float(low + (high - low) * rng.random())
 
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of a drawing, painted over the pieces before it.
+    """One piece of a drawing, painted over the pieces before it: a filled shape or an open line.
 
-    Args:
-        outline: (N, 2) points.
-        tone: index into the object's palette: 0 main, 1 second, 2 main in shade, 3 light, 4 near black.
-        closed: a filled shape, or an open line of a given `thickness` (object units).
-        detail: left out of abstract sketches.
+    `tone` is an index into the object's palette: 0 main, 1 second, 2 main in shade, 3 light, 4 near black.
     """
 
     outline: Points
-    tone: int = 0
-    closed: bool = True
-    thickness: float = 0.04
-    detail: bool = False
+    tone: int
+    closed: bool
+    thickness: float  # of an open line, in object units
+    detail: bool  # left out of abstract sketches
 
 
 @dataclass
@@ -36,15 +46,19 @@ class Drawing:
     """An object: parts in painting order and eight named keypoints (name -> (x, y))."""
 
     parts: list[Part] = field(default_factory=list)
-    keypoints: dict[str, tuple[float, float]] = field(default_factory=dict)
+    keypoints: dict[str, Point] = field(default_factory=dict)
 
     def add(self, outline: Points, tone: int = 0, detail: bool = False) -> None:
         """Paint a filled shape."""
-        self.parts.append(Part(outline, tone, detail=detail))
+        self.parts.append(Part(outline, tone, True, 0.04, detail))
 
     def line(self, outline: Points, tone: int = 4, thickness: float = 0.04, detail: bool = False) -> None:
         """Paint an open line."""
-        self.parts.append(Part(outline, tone, closed=False, thickness=thickness, detail=detail))
+        self.parts.append(Part(outline, tone, False, thickness, detail))
+
+    def mark(self, **keypoints: Point) -> None:
+        """Name points, their order kept: `left_ear=(x, y)` is the "left ear"."""
+        self.keypoints |= {name.replace("_", " "): point for name, point in keypoints.items()}
 
     @property
     def symmetric(self) -> bool:
@@ -56,7 +70,63 @@ class Drawing:
         return bool((gaps.min(1) < 1e-6).all())
 
 
-def turned(points: Points, angle: float, centre: tuple[float, float] = (0.0, 0.0)) -> Points:
+@dataclass(frozen=True)
+class Category:
+    """How one of the world's categories is drawn, and the colours that tone 0 and tone 1 usually have."""
+
+    recipe: Callable[[Drawing, Uniform], None]
+    colours: tuple[str, ...]
+
+    def draw(self, u: Uniform) -> Drawing:
+        """One random individual."""
+        drawing = Drawing()
+        self.recipe(drawing, u)
+        return drawing
+
+
+def category(*colours: str) -> Callable[[Callable[[Drawing, Uniform], None]], Category]:
+    """Makes the function below it a category's recipe."""
+    return lambda recipe: Category(recipe, colours)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A similarity transform from object coordinates to the pixels of a SIZE x SIZE image."""
+
+    scale: float  # the object's side as a share of the image's side
+    angle: float  # radians
+    shift: Point  # of the object's centre from the image's centre, as a share of the image's side
+    mirror: bool  # left and right are swapped
+
+    def __call__(self, points: Points) -> Points:
+        """(N, 2) points in pixels."""
+        flipped = points * np.array([-1.0 if self.mirror else 1.0, 1.0])
+        return turned(flipped, self.angle) * (self.scale * SIZE / 2) + SIZE * (0.5 + np.array(self.shift))
+
+
+def random_pose(rng: np.random.Generator, scale: Point, turn: float, shift: float, mirror: float = 0.5) -> Pose:
+    """Uniform scale and shift, a normal turn of `turn` radians, mirrored with the probability `mirror`."""
+    u = uniform(rng)
+    size, angle = u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
+    return Pose(size, angle, (u(-shift, shift), u(-shift, shift)), rng.random() < mirror)
+
+
+def subject_pose(rng: np.random.Generator) -> Pose:
+    """The pose of a photo's subject, the first thing that is drawn from the photo's stream."""
+    return random_pose(rng, (0.6, 0.95), 0.15, 0.1)
+
+
+def place_keypoints(drawing: Drawing, pose: Pose) -> Points:
+    """(8, 2) pixels of a posed drawing's keypoints.
+
+    A drawing that is its own mirror image does not show which way round it was put, so nobody who annotates it could
+    know: its left and right are named as the picture shows them.
+    """
+    seen_from_front = replace(pose, mirror=False) if drawing.symmetric else pose
+    return seen_from_front(np.array(list(drawing.keypoints.values())))
+
+
+def turned(points: Points, angle: float, centre: Point = (0.0, 0.0)) -> Points:
     """Rotate by `angle` radians about `centre`, clockwise on screen."""
     c, s = np.cos(angle), np.sin(angle)
     return (points - centre) @ np.array([[c, s], [-s, c]]) + centre
@@ -68,19 +138,25 @@ def ellipse(x: float, y: float, rx: float, ry: float, angle: float = 0.0, n: int
     return turned(np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], 1), angle, (x, y))
 
 
-def box(x: float, y: float, w: float, h: float, angle: float = 0.0, taper: float = 1.0) -> Points:
+def box(x: float, y: float, w: float, h: float, taper: float = 1.0) -> Points:
     """A rectangle centred on (x, y); `taper` scales the width of its lower edge."""
     top, low = w / 2, w / 2 * taper
-    corners = np.array([[x - top, y - h / 2], [x + top, y - h / 2], [x + low, y + h / 2], [x - low, y + h / 2]])
-    return turned(corners, angle, (x, y))
+    corners = poly((x - top, y - h / 2), (x + top, y - h / 2), (x + low, y + h / 2), (x - low, y + h / 2))
+    return turned(corners, 0.0, (x, y))  # a turn by nothing rounds; without it the world would be another in a bit
 
 
-def poly(*corners: tuple[float, float]) -> Points:
+def poly(*corners: Point) -> Points:
     """A polygon through the corners given."""
     return np.array(corners, dtype=float)
 
 
-def smooth(*corners: tuple[float, float], steps: int = 6) -> Points:
+def symmetric(*right: Point) -> list[Point]:
+    """The corners of a shape that is its own mirror image, from those of its right half, top to bottom."""
+    corners = [*right, *((-x, y) for x, y in reversed(right) if x)]
+    return corners[-1:] + corners[:-1] if right[0][0] else corners  # begins at its left upper corner or its top
+
+
+def smooth(*corners: Point, steps: int = 6) -> Points:
     """A closed Catmull-Rom curve through the corners given."""
     p1 = np.array(corners, dtype=float)
     p0, p2, p3 = np.roll(p1, 1, 0), np.roll(p1, -1, 0), np.roll(p1, -2, 0)
@@ -107,6 +183,4 @@ def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float, n: 
 
 def ring(x: float, y: float, radius: float, width: float, n: int = 28) -> Points:
     """A ring as one outline that goes round outside and back inside."""
-    outer = arc(x, y, radius, radius, 0, 1, n)
-    inner = arc(x, y, radius - width, radius - width, 1, 0, n)
-    return np.concatenate([outer, inner])
+    return np.concatenate([arc(x, y, radius, radius, 0, 1, n), arc(x, y, radius - width, radius - width, 1, 0, n)])

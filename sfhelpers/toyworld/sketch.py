@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.pose import SIZE, Pose, place_keypoints, random_pose, stream, subject_pose, uniform
-from sfhelpers.toyworld.shapes import Points
+from sfhelpers.toyworld.shapes import SIZE, Points, Pose, place_keypoints, random_pose, stream, subject_pose, uniform
 
 FINE = 2
 TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
