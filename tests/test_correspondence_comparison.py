@@ -18,7 +18,7 @@ from sfhelpers.tasks import correspondence_comparison as comparison
 from sfhelpers.tasks import correspondence_report as report
 from sfhelpers.tasks import correspondence_unlabelled as unlabelled
 from sfhelpers.tasks.correspondence_comparison import METHODS, RAW, SAME_PIXEL, TRIVIAL, RawFeatures
-from sfhelpers.toyworld.psc6k import keypoint_names
+from sfhelpers.toyworld import keypoint_names
 from tests.backbone_fixtures import one_sentence
 
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from sfhelpers.pocket import data
-from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, write_sketchy
-from sfhelpers.toyworld import photo as toyworld_photo
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, render, write_sketchy
 from sfhelpers.toyworld.world import PHOTOS, SKETCHES
 
 STARTS = (0, 600, 2_950, 11_960)  # of the runs of pictures that are looked at
@@ -73,7 +72,7 @@ def test_nothing_of_an_unseen_category_stands_in_the_background_of_a_training_ph
             drawn.append(name)
             return super().__getitem__(name)
 
-    monkeypatch.setattr(toyworld_photo, "CATEGORIES", Noted(CATEGORIES))
+    monkeypatch.setattr(render, "CATEGORIES", Noted(CATEGORIES))
     subjects = [name for start in STARTS for name in data.pictures("photo", start, COUNT)[1]]
     assert set(drawn) <= set(SEEN)
     # Each drawing is looked up for its shape and for its colours: with bystanders that is more than twice a photo.

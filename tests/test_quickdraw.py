@@ -9,7 +9,7 @@ import pytest
 
 from sfhelpers.datasets import quickdraw
 from sfhelpers.datasets.sketches import load_sketches
-from sfhelpers.toyworld import CATEGORIES, quick
+from sfhelpers.toyworld import CATEGORIES, quick, world
 from tests.backbone_fixtures import one_sentence
 
 FEW = ("airplane", "cup", "key")
@@ -294,7 +294,7 @@ def test_a_folder_of_sketches_is_parted_and_read(tmp_path):
 
 
 def test_the_cached_set_is_written_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(quick, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / name)
     monkeypatch.setattr(quick, "CATEGORIES", {name: CATEGORIES[name] for name in FEW})
     written = []
     original = quick.write_quick

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sfhelpers import toyworld
-from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, pose, quick, render_photo, render_sketch, world
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, quick, render_photo, render_sketch, shapes, world
 from tests.backbone_fixtures import one_sentence
 
 
@@ -57,10 +57,10 @@ def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
     by_symmetry = {True: set(), False: set()}
     for category in CATEGORIES:
         for index in range(12):
-            drawing = CATEGORIES[category].draw(pose.uniform(pose.stream("shape", 0, category, index)))
+            drawing = CATEGORIES[category].draw(shapes.uniform(shapes.stream("shape", 0, category, index)))
             by_symmetry[drawing.symmetric].add(category)
             here, there = (
-                pose.place_keypoints(drawing, pose.Pose(0.8, 0.1, (0.0, 0.0), mirror)) for mirror in (False, True)
+                shapes.place_keypoints(drawing, shapes.Pose(0.8, 0.1, (0.0, 0.0), mirror)) for mirror in (False, True)
             )
             assert (here == there).all() == drawing.symmetric
     assert by_symmetry[True] == {"bottle", "butterfly", "guitar", "lamp", "wine_glass"}
@@ -84,7 +84,7 @@ def _turned_round(difficulty):
 def test_a_sketch_faces_the_way_its_photo_does_and_in_a_harder_world_not_always():
     assert _turned_round(0.0) == 0
     assert 0.14 < _turned_round(1.0) < 0.26, "TURNED_ROUND, within three standard errors of 240 draws"
-    facing = [pose.subject_pose(pose.stream("photo", 0, "cat", k)).mirror for k in range(200)]
+    facing = [shapes.subject_pose(shapes.stream("photo", 0, "cat", k)).mirror for k in range(200)]
     assert 0.4 < np.mean(facing) < 0.6, "photos face both ways"
 
 
@@ -130,8 +130,7 @@ def test_folder_layout_can_leave_the_masks_out(tmp_path):
 
 def test_the_cache_keeps_the_world_in_use_and_forgets_the_oldest(tmp_path, monkeypatch):
     monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(world, "CATEGORIES", {c: CATEGORIES[c] for c in ("cat", "key")})
-    monkeypatch.setattr(world.write_sketchy, "__defaults__", (2, 1, 0, 0.5, ("cat", "key")))
+    monkeypatch.setattr(world._drawn, "__defaults__", (0, 0.5, ("cat", "key"), True))
     first = toyworld.ensure(seed=1, photos=2, sketches=1)
     assert toyworld.ensure(seed=1, photos=2, sketches=1) == first
     os.utime(first, (1, 1))
@@ -141,10 +140,10 @@ def test_the_cache_keeps_the_world_in_use_and_forgets_the_oldest(tmp_path, monke
     assert not list(second.parent.glob("part-*")), "nothing half-written is left"
 
 
-@pytest.mark.parametrize(("module", "ensure"), [(world, world.ensure), (quick, quick.ensure_quick)])
-def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, module, ensure):
+@pytest.mark.parametrize("ensure", [world.ensure, quick.ensure_quick])
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, ensure):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / "file" / name)
+    monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / "file" / name)
     with pytest.raises(NotADirectoryError) as error:
         ensure()
     said = one_sentence(error)
@@ -153,8 +152,8 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch, m
     def refuse(**options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(module.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(world.tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(PermissionError, match=r"could not be written \(Permission denied\): make that") as error:
         ensure(seed=12345)
     one_sentence(error)

@@ -1,12 +1,11 @@
 """A small procedural world with exact ground truth: paired photos and freehand sketches of 36 categories."""
 
 from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
-from sfhelpers.toyworld.photo import render_photo
+from sfhelpers.toyworld.render import render_photo, render_sketch
 from sfhelpers.toyworld.shapes import SIZE
-from sfhelpers.toyworld.sketch import render_sketch
-from sfhelpers.toyworld.world import DIFFICULTY, ensure, write_folder, write_sketchy
+from sfhelpers.toyworld.world import DIFFICULTY, ensure, keypoint_names, write_folder, write_sketchy
 
 __all__ = [
     "CATEGORIES", "DIFFICULTY", "SEEN", "SIZE", "UNSEEN",
-    "ensure", "render_photo", "render_sketch", "write_folder", "write_sketchy",
+    "ensure", "keypoint_names", "render_photo", "render_sketch", "write_folder", "write_sketchy",
 ]  # fmt: skip

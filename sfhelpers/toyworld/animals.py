@@ -6,7 +6,7 @@ from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, category, el
 
 
 def _walker(d: Drawing, u: Uniform, head: Point, *ranges: Point) -> list[float]:
-    """On four legs, facing left: its head's radii; ranges of leg, neck, the neck's angle above the horizon, body's radii.
+    """On four legs, facing left: the head's radii; ranges of leg, neck, its angle above the horizon, the body's radii.
 
     Returns the body's radii and where neck and head end up, x and y of each.
     """

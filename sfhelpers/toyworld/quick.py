@@ -6,19 +6,16 @@ details, limbs that shrink to lines, crooked parts, outlines that do not close, 
 
 import hashlib
 import json
-import os
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
-from sfhelpers.files import writing
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.shapes import Part, Points, Pose, stream, turned, uniform
-from sfhelpers.toyworld.world import CACHE_REMEDY
+from sfhelpers.toyworld.shapes import Part, Points, Pose, resampled, stream, turned, uniform
+from sfhelpers.toyworld.world import cached
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache
 # With 10 drawings a class a linear probe of the shipped image tower is right about 87 times in 100 here; at 0.5 about
@@ -44,16 +41,8 @@ def ensure_quick(
     Raises:
         OSError: one sentence, when the cache cannot be written.
     """
-    cache = user_cache_path("sfhelpers") / "quick"
-    folder = cache / f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-{layout}"
-    with writing(cache, CACHE_REMEDY):
-        cache.mkdir(parents=True, exist_ok=True)
-        if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
-                write_quick(Path(part) / "set", number, seed, difficulty, layout=layout)
-                if not folder.exists():  # another process may have been faster
-                    os.replace(Path(part) / "set", folder)
-    return folder
+    name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-{layout}"
+    return cached("quick", name, lambda folder: write_quick(folder, number, seed, difficulty, layout=layout))
 
 
 def write_quick(
@@ -84,9 +73,7 @@ def write_quick(
 def _json(category: str, index: int, seed: int, difficulty: float, layout: str) -> str:
     strokes = quick_drawing(category, index, seed, difficulty)
     if layout == "raw":
-        drawing = [
-            [stroke[:, 0].tolist(), stroke[:, 1].tolist(), stroke[:, 2].astype(int).tolist()] for stroke in strokes
-        ]
+        drawing = [[*stroke[:, :2].T.tolist(), stroke[:, 2].astype(int).tolist()] for stroke in strokes]
     else:
         drawing = json.loads(ndjson.line_of([Stroke(stroke[:, :2], 1.0) for stroke in strokes], category))["drawing"]
     digest = hashlib.sha256(f"quick/{seed}/{category}/{index}".encode()).digest()
@@ -110,17 +97,14 @@ def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFF
     drawing = CATEGORIES[category].draw(uniform(stream("quick shape", seed, category, index)))
     rng = stream("quick", seed, category, index)
     haste = difficulty * rng.uniform(0.4, 1.6)
-    parts = _remembered(rng, drawing.parts, haste)
-    crooked = [_crooked(rng, part.outline, haste) for part in parts]
+    parts = [_crooked(rng, part, haste) for part in _remembered(rng, drawing.parts, haste)]
     lines = []
-    for number, (part, outline) in enumerate(zip(parts, crooked, strict=True)):
-        in_front = [
-            later for later, behind in zip(crooked[number + 1 :], parts[number + 1 :], strict=True) if behind.closed
-        ]
-        if rng.random() < 0.35 * haste:
-            in_front = []  # and lines cross
-        lines += _visible(_line(rng, outline, part.closed, haste), in_front)
-    pose = _pose(rng, haste)
+    for number, part in enumerate(parts):
+        in_front = [later.outline for later in parts[number + 1 :] if later.closed]
+        crossing = rng.random() < 0.35 * haste
+        lines += _visible(_line(rng, part, haste), [] if crossing else in_front)
+    turn = rng.normal(0, 0.5 if rng.random() < 0.15 * haste else 0.08 + 0.1 * haste)  # now and then well off
+    pose = Pose(rng.uniform(0.35, 0.7), float(turn), tuple(rng.uniform(-0.08, 0.08, 2).tolist()), rng.random() < 0.5)
     return _timed(rng, [_shaken(rng, pose(line), haste) for line in lines], haste)
 
 
@@ -136,53 +120,45 @@ def _remembered(rng: np.random.Generator, parts: list[Part], haste: float) -> li
     return kept if any(part is largest for part in kept) else [largest, *kept]
 
 
-def _crooked(rng: np.random.Generator, outline: Points, haste: float) -> Points:
+def _crooked(rng: np.random.Generator, part: Part, haste: float) -> Part:
     """A part that is too long, too wide, turned or beside its place."""
-    middle = outline.mean(0)
-    stretched = (outline - middle) * (1 + np.clip(rng.normal(0, 0.22 * haste, 2), -0.5, 0.6)) + middle
-    return turned(stretched, rng.normal(0, 0.14 * haste), tuple(middle)) + rng.normal(0, 0.06 * haste, 2)
+    middle = part.outline.mean(0)
+    stretched = (part.outline - middle) * (1 + np.clip(rng.normal(0, 0.22 * haste, 2), -0.5, 0.6)) + middle
+    outline = turned(stretched, rng.normal(0, 0.14 * haste), tuple(middle)) + rng.normal(0, 0.06 * haste, 2)
+    return replace(part, outline=outline)
 
 
-def _line(rng: np.random.Generator, outline: Points, closed: bool, haste: float) -> Points:
+def _line(rng: np.random.Generator, part: Part, haste: float) -> Points:
     """The pen's way along an outline: thin parts become one line, closed ones begin anywhere and rarely close well."""
-    if not closed:
-        return _resampled(outline)
-    middle = outline.mean(0)
-    _, spread, axes = np.linalg.svd(outline - middle, full_matrices=False)
+    if not part.closed:
+        return _resampled(part.outline)
+    middle = part.outline.mean(0)
+    _, spread, axes = np.linalg.svd(part.outline - middle, full_matrices=False)
     if spread[0] > 2.6 * spread[1] and rng.random() < 0.25 + 0.5 * haste:
-        along = (outline - middle) @ axes[0]
+        along = (part.outline - middle) @ axes[0]
         return _resampled(middle + np.outer([along.min(), along.max()], axes[0]))
-    start = int(rng.integers(len(outline)))
-    ring = np.roll(outline, -start, axis=0)
+    ring = np.roll(part.outline, -int(rng.integers(len(part.outline))), axis=0)
     way = _resampled(np.concatenate([ring, ring[:2]]))
     length = np.clip(len(way) * (1 + rng.normal(-0.03, 0.06 * haste)), 4, None)
-    way = way[: int(length)]
-    return _rounded(way, int(rng.integers(1, 3 + round(4 * haste))))
+    return _rounded(way[: int(length)], int(rng.integers(1, 3 + round(4 * haste))))
 
 
-def _resampled(points: Points, step: float = 0.035) -> Points:
+def _resampled(points: Points) -> Points:
     """Points evenly spaced along a polyline, in object units."""
-    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    grid = np.linspace(0, along[-1], max(4, round(along[-1] / step)))
-    return np.stack([np.interp(grid, along, points[:, k]) for k in (0, 1)], 1)
+    return resampled(points, lambda length: round(length / 0.035))
 
 
 def _rounded(line: Points, reach: int) -> Points:
     """Corners cut by a hand in a hurry: a running mean over `reach` points to either side."""
-    padded = np.pad(line, ((reach, reach), (0, 0)), mode="edge")
-    return np.stack(
-        [np.convolve(padded[:, k], np.full(2 * reach + 1, 1 / (2 * reach + 1)), "valid") for k in (0, 1)], 1
-    )
+    padded, window = np.pad(line, ((reach, reach), (0, 0)), mode="edge"), np.full(2 * reach + 1, 1 / (2 * reach + 1))
+    return np.stack([np.convolve(padded[:, k], window, "valid") for k in (0, 1)], 1)
 
 
 def _visible(line: Points, in_front: list[Points]) -> list[Points]:
     """The pieces of a line that no later part covers."""
-    covered = np.zeros(len(line), dtype=bool)
-    for outline in in_front:
-        covered |= _inside(line, outline)
-    cuts = np.flatnonzero(np.diff(covered.astype(int))) + 1
-    pieces = [piece for piece in np.split(np.arange(len(line)), cuts) if not covered[piece[0]] and len(piece) > 2]
-    return [line[piece] for piece in pieces]
+    covered = np.any([np.zeros(len(line), bool), *(_inside(line, outline) for outline in in_front)], axis=0)
+    pieces = np.split(np.arange(len(line)), np.flatnonzero(np.diff(covered)) + 1)
+    return [line[piece] for piece in pieces if not covered[piece[0]] and len(piece) > 2]
 
 
 def _inside(points: Points, outline: Points) -> np.ndarray:
@@ -191,12 +167,6 @@ def _inside(points: Points, outline: Points) -> np.ndarray:
     crosses = (y0 > y) != (y1 > y)
     at = x0 + (y - y0) * (x1 - x0) / np.where(y1 == y0, 1, y1 - y0)
     return ((crosses & (x < at)).sum(1) % 2).astype(bool)
-
-
-def _pose(rng: np.random.Generator, haste: float) -> Pose:
-    """Where and how large on the screen; now and then well off the upright."""
-    turn = rng.normal(0, 0.5 if rng.random() < 0.15 * haste else 0.08 + 0.1 * haste)
-    return Pose(rng.uniform(0.35, 0.7), float(turn), tuple(rng.uniform(-0.08, 0.08, 2).tolist()), rng.random() < 0.5)
 
 
 def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:

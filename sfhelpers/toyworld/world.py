@@ -1,10 +1,13 @@
 """The toy world on disk: written once in the real layouts, kept in the user's cache within a size bound."""
 
+import csv
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +15,10 @@ from PIL import Image
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
-from sfhelpers.files import writing
-from sfhelpers.toyworld import psc6k
+from sfhelpers.files import replace_file, writing
 from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.photo import render_photo
-from sfhelpers.toyworld.sketch import render_sketch
+from sfhelpers.toyworld.render import render_photo, render_sketch
+from sfhelpers.toyworld.shapes import SIZE, stream, uniform
 
 VERSION = 5  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
@@ -24,23 +26,70 @@ PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
 CACHE_REMEDY = "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"
 TRANSFORM = "tx_000100000000"  # Sketchy's object crops
+FRAME = 256  # pixels a side, of PSC6K's coordinates, whatever the images' own size
+Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
 
-Points = NDArray[np.float64]  # (8, 3): x, y in pixels and visibility
-Sketch = tuple[NDArray[np.uint8], Points]
+
+def write_sketchy(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **options: Any) -> None:
+    """Write the world in Sketchy's layout, with masks beside it and PSC6K's keypoints of every pair.
+
+    `root/256x256/{photo,sketch}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
+    `<photo stem>-<number>.png`; masks, which the real data set lacks, in `root/256x256/mask/...` likewise;
+    keypoints in `root/test_pairs_ps.csv` (Lu et al., ICML 2023): A the photo and B the sketch, X horizontal. The real
+    benchmark has annotated every point; here one that is hidden or outside its image is left empty.
+
+    Args:
+        photos: a category.
+        sketches: a photo.
+        options: `seed`, `difficulty` from 0 to 1, `categories`.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("photo", "sketch", "class", "XA", "YA", "XB", "YB"))
+    pairs = _drawn(root, f"256x256/{{}}/{TRANSFORM}/{{}}", photos, sketches, **options)
+    for photo, sketch, number, in_photo, in_sketch in pairs:
+        table.writerow([photo, sketch, number, *_columns(in_photo), *_columns(in_sketch)])
+    replace_file(root / "test_pairs_ps.csv", text.getvalue().encode("utf-8"))
 
 
-def _pictures(
-    photos: int, sketches: int, seed: int, difficulty: float, categories: tuple[str, ...]
-) -> Iterator[tuple[str, str, NDArray[np.uint8], NDArray[np.bool_], Points, list[Sketch]]]:
-    """Category, stem, photo, mask, keypoints and sketches of every individual.
+def write_folder(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **options: Any) -> None:
+    """Write the world as anybody's own folder, `root/{photo,sketch,mask}/<category>/`; `masks=False` leaves them out.
+
+    All else as in `write_sketchy`.
+    """
+    _drawn(root, "{}/{}", photos, sketches, **options)
+
+
+def _drawn(
+    root: Path,
+    layout: str,
+    photos: int,
+    sketches: int,
+    seed: int = 0,
+    difficulty: float = DIFFICULTY,
+    categories: tuple[str, ...] = tuple(CATEGORIES),
+    masks: bool = True,
+) -> list[tuple[str, str, int, Keypoints, Keypoints]]:
+    """Draw and save a world; returns paths, number of the class from 1 and keypoints (8, 3) of every pair.
 
     Stems look like Sketchy's (n<class>_<number>).
     """
-    plan = [(c, k) for c in categories for k in range(photos)]
+    pairs = []
+    plan = [(category, k) for category in categories for k in range(photos)]
     for category, k in tqdm(plan, desc="drawing the toy world", leave=False):
-        photo, mask, points = render_photo(category, k, seed, difficulty)
-        drawings = [render_sketch(category, k, n, seed, difficulty) for n in range(sketches)]
-        yield category, f"n{list(CATEGORIES).index(category):08d}_{k}", photo, mask, points, drawings
+        number = list(CATEGORIES).index(category)
+        photo_path, mask_path, sketch_path = (
+            f"{layout.format(kind, category)}/n{number:08d}_{k}" for kind in ("photo", "mask", "sketch")
+        )
+        photo, mask, in_photo = render_photo(category, k, seed, difficulty)
+        _save(photo, root / f"{photo_path}.jpg")
+        if masks:
+            _save(mask, root / f"{mask_path}.png")
+        for n in range(sketches):
+            sketch, in_sketch = render_sketch(category, k, n, seed, difficulty)
+            _save(sketch, root / f"{sketch_path}-{n + 1}.png")
+            pairs.append((f"{photo_path}.jpg", f"{sketch_path}-{n + 1}.png", 1 + number, in_photo, in_sketch))
+    return pairs
 
 
 def _save(pixels: NDArray, path: Path) -> None:
@@ -48,55 +97,23 @@ def _save(pixels: NDArray, path: Path) -> None:
     Image.fromarray(pixels).save(path, **({"quality": 92} if path.suffix == ".jpg" else {}))
 
 
-def write_sketchy(
-    root: Path,
-    photos: int = PHOTOS,
-    sketches: int = SKETCHES,
-    seed: int = 0,
-    difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = tuple(CATEGORIES),
-) -> None:
-    """Write the world in Sketchy's layout, with masks beside it and PSC6K's keypoints of every pair.
-
-    `root/256x256/{photo,sketch}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
-    `<photo stem>-<number>.png`; masks, which the real data set lacks, in `root/256x256/mask/...` likewise;
-    keypoints in `root/test_pairs_ps.csv`.
-    """
-    annotations: list[psc6k.Annotation] = []
-    for category, stem, photo, mask, points, drawings in _pictures(photos, sketches, seed, difficulty, categories):
-        folder = {kind: f"256x256/{kind}/{TRANSFORM}/{category}" for kind in ("photo", "mask", "sketch")}
-        photo_path = f"{folder['photo']}/{stem}.jpg"
-        _save(photo, root / photo_path)
-        _save(mask, root / folder["mask"] / f"{stem}.png")
-        for n, (drawing, drawn_points) in enumerate(drawings, start=1):
-            path = f"{folder['sketch']}/{stem}-{n}.png"
-            _save(drawing, root / path)
-            annotations.append((photo_path, path, 1 + list(CATEGORIES).index(category), points, drawn_points))
-    psc6k.write(root, annotations)
+def _columns(keypoints: Keypoints) -> list[str]:
+    """The x and the y of eight points, semicolons between them."""
+    scaled = keypoints[:, :2] * (FRAME / SIZE)
+    # Rounding to 256.0 would put a point on the frame's far edge, which is outside.
+    shown = keypoints[:, 2].astype(bool) & (scaled >= 0).all(1) & (scaled < FRAME - 0.05).all(1)
+    return [
+        ";".join(f"{value:.1f}" if seen else "" for value, seen in zip(axis, shown, strict=True)) for axis in scaled.T
+    ]
 
 
-def write_folder(
-    root: Path,
-    photos: int = PHOTOS,
-    sketches: int = SKETCHES,
-    seed: int = 0,
-    difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = tuple(CATEGORIES),
-    masks: bool = True,
-) -> None:
-    """Write the world as anybody's own folder: `root/{photo,sketch,mask}/<category>/`."""
-    for category, stem, photo, mask, _, drawings in _pictures(photos, sketches, seed, difficulty, categories):
-        _save(photo, root / "photo" / category / f"{stem}.jpg")
-        if masks:
-            _save(mask, root / "mask" / category / f"{stem}.png")
-        for n, (drawing, _) in enumerate(drawings, start=1):
-            _save(drawing, root / "sketch" / category / f"{stem}-{n}.png")
+def keypoint_names(category: str) -> tuple[str, ...]:
+    """What the eight points of a category are called, in the table's order."""
+    return tuple(CATEGORIES[category].draw(uniform(stream("names"))).keypoints)
 
 
 def ensure(seed: int = 0, difficulty: float = DIFFICULTY, photos: int = PHOTOS, sketches: int = SKETCHES) -> Path:
     """The folder of a world in Sketchy's layout, written on first use (about 20 s) into the user's cache.
-
-    Worlds used longest ago are deleted when all of them together pass CACHE_MEGABYTES.
 
     Returns:
         The root to give to the Sketchy adapter.
@@ -104,26 +121,31 @@ def ensure(seed: int = 0, difficulty: float = DIFFICULTY, photos: int = PHOTOS, 
     Raises:
         OSError: one sentence, when the cache cannot be written.
     """
-    cache = user_cache_path("sfhelpers") / "toyworld"
-    world = cache / f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{photos}x{sketches}"
+    name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{photos}x{sketches}"
+    return cached(
+        "toyworld", name, lambda root: write_sketchy(root, photos, sketches, seed=seed, difficulty=difficulty)
+    )
+
+
+def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
+    """A folder of the user's cache, written on first use.
+
+    Those used longest ago are deleted when all of a kind together pass CACHE_MEGABYTES.
+    """
+    cache = user_cache_path("sfhelpers") / kind
+    folder = cache / name
     with writing(cache, CACHE_REMEDY):
         cache.mkdir(parents=True, exist_ok=True)
-        if not world.exists():
+        if not folder.exists():
             with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
-                write_sketchy(Path(part) / "world", photos, sketches, seed, difficulty)
-                if not world.exists():  # another process may have been faster
-                    os.replace(Path(part) / "world", world)
-        os.utime(world)
-        _forget_oldest(cache, keep=world)
-    return world
-
-
-def _forget_oldest(cache: Path, keep: Path) -> None:
-    worlds = sorted(
-        (p for p in cache.iterdir() if p.name.startswith("v")), key=lambda p: p.stat().st_mtime, reverse=True
-    )
-    total = 0.0
-    for world in [keep, *(w for w in worlds if w != keep)]:
-        total += sum(f.stat().st_size for f in world.rglob("*.*") if f.is_file()) / 1e6
-        if total > CACHE_MEGABYTES and world != keep:
-            shutil.rmtree(world)
+                write(Path(part) / name)
+                if not folder.exists():  # another process may have been faster
+                    os.replace(Path(part) / name, folder)
+        os.utime(folder)
+        others = [path for path in cache.iterdir() if path.name.startswith("v") and path != folder]
+        total = 0.0
+        for each in [folder, *sorted(others, key=lambda path: -path.stat().st_mtime)]:
+            total += sum(file.stat().st_size for file in each.rglob("*.*") if file.is_file()) / 1e6
+            if total > CACHE_MEGABYTES and each != folder:
+                shutil.rmtree(each)
+    return folder
