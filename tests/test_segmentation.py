@@ -1,3 +1,5 @@
+"""The segmenter alone: its loss, threshold, CRF and predictions, on squares and on a tiny random backbone."""
+
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,11 @@ from torch import nn
 
 from sfhelpers import metrics
 from sfhelpers.datasets import Record, load_dataset
+from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.tasks import segmentation
+from sfhelpers.tasks.compare import Task, Trial
+from sfhelpers.tasks.fit import fit
 from sfhelpers.tasks.prepared import PreparedPairs, fit_statistics, prepare_pairs, take
 
 SIDE = 24
@@ -73,13 +78,27 @@ def world(extractor, n, seed):
     return PreparedPairs(extractor.prepare(sketches), extractor.prepare(photos), records, records, pairs, masks)
 
 
+class Prepared(segmentation.Segmentation):
+    """The task over pairs that are prepared already."""
+
+    def __init__(self):
+        Task.__init__(self, {}, "squares", "default", "", 15, 1e-2, 16)
+
+
+def train(extractor, frozen, epochs=15, seed=0, batch_size=16):
+    task = Prepared()
+    model = task.model(extractor, frozen)
+    return model, fit(
+        model, lambda m, i: task.loss(m, frozen, i), task.examples(frozen), lambda m: task.validate(m, frozen),
+        epochs, 1e-2, batch_size, seed,
+    )  # fmt: skip
+
+
 def trained(seed, epochs=15):
-    model = segmentation.SketchSegmenter(TinyExtractor(seed))
-    train, validation = world(model.extractor, 60, seed=1), world(model.extractor, 30, seed=2)
-    history = segmentation.train_segmenter(
-        model, train, validation, epochs=epochs, learning_rate=1e-2, batch_size=16, seed=seed
-    )
-    return model, train, validation, history
+    extractor = TinyExtractor(seed)
+    frozen = {"train": world(extractor, 60, seed=1), "validation": world(extractor, 30, seed=2)}
+    model, history = train(extractor, frozen, epochs, seed)
+    return model, frozen["train"], frozen["validation"], history
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +108,15 @@ def learned():
 
 def best_iou(probabilities, masks):
     threshold = segmentation.choose_threshold(probabilities, masks)
-    return segmentation.evaluate(probabilities, masks, threshold)["foreground IoU"].mean()
+    return metrics.foreground_iou(probabilities >= threshold, masks).mean()
 
 
 def test_training_beats_the_mean_mask_clearly(learned):
     model, train, validation, history = learned
-    prior = segmentation.mean_mask(train.pair_masks)
-    baseline = best_iou(prior.expand(len(validation), -1, -1), validation.pair_masks)
+    frozen = {"train": train, "validation": validation, "seen": validation}
+    (prior,) = Prepared().untrained(segmentation.MEAN_MASK, (0,), frozen, None)
+    torch.testing.assert_close(prior.found.probabilities["seen"][3], train.pair_masks.float().mean(0))
+    baseline = segmentation.scores(prior, "seen", validation.pair_masks)["foreground IoU"].mean()
     iou = best_iou(segmentation.predict_pairs(model, validation), validation.pair_masks)
     assert iou > baseline + 0.2
     assert iou == pytest.approx(history.epochs[history.best_epoch]["validation"])
@@ -109,18 +130,6 @@ def test_it_is_the_sketch_that_decides_what_is_marked(learned):
     pairs[:, 0] = (pairs[:, 0] + 1) % len(validation.sketch_records)
     wrong = best_iou(segmentation.predict_pairs(model, replace(validation, pairs=pairs)), validation.pair_masks)
     assert right > wrong + 0.2
-
-
-@pytest.mark.parametrize("changed", [{"temperature": 5.0}, {"centre": 0.3}])
-def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tmp_path, changed):
-    def run(**settings):
-        model = segmentation.SketchSegmenter(TinyExtractor(), **settings)
-        data = world(model.extractor, 6, seed=1)
-        return segmentation.train_segmenter(model, data, data, 1, 1e-2, 8, seed=0, checkpoint=tmp_path)
-
-    assert run() == run()
-    with pytest.raises(ValueError, match=f"is of another training .*model {next(iter(changed))} was "):
-        run(**changed)
 
 
 def test_the_same_seed_gives_the_same_predictions_and_another_seed_others():
@@ -159,21 +168,21 @@ def test_predictions_for_all_pairs_equal_those_of_one_batch_and_are_probabilitie
     model, _, validation, _ = learned
     together = segmentation.predict_pairs(model, validation, batch_size=7)
     sketch, photo = validation.pairs[:5].unbind(1)
-    one_batch = segmentation.predict(model, take(validation.sketches, sketch), take(validation.photos, photo), SIDE)
+    logits = model(take(validation.sketches, sketch), take(validation.photos, photo))
+    one_batch = segmentation.upsample(logits, SIDE).sigmoid().detach()
     assert together.shape == (60, SIDE, SIDE) and not together.requires_grad
     assert together.min() >= 0 and together.max() <= 1
     torch.testing.assert_close(together[:5], one_batch)
 
 
-def test_the_metrics_of_evaluate_are_per_image_and_a_pixel_at_the_threshold_counts():
+def test_every_metric_is_per_image_and_a_pixel_at_the_threshold_counts():
     probabilities = torch.tensor([[[0.47, 0.2]], [[0.9, 0.9]]])
     masks = torch.tensor([[[True, False]], [[True, False]]])
-    values = segmentation.evaluate(probabilities, masks, segmentation.PAPER_THRESHOLD)
-    np.testing.assert_allclose(values["foreground IoU"], [1, 0.5])
-    np.testing.assert_allclose(values["mIoU"], [1, 0.25])
-    np.testing.assert_allclose(values["pAcc"], [1, 0.5])
-    np.testing.assert_allclose(values["pAcc (foreground)"], [1, 1])
-    np.testing.assert_allclose(values["pAcc (class mean)"], [1, 0.5])
+    trial = Trial("fused", 0, found=segmentation.Masks(segmentation.PAPER_THRESHOLD, {"seen": probabilities}))
+    expected = {"foreground IoU": [1, 0.5], "mIoU": [1, 0.25], "pAcc": [1, 0.5], "pAcc (foreground)": [1, 1]}
+    expected |= {"pAcc (class mean)": [1, 0.5], "dataset IoU": [2 / 3]}
+    for metric, values in segmentation.scores(trial, "seen", masks).items():
+        np.testing.assert_allclose(values, expected[metric], err_msg=metric)
 
 
 def test_the_chosen_threshold_is_the_best_one_by_trying_all():
@@ -184,7 +193,7 @@ def test_the_chosen_threshold_is_the_best_one_by_trying_all():
     candidates = [0.9, 0.1, 0.47, 0.3, 0.62]
     tried = [metrics.foreground_iou(probabilities >= c, masks).mean() for c in candidates]
     assert segmentation.choose_threshold(probabilities, masks, candidates) == candidates[int(np.argmax(tried))]
-    scores = segmentation._iou_by_threshold(probabilities, masks, candidates)
+    scores = metrics.iou_by_threshold(probabilities, masks, candidates)
     np.testing.assert_allclose(scores.numpy(), tried)
 
 
@@ -201,22 +210,14 @@ def test_a_threshold_needs_maps_of_the_masks_size():
         segmentation.choose_threshold(torch.zeros(0, 4, 4), torch.zeros(0, 4, 4, dtype=torch.bool))
 
 
-def test_the_mean_mask_is_the_share_at_each_pixel():
-    masks = torch.tensor([[[True, False]], [[True, True]]])
-    assert segmentation.mean_mask(masks).tolist() == [[1.0, 0.5]]
-    with pytest.raises(ValueError, match="no training mask"):
-        segmentation.mean_mask(masks[:0])
-
-
 def test_training_without_masks_is_refused():
-    model = segmentation.SketchSegmenter(TinyExtractor())
-    with_masks = world(model.extractor, 6, seed=1)
+    with_masks = world(TinyExtractor(), 6, seed=1)
     records = [replace(record, mask=None) for record in with_masks.photo_records]
     without = replace(with_masks, masks=None, photo_records=records)
-    for train, validation in ((without, with_masks), (with_masks, without)):
+    for learned, chosen in ((without, with_masks), (with_masks, without)):
         with pytest.raises(ValueError, match="without a mask"):
-            segmentation.train_segmenter(model, train, validation, 1, learning_rate=1e-3, batch_size=2, seed=0)
-    assert segmentation.predict_pairs(model, without).shape == (12, 160, 160)
+            train(TinyExtractor(), {"train": learned, "validation": chosen}, epochs=1)
+    assert segmentation.predict_pairs(segmentation.SketchSegmenter(TinyExtractor()), without).shape == (12, 160, 160)
 
 
 def test_statistics_come_from_training_sketches_and_photos_alike():
@@ -286,3 +287,92 @@ def test_a_part_without_pairs_is_named(tmp_path):
     dataset = load_dataset("folder", write_folder(tmp_path)).select(part="train")
     with pytest.raises(ValueError, match="no sketch-photo pair here: raise limit"):
         prepare_pairs(TinyExtractor(), dataset, size=32)
+
+
+def test_the_crf_pulls_a_blurred_map_onto_the_edge_of_the_object():
+    image = torch.full((3, 60, 80), 0.2)
+    image[:, 15:45, 20:60] = torch.tensor([0.9, 0.5, 0.1])[:, None, None]
+    mask = torch.zeros(60, 80, dtype=torch.bool)
+    mask[15:45, 20:60] = True
+    coarse = F.interpolate(mask[None, None].float(), size=(4, 5), mode="area")
+    blurred = F.interpolate(coarse, size=(60, 80), mode="bilinear")[0, 0] * 0.8 + 0.1
+    refined = segmentation.refine_with_crf(image, blurred)
+    assert refined.shape == (60, 80) and refined.dtype == torch.float32
+    assert refined.min() >= 0 and refined.max() <= 1
+    before, after = (metrics.foreground_iou((m >= 0.5)[None], mask[None])[0] for m in (blurred, refined))
+    assert after > 0.97 > before
+
+
+def test_the_crf_takes_the_chosen_threshold_as_undecided():
+    grey = torch.full((3, 20, 20), 0.5)
+    faint = torch.full((20, 20), 0.3)
+    assert (segmentation.refine_with_crf(grey, faint, threshold=0.2) > 0.5).all()
+    assert (segmentation.refine_with_crf(grey, faint, threshold=0.5) < 0.5).all()
+
+
+def test_the_crf_refuses_an_image_of_another_size():
+    with pytest.raises(ValueError, match="same size"):
+        segmentation.refine_with_crf(torch.zeros(3, 20, 20), torch.zeros(20, 21))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        segmentation.refine_with_crf(torch.zeros(3, 20, 20), torch.zeros(20, 20), threshold=0.0)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Six grey photos with a bright square on the left (cat) or a dark one on the right (cup), and their sketches."""
+    root = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for category, left, grey in (("cat", 8, 230), ("cup", 56, 30)):
+        for kind in ("photo", "sketch", "mask"):
+            (root / kind / category).mkdir(parents=True)
+        for i in range(3):
+            x, y = left + int(generator.integers(0, 8)), int(generator.integers(8, 50))
+            box = (x, y, x + 32, y + 36)
+            for kind, paper, ink in (("photo", 128, grey), ("sketch", 255, 0), ("mask", 0, 255)):
+                image = Image.new("L", (96, 96), paper)
+                image.paste(ink, box)
+                image.save(root / kind / category / f"{i}.png")
+    return load_dataset("folder", root)
+
+
+def run(backbone, squares, epochs=6, **arm):
+    extractor = FusedExtractor(backbone, dim=8, grid=12, width=4, **arm)
+    data = segmentation.prepare_pairs(extractor, squares, size=96, mask_side=48, batch_size=4)
+    start = {name: value.clone() for name, value in segmentation.SketchSegmenter(extractor).named_parameters()}
+    model, history = train(extractor, {"train": data, "validation": data}, epochs, batch_size=3)
+    return model, data, start, history
+
+
+@pytest.mark.parametrize("method", ARMS)
+def test_every_arm_trains_and_predicts(tiny_backbone, squares, method):
+    model, data, start, history = run(tiny_backbone, squares, epochs=3, **ARMS[method])
+    assert history.epochs[-1]["loss"] < history.epochs[1]["loss"]
+    probabilities = segmentation.predict_pairs(model, data)
+    assert probabilities.shape == (6, 48, 48)
+    assert 0 <= probabilities.min() < probabilities.max() <= 1
+    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+    assert bool(frozen) == (method == "fused (fixed random injection)")
+    assert all(torch.equal(model.get_parameter(name), start[name]) for name in frozen)
+
+
+def test_the_fused_segmenter_learns_and_leaves_the_backbone_alone(tiny_backbone, squares):
+    frozen = {name: value.clone() for name, value in tiny_backbone.diffusion.unet.state_dict().items()}
+    model, _, start, history = run(tiny_backbone, squares)
+    assert history.best_epoch > 0
+    assert history.epochs[history.best_epoch]["validation"] > history.epochs[0]["validation"] + 0.1
+    injection = [name for name in start if "injection" in name]
+    assert injection
+    parameters = dict(model.named_parameters())
+    assert all(not torch.equal(parameters[name], start[name]) for name in injection)
+    assert all(torch.equal(value, frozen[name]) for name, value in tiny_backbone.diffusion.unet.state_dict().items())
+
+
+def test_prepared_pairs_predict_as_the_images_themselves(tiny_backbone, squares):
+    model, data, _, _ = run(tiny_backbone, squares, epochs=1)
+    sketch, photo = data.pairs[:2].unbind(1)
+    images = (
+        load_images([records[i].path for i in at.tolist()], 96)
+        for records, at in ((data.sketch_records, sketch), (data.photo_records, photo))
+    )
+    direct = segmentation.upsample(model(*images), 48).sigmoid().detach()
+    torch.testing.assert_close(segmentation.predict_pairs(model, data)[:2], direct, atol=1e-4, rtol=0)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sfhelpers import plots
+from sfhelpers import plots, results
 from sfhelpers.datasets import Dataset, Record
 from sfhelpers.files import make_folder, replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, take
+from sfhelpers.tasks.prepared import take
+from sfhelpers.tasks.segmentation import DEFINITIONS, SketchSegmenter, refine_with_crf
 
 CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels
 
@@ -94,6 +96,17 @@ def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[
     for category, items in kept.items():
         _write(folder / f"{category}.png", contact_sheet(category, items).png())
     return kept
+
+
+def row(run: Any, found: list[float], weights_sha256: str) -> results.Row:
+    """The result row of a gallery whose photos came with masks; `found` is the foreground IoU of each."""
+    definition = (
+        f"{DEFINITIONS['foreground IoU'].replace('pairs', 'photos')}; threshold from validation pairs, then CRF"
+    )
+    return results.row(
+        run, task="segmentation", method="fused", metric="foreground IoU", definition=definition,
+        value=np.mean(found), n=len(found), weights_sha256=weights_sha256, gallery="whole gallery",
+    )  # fmt: skip
 
 
 def contact_sheet(category: str, items: list[Masked]) -> plots.Figure:
