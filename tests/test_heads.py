@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sfhelpers.tasks.segmentation_comparison import MEAN_MASK, Trial
 
 from sfhelpers.backbones import load_backbone, randomised
 from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256

@@ -6,7 +6,7 @@ a dense CRF.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,8 +43,7 @@ class SketchSegmenter(nn.Module):
     """logits = temperature * cosine(max-pooled sketch feature, photo map) + offset, at the extractor's grid.
 
     Args:
-        extractor: a FusedExtractor, or any module that maps images or their prepared tensors to a (B, d, g, g) map
-            and has `.pooled` (-> (B, d)) and `.prepare`.
+        extractor: a FusedExtractor, or a module with its `forward`, `pooled` and `prepare`.
         temperature: start value, above 0.
         centre: start value of the cosine at which a pixel is undecided; offset = -temperature * centre. An untrained
             extractor gives cosines of about 0.1, so the default starts near the usual share of foreground.
@@ -171,7 +170,10 @@ def parts_of(dataset: Dataset) -> dict[str, Dataset]:
     check_apart(
         (*parts["train"].records, *parts["validation"].records), [r for p in tested(parts).values() for r in p.records]
     )
-    _warn_of_bare(parts.values())
+    photos = [photo for part in parts.values() for photo in part.photos]
+    if bare := [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]:
+        count = f"{len(bare)} of {len(photos)}"
+        warnings.warn(f"{count} photos have no mask and are left out of the comparison: {listed(bare)}.", stacklevel=3)
     test = {name: part.select(masked=True) for name, part in tested(parts).items() if part.has_masks}
     learned = {"train": _masked(parts["train"], "train"), "validation": _masked(parts["validation"], "val")}
     return learned | (test or {"seen": _masked(dataset.select(part="test"), "test")})
@@ -180,14 +182,6 @@ def parts_of(dataset: Dataset) -> dict[str, Dataset]:
 def tested(parts: Frozen) -> Frozen:
     """The parts that are neither trained on nor chosen by."""
     return {name: part for name, part in parts.items() if name not in ("train", "validation")}
-
-
-def _warn_of_bare(parts: Iterable[Dataset]) -> None:
-    photos = [photo for part in parts for photo in part.photos]
-    bare = [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]
-    if bare:
-        count = f"{len(bare)} of {len(photos)}"
-        warnings.warn(f"{count} photos have no mask and are left out of the comparison: {listed(bare)}.", stacklevel=4)
 
 
 def _masked(dataset: Dataset, part: str) -> Dataset:
