@@ -2,45 +2,48 @@
 
 import base64
 import io
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
+import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from sfhelpers.notebooks import clean
-from sfhelpers.pilot import FeatureMaps, Settings
-from sfhelpers.widgets.frequency import FrequencyExplorer
-from sfhelpers.widgets.pca import PCAExplorer
-from tests.explorer_helpers import maker, picture
+from sfhelpers.pilot import FeatureMaps, Settings, band_pass
+from sfhelpers.tasks.heads import untrained_head
+from sfhelpers.widgets import FrequencyExplorer, PCAExplorer
+from sfhelpers.widgets.explorer import SIDES
+from sfhelpers.widgets.pca import _empty
 
 BOTH = pytest.mark.parametrize("kind", [PCAExplorer, FrequencyExplorer])
 
 
 @pytest.fixture(scope="module")
 def make(tiny_backbone):
-    """Makes an explorer of two pairs."""
-    return maker(tiny_backbone)
+    """Makes an explorer of two pairs of unlike kinds and sizes, all from the same maps with one untrained head."""
+    generator = np.random.default_rng(0)
+    wide = Image.fromarray(generator.integers(0, 255, (40, 90, 3), dtype=np.uint8))
+    tall = torch.from_numpy(generator.random((3, 60, 30), dtype=np.float32))
+    pairs = [(wide, generator.random((50, 50, 3))), (generator.integers(0, 255, (33, 33), dtype=np.uint8), tall)]
+    maps = FeatureMaps(tiny_backbone, {"fused": untrained_head("fused", tiny_backbone)})
+    start = {"pairs": pairs, "labels": ["cat 1", "a <b> 2"], "maps": maps}
+    return lambda kind, **changes: kind(**start | changes)
+
+
+def picture(explorer):
+    """The PNG that is shown."""
+    return bytes(explorer.image.value)
 
 
 def still(explorer):
-    data, _ = DisplayFormatter().format(explorer)
-    return base64.b64decode(data["image/png"])
-
-
-def counted(explorer, monkeypatch):
-    """The states that the explorer draws from now on."""
-    drawn, draw = [], explorer._drawn
-    monkeypatch.setattr(explorer, "_drawn", lambda state: drawn.append(state) or draw(state))
-    return drawn
+    return base64.b64decode(explorer._repr_mimebundle_()[0]["image/png"])
 
 
 @BOTH
-def test_every_control_changes_the_picture(make, kind):
-    explorer = make(kind)
+def test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once(make, kind, monkeypatch):
+    explorer, drawn = make(kind), []
     seen = [picture(explorer)]
     changes = {
         "label": "a <b> 2", "timestep": 700, "source": "SD f2", "injection": "up", "prompt": "a photo of [CLASS]",
@@ -54,22 +57,18 @@ def test_every_control_changes_the_picture(make, kind):
     assert explorer.settings == Settings("SD f2", "up", 700, "a photo of [CLASS]", 3, 6)
     assert (explorer.label, explorer.basis) == ("a <b> 2", "set")
     assert all(control.description for control in explorer.controls.values())
-
-
-@BOTH
-def test_update_from_code_does_the_same_as_the_controls_and_draws_once(make, kind, monkeypatch):
-    explorer, moved = make(kind), make(kind)
-    moved.controls["timestep"].value, moved.controls["source"].value = 700, "SD f2"
-    drawn = counted(explorer, monkeypatch)
-    explorer.update(timestep=700, source="SD f2")
+    updated = make(kind)
+    draw = updated._drawn
+    monkeypatch.setattr(updated, "_drawn", lambda state: drawn.append(state) or draw(state))
+    updated.update(**changes)
     assert len(drawn) == 1
-    assert (explorer.controls["timestep"].value, explorer.controls["source"].value) == (700, "SD f2")
-    assert (explorer.image.value, explorer.words.value) == (moved.image.value, moved.words.value)
+    assert all(updated.controls[name].value == value for name, value in changes.items())
+    assert (updated.image.value, updated.words.value) == (explorer.image.value, explorer.words.value)
 
 
 WRONG = {
     "timestep": [5000, -1, 1.5, "late", True],
-    "source": ["SD f9", "<i>", 3],
+    "source": ["SD f9", "<i>", 3, "SD+CLIP concatenated"],  # the last one's head is missing
     "injection": ["sideways"],
     "prompt": ["word " * 500, 7],
     "seed": [-1, 2**40, "a", 0.5],
@@ -90,6 +89,8 @@ def test_a_failing_update_says_so_in_one_sentence_and_changes_nothing(make, kind
         assert "color" in sentence and sentence.endswith(".") and ". " not in sentence and "<i>" not in sentence, name
         assert words in rest and picture(explorer) == before and explorer.settings == settings
         assert all(control.value == explorer._state[name] for name, control in explorer.controls.items())
+    explorer.controls["source"].value = "SD+CLIP concatenated"  # by hand as from code
+    assert "</span>" in explorer.words.value and explorer.controls["source"].value == "SD f3"
     explorer.controls["timestep"].value = 700
     assert picture(explorer) != before and "</span>" not in explorer.words.value
 
@@ -105,18 +106,8 @@ def test_a_failure_while_drawing_puts_the_control_back(make, kind, monkeypatch):
     assert explorer.label == "a <b> 2"
 
 
-@BOTH
-def test_a_missing_head_is_said_where_it_is_asked_for(make, kind):
-    explorer = make(kind)
-    before = picture(explorer)
-    explorer.controls["source"].value = "SD+CLIP concatenated"
-    assert "</span>" in explorer.words.value and explorer.controls["source"].value == "SD f3"
-    assert picture(explorer) == before
-
-
-@BOTH
-def test_changes_of_two_threads_are_drawn_one_after_the_other_and_the_newest_wins(make, kind, monkeypatch):
-    explorer = make(kind)
+def test_changes_of_two_threads_are_drawn_one_after_the_other_and_the_newest_wins(make, monkeypatch):
+    explorer = make(PCAExplorer)
     begun, go, drawn, draw = threading.Event(), threading.Event(), [], explorer._drawn
 
     def slow(state):
@@ -142,19 +133,7 @@ def test_changes_of_two_threads_are_drawn_one_after_the_other_and_the_newest_win
     assert (explorer.settings.timestep, explorer.settings.seed) == (300, 4)
     assert (explorer.controls["timestep"].value, explorer.controls["seed"].value) == (300, 4)
     assert "timestep 5000" in explorer.words.value
-    fresh = make(kind, settings=Settings(timestep=300, seed=4))
-    assert explorer.image.value == fresh.image.value
-
-
-@BOTH
-def test_the_class_in_a_prompt_is_the_label_without_its_number(make, kind, monkeypatch):
-    explorer = make(kind, labels=["wine_glass 12", "dog"])
-    asked, features = [], explorer.maps
-    monkeypatch.setattr(explorer, "maps", Listening(features, asked))
-    explorer.update(prompt="a photo of [CLASS]")
-    explorer.update(basis="set")
-    prompts = ["a photo of wine glass", "a photo of wine glass", "a photo of dog"]
-    assert [settings.prompt for settings in asked] == prompts and explorer.settings.prompt == "a photo of [CLASS]"
+    assert explorer.image.value == make(PCAExplorer, settings=Settings(timestep=300, seed=4)).image.value
 
 
 class Listening:
@@ -171,29 +150,30 @@ class Listening:
         return self.maps(images, settings)
 
 
-@BOTH
-def test_long_work_says_so_before_it_starts_and_not_after(make, kind, monkeypatch):
-    explorer = make(kind)
-    said = []
-    explorer.words.observe(lambda change: said.append(change.new), "value")
-    explorer.update(draws=6, basis="set")
-    assert ["computing 6 noise draws, pair 1 of 2" in said[0], "computing 6 noise draws, pair 2 of 2" in said[1]]
-    assert len(said) == 3 and "computing" not in said[2]
+def test_the_class_in_a_prompt_is_the_label_without_its_number(make, monkeypatch):
+    explorer = make(PCAExplorer, labels=["wine_glass 12", "dog"])
+    asked, features = [], explorer.maps
+    monkeypatch.setattr(explorer, "maps", Listening(features, asked))
+    explorer.update(prompt="a photo of [CLASS]")
+    explorer.update(basis="set")
+    prompts = ["a photo of wine glass", "a photo of wine glass", "a photo of dog"]
+    assert [settings.prompt for settings in asked] == prompts and explorer.settings.prompt == "a photo of [CLASS]"
 
 
 @BOTH
-def test_words_the_text_encoder_was_not_taught_are_noted_while_the_picture_is_drawn(make, kind, monkeypatch):
-    explorer = make(kind)
+def test_long_work_says_so_before_it_starts_and_strange_words_are_noted(make, kind, monkeypatch):
+    explorer, said = make(kind), []
     before = picture(explorer)
+    explorer.words.observe(lambda change: said.append(change.new), "value")
     monkeypatch.setattr(explorer.maps, "notes", lambda settings: f"never heard of {settings.prompt}.")
-    explorer.update(prompt="<i>zebras")
-    assert "never heard of &lt;i&gt;zebras." in explorer.words.value
+    explorer.update(draws=6, basis="set", prompt="<i>zebras")
+    assert ["computing 6 noise draws, pair 1 of 2" in said[0], "computing 6 noise draws, pair 2 of 2" in said[1]]
+    assert len(said) == 3 and "computing" not in said[2] and "never heard of &lt;i&gt;zebras." in said[2]
     assert explorer.settings.prompt == "<i>zebras" and picture(explorer) != before
 
 
-@BOTH
-def test_controls_that_a_source_does_not_depend_on_are_off(make, kind):
-    explorer = make(kind)
+def test_controls_that_a_source_does_not_depend_on_are_off(make):
+    explorer = make(PCAExplorer)
     explorer.update(source="CLIP tokens")
     off = {name for name, control in explorer.controls.items() if control.disabled}
     assert off == {"injection", "timestep", "prompt", "seed", "draws"}
@@ -204,7 +184,6 @@ def test_controls_that_a_source_does_not_depend_on_are_off(make, kind):
     assert not any(control.disabled for control in explorer.controls.values())
 
 
-@BOTH
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -223,47 +202,71 @@ def test_controls_that_a_source_does_not_depend_on_are_off(make, kind):
         ({"settings": Settings(seed=-1)}, "seed is -1"),
     ],
 )
-def test_what_cannot_be_explored_is_refused_in_one_sentence(make, kind, changes, words):
+def test_what_cannot_be_explored_is_refused_in_one_sentence(make, changes, words):
     with pytest.raises(ValueError, match=words) as caught:
-        make(kind, **changes)
+        make(PCAExplorer, **changes)
     message = str(caught.value)
     assert message.endswith(".") and "\n" not in message and ". " not in message
 
 
 @BOTH
-def test_still_picture_has_the_same_bytes_always_and_is_small(make, kind):
+def test_display_holds_a_live_view_a_text_and_a_small_still_picture_of_the_same_bytes_always(make, kind, tiny_backbone):
     explorer = make(kind)
     first = still(explorer)
     explorer.update(label="a <b> 2", timestep=700, draws=6, basis="set")
     assert still(explorer) == first == still(make(kind))
-    assert first != still(make(kind, settings=Settings(timestep=700)))
-    assert len(first) < 150_000
-
-
-@BOTH
-def test_display_holds_a_live_view_a_picture_and_a_text_that_says_what_it_shows(make, kind, tiny_backbone):
-    data, _ = DisplayFormatter().format(make(kind))
+    assert first != still(make(kind, settings=Settings(timestep=700))) and len(first) < 150_000
+    data, _ = DisplayFormatter().format(explorer)
     assert data.keys() == {clean.WIDGET, "image/png", "text/plain"}
     assert all(word in data["text/plain"] for word in (kind.__name__, "2 pairs", "cat 1", "SD f2", "CLIP", "fused"))
-    plain = make(kind, maps=FeatureMaps(tiny_backbone, {}))
-    assert "fused" not in plain.still()[1]
+    assert "fused" not in make(kind, maps=FeatureMaps(tiny_backbone, {})).still()[1]
 
 
-def test_they_work_without_a_front_end_and_without_pyplot(tiny_folder):
-    code = f"""
-import sys, torch
-from sfhelpers.backbones import load_backbone
-from sfhelpers.pilot import FeatureMaps
-from sfhelpers.widgets.frequency import FrequencyExplorer
-from sfhelpers.widgets.pca import PCAExplorer
-maps = FeatureMaps(load_backbone({str(tiny_folder)!r}, device="cpu"), {{}})
-images = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-for kind in (PCAExplorer, FrequencyExplorer):
-    explorer = kind([tuple(images)], ["cat"], maps)
-    explorer.update(timestep=5000)
-    explorer.update(timestep=300)
-    assert explorer.controls["timestep"].value == 300
-    assert explorer.still()[0].png()
-assert "matplotlib.pyplot" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+# What a click on the one and the slider of the other show
+
+
+def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
+    spots = np.random.default_rng(1).random((64, 64))
+    explorer = make(PCAExplorer, pairs=[(spots, spots)], labels=["cat"])
+    before = picture(explorer)
+    grid = explorer.maps(explorer.images[0], explorer.settings).shape[-1]
+    x, y = ((int(share * grid) + 0.5) / grid for share in (0.3, 0.7))  # a position of the grid itself
+    box = _empty()[1]["sketch map"].get_position()
+    explorer.image.click(box.x0 + x * box.width, 1 - box.y1 + y * box.height)
+    assert explorer.point[0] == "sketch" and explorer.point[1:] == pytest.approx((x, y))
+    assert f"in the photo is ({x:.2f}, {y:.2f}), marked o, cosine <b>1.00</b>" in explorer.words.value  # equal images
+    assert picture(explorer) != before
+    explorer.image.click(0.001, 0.001)
+    assert "between the pictures" in explorer.words.value and explorer.point[0] == "sketch"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wrong"),
+    [
+        (PCAExplorer, "point", [("sketch", 2, 0.5), ("cat", 0, 0), ("photo", 0.5), 3, ("photo", "0", 0), [[], 0, 0]]),
+        (FrequencyExplorer, "band", [(5, 2), (-1, 3), (0, 1000), (1,), 4, ("a", 3), (float("nan"), 3)]),
+    ],
+)
+def test_a_wrong_point_and_a_wrong_band_are_refused(make, kind, name, wrong):
+    explorer = make(kind)
+    before, state = picture(explorer), explorer._state
+    for value in wrong:
+        explorer.update(**{name: value})
+        assert f"{name} is" in explorer.words.value and picture(explorer) == before and explorer._state == state
+
+
+def test_the_band_slider_keeps_the_share_of_the_power_it_names(make):
+    explorer = make(FrequencyExplorer)
+    assert "<b>100%</b> of the sketch's and <b>100%</b> of the photo's" in explorer.words.value
+    before = picture(explorer)
+    explorer.controls["band"].value = (0, 3)
+    assert explorer.band == (0.0, 3.0) and picture(explorer) != before
+    found = explorer.maps(explorer.images[0], explorer.settings)
+    low = band_pass(found, 0, 3)
+    for number, side in enumerate(SIDES):
+        share = (low[number].var(dim=(1, 2)).sum() / found[number].var(dim=(1, 2)).sum()).item()
+        assert 0.01 < share < 0.99 and f"<b>{share:.0%}</b> of the {side}'s" in explorer.words.value
+    explorer.update(band=(0, 0))
+    assert "<b>0%</b> of the sketch's" in explorer.words.value and "Nothing to colour" in explorer.words.value
+    explorer.update(source="SD f1", band=(explorer.top - 0.5, explorer.top))
+    assert "Nothing to colour" in explorer.words.value

@@ -2,9 +2,6 @@
 
 import base64
 import io
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -57,14 +54,14 @@ def test_every_stroke_is_answered(widget, searcher):
 
 def test_another_photo_is_looked_into_by_slider_click_and_code(widget):
     order = widget.found.order.tolist()
-    widget.place.value = 3
+    widget.controls["place"].value = 2
     assert widget.found.photo == order[2]
     left, top, width, height = widget._sheet.photos[1]
     page = widget._sheet
     widget.image.click((left + width / 2) / page._width, (top + height / 2) / page._height)
-    assert widget.found.photo == order[1] and widget.place.value == 2
+    assert widget.found.photo == order[1] and widget.controls["place"].value == 1
     widget.update(place=3)
-    assert widget.found.photo == order[3] and widget.place.value == 4
+    assert widget.found.photo == order[3] and widget.controls["place"].value == 3
 
 
 def test_points_are_chosen_by_clicks_and_given_back_by_the_button(widget):
@@ -81,16 +78,13 @@ def test_points_are_chosen_by_clicks_and_given_back_by_the_button(widget):
     assert widget.found.matches == first
 
 
-def test_a_click_on_neither_photo_nor_sketch_changes_nothing(widget):
-    before = widget.found
-    widget.image.click(0.999, 0.999)
-    assert widget.found is before
-
-
-def test_a_new_drawing_starts_again_with_its_best_photo(widget):
+def test_a_new_drawing_starts_again_with_its_best_photo_and_a_click_beside_all_changes_nothing(widget):
     widget.update(place=2, points=[(0.5, 0.3)])
     stroke(widget.pad, MORE)
-    assert widget.found.photo == widget.found.order[0] and len(widget.found.matches) == 5 and widget.place.value == 1
+    found = widget.found
+    assert found.photo == found.order[0] and len(found.matches) == 5 and widget.controls["place"].value == 0
+    widget.image.click(0.999, 0.999)
+    assert widget.found is found
 
 
 @pytest.mark.parametrize(
@@ -114,15 +108,7 @@ def test_a_failing_update_says_so_and_loses_nothing(widget, changes, words):
     assert widget.found.photo == found.order[1] and words not in widget.words.value
 
 
-def test_a_dot_on_the_pad_is_kept_and_said(widget):
-    widget.pad.clear()
-    stroke(widget.pad, DOT.strokes[0])
-    assert "single dot" in widget.words.value and len(widget.pad.drawing.strokes) == 1
-    stroke(widget.pad, LINE)
-    assert "single dot" not in widget.words.value and widget.found is not None
-
-
-def test_an_empty_paper_shows_no_old_answer(widget):
+def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
     widget.pad.clear()
     assert widget.found is None and EMPTY in widget.words.value and widget.image.layout.display == "none"
     with pytest.raises(ValueError, match="nothing is drawn: draw something"):
@@ -130,6 +116,11 @@ def test_an_empty_paper_shows_no_old_answer(widget):
     widget.image.click(0.1, 0.1)
     widget.pad.undo()
     assert widget.pair == (widget.found.sketch, widget.found.picture) and widget.image.layout.display is None
+    widget.pad.clear()
+    stroke(widget.pad, DOT.strokes[0])
+    assert "single dot" in widget.words.value and len(widget.pad.drawing.strokes) == 1
+    stroke(widget.pad, LINE)
+    assert "single dot" not in widget.words.value and widget.found is not None
 
 
 def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
@@ -140,33 +131,6 @@ def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
     monkeypatch.setattr(searcher, "_kept", type(searcher._kept)(1))
     stroke(widget.pad, MORE)
     assert "there is no image" in widget.words.value and len(widget.pad.drawing.strokes) == 2
-
-
-def test_changes_that_arrive_meanwhile_are_answered_together(widget, searcher, monkeypatch):
-    asked, entered, free = [], threading.Event(), threading.Event()
-    search = searcher.search
-
-    def slow(drawing, points, place):
-        asked.append(len(drawing.strokes))
-        entered.set()
-        assert free.wait(30)
-        return search(drawing, points, place)
-
-    monkeypatch.setattr(searcher, "search", slow)
-    drawings = [Drawing(strokes=(LINE, *[MORE] * k)) for k in (1, 2, 3)]
-    threads = [threading.Thread(target=widget.update, kwargs={"drawing": drawings[0]})]
-    threads[0].start()
-    assert entered.wait(30)
-    for drawing in drawings[1:]:
-        threads.append(threading.Thread(target=widget.update, kwargs={"drawing": drawing}))
-        threads[-1].start()
-        while len(widget._pending) < len(threads) - 1:
-            assert threads[-1].is_alive()
-    free.set()
-    for thread in threads:
-        thread.join(30)
-    assert asked == [2, 4]  # the first, then the newest; the one between was overtaken
-    assert widget.found.scores.tolist() == search(drawings[2]).scores.tolist()
 
 
 def test_names_from_folders_are_shown_as_they_are(widget):
@@ -186,7 +150,7 @@ def test_a_new_pad_starts_with_a_preset_that_the_gallery_has(searcher):
 def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
     photo(tmp_path / "only.png")
     widget = SketchSearch(Searcher(Gallery.from_folder(tmp_path, tiny_backbone), tiny_backbone, heads))
-    assert widget.found.order.tolist() == [0] and widget.place.disabled
+    assert widget.found.order.tolist() == [0] and widget.controls["place"].disabled
     assert "no class folders" in widget.words.value and "only.png" in widget.words.value
 
 
@@ -200,43 +164,16 @@ def still(widget):
     return base64.b64decode(widget._repr_mimebundle_()[0]["image/png"])
 
 
-def test_the_still_picture_is_the_same_always_and_small(widget, searcher):
+def test_display_holds_a_live_view_a_text_and_a_small_still_picture_that_is_the_same_always(widget, searcher):
     first = still(widget)
     stroke(widget.pad, MORE)
     assert still(widget) == first == still(SketchSearch(searcher, SketchPad(drawing=Drawing(strokes=(LINE,))), top=4))
     assert len(first) < 150_000
-
-
-def test_display_holds_a_live_view_a_picture_and_a_text(widget):
     data, _ = DisplayFormatter().format(widget)
     assert data.keys() >= {clean.WIDGET, "image/png", "text/plain"}
     assert data[clean.WIDGET]["model_id"] == widget.model_id
     text = data["text/plain"]
     assert text.startswith("<SketchSearch in 9 photos; shown: your drawing finds ") and text.endswith(">")
-
-
-HEADLESS = """
-import sys
-from sfhelpers.backbones import load_backbone
-from sfhelpers.drawing import PRESETS
-from sfhelpers.tasks.heads import SHIPPED, load_heads
-from sfhelpers.tasks.search import Gallery, Searcher
-from sfhelpers.widgets.search import SketchSearch
-models = load_backbone("pocket", "cpu")
-heads = load_heads(SHIPPED, models)
-search = SketchSearch(Searcher(Gallery.from_folder(sys.argv[1], models), models, heads))
-for name in PRESETS:
-    search.pad.preset(name)
-    assert len(search.found.order) == 2, search.words.value
-search._repr_mimebundle_()
-assert "matplotlib.pyplot" not in sys.modules
-"""
-
-
-def test_presets_are_answered_without_a_front_end_and_without_pyplot(tmp_path):
-    for name in ("cup", "fish"):
-        photo(tmp_path / name / "0.png", len(name))
-    subprocess.run([sys.executable, "-c", HEADLESS, str(tmp_path)], check=True)
 
 
 def answer(**changes):

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,10 +13,12 @@ from PIL import Image
 
 import sfhelpers.widgets.sketchpad as module
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.drawing.strokes import MAX_POINTS
 from sfhelpers.notebooks import clean
 from sfhelpers.widgets.sketchpad import HISTORY, SketchPad
 
 LINE = [[10, 20], [30.5, 40], [100, 200.25]]
+STROKE = {"do": "stroke", "points": LINE, "width": 4, "size": 384}
 
 
 def from_page(pad, *buffers, **message):
@@ -240,14 +241,71 @@ def test_the_front_end_is_our_own_and_asks_no_other_machine():
             assert word not in source
 
 
-def test_it_works_without_a_front_end_and_without_pyplot():
-    code = """
-import sys
-from sfhelpers.widgets.sketchpad import SketchPad
-pad = SketchPad()
-pad.preset("fish"); pad.clear(); pad.undo(); pad.size = 256
-assert pad.to_image().size == (256, 256) and len(pad.to_stroke3()) == pad.drawing.points
-pad._repr_mimebundle_()
-assert "matplotlib.pyplot" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+# What is refused: one sentence on the pad, the drawing stays, and drawing goes on
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *[STROKE | {"points": points} for points in ("abc", [[1, 2], [3]], [[1, None]], [[1, float("nan")]], [])],
+        *[STROKE | wrong for wrong in ({"width": float("inf")}, {"width": "4"}, {"size": 0}, {"size": [384]})],
+        STROKE | {"points": [[1, 2]] * (MAX_POINTS + 1)},
+        {"do": "stroke"},
+        {"do": "preset", "name": "<b>dog"},
+        {"do": "preset", "name": []},
+        {"do": "size", "value": 1e9},
+        {"do": "save", "as": "exe", "id": 1},
+        {"do": "open", "name": "a.svg"},
+        {"do": "undo()"},
+        {},
+    ],
+    ids=range(18),
+)
+def test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost(drawn, message):
+    before = drawn.drawing
+    from_page(drawn, **message)
+    assert drawn.wrong and drawn.words.endswith(".") and ". " not in drawn.words
+    assert drawn.drawing == before and agree(drawn)
+    draw(drawn, [[7, 8], [9, 10]])
+    assert len(drawn.drawing.strokes) == 2 and not drawn.wrong and drawn.words == ""
+
+
+def test_a_drawing_that_grows_too_large_keeps_what_it_has(drawn):
+    full = [[100 + k % 2, 50] for k in range(MAX_POINTS - len(LINE))]
+    draw(drawn, full)
+    assert drawn.drawing.points == MAX_POINTS
+    draw(drawn, [[1, 1]])
+    assert "20,001 points" in drawn.words and drawn.drawing.points == MAX_POINTS and agree(drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("strokes", "<b>", "not a list"),
+        ("strokes", [3], "not a list"),
+        ("strokes", [{}], "two numbers"),
+        ("strokes", [{"width": 4, "points": [[1, float("inf")]]}], "finite"),
+        ("strokes", [{"width": -1, "points": [[1, 2]]}], "width is -1"),
+        ("size", 300, "size is 300"),
+        ("size", [], "size is"),
+        ("line_width", 0, "width is 0"),
+        ("line_width", "wide", "width is 'wide'"),
+    ],
+)
+def test_traits_refuse_what_does_not_fit_from_code_and_from_the_front_end(drawn, name, value, words):
+    before = drawn.drawing, drawn.line_width
+    with pytest.raises(ValueError, match=words):
+        setattr(drawn, name, value)
+    with pytest.raises(ValueError, match=words):
+        drawn.set_state({name: value})
+    assert (drawn.drawing, drawn.line_width) == before and agree(drawn)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"size": 300}, "size is 300"), ({"line_width": 99}, "width is 99"), ({"drawing": "cup"}, "drawing is a str")],
+)
+def test_wrong_arguments_are_refused_in_one_sentence(arguments, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        SketchPad(**arguments)
+    assert str(caught.value).endswith(".")

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anywidget
 import traitlets
-
-Chosen = Callable[[float, float], Any]
 
 
 class Clickable(anywidget.AnyWidget):
@@ -27,10 +24,10 @@ class Clickable(anywidget.AnyWidget):
 
     def __init__(self, value: bytes = b"", label: str = "picture"):
         super().__init__(value=value, label=label)
-        self._callbacks: list[Chosen] = []
+        self._callbacks: list[Callable[[float, float], None]] = []
         self.on_msg(lambda widget, content, buffers: self.click(content["x"], content["y"]))
 
-    def on_click(self, callback: Chosen) -> None:
+    def on_click(self, callback: Callable[[float, float], None]) -> None:
         """Call `callback(x, y)` for each point chosen: 0 to 1 from the left, 0 to 1 from the top."""
         self._callbacks.append(callback)
 

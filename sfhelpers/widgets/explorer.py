@@ -1,24 +1,24 @@
-"""What the explorers of feature maps share: pairs, controls, and updates that wait for each other."""
+"""What the explorers of feature maps share: pairs, controls for how features are made, and panels to draw on."""
 
 import html
 import re
-import threading
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import ipywidgets
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
 from sfhelpers import plots
 from sfhelpers.images import Square
 from sfhelpers.pilot import BASES, INJECTIONS, SOURCES, FeatureMaps, Settings
+from sfhelpers.plots.figure import COLORMAP, DPI, HAIR, INK, PALE
 from sfhelpers.plots.grids import Picture
-from sfhelpers.widgets.base import Still, failed
+from sfhelpers.widgets.base import ROW, Live, State, check_labels, shown
 
 SIDES = ("sketch", "photo")
 DRAWS = (1, 6, 32)
@@ -30,123 +30,71 @@ WITHOUT = {  # what a source does not depend on
     "CLIP tokens": ("injection", "timestep", "prompt", "seed", "draws"),
     "SD+CLIP concatenated": ("injection",),
 }
-State = dict[str, Any]
 
 
-class Explorer(Still, ipywidgets.HBox):
-    """Controls for a pair and for how its features are made, beside a picture. A subclass draws the picture.
+class Explorer(Live, ipywidgets.HBox):
+    """Controls for a pair and for how its features are made, beside a picture.
 
-    Every change, by a control or by `update`, waits until the one before it is drawn; changes that arrive meanwhile
-    are drawn together, the newest last. What cannot be drawn is said in one sentence and changes nothing.
+    A subclass has `_drawn`, and `_own()`: its widget for the picture, its part of the state, and controls for that.
 
     Args:
         pairs: (sketch, photo) each, of any kind that `plots` takes and of any size; padded to squares.
         labels: as many different names, as the menu shows them; one without its number replaces [CLASS] in a prompt.
         maps: where the features come from.
         settings: where the controls start.
-        image: the widget that shows the picture, by its `value`.
-        own: the subclass's own state where it starts, beside `controls` for those parts of it that have one.
 
     Raises:
         ValueError: pairs and labels do not fit together, an image is none, or the settings cannot be drawn.
     """
 
+    label = shown("label", "The pair that is shown.")
+    basis = shown("basis", "What the principal components are fitted on.")
+
     def __init__(
-        self, pairs: Sequence[tuple[Picture, Picture]], labels: Sequence[str], maps: FeatureMaps, settings: Settings,
-        image: ipywidgets.DOMWidget, own: State, controls: Mapping[str, ipywidgets.Widget],
+        self, pairs: Sequence[tuple[Picture, Picture]], labels: Sequence[str], maps: FeatureMaps,
+        settings: Settings = DEFAULT,
     ):  # fmt: skip
         self.maps, self.labels = maps, list(labels)
         self.pictures, self.images = _squares(pairs, self.labels, maps.backbone.diffusion.size)
         maps.check(settings)
         self._draws = sorted({*DRAWS, settings.draws})
-        self._start = {"label": self.labels[0], **asdict(settings), "basis": "pair", **own}
-        self._start = self._state = self._checked(self._start)
-        self._pending: deque[State] = deque()
-        self._drawing, self._settling = threading.Lock(), None
-        self.image, self.words = image, ipywidgets.HTML()
-        self.controls = self._made(maps.backbone.diffusion.scheduler.config.num_train_timesteps - 1) | dict(controls)
-        for name, control in self.controls.items():
+        self.image, own, controls = self._own()
+        self._start = self._checked({"label": self.labels[0], **asdict(settings), "basis": "pair", **own})
+        controls = self._made() | controls
+        for control in controls.values():
             control.layout.width, control.style.description_width = "256px", "84px"
-            control.observe(lambda change, name=name: self._moved(name, change.new), "value")
-        image.value, self._said = self._drawn(self._state)
-        column = ipywidgets.VBox([*self.controls.values(), self.words], layout={"flex": "0 0 264px"})
-        super().__init__([column, image], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
+        self._begin(self._start, controls)
+        self._show(self._state)
+        column = ipywidgets.VBox([*controls.values(), self.words], layout={"flex": "0 0 264px"})
+        super().__init__([column, self.image], layout=ROW)
         self._settle([])
 
-    def _made(self, last: int) -> dict[str, ipywidgets.Widget]:
-        state, slow = self._state, {"continuous_update": False}
+    def _made(self) -> dict[str, ipywidgets.Widget]:
+        """A control for each part of the state; `_settle` gives them their values."""
+        last, slow = self.maps.backbone.diffusion.scheduler.config.num_train_timesteps - 1, {"continuous_update": False}
+        hint = f"empty, or: a photo of {CLASS}"
         return {
-            "label": ipywidgets.Dropdown(options=self.labels, value=state["label"], description="pair"),
-            "source": ipywidgets.Dropdown(options=SOURCES, value=state["source"], description="source"),
-            "injection": ipywidgets.Dropdown(options=INJECTIONS, value=state["injection"], description="injection"),
-            "timestep": ipywidgets.IntSlider(state["timestep"], min=0, max=last, description="timestep", **slow),
-            "prompt": ipywidgets.Text(
-                state["prompt"], description="prompt", placeholder=f"empty, or: a photo of {CLASS}", **slow
-            ),
-            "seed": ipywidgets.BoundedIntText(state["seed"], min=0, max=2**32 - 1, description="noise seed", **slow),
-            "draws": ipywidgets.Dropdown(options=self._draws, value=state["draws"], description="noise draws"),
-            "basis": ipywidgets.Dropdown(options=BASES, value=state["basis"], description="PCA basis"),
+            "label": ipywidgets.Dropdown(options=self.labels, description="pair"),
+            "source": ipywidgets.Dropdown(options=SOURCES, description="source"),
+            "injection": ipywidgets.Dropdown(options=INJECTIONS, description="injection"),
+            "timestep": ipywidgets.IntSlider(min=0, max=last, description="timestep", **slow),
+            "prompt": ipywidgets.Text(description="prompt", placeholder=hint, **slow),
+            "seed": ipywidgets.BoundedIntText(min=0, max=2**32 - 1, description="noise seed", **slow),
+            "draws": ipywidgets.Dropdown(options=self._draws, description="noise draws"),
+            "basis": ipywidgets.Dropdown(options=BASES, description="PCA basis"),
         }
-
-    @property
-    def label(self) -> str:
-        """The pair that is shown."""
-        return self._state["label"]
-
-    @property
-    def basis(self) -> str:
-        """What the principal components are fitted on."""
-        return self._state["basis"]
 
     @property
     def settings(self) -> Settings:
         """How the features that are shown are made, the prompt as it was typed."""
         return Settings(**{name: self._state[name] for name in asdict(DEFAULT)})
 
-    def update(self, **changes: Any) -> None:
-        """Show something else: `label`, `source`, `injection`, `timestep`, `prompt`, `seed`, `draws`, `basis`.
-
-        What cannot be shown is said in the widget, which stays as it was.
-        """
-        self._pending.append(changes)
-        with self._drawing:
-            if not self._pending:
-                return  # whoever drew before us took these changes along
-            state, problems = self._state, []
-            while self._pending:
-                try:
-                    state = self._checked({**state, **self._pending.popleft()})
-                except ValueError as error:
-                    problems.append(failed(error))
-            try:
-                if state != self._state:
-                    self.image.value, self._said = self._drawn(state)
-                    self._state = state
-            except ValueError as error:
-                problems.append(failed(error))
-            finally:
-                self._settle(problems)
-
-    def _moved(self, name: str, value: Any) -> None:
-        if self._settling != threading.get_ident():  # `_settle` moves the controls too
-            self.update(**{name: value})
-
     def _settle(self, problems: list[str]) -> None:
-        """Words and controls as the state is, unless a newer change waits that will do it."""
-        self._say("<br>".join([*problems, self._said]))
-        if self._pending:
-            return
-        self._settling = threading.get_ident()
-        try:
-            for name, control in self.controls.items():
-                control.value = self._state[name]
-                control.disabled = name in WITHOUT.get(self._state["source"], ())
-        finally:
-            self._settling = None
+        super()._settle(problems)
+        for name, control in self.controls.items():
+            control.disabled = name in WITHOUT.get(self._state["source"], ())
 
     def _checked(self, state: State) -> State:
-        if unknown := [name for name in state if name not in self._start]:
-            raise ValueError(f"there is no setting {unknown[0]!r}: choose from {', '.join(self._start)}.")
         if state["timestep"] is None:
             state = {**state, "timestep": self.maps.backbone.diffusion.timestep}
         choices = {"label": self.labels, "basis": BASES, "draws": self._draws}
@@ -171,9 +119,6 @@ class Explorer(Still, ipywidgets.HBox):
             found.append(self.maps(self.images[index], _settings({**state, "label": self.labels[index]})))
         return torch.stack(found), wanted.index(chosen)
 
-    def _say(self, words: str) -> None:
-        self.words.value = f'<div style="line-height: 1.4">{words}</div>'
-
     def _notes(self, state: State) -> list[str]:
         note = self.maps.notes(_settings(state))
         return [html.escape(note)] if note else []
@@ -185,10 +130,6 @@ class Explorer(Still, ipywidgets.HBox):
             if source != "fused" or "fused" in self.maps.heads:
                 views[source] = {**self._start, "source": source, "injection": injection, "draws": 1, "basis": "pair"}
         return views
-
-    def _drawn(self, state: State) -> tuple[bytes, str]:
-        """The picture as a PNG, and the words as HTML."""
-        raise NotImplementedError(f"{type(self).__name__} draws nothing: give it a method _drawn(state).")
 
 
 def _settings(state: State) -> Settings:
@@ -204,18 +145,17 @@ def _squares(
     """Per pair its two pictures for showing, and (2, 3, size, size) for the backbones."""
     if len(pairs) != len(labels) or not labels:
         raise ValueError(f"there are {len(pairs)} pairs and {len(labels)} labels: pass as many of each, at least one.")
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"the label {twice[0]!r} names {twice.count(twice[0])} pairs: number them.")
+    check_labels(labels)
     pictures, images = [], []
     for label, pair in zip(labels, pairs, strict=True):
         if not isinstance(label, str):
             raise ValueError(f"the label {label!r} is of type {type(label).__name__}: pass a text.")
         if isinstance(pair, str) or not hasattr(pair, "__len__") or len(pair) != 2:
             raise ValueError(f"the pair {label!r} is not two images: pass (sketch, photo).")
-        opened = [_opened(image, f"the {side} of {label!r}") for side, image in zip(SIDES, pair, strict=True)]
-        fitted = {side: Square.of(*image.size, SHOWN).image(image) for side, image in zip(SIDES, opened, strict=True)}
-        pictures.append({side: plots.picture(image) for side, image in fitted.items()})
-        images.append(torch.stack([Square.of(*image.size, size).image(image) for image in opened]))
+        opened = {side: _opened(image, f"the {side} of {label!r}") for side, image in zip(SIDES, pair, strict=True)}
+        padded = {side: Square.of(*image.size, SHOWN).image(image) for side, image in opened.items()}
+        pictures.append({side: plots.picture(image) for side, image in padded.items()})
+        images.append(torch.stack([Square.of(*image.size, size).image(image) for image in opened.values()]))
     return pictures, images
 
 
@@ -229,3 +169,30 @@ def _opened(image: Any, name: str) -> Image.Image:
     if 0 in pixels.shape:
         raise ValueError(f"{name} has the shape {tuple(image.shape)}: pass an image with pixels.")
     return Image.fromarray(pixels)
+
+
+def panels(rows: list[list[str]], width: int, height: int, **grid: float) -> tuple[plots.Figure, dict[str, Axes]]:
+    """An empty figure of so many pixels and its axes by name; `grid` as matplotlib's GridSpec."""
+    figure = plots.Figure(figsize=(width / DPI, height / DPI))
+    return figure, figure.subplot_mosaic(rows, gridspec_kw=grid)
+
+
+def show(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", **style: Any) -> None:
+    """A square picture, x and y from 0 to 1 and y downwards; with interpolation="nearest" a map keeps its steps."""
+    axes.imshow(pixels, extent=(0, 1, 1, 0), aspect="auto", **style)
+    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
+    axes.set_title(title, size=9, color=INK, pad=5)
+    axes.set_xlabel(below, size=8, color=PALE, labelpad=4)
+    axes.spines[:].set_color(HAIR)
+
+
+def ramp(axes: Axes, low: str, high: str) -> None:
+    """A colour scale below a picture, with a word below each end."""
+    bar = axes.inset_axes((0, -0.1, 1, 0.05))
+    bar.imshow(np.linspace(0, 1, 256)[None], cmap=COLORMAP, aspect="auto", extent=(0, 1, 0, 1))
+    bar.set_xticks((0, 1), (low, high), size=8, color=PALE)
+    for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
+        label.set_horizontalalignment(side)
+    bar.set_yticks([])
+    bar.tick_params(length=0)
+    bar.spines[:].set_visible(False)

@@ -1,7 +1,6 @@
 """Masks under a moving threshold."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import ipywidgets
 import torch
@@ -10,16 +9,16 @@ from torch import Tensor
 from sfhelpers import plots
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.plots.grids import Picture
-from sfhelpers.widgets.base import Still, failed
+from sfhelpers.widgets.base import ROW, Live, State, check_labels, shown
 
 LOW, HIGH = 0.01, 0.99
 STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 
 
-class MaskExplorer(Still, ipywidgets.HBox):
+class MaskExplorer(Live, ipywidgets.HBox):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
-    `label` and `threshold` say what is shown. The still picture is of the first pair, cut at three thresholds.
+    The still picture is of the first pair, cut at three thresholds. `update` takes `label` and `threshold`.
 
     Args:
         sketches: N images of any kind that `plots` takes, as are the photos.
@@ -33,6 +32,9 @@ class MaskExplorer(Still, ipywidgets.HBox):
         ValueError: the arguments differ in number or size, a label comes twice, or a value is out of range.
     """
 
+    label = shown("label", "The pair that is shown.")
+    threshold = shown("threshold", "The threshold that is shown.")
+
     def __init__(
         self, sketches: Sequence[Picture], photos: Sequence[Picture], probabilities: Tensor, truths: Tensor,
         labels: Sequence[str], threshold: float,
@@ -41,17 +43,17 @@ class MaskExplorer(Still, ipywidgets.HBox):
         self.probabilities, self.truths = (torch.as_tensor(maps).detach().cpu() for maps in (probabilities, truths))
         self.labels, self.start = list(labels), _in_range(threshold)
         self._check()
-        self.label, self.threshold = self.labels[0], self.start
-        self.menu = ipywidgets.Dropdown(options=self.labels, description="pair")
-        self.slider = ipywidgets.FloatSlider(
-            self.start, min=LOW, max=HIGH, step=0.01, description="threshold", continuous_update=False
-        )
-        self.words, self.image = ipywidgets.HTML(), ipywidgets.Image(format="png")
-        self.menu.observe(self._moved, "value")
-        self.slider.observe(self._moved, "value")
-        controls = ipywidgets.VBox([self.menu, self.slider, self.words], layout={"flex": "0 0 310px"})
-        super().__init__([controls, self.image], layout={"flex_flow": "row wrap", "align_items": "flex-start"})
-        self.update()
+        slider = {"min": LOW, "max": HIGH, "step": 0.01, "continuous_update": False}
+        controls = {
+            "label": ipywidgets.Dropdown(options=self.labels, description="pair"),
+            "threshold": ipywidgets.FloatSlider(description="threshold", **slider),
+        }
+        self._begin({"label": self.labels[0], "threshold": self.start}, controls)
+        self.image = ipywidgets.Image(format="png")
+        column = ipywidgets.VBox([*controls.values(), self.words], layout={"flex": "0 0 310px"})
+        super().__init__([column, self.image], layout=ROW)
+        self._show(self._state)
+        self._settle([])
 
     def _check(self) -> None:
         columns = (self.sketches, self.photos, self.probabilities, self.truths, self.labels)
@@ -59,36 +61,21 @@ class MaskExplorer(Still, ipywidgets.HBox):
         if len(set(counts)) > 1 or not counts[0]:
             found = "{} sketches, {} photos, {} probabilities, {} truths and {} labels".format(*counts)
             raise ValueError(f"MaskExplorer got {found}: pass as many of each, at least one.")
-        if twice := [label for label in self.labels if self.labels.count(label) > 1]:
-            raise ValueError(f"the label {twice[0]!r} names {twice.count(twice[0])} pairs: number them.")
+        check_labels(self.labels)
         foreground_iou(self.probabilities >= self.start, self.truths)  # raises if shapes or types do not fit
         if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
             raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
         if any(photo.shape[:2] != self.truths.shape[1:] for photo in self.photos):
             raise ValueError("a photo and its truth differ in height or width: resize one of them.")
 
-    def update(self, label: str | None = None, threshold: float | None = None) -> None:
-        """Show another pair, threshold or both; an error is shown in the widget and changes nothing else."""
-        label = self.label if label is None else label
-        threshold = self.threshold if threshold is None else threshold
-        try:
-            picture, words = self._drawn(label, _in_range(threshold))
-        except ValueError as error:
-            self.words.value = failed(error)
-        else:
-            self.label, self.threshold = label, float(threshold)
-            self.image.value, self.words.value = picture, words
-        self.menu.value, self.slider.value = self.label, self.threshold
-
-    def _moved(self, change: Any) -> None:
-        name = "label" if change.owner is self.menu else "threshold"
-        if change.new != getattr(self, name):  # equal if `update` itself moved the control
-            self.update(**{name: change.new})
-
-    def _drawn(self, label: str, threshold: float) -> tuple[bytes, str]:
+    def _checked(self, state: State) -> State:
+        label = state["label"]
         if label not in self.labels:
             raise ValueError(f"there is no pair {label!r}: choose one from the menu, such as {self.labels[0]!r}.")
-        k = self.labels.index(label)
+        return {"label": label, "threshold": _in_range(state["threshold"])}
+
+    def _drawn(self, state: State) -> tuple[bytes, str]:
+        k, threshold = self.labels.index(state["label"]), state["threshold"]
         mask, truth = self.probabilities[k] >= threshold, self.truths[k]
         images = (self.sketches[k], self.photos[k], self.probabilities[k], mask, truth)
         shares = f"The mask covers {mask.float().mean():.0%} of the photo, the truth {truth.float().mean():.0%}."

@@ -20,7 +20,6 @@ from sfhelpers.widgets.base import Still
 SIZES = (256, 384, 512)
 THIN, THICK = 1, 24  # pixels
 HISTORY = 200  # steps that can be undone
-Callback = Callable[[Drawing], Any]
 
 
 class Refused(traitlets.TraitError, ValueError):
@@ -28,13 +27,11 @@ class Refused(traitlets.TraitError, ValueError):
 
 
 class SketchPad(Still, anywidget.AnyWidget):
-    """A square paper with undo, redo, clear, line width, presets, and files to open and save.
+    """A square paper with undo, redo, clear, line width, presets, and files to open and save, by button or from code.
 
-    Everything that buttons do can be done from code. With the keyboard: Tab reaches the paper, the arrow keys move a
-    cursor (with Shift five times as far), Space lowers and lifts the pen, Ctrl+Z and Ctrl+Shift+Z undo and redo.
-
-    The drawing and its history are kept here, in the kernel. The front end reports what was done, one message a stroke,
-    and shows what comes back, so that several views of one pad agree and a reloaded page loses nothing.
+    With the keyboard: Tab reaches the paper, the arrow keys move a cursor (with Shift five times as far), Space lowers
+    and lifts the pen, Ctrl+Z and Ctrl+Shift+Z undo and redo. Drawing and history are kept in the kernel: the front end
+    reports one message a stroke and shows what comes back, so that views agree and a reloaded page loses nothing.
 
     Args:
         size: the paper's side in pixels, 256, 384 or 512.
@@ -60,13 +57,11 @@ class SketchPad(Still, anywidget.AnyWidget):
     wrong = traitlets.Bool().tag(sync=True)
     undoable = traitlets.Bool().tag(sync=True)
     redoable = traitlets.Bool().tag(sync=True)
-    choices = traitlets.Dict({"sizes": SIZES, "widths": (THIN, THICK), "presets": tuple(PRESETS)}, read_only=True).tag(
-        sync=True
-    )
+    choices = traitlets.Dict({"sizes": SIZES, "widths": (THIN, THICK), "presets": tuple(PRESETS)}).tag(sync=True)
 
     def __init__(self, size: int = 384, line_width: float = 4, drawing: Drawing | None = None):
         self._lock = threading.RLock()  # messages of the front end arrive in a thread of their own
-        self._callbacks: list[Callback] = []
+        self._callbacks: list[Callable[[Drawing], Any]] = []
         self._past: deque[Drawing] = deque(maxlen=HISTORY)
         self._future: deque[Drawing] = deque(maxlen=HISTORY)
         self._drawing, self._plain = Drawing(_size(size)), []
@@ -82,9 +77,8 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     @drawing.setter
     def drawing(self, drawing: Drawing) -> None:
-        with self._lock, self._saying():
-            self._step(_drawing(drawing).resized(self.size))
-        self._tell()
+        with self._changing():
+            self._step(_drawing(drawing))
 
     def to_image(self, side: int | None = None) -> Image.Image:
         """The drawing as an RGB picture, see `Drawing.to_image`."""
@@ -94,20 +88,16 @@ class SketchPad(Still, anywidget.AnyWidget):
         """The drawing as (N, 3): dx, dy, pen lifted, see `Drawing.to_stroke3`."""
         return self._drawing.to_stroke3()
 
-    def on_drawn(self, callback: Callback) -> None:
-        """Call `callback(drawing)` after each change, in the thread that made it.
-
-        Callbacks of two changes can overtake each other: what has to show the newest drawing reads `pad.drawing`.
-        """
+    def on_drawn(self, callback: Callable[[Drawing], Any]) -> None:
+        """Call `callback(drawing)` after each change; calls can overtake each other, `pad.drawing` is the newest."""
         self._callbacks.append(callback)
 
     def preset(self, name: str) -> None:
         """Show one of `PRESETS`. ValueError if there is none of that name."""
-        with self._lock, self._saying():
+        with self._changing():
             if not isinstance(name, str) or name not in PRESETS:
                 raise ValueError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
-            self._step(PRESETS[name].resized(self.size), f"Preset: {name}.")
-        self._tell()
+            self._step(PRESETS[name], f"Preset: {name}.")
 
     def load(self, path: str | Path, number: int = 0) -> None:
         """Show a drawing from an .svg or .ndjson file. Errors as `Drawing.load`; the drawing then stays as it was."""
@@ -115,7 +105,7 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     def save(self, path: str | Path, word: str = "") -> None:
         """Save the drawing as .svg or .ndjson. Arguments and errors as `Drawing.save`."""
-        with self._saying():
+        with self._changing():
             self._drawing.save(path, word)
             self._say(f"Saved as {Path(path).name}.")
 
@@ -129,11 +119,9 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     def clear(self) -> None:
         """Empty the paper; can be undone."""
-        with self._lock:
-            if not self._drawing.strokes:
-                return
-            self._step(Drawing(self.size))
-        self._tell()
+        with self._changing():
+            if self._drawing.strokes:
+                self._step(Drawing(self.size))
 
     def still(self) -> tuple[plots.Figure, str]:
         """The drawing, or the presets if nothing is drawn."""
@@ -174,41 +162,34 @@ class SketchPad(Still, anywidget.AnyWidget):
     def _draw(self, points: Any, width: Any, size: Any) -> None:
         """Add a stroke that was drawn on a paper of `size`, cut where it leaves the paper."""
         _width(width)
-        with self._lock:
+        with self._changing():
             stroke = Stroke(points, width).scaled(self.size / _size(size))
-            added = Drawing.clipped([stroke], self.size).strokes
-            if added:
+            if added := Drawing.clipped([stroke], self.size).strokes:
                 self._step(Drawing(self.size, (*self._drawing.strokes, *added)))
-        self._tell()
 
     def _resize(self, size: int) -> None:
-        with self._lock:
-            if size == self._drawing.size:
-                return
-            self._put(self._drawing.resized(size))
-        self._tell()
+        with self._changing():
+            if size != self._drawing.size:
+                self._put(self._drawing.resized(size))
 
     def _open(self, read: Callable[[], Drawing], name: str) -> None:
-        with self._saying():
+        with self._changing():
             drawing = read()
-            with self._lock:
-                self._step(drawing.resized(self.size), f"Opened {name}: {_counted(drawing)}.")
-        self._tell()
+            self._step(drawing, f"Opened {name}: {_counted(drawing)}.")
 
     def _back(self, source: deque[Drawing], target: deque[Drawing], otherwise: str) -> None:
-        with self._lock:
+        with self._changing():
             if not source:
-                self._say(otherwise)
-                return
+                return self._say(otherwise)
             target.append(self._drawing)
             self._put(source.pop().resized(self.size))
-        self._tell()
 
     def _step(self, drawing: Drawing, words: str = "") -> None:
         """Show a drawing and remember the one before it."""
+        resized = drawing.resized(self.size)
         self._past.append(self._drawing)
         self._future.clear()
-        self._put(drawing, words)
+        self._put(resized, words)
 
     def _put(self, drawing: Drawing, words: str = "") -> None:
         self._drawing, self._plain = drawing, _plain(drawing)
@@ -217,22 +198,23 @@ class SketchPad(Still, anywidget.AnyWidget):
             self.undoable, self.redoable = bool(self._past), bool(self._future)
             self.words, self.wrong = words, False
 
-    def _tell(self) -> None:
-        for callback in list(self._callbacks):
-            callback(self._drawing)
-
     def _say(self, words: str, wrong: bool = False) -> None:
         with self._lock, self.hold_sync():
             self.words, self.wrong = words, wrong
 
     @contextmanager
-    def _saying(self) -> Iterator[None]:
-        """What fails is said on the pad too, since the code's output may be elsewhere."""
-        try:
-            yield
-        except (ValueError, OSError) as error:
-            self._say(str(error), wrong=True)
-            raise
+    def _changing(self) -> Iterator[None]:
+        """Changes wait for each other and are told; what fails is said on the pad too, as code may print elsewhere."""
+        with self._lock:
+            before = self._drawing
+            try:
+                yield
+            except (ValueError, OSError) as error:
+                self._say(str(error), wrong=True)
+                raise
+            changed = self._drawing is not before
+        for callback in list(self._callbacks) if changed else ():
+            callback(self._drawing)
 
     @traitlets.validate("strokes", "size", "line_width")
     def _validated(self, proposal: Any) -> Any:
@@ -254,9 +236,8 @@ class SketchPad(Still, anywidget.AnyWidget):
         if change.name == "size":
             self._resize(change.new)
         elif change.new is not self._plain:
-            with self._lock:
+            with self._changing():
                 self._step(_parsed(change.new, self.size))
-            self._tell()
 
 
 def _plain(drawing: Drawing) -> list[dict[str, Any]]:
@@ -289,5 +270,4 @@ def _width(width: Any) -> float:
 
 
 def _counted(drawing: Drawing) -> str:
-    number = len(drawing.strokes)
-    return f"{number} stroke{'s' * (number != 1)}"
+    return f"{len(drawing.strokes)} stroke{'s' * (len(drawing.strokes) != 1)}"
