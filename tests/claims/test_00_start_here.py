@@ -1,0 +1,54 @@
+"""What 00 says of the default run, a test a sentence, on its committed rows and on what it printed."""
+
+import nbformat
+import pytest
+
+from sfhelpers import results
+from sfhelpers.notebooks import FOLDER
+
+CELLS = nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4).cells
+PRINTED = "".join(output.get("text", "") for cell in CELLS for output in cell.get("outputs", []))
+ROWS = results.read(results.COMMITTED / "00_start_here.json")
+SEEN, UNSEEN = "seen categories", "unseen categories"
+
+
+def value(metric, method, gallery="all categories"):
+    (found,) = (row.value for row in ROWS if (row.metric, row.method, row.gallery) == (metric, method, gallery))
+    return found
+
+
+@pytest.mark.parametrize("part", [SEEN, UNSEEN])
+@pytest.mark.parametrize("metric", ["P@1", "category accuracy"])
+def test_what_the_notebook_printed_is_what_the_rows_say(metric, part):
+    right, chance = (value(metric, method, part) for method in ("CLIP embedding", "chance"))
+    words = {"P@1": "first photo right", "category accuracy": "category right"}[metric]
+    after = PRINTED[PRINTED.index(part) :]
+    assert after[after.index(words) :].startswith(f"{words} {right:.2f}, chance {chance:.2f}")
+
+
+def test_what_the_small_models_were_taught_they_know():
+    assert value("category accuracy", "CLIP embedding", SEEN) > 0.9 and value("P@1", "CLIP embedding", SEEN) > 0.9
+
+
+def test_what_they_were_not_taught_they_nearly_always_call_by_the_name_of_something_they_were():
+    assert value("category accuracy", "CLIP embedding", UNSEEN) < 0.25
+
+
+def test_the_photos_themselves_do_better_and_a_right_one_comes_first_in_43_of_100_searches():
+    first = value("P@1", "CLIP embedding", UNSEEN)
+    assert round(first, 2) == 0.43 and first > 2 * value("P@1", "chance", UNSEEN)
+    assert first > value("category accuracy", "CLIP embedding", UNSEEN)
+
+
+def test_on_unseen_categories_the_probability_falls_to_65_but_only_16_of_100_names_are_right():
+    assert round(value("category accuracy", "CLIP embedding", UNSEEN), 2) == 0.16
+    assert "category right 0.16, chance 0.03, at a probability of 0.65" in PRINTED
+
+
+def test_clips_tokens_win_and_with_stable_diffusions_features_beside_them_they_find_less():
+    scores = {method: value("PCK@10", method) for method in ("tokens", "f1 + f2 + f3 + tokens", "f3", "same place")}
+    assert max(scores, key=scores.get) == "tokens"
+
+
+def test_stable_diffusions_features_find_10_of_100_keypoints_where_pointing_at_the_same_place_finds_31():
+    assert (round(value("PCK@10", "f3"), 2), round(value("PCK@10", "same place"), 2)) == (0.1, 0.31)
