@@ -21,9 +21,9 @@ from PIL import Image, UnidentifiedImageError
 from sfhelpers import params, results
 from sfhelpers.files import replace_file
 from sfhelpers.metrics import AP, Acc
-from sfhelpers.tasks import correspondence_comparison as pck
 from sfhelpers.tasks import recognition_report as shots
 from sfhelpers.tasks.arms import SINGLE, best_single
+from sfhelpers.tasks.correspondence import DEFINITION
 from sfhelpers.tasks.segmentation import CHOSEN
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
@@ -52,7 +52,7 @@ class Headline:
 
 
 HEADLINES = (
-    Headline("correspondence", "03_correspondence", "PCK@5", GALLERIES[0], pck.DEFINITION, "same pixel"),
+    Headline("correspondence", "03_correspondence", "PCK@5", GALLERIES[0], DEFINITION, "same pixel"),
     Headline("segmentation", "04_segmentation", METRIC, GALLERIES[0], CHOSEN, "mean mask"),
     Headline("retrieval of unseen categories", "05_retrieval", "mAP@all", "all", AP().definition, "chance", "strict"),
     Headline("retrieval of the very photo", "05_retrieval", "Acc@1", "all", Acc(1).definition, "chance", "strict"),

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sfhelpers.datasets import Dataset, first_sketches, load_dataset, psc6k
+from sfhelpers.datasets import Dataset, first_sketches, load_dataset
 from sfhelpers.datasets.sketches import Sketches, load_sketches
 from sfhelpers.params import Parameter
 from sfhelpers.tasks import before as arms
 from sfhelpers.tasks import (
-    correspondence,
-    correspondence_comparison,
     recognition,
     recognition_comparison,
     retrieval_comparison,
@@ -53,14 +51,6 @@ def problems(run: Any, names: Iterable[str]) -> list[Problem]:
     return [TASKS[name](data, run.limit, run.epochs, run.learning_rate, run.batch_size) for name in names]
 
 
-def _correspondence(data: Dataset, limit: int, *settings: Any) -> Problem:
-    def retest(trial: Any, parts: Any) -> Any:
-        return replace(trial, places={k: correspondence.predict_pairs(trial.model, v) for k, v in parts.test.items()})
-
-    annotated = psc6k.load(data)
-    return Problem(correspondence_comparison.task(annotated, *settings), retest, annotated.dataset, annotated.split)
-
-
 def _retrieval(data: Dataset, limit: int, *settings: Any) -> Problem:
     def retest(trial: Any, parts: Any) -> Any:
         found = {k: retrieval_comparison.embedded(model, parts, k) for k, model in trial.models.items()}
@@ -84,7 +74,6 @@ def _recognition(data: Dataset, limit: int, *settings: Any) -> Problem:
 
 
 TASKS: dict[str, Callable[..., Problem]] = {
-    "correspondence": _correspondence,
     "retrieval": _retrieval,
     "recognition": _recognition,
 }

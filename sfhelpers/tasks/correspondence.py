@@ -3,38 +3,44 @@
 A point's feature is compared with every position of the other image's map. Training adds two losses: a contrastive
 one, CLIP-style, which tells the corresponding patch from all others, and the end-point error of the flow that a
 soft-argmax over the map predicts (Eq. 3). In use, the soft-argmax looks only around the best position.
-
-How Sec. 6.3 is read here:
-- "align the individual patches containing each of the paired keypoints": the positives of the contrastive loss are the
-  patches of a keypoint in sketch and photo, its negatives all other patches of the other image; in both directions, as
-  CLIP's. With the batch's other keypoints as negatives, the other reading, validation PCK was lower (.55 against .58).
-- Eq. 3 prints the squared norm and M = 60, "the patch number", though the map has 3,600 patches and eight are
-  annotated. Here, as in the released code, the mean over the annotated points of the norm, in positions of the map.
-- The released code has the contrastive loss commented out, and regularises with dropout on the maps and noise on the
-  true flow; both are settings of the model, at what was best on validation pairs.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from sfhelpers import metrics
-from sfhelpers.datasets import Dataset
-from sfhelpers.datasets.psc6k import FRAME, KeypointPair
-from sfhelpers.files import shown
-from sfhelpers.images import image_size
-from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.datasets.psc6k import FRAME, Annotated
+from sfhelpers.fusion import FusedExtractor
+from sfhelpers.fusion.modules import to_grid
+from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
+from sfhelpers.tasks.prepared import Prepared, PreparedPoints, compute, fit_statistics, prepare_points, take, tested
 
 SIDES = {"s2p": ("sketch", "photo"), "p2s": ("photo", "sketch")}  # direction -> where from, where to
-ALPHAS = (0.02, 0.04, 0.06, 0.08, 0.10)  # over which the epoch is chosen
+SAME_PIXEL = "same pixel"
+# Off the shelf: the raw features, standardised, nothing trained.
+RAW = {"B-CLIP": ("tokens",), "B-SD": ("f1", "f2", "f3"), "B-SD+CLIP": ("f1", "f2", "f3", "tokens")}
+TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2)  # of the raw features' window soft-argmax; chosen on validation pairs
+ALPHAS = (0.02, 0.04, 0.06, 0.08, 0.10)  # over which the epoch is chosen: PCK@5 alone moves in coarse steps
+REPORTED = (0.05, 0.10)
+DEFINITION = "image side, <=, mean over pairs, both directions"
+# Definition in words -> direction, base, strict, per. The first is the one that tables and tests use.
+DEFINITIONS = {
+    DEFINITION: ("both", "image", False, "pair"),
+    "image side, <=, mean over pairs, sketch to photo": ("s2p", "image", False, "pair"),
+    "image side, <=, mean over pairs, photo to sketch": ("p2s", "image", False, "pair"),
+    "image side, <, mean over pairs, both directions": ("both", "image", True, "pair"),
+    "image side, <=, mean over points, both directions": ("both", "image", False, "point"),
+    "side of the box of the target's keypoints, <=, mean over pairs, both directions": ("both", "box", False, "pair"),
+}  # fmt: skip
+HANDEDNESS = ("not mirrored", "mirrored")  # pairs whose sketch is not, or is, the mirror image of its photo
+Places = Mapping[str, Tensor]  # direction -> (N, J, 2) predicted places in [0, 1] of the target
 
 
 class SketchMatcher(nn.Module):
@@ -50,15 +56,9 @@ class SketchMatcher(nn.Module):
     """
 
     def __init__(
-        self,
-        extractor: nn.Module,
-        window: int = 7,
-        temperature: float = 0.05,
-        contrastive: float = 1.0,
-        flow: float = 1.0,
-        dropout: float = 0.0,
-        flow_noise: float = 0.0,
-    ):
+        self, extractor: nn.Module, window: int = 7, temperature: float = 0.05, contrastive: float = 1.0,
+        flow: float = 1.0, dropout: float = 0.0, flow_noise: float = 0.0,
+    ):  # fmt: skip
         super().__init__()
         if window < 1 or window % 2 == 0:
             raise ValueError(f"window is {window}: give an odd number of positions, such as 7.")
@@ -67,41 +67,27 @@ class SketchMatcher(nn.Module):
             "dropout": dropout, "flow_noise": flow_noise,
         }  # fmt: skip
         self.extractor = extractor
-        device = next(extractor.parameters()).device
-        start = torch.tensor(temperature, device=device).log()
-        self.log_temperature = nn.Parameter(start.clone())
+        start = torch.tensor(temperature, device=next(extractor.parameters()).device).log()
+        self.log_temperature = nn.Parameter(start.clone())  # of the soft-argmax
         self.log_contrast_temperature = nn.Parameter(start.clone())
 
-    @property
-    def temperature(self) -> Tensor:
-        """Of the soft-argmax; the contrastive loss learns one of its own."""
-        return self.log_temperature.exp()
-
-    def forward(self, source: Tensor | Prepared, target: Tensor | Prepared, points: Tensor) -> Tensor:
-        """Predicted places (B, J, 2) in [0, 1] in the targets, of `points` (B, J, 2) in [0, 1] of the sources.
+    def locate(self, source_maps: Tensor, target_maps: Tensor, points: Tensor) -> Tensor:
+        """Where `points` (B, J, 2) of the sources are in the targets, x then y in [0, 1]: soft-argmax in a window.
 
         Args:
-            source, target: images (B, 3, H, W) in [0, 1] or prepared tensors of B entries.
+            source_maps, target_maps: (B, d, g, g), of the extractor.
         """
-        return self.locate(self.extractor(source), self.extractor(target), points)
-
-    def locate(self, source_maps: Tensor, target_maps: Tensor, points: Tensor) -> Tensor:
-        """As `forward`, from maps (B, d, g, g): window soft-argmax around the best position."""
-        cosine = self._cosines(sample(source_maps, points), target_maps)
-        best = cosine.flatten(2).argmax(-1)
-        height, width = cosine.shape[-2:]
-        rows, columns = (torch.arange(n, device=cosine.device) for n in (height, width))
-        reach = self.settings["window"] // 2
-        near = (rows[:, None] - (best // width)[..., None, None]).abs() <= reach
-        near = near & ((columns - (best % width)[..., None, None]).abs() <= reach)
-        return expected_position((cosine / self.temperature).masked_fill(~near, -torch.inf))
+        cosine = cosines(sample(source_maps, points), target_maps)
+        side, reach = cosine.shape[-1], self.settings["window"] // 2
+        best, at = cosine.flatten(2).argmax(-1)[..., None, None], torch.arange(side, device=cosine.device)
+        near = ((at[:, None] - best // side).abs() <= reach) & ((at - best % side).abs() <= reach)
+        return expected_position((cosine / self.log_temperature.exp()).masked_fill(~near, -torch.inf))
 
     def loss(self, sketch_maps: Tensor, photo_maps: Tensor, points: Mapping[str, Tensor], visible: Tensor) -> Tensor:
-        """The training loss of B pairs, both directions.
+        """The training loss of B pairs, both directions; hidden points may hold anything finite.
 
         Args:
-            sketch_maps, photo_maps: (B, d, g, g).
-            points: "sketch" and "photo" -> (B, J, 2) in [0, 1]; hidden ones may hold anything finite.
+            points: "sketch" and "photo" -> (B, J, 2) in [0, 1].
             visible: (B, J) bool; a batch without any gives 0.
         """
         maps = {"sketch": sketch_maps, "photo": photo_maps}
@@ -110,36 +96,35 @@ class SketchMatcher(nn.Module):
         features = {name: sample(value, points[name]) for name, value in maps.items()}
         contrast, flow = [], []
         for source, target in SIDES.values():
-            cosine = self._cosines(features[source], maps[target])
+            cosine = cosines(features[source], maps[target])
             contrast.append(self._contrast(cosine, points[target])[visible])
             flow.append(self._flow_error(cosine, points[target])[visible])
-        count = max(1, 2 * int(visible.sum()))
         weights = self.settings["contrastive"], self.settings["flow"]
-        return (weights[0] * torch.cat(contrast).sum() + weights[1] * torch.cat(flow).sum()) / count
+        both = weights[0] * torch.cat(contrast).sum() + weights[1] * torch.cat(flow).sum()
+        return both / max(1, 2 * int(visible.sum()))
 
     def _contrast(self, cosine: Tensor, truth: Tensor) -> Tensor:
         """(B, J) minus the log of the share that the true place has among all positions of the other image."""
         shares = (cosine / self.log_contrast_temperature.exp()).flatten(2).log_softmax(-1)
-        maps = shares.unflatten(2, cosine.shape[2:])
-        return -sample(maps.flatten(0, 1)[:, None], truth.flatten(0, 1)[:, None])[:, 0, 0].unflatten(0, truth.shape[:2])
+        maps = shares.unflatten(2, cosine.shape[2:]).flatten(0, 1)[:, None]
+        return -sample(maps, truth.flatten(0, 1)[:, None])[:, 0, 0].unflatten(0, truth.shape[:2])
 
     def _flow_error(self, cosine: Tensor, truth: Tensor) -> Tensor:
         """(B, J) distance, in positions, of the soft-argmax over the whole map from the truth."""
-        side = cosine.shape[-1]
-        noise = self.settings["flow_noise"] if self.training else 0
+        side, noise = cosine.shape[-1], self.settings["flow_noise"] if self.training else 0
         wanted = side * truth + (noise * torch.randn_like(truth) if noise else 0)
-        predicted = side * expected_position(cosine / self.temperature)
+        predicted = side * expected_position(cosine / self.log_temperature.exp())
         return (predicted - wanted).square().sum(-1).add(1e-6).sqrt()  # the root has no gradient at zero
-
-    @staticmethod
-    def _cosines(features: Tensor, target_maps: Tensor) -> Tensor:
-        """(B, J, d) and (B, d, g, g) -> (B, J, g, g): only the points asked, never all g^4 pairs of positions."""
-        return torch.einsum("bjd,bdhw->bjhw", F.normalize(features, dim=2), F.normalize(target_maps, dim=1))
 
 
 def sample(maps: Tensor, points: Tensor) -> Tensor:
     """Features (B, J, d) of maps (B, d, h, w) at points (B, J, 2), x then y in [0, 1]: bilinear between positions."""
     return F.grid_sample(maps, 2 * points[:, :, None] - 1, padding_mode="border", align_corners=False)[..., 0].mT
+
+
+def cosines(features: Tensor, target_maps: Tensor) -> Tensor:
+    """(B, J, d) and (B, d, g, g) -> (B, J, g, g): only the points asked, never all g^4 pairs of positions."""
+    return torch.einsum("bjd,bdhw->bjhw", F.normalize(features, dim=2), F.normalize(target_maps, dim=1))
 
 
 def expected_position(logits: Tensor) -> Tensor:
@@ -150,88 +135,95 @@ def expected_position(logits: Tensor) -> Tensor:
     return torch.stack([(share.sum(2) * x).sum(-1), (share.sum(3) * y).sum(-1)], dim=-1)
 
 
-@dataclass
-class PreparedPoints:
-    """Annotated pairs with everything frozen computed once an image.
+class Correspondence(Task):
+    """Trained on annotated pairs of seen categories, tested on others of these and, if there are any, of unseen ones.
 
-    Attributes:
-        images: the prepared sketches and photos and which of them are pairs.
-        points: "sketch" and "photo" -> (N, J, 2) float32 in [0, 1] of the image's side, 0.5 where hidden.
-        visible: (N, J) bool.
+    A trial's `found` is part name ("seen", "unseen") -> Places.
+
+    Args:
+        annotated: from `psc6k.load`.
+        epochs, learning_rate: as in `fit`.
+        batch_size: photos a step, each with all its sketches, so that its map is computed once.
     """
 
-    images: PreparedPairs
-    points: dict[str, Tensor]
-    visible: Tensor
+    name = "correspondence"
+    baselines = (*RAW, SAME_PIXEL)
+    read = staticmethod(prepare_points)
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def __init__(self, annotated: Annotated, epochs: int, learning_rate: float, batch_size: int):
+        tests = {"seen": annotated.select("test", True), "unseen": annotated.select("test", False)}
+        super().__init__(
+            self.learned(annotated) | {name: pairs for name, pairs in tests.items() if pairs},
+            annotated.dataset, annotated.split, annotated.fingerprint(), epochs, learning_rate, batch_size,
+        )  # fmt: skip
+
+    def learned(self, annotated: Annotated) -> dict[str, Any]:
+        """The parts to train on and to choose the epoch by."""
+        return {"train": annotated.select("train", True), "validation": annotated.select("val", True)}
+
+    def model(self, extractor: nn.Module, frozen: Frozen) -> SketchMatcher:
+        fit_statistics(extractor, frozen["train"].images)
+        return SketchMatcher(extractor)
+
+    def examples(self, frozen: Frozen) -> int:
+        return len(frozen["train"].images.photo_records)
+
+    def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
+        """Both losses of all pairs of some photos."""
+        of_photo = frozen["train"].images.pairs[:, 1]
+        return pairs_loss(model, frozen["train"], torch.isin(of_photo, indices).nonzero()[:, 0])
+
+    def validate(self, model: SketchMatcher, frozen: Frozen) -> float:
+        """Mean PCK over pairs, both directions and ALPHAS."""
+        data = frozen["validation"]
+        places = predict_pairs(model, data, progress=None)
+        return float(np.nanmean([score(places, data, alpha) for alpha in ALPHAS]))
+
+    def predict(self, model: SketchMatcher, frozen: Frozen) -> dict[str, Places]:
+        return {part: predict_pairs(model, data) for part, data in tested(frozen).items()}
+
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
+        """The point itself, or the nearest of raw features, of which validation pairs choose only the temperature."""
+        if method == SAME_PIXEL:
+            parts = tested(frozen).items()
+            same = {part: {d: data.points[source] for d, (source, _) in SIDES.items()} for part, data in parts}
+            yield Trial(method, seeds[0], found=same)
+            return
+        extractor, frozen = plain()
+        started = time.perf_counter()
+        fit_statistics(extractor, frozen["train"].images)
+        models = [SketchMatcher(RawFeatures(extractor, RAW[method]), temperature=t) for t in TEMPERATURES]
+        found = self.predict(max(models, key=lambda model: self.validate(model, frozen)), frozen)
+        yield Trial(method, seeds[0], seconds=time.perf_counter() - started, found=found)
+
+    def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
+        """Both metrics under every definition; under the first also of HANDEDNESS, and PCK@5 is tested."""
+        for part, places in trial.found.items():
+            data, gallery = frozen[part], f"{part} categories"
+            turned = np.tile(mirrored(data), len(SIDES))
+            photos = np.tile(data.images.pairs[:, 1].numpy(), len(SIDES))
+            for alpha, definition in itertools.product(REPORTED, DEFINITIONS):
+                values, metric = score(places, data, alpha, definition), f"PCK@{100 * alpha:.0f}"
+                first = definition == DEFINITION
+                if len(values):
+                    groups = photos if first and alpha == REPORTED[0] else None
+                    yield Measured(gallery, metric, definition, values, groups)
+                for kind, which in zip(HANDEDNESS, (~turned, turned), strict=True):
+                    if first and which.any():
+                        yield Measured(f"{gallery}, {kind}", metric, definition, values[which])
 
 
-def prepare_points(
-    extractor: nn.Module, pairs: list[KeypointPair], size: int, batch_size: int = 32, **noise: Any
-) -> PreparedPoints:
-    """Read the images of annotated pairs and compute everything frozen; arguments as of `prepare_pairs`.
+class RawFeatures(nn.Module):
+    """Frozen features of an extractor without injection as one map, each source standardised and of the same weight."""
 
-    Raises:
-        ValueError: there is no pair, an image is broken or not square (its points would move).
-    """
-    if not pairs:
-        raise ValueError("there is no annotated pair here: choose a split and a limit that leave some in every part.")
-    records = list(dict.fromkeys([pair.photo for pair in pairs] + [pair.sketch for pair in pairs]))
-    for record in records:
-        width, height = image_size(record.path)
-        if width != height:
-            raise ValueError(f"{shown(record.path)} is {width} x {height} px: keypoints need a square rendering.")
-    images = prepare_pairs(extractor, Dataset("", Path(), "", tuple(records)), size, batch_size=batch_size, **noise)
-    by_sketch = {pair.sketch: pair for pair in pairs}
-    ordered = [by_sketch[images.sketch_records[k]] for k in images.pairs[:, 0]]
-    stacked = {
-        "sketch": np.stack([pair.sketch_points for pair in ordered]),
-        "photo": np.stack([pair.photo_points for pair in ordered]),
-    }
-    points = {k: torch.from_numpy(np.nan_to_num(v / FRAME, nan=0.5)).float() for k, v in stacked.items()}
-    return PreparedPoints(images, points, torch.from_numpy(np.stack([pair.visible for pair in ordered])))
+    def __init__(self, extractor: FusedExtractor, sources: tuple[str, ...]):
+        super().__init__()
+        self.extractor, self.sources = extractor, sources
 
-
-def train_matcher(
-    model: SketchMatcher,
-    train: PreparedPoints,
-    validation: PreparedPoints,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
-    weight_decay: float = 1e-3,
-    patience: int = 0,
-    progress: str = "training",
-    checkpoint: Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
-) -> History:
-    """Train on annotated pairs; an example is a photo with all its sketches, so that its map is computed once.
-
-    The extractor's standardisation is first fixed on training images. The best epoch is the one with the highest mean
-    PCK over validation pairs, both directions and 2, 4, ... 10 % of the side: PCK@5 alone moves in coarse steps.
-    Arguments and errors beyond these as in `fit`; the model's settings are added to `configuration`.
-    """
-    fit_statistics(model.extractor, train.images)
-    of_photo = train.images.pairs[:, 1]
-
-    def loss(model: SketchMatcher, photos: Tensor) -> Tensor:
-        chosen = torch.isin(of_photo, photos).nonzero()[:, 0]
-        return pairs_loss(model, train, chosen)
-
-    return fit(
-        model, loss, len(train.images.photo_records), lambda m: validation_score(m, validation), epochs, learning_rate,
-        batch_size, seed, weight_decay, patience, progress, checkpoint,
-        {**(configuration or {}), "model": model.settings},
-    )  # fmt: skip
-
-
-def validation_score(model: SketchMatcher, data: PreparedPoints) -> float:
-    """Mean PCK over pairs, both directions and ALPHAS."""
-    places = predict_pairs(model, data, progress=None)
-    return float(np.nanmean([scores(places, data, alpha) for alpha in ALPHAS]))
+    def forward(self, prepared: Prepared) -> Tensor:
+        found, side = self.extractor.features(prepared), self.extractor.aggregator.grid
+        maps = [to_grid(self.extractor.statistics[name](found[name]), (side, side)) for name in self.sources]
+        return torch.cat([F.normalize(value, dim=1) for value in maps], dim=1)
 
 
 def pairs_loss(model: SketchMatcher, data: PreparedPoints, chosen: Tensor) -> Tensor:
@@ -246,28 +238,20 @@ def pairs_loss(model: SketchMatcher, data: PreparedPoints, chosen: Tensor) -> Te
 
 
 @torch.no_grad()
-def predict_pairs(
-    model: SketchMatcher, data: PreparedPoints, batch_size: int = 32, progress: str | None = "predicting"
-) -> dict[str, Tensor]:
-    """Direction -> predicted places (N, J, 2) in [0, 1], on the CPU, of all pairs; the model is put into eval mode.
+def predict_pairs(model: SketchMatcher, data: PreparedPoints, progress: str | None = "predicting") -> Places:
+    """Predicted places of all pairs, on the CPU, every image computed once; the model is put into eval mode.
 
-    "s2p" goes from the sketch's points to the photo (the paper's problem statement), "p2s" the other way. Every image's
-    map is computed once and kept, 4 * d * g**2 bytes each, 150 kB with pocket.
+    "s2p" goes from the sketch's points to the photo (the paper's problem statement), "p2s" the other way.
     """
     model.eval()
-    device = model.log_temperature.device
-
-    def compute(prepared: Prepared, n: int, what: str) -> Tensor:
-        batches = tqdm(torch.arange(n).split(batch_size), what, leave=False, disable=progress is None)
-        return torch.cat([model.extractor(take(prepared, batch, device)).cpu() for batch in batches])
-
-    maps = {
-        "sketch": compute(data.images.sketches, len(data.images.sketch_records), f"{progress}: sketches"),
-        "photo": compute(data.images.photos, len(data.images.photo_records), f"{progress}: photos"),
+    device, images = model.log_temperature.device, data.images
+    maps = {  # 4 * d * g**2 bytes an image, 150 kB with pocket
+        "sketch": compute(model.extractor, images.sketches, device, 32, progress and f"{progress}: sketches"),
+        "photo": compute(model.extractor, images.photos, device, 32, progress and f"{progress}: photos"),
     }
     found: dict[str, list[Tensor]] = {direction: [] for direction in SIDES}
-    for batch in torch.arange(len(data)).split(batch_size):
-        which = dict(zip(("sketch", "photo"), data.images.pairs[batch].unbind(1), strict=True))
+    for batch in torch.arange(len(data)).split(32):
+        which = dict(zip(maps, images.pairs[batch].unbind(1), strict=True))
         chosen = {kind: maps[kind][which[kind]].to(device) for kind in maps}
         for direction, (source, target) in SIDES.items():
             points = data.points[source][batch].to(device)
@@ -275,17 +259,38 @@ def predict_pairs(
     return {direction: torch.cat(places) for direction, places in found.items()}
 
 
-def scores(places: Mapping[str, Tensor], data: PreparedPoints, alpha: float, direction: str = "both") -> np.ndarray:
-    """PCK of every directed pair, image side as base, `<=`; "both" gives all of "s2p", then all of "p2s".
-
-    Args:
-        places: from `predict_pairs`.
-
-    Returns:
-        (N,) or (2 N,) float64, NaN for a pair without a visible point.
-    """
+def directed(places: Places, data: PreparedPoints, direction: str = "both") -> tuple[np.ndarray, ...]:
+    """Predicted points, true points (B, J, 2) in px of the 256 px frame and visible (B, J): all "s2p", then "p2s"."""
     chosen = SIDES if direction == "both" else (direction,)
-    found = [
-        metrics.pck(places[d] * FRAME, data.points[SIDES[d][1]] * FRAME, alpha, FRAME, data.visible) for d in chosen
-    ]
-    return np.concatenate(found)
+    pred = np.concatenate([places[d].numpy() for d in chosen]) * FRAME
+    true = np.concatenate([data.points[SIDES[d][1]].numpy() for d in chosen]) * FRAME
+    return pred, true, np.concatenate([data.visible.numpy()] * len(chosen))
+
+
+def score(places: Places, data: PreparedPoints, alpha: float, definition: str = DEFINITION) -> np.ndarray:
+    """PCK under one of DEFINITIONS, one value a directed pair or, "per point", a point.
+
+    By the box, a pair with fewer than two visible places is left out, since it has none; points that coincide are one.
+    """
+    direction, base, strict, per = DEFINITIONS[definition]
+    pred, true, visible = directed(places, data, direction)
+    if base == "image":
+        return np.asarray(metrics.pck(pred, true, alpha, FRAME, visible, strict, per))
+    shown = visible[..., None]
+    boxed = (np.where(shown, true, -np.inf).max(1) > np.where(shown, true, np.inf).min(1)).any(1)  # a side above 0
+    pred, true, visible = pred[boxed], true[boxed], visible[boxed]
+    return np.asarray(metrics.pck(pred, true, alpha, metrics.keypoint_box_side(true, visible), visible, strict, per))
+
+
+def mirrored(data: PreparedPoints) -> np.ndarray:
+    """(N,) bool: does the affine map nearest to taking a sketch's visible points to its photo's turn left into right?
+
+    Pairs with fewer than three visible points count as not mirrored.
+    """
+    found = np.zeros(len(data), dtype=bool)
+    for k, visible in enumerate(data.visible.numpy()):
+        if visible.sum() >= 3:
+            here, there = (data.points[kind][k].numpy()[visible] for kind in ("sketch", "photo"))
+            matrix = np.linalg.lstsq(here - here.mean(0), there - there.mean(0), rcond=None)[0]
+            found[k] = np.linalg.det(matrix) < 0
+    return found

@@ -1,14 +1,19 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sfhelpers.datasets import Dataset, Record, pairs
-from sfhelpers.images import Square, load_images, open_mask
+from sfhelpers.datasets.psc6k import FRAME, KeypointPair
+from sfhelpers.files import shown
+from sfhelpers.images import Square, image_size, load_images, open_mask
 
 Prepared = dict[str, Tensor]
 
@@ -97,9 +102,65 @@ def prepare_pairs(
     )
 
 
+@dataclass
+class PreparedPoints:
+    """Annotated pairs with everything frozen computed once an image.
+
+    Attributes:
+        images: the prepared sketches and photos and which of them are pairs.
+        points: "sketch" and "photo" -> (N, J, 2) float32 in [0, 1] of the image's side, 0.5 where hidden.
+        visible: (N, J) bool.
+    """
+
+    images: PreparedPairs
+    points: dict[str, Tensor]
+    visible: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def prepare_points(extractor: nn.Module, pairs: list[KeypointPair], size: int, **noise: Any) -> PreparedPoints:
+    """Read the images of annotated pairs and compute everything frozen; arguments as of `prepare_pairs`.
+
+    Raises:
+        ValueError: there is no pair, an image is broken or not square (its points would move).
+    """
+    if not pairs:
+        raise ValueError("there is no annotated pair here: choose a split and a limit that leave some in every part.")
+    records = list(dict.fromkeys([pair.photo for pair in pairs] + [pair.sketch for pair in pairs]))
+    for record in records:
+        width, height = image_size(record.path)
+        if width != height:
+            raise ValueError(f"{shown(record.path)} is {width} x {height} px: keypoints need a square rendering.")
+    images = prepare_pairs(extractor, Dataset("", Path(), "", tuple(records)), size, **noise)
+    by_sketch = {pair.sketch: pair for pair in pairs}
+    ordered = [by_sketch[images.sketch_records[k]] for k in images.pairs[:, 0]]
+    stacked = {
+        "sketch": np.stack([pair.sketch_points for pair in ordered]),
+        "photo": np.stack([pair.photo_points for pair in ordered]),
+    }
+    points = {k: torch.from_numpy(np.nan_to_num(v / FRAME, nan=0.5)).float() for k, v in stacked.items()}
+    return PreparedPoints(images, points, torch.from_numpy(np.stack([pair.visible for pair in ordered])))
+
+
 def take(prepared: Prepared, indices: Tensor, device: torch.device | str | None = None) -> Prepared:
     """The entries of prepared tensors at `indices` (b,), moved to `device` if one is given."""
     return {name: tensor[indices.to(tensor.device)].to(device) for name, tensor in prepared.items()}
+
+
+def compute(
+    function: Callable[[Prepared], Tensor], prepared: Prepared, device: torch.device, batch_size: int, what: str | None
+) -> Tensor:
+    """A function of all prepared images, on the CPU; `what` stands before the progress bar, None shows none."""
+    number = len(next(iter(prepared.values())))
+    batches = tqdm(torch.arange(number).split(batch_size), what, leave=False, disable=what is None)
+    return torch.cat([function(take(prepared, batch, device)).cpu() for batch in batches])
+
+
+def tested(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that are neither trained on nor chosen by."""
+    return {name: part for name, part in parts.items() if name not in ("train", "validation")}
 
 
 def fit_statistics(extractor: nn.Module, train: PreparedPairs, images: int = 64) -> None:

@@ -21,7 +21,7 @@ from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.contents import check_apart, fingerprint
 from sfhelpers.datasets.records import listed
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
-from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take, tested
 
 PAPER_THRESHOLD = 0.47
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
@@ -177,11 +177,6 @@ def parts_of(dataset: Dataset) -> dict[str, Dataset]:
     test = {name: part.select(masked=True) for name, part in tested(parts).items() if part.has_masks}
     learned = {"train": _masked(parts["train"], "train"), "validation": _masked(parts["validation"], "val")}
     return learned | (test or {"seen": _masked(dataset.select(part="test"), "test")})
-
-
-def tested(parts: Frozen) -> Frozen:
-    """The parts that are neither trained on nor chosen by."""
-    return {name: part for name, part in parts.items() if name not in ("train", "validation")}
 
 
 def _masked(dataset: Dataset, part: str) -> Dataset:

@@ -7,9 +7,7 @@ the same data with another model, and no number of this split may stand beside o
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +16,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sfhelpers.datasets import Dataset, Record
+from sfhelpers.datasets.psc6k import Annotated
 from sfhelpers.images import load_images
-from sfhelpers.tasks import correspondence
-from sfhelpers.tasks.correspondence import PreparedPoints, SketchMatcher
-from sfhelpers.tasks.fit import History, fit
-from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.tasks.compare import Frozen
+from sfhelpers.tasks.correspondence import Correspondence, SketchMatcher, pairs_loss
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, PreparedPoints, prepare_pairs, prepare_points, take
 
 POINTS = 16  # an image and its warp
 TURN, SCALE, SHIFT = 0.4, (0.7, 1.2), 0.12  # radians at most; range; share of the side at most
@@ -41,26 +39,41 @@ class WarpedPairs:
     teacher: PreparedPoints
 
 
-def prepare_warps(
-    extractor: nn.Module, dataset: Dataset, size: int, seed: int = 0, batch_size: int = 32, **noise: Any
-) -> WarpedPairs:
-    """Read a dataset's pairs and one warp of every image, and compute everything frozen.
+class Warps(Correspondence):
+    """As `Correspondence`, but no keypoint is read: the epoch, too, is chosen on warps."""
 
-    Args:
-        dataset: the records of one part, no keypoints needed.
-        seed: of the warps and of the points.
-        extractor, size, batch_size, noise: as of `prepare_pairs`.
+    def learned(self, annotated: Annotated) -> dict[str, Dataset]:
+        return {
+            name: annotated.unlabelled.select(part=part) for name, part in (("train", "train"), ("validation", "val"))
+        }
 
-    Raises:
-        ValueError: there is no sketch-photo pair, or an image is broken.
-    """
-    images = prepare_pairs(extractor, dataset, size, batch_size=batch_size, **noise)
+    @staticmethod
+    def read(extractor: nn.Module, part: Any, size: int, **noise: Any) -> Any:
+        """What is learned from are warps, what is tested are annotated pairs."""
+        return (prepare_warps if isinstance(part, Dataset) else prepare_points)(extractor, part, size, **noise)
+
+    def examples(self, frozen: Frozen) -> int:
+        return len(frozen["train"].images)
+
+    def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
+        train = frozen["train"]
+        sketch, photo = train.images.pairs[indices].unbind(1)
+        warped = torch.cat([sketch, len(train.images.sketch_records) + photo]).unique()
+        return pairs_loss(model, train.teacher, warped) + _image_contrast(model, train.images, sketch, photo)
+
+    def validate(self, model: SketchMatcher, frozen: Frozen) -> float:
+        return super().validate(model, {"validation": frozen["validation"].teacher})
+
+
+def prepare_warps(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> WarpedPairs:
+    """Read a dataset's pairs and a warp of every image, the same on every run; arguments, errors of `prepare_pairs`."""
+    images = prepare_pairs(extractor, dataset, size, **noise)
     records = images.sketch_records + images.photo_records
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     matrices = random_similarities(len(records), generator)
     inside = 0.1 + 0.8 * torch.rand(len(records), POINTS, 2, generator=generator)
     moved = move(inside, matrices)
-    warped = _prepare_warped(extractor, records, matrices, size, noise | {"batch_size": batch_size})
+    warped = _prepare_warped(extractor, records, matrices, size, noise)
     both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
     same = torch.arange(len(records))[:, None].expand(-1, 2)
     teacher = replace(images, sketches=both, photos=warped, sketch_records=records, photo_records=records, pairs=same)
@@ -92,36 +105,6 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def train_matcher(
-    model: SketchMatcher,
-    train: WarpedPairs,
-    validation: WarpedPairs,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
-    weight_decay: float = 1e-3,
-    patience: int = 0,
-    progress: str = "training",
-    checkpoint: Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
-) -> History:
-    """As `correspondence.train_matcher`, but no keypoint is read: the epoch is chosen on validation warps."""
-    fit_statistics(model.extractor, train.images)
-    sketches = len(train.images.sketch_records)
-
-    def loss(model: SketchMatcher, indices: Tensor) -> Tensor:
-        sketch, photo = train.images.pairs[indices].unbind(1)
-        warps = correspondence.pairs_loss(model, train.teacher, torch.cat([sketch, sketches + photo]).unique())
-        return warps + _image_contrast(model, train.images, sketch, photo)
-
-    return fit(
-        model, loss, len(train.images), lambda m: correspondence.validation_score(m, validation.teacher), epochs,
-        learning_rate, batch_size, seed, weight_decay, patience, progress, checkpoint,
-        {**(configuration or {}), "model": model.settings},
-    )  # fmt: skip
-
-
 def _image_contrast(model: SketchMatcher, images: PreparedPairs, sketch: Tensor, photo: Tensor) -> Tensor:
     """CLIP's loss of the pooled maps of b pairs; a photo that is there twice is no negative of itself."""
     device = model.log_temperature.device
@@ -136,12 +119,9 @@ def _image_contrast(model: SketchMatcher, images: PreparedPairs, sketch: Tensor,
     return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 
 
-def _prepare_warped(
-    extractor: nn.Module, records: list[Record], matrices: Tensor, size: int, settings: dict
-) -> Prepared:
+def _prepare_warped(extractor: nn.Module, records: list[Record], matrices: Tensor, size: int, noise: Any) -> Prepared:
     parts = []
-    bar = tqdm(torch.arange(len(records)).split(settings["batch_size"]), "preparing warps", leave=False)
-    for batch in bar:
+    for batch in tqdm(torch.arange(len(records)).split(32), "preparing warps", leave=False):
         images = warp(load_images([records[k].path for k in batch], size), matrices[batch])
-        parts.append({name: value.cpu() for name, value in extractor.prepare(images, **settings).items()})
+        parts.append({name: value.cpu() for name, value in extractor.prepare(images, batch_size=32, **noise).items()})
     return {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}
