@@ -44,13 +44,13 @@ def validate(model):
     return -plain_loss(model, torch.arange(90, 100)).item()
 
 
-def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, checkpoint_steps=100, **changes):
+def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, steps=100, **changes):
     """Train with the generators seeded by `noise`; all that an interruption must not change, in what JSON can hold."""
     model = model or network()
     torch.manual_seed(noise)
     np.random.seed(noise)
     random.seed(noise)
-    with mock.patch.object(fit, "CHECKPOINT_STEPS", checkpoint_steps):
+    with mock.patch.object(fit, "CHECKPOINT_STEPS", steps):
         history = fit.fit(model, loss, validate=validate, checkpoint=folder, **(SETTINGS | changes))
     return {
         "epochs": [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs],
@@ -60,59 +60,58 @@ def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, ch
     }
 
 
-def train_in_child(folder, out, steps):
-    """`run`, its result written to `out`; every step adds a byte to the file `steps`."""
+def stopping(after, loss=noisy_loss):
+    """The loss, until so many steps are begun; then as if Ctrl-C was pressed."""
+    steps = iter(range(after))
+
+    def stopped(model, indices):
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return loss(model, indices)
+
+    return stopped
+
+
+def train_in_child(folder, out, begun):
+    """`run`, its result written to `out`; every step adds a byte to the file `begun`."""
     torch.set_num_threads(1)
 
     def counted(model, indices):
-        with open(steps, "ab") as file:
+        with open(begun, "ab") as file:
             file.write(b".")
         return noisy_loss(model, indices)
 
-    replace_file(out, json.dumps(run(folder, loss=counted, checkpoint_steps=3)).encode())  # the kill may come here too
+    replace_file(out, json.dumps(run(folder, loss=counted, steps=3)).encode())  # the kill may come here too
 
 
-def die_while_writing(folder, moment, number):
-    """`run`, killed at this moment of writing the checkpoint of this number."""
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fail_at_the_seventh(folder, moment, out=None):
+    """`run` whose process is killed at this moment of writing the seventh checkpoint, or whose disk is full then."""
     torch.set_num_threads(1)
-    calls = 0
+    contents = []
 
-    def replace_file(path, content):
-        nonlocal calls
-        calls += 1
-        if calls == number and moment == "half written":
-            make = tempfile.mkstemp
+    def half_written(**how):
+        os.write(make(**how)[0], contents[-1][: len(contents[-1]) // 2])
+        die()
 
-            def half_written(**how):
-                os.write(make(**how)[0], content[: len(content) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-
+    def failing(path, content):
+        contents.append(content)
+        if len(contents) == 7 and moment == "half written":
             tempfile.mkstemp = half_written
-        if calls == number and moment == "not yet renamed":
-            os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
-        original(path, content)
-        if calls == number and moment == "just renamed":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    original, kept.replace_file = kept.replace_file, replace_file
-    run(folder, checkpoint_steps=5)
-
-
-def fill_the_disk(folder, out, number):
-    """`run` on a disk that takes only half of the checkpoint of this number; the error is written to `out`."""
-    torch.set_num_threads(1)
-    calls = 0
-
-    def replace_file(path, content):
-        nonlocal calls
-        calls += 1
-        if calls == number:
+        if len(contents) == 7 and moment == "not yet renamed":
+            os.replace = lambda *names: die()
+        if len(contents) == 7 and moment == "full":
             resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, resource.RLIM_INFINITY))
-        original(path, content)
+        replace_file(path, content)
+        if len(contents) == 7:
+            die()
 
-    original, kept.replace_file = kept.replace_file, replace_file
+    make, kept.replace_file = tempfile.mkstemp, failing
     try:
-        run(folder, checkpoint_steps=5)
+        run(folder, steps=5)
     except OSError as error:
         out.write_text(str(error))
 
@@ -133,12 +132,11 @@ def in_two_processes(out: Path) -> None:
     found["curve"] = run(model=network(dropout=0), loss=plain_loss, validate=counted, **SHARED)
     found["validations"] = len(calls)
     found["unused"] = run_with_unused()
-
     found["alone"] = run(out / "alone", noise=process, **SHARED)
     try:
-        run(out / "stopped", loss=stopping(after=9), checkpoint_steps=2, noise=process, **SHARED)
+        run(out / "stopped", loss=stopping(after=9), steps=2, noise=process, **SHARED)
     except KeyboardInterrupt:
-        found["resumed"] = run(out / "stopped", checkpoint_steps=2, **SHARED)
+        found["resumed"] = run(out / "stopped", steps=2, **SHARED)
     try:
         run(model=network(), loss=lambda model, indices: plain_loss(model, indices) / (process == 0), **SHARED)
     except FloatingPointError as error:
@@ -146,32 +144,14 @@ def in_two_processes(out: Path) -> None:
     (out / f"{process}.json").write_text(json.dumps(found))
 
 
-def with_unused():
+def run_with_unused(**changes):
     """A network beside a layer that the loss never calls."""
-    return nn.ModuleList([network(dropout=0), nn.Linear(2, 2)])
-
-
-def run_with_unused():
     return run(
-        model=with_unused(),
+        model=nn.ModuleList([network(dropout=0), nn.Linear(2, 2)]),
         loss=lambda model, indices: plain_loss(model[0], indices),
         validate=lambda model: validate(model[0]),
-        **SHARED,
+        **(SHARED | changes),
     )
-
-
-def stopping(after, loss=noisy_loss):
-    """The loss, until so many steps are begun; then as if Ctrl-C was pressed."""
-    steps = 0
-
-    def stopped(model, indices):
-        nonlocal steps
-        steps += 1
-        if steps > after:
-            raise KeyboardInterrupt
-        return loss(model, indices)
-
-    return stopped
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import load_backbone, randomised
@@ -40,10 +41,9 @@ def trial(backbone, method="fused", seed=0, task="segmentation"):
 
 @pytest.fixture
 def saved(tiny_backbone, tmp_path):
-    """The path of a fused head, and the model in it."""
-    made = trial(tiny_backbone)
-    (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path)
-    return path, made.model.eval()
+    """The path of a fused head."""
+    (path,) = heads.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path)
+    return path
 
 
 @pytest.mark.parametrize("method", ARMS)
@@ -65,8 +65,8 @@ def test_the_model_of_every_task_comes_back_as_it_was_made(tiny_backbone, two_im
     head = heads.load_head(path, tiny_backbone, task)
     assert type(head.model) is type(model) and (head.task, head.threshold) == (task, None)
     assert head.settings == getattr(model, "settings", {}) and MADE_WITH[task].items() <= head.settings.items()
-    state, kept = head.model.state_dict(), model.state_dict()
-    assert state.keys() == kept.keys() and all(torch.equal(state[name], kept[name]) for name in kept)
+    state, before = head.model.state_dict(), model.state_dict()
+    assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in before)
     with torch.no_grad():
         assert torch.equal(head.extractor(two_images), model.extractor(two_images))
 
@@ -77,16 +77,13 @@ def test_an_untrained_head_of_every_task_is_as_large_as_a_trained_one(tiny_backb
         assert type(head.model).__name__ == heads.MODELS[task] and settings.items() <= head.settings.items()
 
 
-def test_only_models_of_the_first_seed_and_of_an_arm_are_kept(tiny_backbone, tmp_path):
-    trials = [trial(tiny_backbone), trial(tiny_backbone, seed=1), replace(trial(tiny_backbone), method=MEAN_MASK)]
-    trials.append(replace(trial(tiny_backbone, "late fusion"), model=None))
-    written = heads.save_heads(RUN, trials, tiny_backbone.weights_sha256, tmp_path)
-    assert [path.name for path in written] == ["fused.safetensors"]
-
-
-def test_heads_of_a_folder_come_by_method_in_the_order_of_the_arms(tiny_backbone, tmp_path):
-    trials = [trial(tiny_backbone, method) for method in ("SD+CLIP concatenated", "fused")]
-    heads.save_heads(RUN, trials, tiny_backbone.weights_sha256, tmp_path)
+def test_only_models_of_the_first_seed_and_of_an_arm_are_kept_and_come_back_in_the_order_of_the_arms(
+    tiny_backbone, tmp_path
+):
+    fused, other = trial(tiny_backbone), trial(tiny_backbone, "SD+CLIP concatenated")
+    left = [replace(fused, seed=1), replace(fused, method=MEAN_MASK), replace(fused, method="late fusion", model=None)]
+    written = heads.save_heads(RUN, [other, fused, *left], tiny_backbone.weights_sha256, tmp_path)
+    assert [path.name for path in written] == ["sd-clip-concatenated.safetensors", "fused.safetensors"]
     assert list(heads.load_heads(tmp_path, tiny_backbone)) == ["fused", "SD+CLIP concatenated"]
 
 
@@ -99,100 +96,84 @@ def test_a_missing_file_and_an_empty_folder_are_said(tiny_backbone, tmp_path):
     assert "no trained models" in one_sentence(error) and "run 04_segmentation" in str(error.value)
 
 
-def test_a_head_of_another_backbone_is_refused(saved, tiny_backbone):
+def refused(path, backbone, task=None):
+    """The sentence with which a head is refused."""
     with pytest.raises(ValueError) as error:
-        heads.load_head(saved[0], randomised(tiny_backbone))
-    assert "was trained on a backbone with weights" in one_sentence(error)
+        heads.load_head(path, backbone, task)
+    return one_sentence(error)
 
 
-def test_a_head_of_another_task_is_refused(saved, tiny_backbone):
-    with pytest.raises(ValueError) as error:
-        heads.load_head(saved[0], tiny_backbone, "correspondence")
-    assert "a trained model of segmentation, not of correspondence: pass one that 03_" in one_sentence(error)
+def test_a_head_of_another_backbone_or_task_is_refused(saved, tiny_backbone):
+    assert "was trained on a backbone with weights" in refused(saved, randomised(tiny_backbone))
+    another = refused(saved, tiny_backbone, "correspondence")
+    assert "a trained model of segmentation, not of correspondence: pass one that 03_" in another
 
 
-def described(path):
-    """The description a head's file carries."""
-    head = path.read_bytes()
-    length = int.from_bytes(head[:8], "little")
-    return json.loads(json.loads(head[8 : 8 + length])["__metadata__"]["sketchfusion"])
-
-
-def describe(path, weights, change=None):
-    """Write the weights and the file's changed description, with their hash, as `save_heads` would."""
-    told = described(path) | (change or {})
-    told.pop("sha256")
-    path.write_bytes(kept.signed(weights, told, "sketchfusion"))
+def describe(path, weights=None, **changes):
+    """Write the weights and the file's changed description, with their sha256, as `save_heads` would."""
+    whole, told, _ = kept.from_signed(path, heads.KEY)
+    path.write_bytes(kept.signed(whole if weights is None else weights, told | changes, heads.KEY))
 
 
 @pytest.mark.parametrize("change", [{"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"}])
 def test_a_head_of_another_version_is_refused(saved, tiny_backbone, change):
-    path, _ = saved
-    describe(path, load_file(path), change)
-    with pytest.raises(ValueError) as error:
-        heads.load_head(path, tiny_backbone)
-    assert "another version of sfhelpers" in one_sentence(error)
+    describe(saved, **change)
+    assert "another version of sfhelpers" in refused(saved, tiny_backbone)
 
 
 @pytest.mark.parametrize("change", [{}, {"settings": {"colour": 3}}])
 def test_a_head_that_does_not_fit_its_description_is_refused(saved, tiny_backbone, change):
-    path, _ = saved
-    weights = load_file(path)
+    weights = load_file(saved)
     if not change:
         weights.pop("centre")
-    describe(path, weights, change)
-    with pytest.raises(ValueError) as error:
-        heads.load_head(path, tiny_backbone)
-    assert "does not fit the model it names" in one_sentence(error)
+    describe(saved, weights, **change)
+    assert "does not fit the model it names" in refused(saved, tiny_backbone)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04\x95pickled"])
-def test_a_file_of_another_kind_is_refused(tiny_backbone, tmp_path, content):
-    path = tmp_path / "fused.safetensors"
+def zeroed(path):
+    """As a block that a disk lost."""
+    content = bytearray(path.read_bytes())
+    content[-4000:-3000] = bytes(1000)
     path.write_bytes(content)
-    with pytest.raises(ValueError) as error:
-        heads.load_head(path, tiny_backbone)
-    assert "is not a whole trained model of this collection" in one_sentence(error)
 
 
-def test_a_truncated_head_and_one_without_a_description_are_refused(saved, tiny_backbone):
-    path, _ = saved
-    save_file(load_file(path), path)
-    with pytest.raises(ValueError, match="is not a whole trained model"):
-        heads.load_head(path, tiny_backbone)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="is not a whole trained model"):
-        heads.load_head(path, tiny_backbone)
+def told_otherwise(change):
+    """Changes what a head says of itself without signing it anew."""
+
+    def damage(path):
+        with safe_open(path, framework="pt") as file:
+            told = json.loads(file.metadata()[heads.KEY])
+        save_file(load_file(path), path, metadata={heads.KEY: json.dumps(change(told))})
+
+    return damage
 
 
-def test_a_damaged_head_is_refused(saved, tiny_backbone):
-    path, _ = saved
-    whole, told = path.read_bytes(), described(path)
-    zeros = bytearray(whole)
-    zeros[-4000:-3000] = bytes(1000)  # as a block that a disk lost
-    assert zeros != whole
-    path.write_bytes(zeros)
-    with pytest.raises(ValueError) as error:
-        heads.load_head(path, tiny_backbone)
-    assert "is not a whole trained model" in one_sentence(error)
-    path.write_bytes(whole)
-    for text in (
-        json.dumps(told | {"threshold": 0.6}),
-        json.dumps({k: v for k, v in told.items() if k != "sha256"}),
-        '"a text"',
-    ):
-        save_file(load_file(path), path, metadata={"sketchfusion": text})
-        with pytest.raises(ValueError, match="is not a whole trained model"):
-            heads.load_head(path, tiny_backbone)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\x80\x04\x95pickled"),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: save_file(load_file(path), path),
+        zeroed,
+        told_otherwise(lambda told: told | {"threshold": 0.6}),
+        told_otherwise(lambda told: {name: value for name, value in told.items() if name != "sha256"}),
+        told_otherwise(lambda told: told | {"colour": 3}),
+        told_otherwise(lambda told: "a text"),
+    ],
+)
+def test_a_damaged_head_and_a_file_of_another_kind_are_refused(saved, tiny_backbone, damage):
+    before = saved.read_bytes()
+    damage(saved)
+    assert saved.read_bytes() != before
+    assert "is not a whole trained model of this collection: run the notebook" in refused(saved, tiny_backbone)
 
 
 def test_a_run_that_only_evaluates_leaves_trained_heads_as_they_were(saved, tiny_backbone):
-    path, _ = saved
-    before, run = path.read_bytes(), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))
-    made = trial(tiny_backbone)
-    assert heads.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent) == []
-    assert heads.save_heads(run, [made], tiny_backbone.weights_sha256, path.parent / "none") == []
-    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+    before, run = saved.read_bytes(), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))
+    for folder in (saved.parent, saved.parent / "none"):
+        assert heads.save_heads(run, [trial(tiny_backbone)], tiny_backbone.weights_sha256, folder) == []
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
 def test_a_file_in_the_place_of_the_heads_folder_is_one_sentence(tiny_backbone, tmp_path):

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import random
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -9,13 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sfhelpers.tasks import kept as files
+from sfhelpers.tasks import kept
 from sfhelpers.tasks.fit import checkpoints
 from tests.backbone_fixtures import one_sentence
 from tests.fit_fixtures import (
     SETTINGS,
-    die_while_writing,
-    fill_the_disk,
+    fail_at_the_seventh,
     network,
     noisy_loss,
     run,
@@ -24,46 +24,56 @@ from tests.fit_fixtures import (
     validate,
 )
 
-SHORT = dict(train=40, epochs=4, checkpoint_steps=2)  # 5 steps an epoch
+SHORT = dict(train=40, epochs=4, steps=2)  # 5 steps an epoch
+CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
+short = partial(run, **(SHORT | dict(configuration=CONFIGURATION)))
 
 
 @pytest.fixture(scope="module")
-def children():
-    """Processes that start from one which has loaded everything and computed nothing."""
+def child():
+    """Starts a process from one which has loaded everything and computed nothing."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.fit_fixtures"])
-    return context
+
+    def start(target, *args):
+        process = context.Process(target=target, args=args)
+        process.start()
+        return process
+
+    return start
 
 
-@pytest.fixture(scope="module")
-def alone(children, tmp_path_factory):
-    """The numbers of the training in a child that nothing stops."""
-    folder = tmp_path_factory.mktemp("alone")
-    process = children.Process(target=train_in_child, args=(None, folder / "out.json", folder / "steps"))
-    process.start()
-    process.join()
-    return json.loads((folder / "out.json").read_text())
+@pytest.fixture
+def stopped(tmp_path):
+    """The folder of a training that was stopped half-way, after seven steps."""
+    with pytest.raises(KeyboardInterrupt):
+        short(tmp_path, loss=stopping(7))
+    return tmp_path
 
 
-def never(model, indices):
+def never(*given):
     raise AssertionError("a step was taken")
 
 
-def size(path):
-    return path.stat().st_size if path.exists() else 0
+def scripted(values):
+    values = iter(values)
+    return lambda model: next(values)
 
 
-def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone(
-    children, alone, tmp_path
-):
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone(child, tmp_path):
+    child(train_in_child, None, tmp_path / "alone.json", tmp_path / "begun").join()
+    alone = json.loads((tmp_path / "alone.json").read_text())
     moments, kills, starts, endings = random.Random(0), 0, 0, 0
     while kills < 10 or not (tmp_path / f"{endings}.json").exists():
-        folder, out, steps = tmp_path / f"run{endings}", tmp_path / f"{endings}.json", tmp_path / f"steps{starts}"
-        process = children.Process(target=train_in_child, args=(folder, out, steps))
-        process.start()
+        folder, out, begun = tmp_path / f"run{endings}", tmp_path / f"{endings}.json", tmp_path / f"begun{starts}"
+        process = child(train_in_child, folder, out, begun)
         starts += 1
         wait, more = moments.randrange(12), moments.random() / 100
-        while process.is_alive() and (kills >= 10 or size(steps) < wait):
+        while process.is_alive() and (kills >= 10 or (begun.stat().st_size if begun.exists() else 0) < wait):
             process.join(0.001)
         process.join(more)
         if process.is_alive():
@@ -73,19 +83,17 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
         assert process.exitcode in (0, -signal.SIGKILL)
         if out.exists():  # on a machine so fast that it ended before the tenth, the next kills fall on another
             assert json.loads(out.read_text()) == alone
-            assert [path.name for path in folder.iterdir()] == [files.FILE]
+            assert names(folder) == [kept.FILE]
             endings += kills < 10
     assert kills == 10
 
 
 @pytest.mark.parametrize("moment", ["half written", "not yet renamed", "just renamed"])
-def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(children, tmp_path, moment):
-    process = children.Process(target=die_while_writing, args=(tmp_path, moment, 7))
-    process.start()
+def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(child, tmp_path, moment):
+    process = child(fail_at_the_seventh, tmp_path, moment)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    left = [path for path in tmp_path.iterdir() if path.name != files.FILE]
-    assert len(left) == (moment != "just renamed")
+    assert len(set(names(tmp_path)) - {kept.FILE}) == (moment != "just renamed")
     steps = torch.zeros(())
 
     def counted(model, indices):
@@ -95,57 +103,41 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(childre
     assert run(tmp_path, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
     assert steps == SETTINGS["epochs"] * 12 - done
-    assert [path.name for path in tmp_path.iterdir()] == [files.FILE]
+    assert names(tmp_path) == [kept.FILE]
 
 
-def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole(children, tmp_path):
+def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole(child, tmp_path):
     folder, out = tmp_path / "run", tmp_path / "error.txt"
-    process = children.Process(target=fill_the_disk, args=(folder, out, 7))
-    process.start()
-    process.join()
+    child(fail_at_the_seventh, folder, "full", out).join()
     message = out.read_text()
-    assert message.startswith(f"the checkpoint {folder / files.FILE} could not be written (File too large): make room")
+    assert message.startswith(f"the checkpoint {folder / kept.FILE} could not be written (File too large): make room")
     assert "\n" not in message and ". " not in message and message.endswith(".")
-    assert [path.name for path in folder.iterdir()] == [files.FILE]
+    assert names(folder) == [kept.FILE]
     assert run(folder) == run()
 
 
 @pytest.mark.parametrize("steps", [100, 2])
 @pytest.mark.parametrize("after", [0, 3, 5, 14])
 def test_stopped_after_any_step_it_ends_with_the_same_numbers_and_the_same_random_generators(tmp_path, steps, after):
-    settings = SHORT | dict(checkpoint_steps=steps)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, loss=stopping(after), **settings)
-    assert run(tmp_path, noise=2, **settings) == run(**settings)
+        short(tmp_path, loss=stopping(after), steps=steps)
+    assert short(tmp_path, noise=2, steps=4, progress="again") == short(steps=100)
 
 
 @pytest.mark.parametrize(("before", "after", "best"), [([0, 2], [1, 4, 3], 3), ([0, 5, 2], [1, 3], 1)])
 def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_the_best(tmp_path, before, after, best):
-    def scripted(values):
-        values = iter(values)
-        return lambda model: next(values)
-
     with pytest.raises(StopIteration):
-        run(tmp_path, validate=scripted(before), **SHORT)
-    resumed = run(tmp_path, validate=scripted(after), **SHORT)
-    assert resumed == run(validate=scripted(before + after), **SHORT)
+        short(tmp_path, validate=scripted(before))
+    resumed = short(tmp_path, validate=scripted(after))
+    assert resumed == short(validate=scripted(before + after))
     assert resumed["best_epoch"] == best
 
 
-def test_stopped_early_by_patience_it_does_not_go_on_when_it_is_started_again(tmp_path):
-    values = iter([0.0, 1.0, 0.5, 0.4])
-    first = run(tmp_path, validate=lambda model: next(values), patience=2, **SHORT)
-    assert len(first["epochs"]) == 4
-    assert run(tmp_path, loss=never, validate=lambda model: next(values), patience=2, **SHORT) == first
-
-
-def test_after_its_end_the_training_is_given_back_at_once_with_weights_and_random_generators(tmp_path):
-    first = run(tmp_path, **SHORT)
-    assert run(tmp_path, loss=never, validate=lambda model: next(iter(())), noise=2, **SHORT) == first
-
-
-def test_keeping_a_checkpoint_changes_no_number(tmp_path):
-    assert run(tmp_path, **SHORT) == run(**(SHORT | dict(checkpoint_steps=100)))
+@pytest.mark.parametrize(("values", "patience", "rows"), [([0, 1, 0.5, 0.4], 2, 4), ([0, 1, 2, 3, 4], 0, 5)])
+def test_after_its_end_early_or_not_it_is_given_back_at_once_with_its_generators(tmp_path, values, patience, rows):
+    first = short(tmp_path, validate=scripted(values), patience=patience)
+    assert len(first["epochs"]) == rows
+    assert short(tmp_path, loss=never, validate=never, noise=2, patience=patience) == first
 
 
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):
@@ -157,25 +149,16 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
 
     model = network(width=5000)
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    run(tmp_path, model=model, validate=watched, **(SHORT | dict(epochs=8)))
-    assert [path.name for path in tmp_path.iterdir()] == [files.FILE]
+    short(tmp_path, model=model, validate=watched, epochs=8)
+    assert names(tmp_path) == [kept.FILE]
     assert sizes[0] == 0 < max(sizes) < 4 * weights + 40_000
-    assert (tmp_path / files.FILE).stat().st_size < weights + 40_000
+    assert (tmp_path / kept.FILE).stat().st_size < weights + 40_000
 
 
-CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
-
-
-def kept(folder, **changes):
-    """A training stopped half-way, or gone on from, with one thing changed."""
-    return run(folder, **(SHORT | dict(configuration=CONFIGURATION) | changes))
-
-
-@pytest.fixture
-def stopped(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        kept(tmp_path, loss=stopping(7))
-    return tmp_path
+def partly_frozen():
+    model = network()
+    model[0].requires_grad_(False)
+    return model
 
 
 @pytest.mark.parametrize(
@@ -186,87 +169,71 @@ def stopped(tmp_path):
         ({"train": 41}, "fit train was 40 and is 41"),
         ({"configuration": CONFIGURATION | {"dataset": "own"}}, "configuration dataset was 'toy' and is 'own'"),
         (
-            {"configuration": CONFIGURATION | {"weights_sha256": "b" * 64}},
-            "configuration weights_sha256 was 'a{64}' and is 'b{64}'",
+            {"configuration": CONFIGURATION | {"weights_sha256": "b" * 100}},
+            r"configuration weights_sha256 was 'a{64}' and is 'b{79}\.\.\.",
         ),
         (
             {"configuration": CONFIGURATION | {"arm": {"inject": "late", "width": 8}}},
-            r"\(configuration arm inject was 'up'",
+            r"\(configuration arm inject was 'up' and is 'late'\)",
         ),
         ({"configuration": CONFIGURATION | {"limit": 4}}, "configuration limit was not set and is 4"),
         ({"configuration": None}, "configuration dataset was 'toy' and is not set"),
         ({"model": network(width=65)}, r"weights 0.bias was 'torch.float32 \[64\] trained' and is .*65"),
-        ({"model": nn.Sequential(network())}, "weights 0.0.bias was not set"),
+        ({"model": nn.Sequential(network())}, "weights 0.0.bias was not set .*, and 4 more"),
         ({"model": network().double()}, "weights 0.bias was 'torch.float32.* and is 'torch.float64"),
+        ({"model": partly_frozen()}, r"weights 0.bias was 'torch.float32 \[64\] trained' and is 'torch.float32 \["),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped, changes, named):
-    before = (stopped / files.FILE).read_bytes()
+    before = (stopped / kept.FILE).read_bytes()
     with pytest.raises(ValueError, match=named) as error:
-        kept(stopped, loss=never, **changes)
-    assert_one_sentence(error, stopped)
-    assert (stopped / files.FILE).read_bytes() == before
-
-
-def test_a_checkpoint_with_other_frozen_parameters_is_refused(stopped):
-    model = network()
-    model[0].requires_grad_(False)
-    with pytest.raises(ValueError, match=r"weights 0.bias was 'torch.float32 \[64\] trained' and is 'torch.float32 \["):
-        kept(stopped, model=model, loss=never)
+        short(stopped, loss=never, **changes)
+    assert "is of another training (" in one_sentence(error)
+    assert (stopped / kept.FILE).read_bytes() == before
 
 
 def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeypatch):
-    monkeypatch.setattr(files, "FORMAT", files.FORMAT + 1)
-    with pytest.raises(ValueError, match=rf"another version of sfhelpers \(format {files.FORMAT - 1}") as error:
-        kept(stopped, loss=never)
-    assert_one_sentence(error, stopped)
+    monkeypatch.setattr(kept, "FORMAT", kept.FORMAT + 1)
+    with pytest.raises(ValueError, match=rf"another version of sfhelpers \(format {kept.FORMAT - 1}") as error:
+        short(stopped, loss=never)
+    one_sentence(error)
 
 
-def test_the_interval_of_writing_and_the_words_of_the_bar_may_differ(stopped):
-    assert kept(stopped, checkpoint_steps=4, progress="again") == kept(None)
-
-
-def cut(content):
-    return content[: len(content) * 2 // 3]
-
-
-def flipped(content):
-    return content[:-100] + bytes([content[-100] ^ 1]) + content[-99:]
-
-
-def zeroed(content):
-    return content[:-4096] + bytes(4096)
-
-
-def relabelled(content):
-    return content.replace(b'\\"best_epoch\\": 1', b'\\"best_epoch\\": 0')
-
-
-@pytest.mark.parametrize("damage", [cut, flipped, zeroed, relabelled, lambda content: b"", lambda content: b"GIF89a"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) * 2 // 3],
+        lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+        lambda content: content[:-4096] + bytes(4096),
+        lambda content: content.replace(b'\\"best_epoch\\": 1', b'\\"best_epoch\\": 0'),
+        lambda content: b"",
+        lambda content: b"GIF89a",
+    ],
+)
 def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
-    path = stopped / files.FILE
+    path = stopped / kept.FILE
     content = path.read_bytes()
     path.write_bytes(damage(content))
     assert path.read_bytes() != content
     with pytest.raises(ValueError, match="is not a whole checkpoint: delete it") as error:
-        kept(stopped, loss=never)
-    assert_one_sentence(error, stopped)
+        short(stopped, loss=never)
+    one_sentence(error)
     path.unlink()
-    assert kept(stopped) == kept(None)
+    assert short(stopped) == short()
 
 
 def test_other_weights_under_the_name_of_a_checkpoint_are_refused(tmp_path):
-    save_file({"weight": torch.zeros(2)}, tmp_path / files.FILE)
+    save_file({"weight": torch.zeros(2)}, tmp_path / kept.FILE)
     with pytest.raises(ValueError, match="is not a whole checkpoint"):
-        kept(tmp_path, loss=never)
+        short(tmp_path, loss=never)
 
 
 def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped):
-    path = stopped / files.FILE
+    path = stopped / kept.FILE
     best = {name.removeprefix("best/") for name in load_file(path) if name.startswith("best/")}
     assert best == set(network().state_dict())
     with safe_open(path, framework="pt") as file:
-        made_by = json.loads(file.metadata()[files.KEY])["made_by"]
+        made_by = json.loads(file.metadata()[kept.KEY])["made_by"]
     assert made_by["configuration"] == CONFIGURATION | {"seeds": [0, 1]}
     assert made_by["fit"]["learning_rate"] == SETTINGS["learning_rate"]
 
@@ -274,33 +241,23 @@ def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped)
 @pytest.mark.parametrize("value", [float("nan"), {1, 2}, torch.zeros(2)])
 def test_a_configuration_that_json_cannot_hold_is_refused_before_anything_runs(tmp_path, value):
     with pytest.raises(ValueError, match="the configuration cannot be kept"):
-        kept(tmp_path, validate=lambda model: never(model, None), configuration={"value": value})
+        short(tmp_path, validate=never, configuration={"value": value})
 
 
 def test_a_folder_that_cannot_be_made_or_a_file_that_cannot_be_read_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="no checkpoint can be kept in"):
-        kept(tmp_path / "file", loss=never)
-    (tmp_path / "run" / files.FILE).mkdir(parents=True)
+        short(tmp_path / "file", loss=never)
+    (tmp_path / "run" / kept.FILE).mkdir(parents=True)
     with pytest.raises(OSError, match="cannot be read"):
-        kept(tmp_path / "run", loss=never)
-
-
-def test_a_training_without_epochs_keeps_nothing(tmp_path):
-    run(tmp_path / "run", epochs=0)
-    assert not (tmp_path / "run").exists()
-
-
-def assert_one_sentence(error, folder):
-    message = str(error.value).replace(str(folder), "")
-    assert "\n" not in message and ". " not in message and message.endswith(".")
+        short(tmp_path / "run", loss=never)
 
 
 def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_nothing_else(tmp_path):
     old = checkpoints(tmp_path, keep=True)
     for name in ("fused-seed0", "sd-only-seed1/strict"):
-        run(old / name, **SHORT)
-    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / files.FILE]
+        short(old / name)
+    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / kept.FILE]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
@@ -308,16 +265,18 @@ def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_no
 
     folder = checkpoints(tmp_path, keep=False)
     with pytest.raises(ValueError, match="batch_size"):
-        run(folder / "fused-seed0", **(SHORT | {"batch_size": 0}))
-    run(folder / "fused-seed0", **(SHORT | {"epochs": 0}))
+        short(folder / "fused-seed0", batch_size=0)
+    short(folder / "fused-seed0", epochs=0)
+    short(folder / "none", epochs=0)
+    assert not (folder / "none").exists()
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
 
-    for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0"):
-        run(folder / name, learning_rate=0.02, **SHORT)
-    made = {old / name / files.FILE for name in ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")}
-    assert {path for path in old.rglob("*") if path.is_file()} == made | set(foreign)
-    again = checkpoints(tmp_path, keep=True)  # gone on from, it has no step left to train
-    run(again / "fused-seed0", loss=stopping(0), learning_rate=0.02, **SHORT)
+    trained = ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")
+    for name in trained:
+        short(folder / name, learning_rate=0.02)
+    left = {path for path in old.rglob("*") if path.is_file()}
+    assert left == {old / name / kept.FILE for name in trained} | set(foreign)
+    short(checkpoints(tmp_path, keep=True) / "fused-seed0", loss=never, learning_rate=0.02)  # no step is left to train
 
 
 def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused_and_stays(tmp_path):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_objec
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sfhelpers.tasks.kept import Checkpoint, Fresh, checkpoints, random_state, set_random_state
+from sfhelpers.tasks.kept import Checkpoint, Fresh, Position, checkpoints, random_state, set_random_state
 
 __all__ = ["Fresh", "History", "checkpoints", "fit"]
 
 MAX_GRADIENT_NORM = 1.0
 CHECKPOINT_STEPS = 100  # the checkpoint is written after so many steps of an epoch, beside after every epoch
 DECIDING = ("train", "epochs", "learning_rate", "batch_size", "seed", "weight_decay", "patience")  # the numbers
+EVALUATE = "epochs=0 to evaluate only."
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
@@ -30,8 +31,7 @@ class History:
 
     Attributes:
         epochs: one dict an epoch with `epoch`, `loss` (mean over training examples), `validation`, `learning_rate`
-            (at the epoch's first step) and `seconds` (training and validation). Epoch 0 is the model before training:
-            its `loss` and `learning_rate` are None.
+            (at its first step) and `seconds`. Epoch 0 is the model before training: no `loss`, no `learning_rate`.
         best_epoch: the epoch whose weights the model now holds; 0 if training never beat the start.
     """
 
@@ -66,10 +66,10 @@ def fit(
     numbers of one that nothing stopped: the same bits wherever two such trainings give the same bits, as on one CPU
     with one number of threads. A generator of the caller's own that outlives one call of `loss` is not kept.
 
-    Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too):
-    each builds the same model and data and calls `fit`, and learns from its share of every batch. If the loss is a
-    mean over single examples, the curve is that of one process up to rounding; a loss that compares the examples of a
-    batch sees only a share. In every batch it must use the same parameters.
+    Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
+    each build the same model and data, call `fit` and learn from their share of every batch. If the loss is a mean
+    over single examples, the curve is that of one process up to rounding; one that compares the examples of a batch
+    sees only a share. It must use the same parameters in every batch.
 
     Args:
         model: parameters without `requires_grad` are left alone. It stays on its device.
@@ -89,8 +89,7 @@ def fit(
             weights), as JSON can hold it; a checkpoint that was made with another is refused.
 
     Raises:
-        ValueError: an argument out of range, no training examples, nothing to train, or a checkpoint that is broken or
-            of another training, configuration or version of the code.
+        ValueError: an argument out of range, nothing to train, or a checkpoint that is broken or of another training.
         FloatingPointError: loss, gradient or validation value became NaN or infinite.
         OSError: the checkpoint cannot be read, or cannot be written (then the earlier one is whole).
     """
@@ -98,20 +97,6 @@ def fit(
     if checkpoint is not None and epochs:
         training.keep(checkpoint, configuration or {})
     return training.run(progress)
-
-
-@dataclass
-class Position:
-    """How far a training has come, in what JSON can hold."""
-
-    epoch: int = 0  # that is being trained; 0 is the validation before training
-    batches: int = 0  # done in this epoch
-    loss: float = 0.0  # summed over the examples of these batches
-    learning_rate: float | None = None  # at this epoch's first step
-    seconds: float = 0.0  # spent in this epoch
-    rows: list[dict[str, float | None]] = field(default_factory=list)  # `History.epochs` of the epochs before
-    best_epoch: int = 0  # of these
-    finished: bool = False
 
 
 @dataclass
@@ -153,13 +138,9 @@ class Training:
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay is {self.weight_decay}: give a number of 0 or more.")
         if self.epochs and self.train < 1:
-            raise ValueError(
-                "there is no training example: give a dataset with a train part, or epochs=0 to evaluate only."
-            )
+            raise ValueError(f"there is no training example: give a dataset with a train part, or {EVALUATE}")
         if self.epochs and not self.parameters:
-            raise ValueError(
-                "the model has no trainable parameter: nothing can be trained; use epochs=0 to evaluate only."
-            )
+            raise ValueError(f"the model has no trainable parameter: nothing can be trained; use {EVALUATE}")
 
     def run(self, progress: str) -> History:
         """Train to the end from where it stands, with a progress bar on the main process."""

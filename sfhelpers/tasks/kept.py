@@ -1,13 +1,14 @@
-"""What is kept of a training: signed tensors in one safetensors file with JSON in its metadata, nothing pickled.
+"""What is kept of a training: one safetensors file with signed JSON in its metadata, nothing pickled.
 
-A file is written beside its place and then renamed: its folder holds one whole file at any moment, also when the
-process is killed or the disk is full.
+It is written beside its place and then renamed: the folder holds one whole file at any moment, also when the process
+is killed or the disk is full.
 """
 
 import hashlib
 import json
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,22 @@ def checkpoints(output_dir: Path, keep: bool) -> Path:
     return folder if keep else Fresh(folder)
 
 
-class Checkpoint:
-    """The one file of a folder in which a training is kept.
+@dataclass
+class Position:
+    """How far a training has come, in what JSON can hold."""
 
-    Args:
-        made_by: what decides the training's numbers, by name; a file that was made by something else is refused.
-    """
+    epoch: int = 0  # that is being trained; 0 is the validation before training
+    batches: int = 0  # done in this epoch
+    loss: float = 0.0  # summed over the examples of these batches
+    learning_rate: float | None = None  # at this epoch's first step
+    seconds: float = 0.0  # spent in this epoch
+    rows: list[dict[str, float | None]] = field(default_factory=list)  # `History.epochs` of the epochs before
+    best_epoch: int = 0  # of these
+    finished: bool = False
+
+
+class Checkpoint:
+    """The one file of a folder in which a training is kept; one that something else than `made_by` made is refused."""
 
     def __init__(self, folder: str | Path, made_by: Mapping[str, Any]):
         self.path = Path(folder) / FILE
