@@ -11,7 +11,7 @@ from PIL import Image
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.notebooks import clean
 from sfhelpers.plots.found import Answer, search_sheet
-from sfhelpers.plots.parts import PICTURES, parts
+from sfhelpers.plots.schemes import PICTURES, parts
 from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from sfhelpers.widgets.sketchpad import SketchPad

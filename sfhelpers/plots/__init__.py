@@ -7,9 +7,9 @@ and white if bool, and a colour map over [0, 1] if float.
 
 from sfhelpers.plots.charts import bars_with_spread, curve, forest
 from sfhelpers.plots.figure import BLUE, Figure
-from sfhelpers.plots.grids import color_map, contact_sheet, grid, mask_grid, overlay, picture
+from sfhelpers.plots.grids import color_map, contact_sheet, enlarged, grid, mask_grid, overlay, picture
 from sfhelpers.plots.heat import Cell, heat_table
-from sfhelpers.plots.spectra import enlarged, maps_and_spectra, radial_profiles, spectra_row
+from sfhelpers.plots.spectra import maps_and_spectra, radial_profiles, spectra_row
 
 __all__ = [
     "BLUE",

@@ -1,7 +1,6 @@
 """Curves, dots with their spread, and paired differences as a forest plot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
@@ -9,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sfhelpers.plots.figure import BLUE, COLORS, DPI, HAIR, INK, MARKERS, PALE, PLAIN, VERMILION, Figure
+from sfhelpers.plots.figure import BLUE, DASHED, DPI, HAIR, INK, LOOKS, PALE, PLAIN, TITLE, VERMILION, Figure, chart
 
 WIDTH = 8.0  # inches, what a laptop shows beside the file list
+Dot = tuple[float, float, float, str, str, str]  # value, both ends of its bar, its number in words, colour, marker
 VERDICTS = {"better": (BLUE, ">"), "not told apart": (PALE, "o"), "worse": (VERMILION, "<")}
 
 
@@ -29,21 +29,19 @@ def curve(
     Args:
         x: positions, the same for all series.
         series: name to (means, spreads); None instead of the spreads draws no band.
-        xlabel, ylabel: with units.
         baselines: name to a level, drawn as a dashed line.
-        log_x: a logarithmic x axis with a tick at every x; x must be above 0.
+        log_x: a logarithmic x axis with a tick at every x.
     """
-    figure = Figure(figsize=(WIDTH, 3.6), dpi=2 * DPI, layout="constrained")
-    axes = figure.subplots()
+    axes = chart(WIDTH, 3.6).subplots()
     ends = []
-    for (name, (mean, spread)), color, marker in zip(series.items(), cycle(COLORS), cycle(MARKERS), strict=False):
+    for (name, (mean, spread)), (color, marker) in zip(series.items(), cycle(LOOKS), strict=False):
         axes.plot(x, mean, color=color, marker=marker, markersize=4, markeredgecolor="white", linewidth=1.8)
         if spread is not None:
             low, high = np.subtract(mean, spread), np.add(mean, spread)
             axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
         ends.append((float(mean[-1]), name, color))
     for name, level in (baselines or {}).items():
-        axes.axhline(level, color=PALE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+        axes.axhline(level, **DASHED)
         ends.append((level, name, PALE))
     if log_x:
         axes.set_xscale("log")
@@ -53,7 +51,7 @@ def curve(
         axes.locator_params(axis="x", integer=True)
     tidy(axes, xlabel, ylabel, title)
     _name_ends(axes, ends)
-    return figure
+    return axes.figure
 
 
 def bars_with_spread(
@@ -73,14 +71,14 @@ def bars_with_spread(
         highlight: the method drawn in colour. The axis then shows it and what lies near it; a method far from it is
             an arrow at the edge, beside its number.
     """
-    dots: dict[str, dict[str, _Dot]] = {}
+    dots: dict[str, dict[str, Dot]] = {}
     for name, panel in panels.items():
         for method, (mean, spread) in panel.items():
-            look = (BLUE, "o", "bold") if method == highlight else (INK, "o", "normal")
             words = f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
-            dots.setdefault(name, {})[method] = _Dot(mean, mean - (spread or 0), mean + (spread or 0), words, *look)
+            color = BLUE if method == highlight else INK
+            dots.setdefault(name, {})[method] = (mean, mean - (spread or 0), mean + (spread or 0), words, color, "o")
     chosen = [panel[highlight][0] for panel in panels.values() if highlight in panel]
-    return _dot_panels(dots, xlabel, title, baselines or {}, float(np.mean(chosen)) if chosen else None)
+    return _dot_panels(dots, xlabel, title, baselines or {}, float(np.mean(chosen)) if chosen else None, highlight)
 
 
 def forest(
@@ -99,117 +97,96 @@ def forest(
         verdicts: gallery -> method -> one of `VERDICTS`; what has none is judged by its interval alone.
         xlabel: what differs, with n and what was resampled.
     """
-    dots: dict[str, dict[str, _Dot]] = {}
+    dots: dict[str, dict[str, Dot]] = {}
     for gallery, found in differences.items():
         for method, (mean, low, high) in found.items():
             said = "better" if low > 0 else "worse" if high < 0 else "not told apart"
             said = (verdicts or {}).get(gallery, {}).get(method, said)
             words = f"{mean:+.3f}".replace("-", "−")
-            dots.setdefault(gallery, {})[method] = _Dot(mean, low, high, words, *VERDICTS[said])
+            dots.setdefault(gallery, {})[method] = (mean, low, high, words, *VERDICTS[said])
     figure = _dot_panels(dots, xlabel, title, {gallery: ("", 0.0) for gallery in dots}, 0.0)
     keys = [Line2D([], [], linestyle="", **_mark(*look), label=said) for said, look in VERDICTS.items()]
     figure.legend(handles=keys, loc="outside upper right", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
     return figure
 
 
-@dataclass(frozen=True)
-class _Dot:
-    """A mark with a bar from low to high, and its number in words."""
-
-    value: float
-    low: float
-    high: float
-    words: str
-    color: str
-    marker: str
-    weight: str = "normal"
-
-
 def _dot_panels(
-    panels: Mapping[str, Mapping[str, _Dot]],
+    panels: Mapping[str, Mapping[str, Dot]],
     xlabel: str,
     title: str,
     lines: Mapping[str, tuple[str, float]],
     around: float | None,
+    highlight: str = "",
 ) -> Figure:
     """Panels side by side: names to the left of the first, numbers to the right of each, a dashed line in it."""
     methods = list(dict.fromkeys(method for panel in panels.values() for method in panel))
-    figure = Figure(figsize=(WIDTH, 1.35 + 0.27 * len(methods)), dpi=2 * DPI, layout="constrained")
+    figure = chart(WIDTH, 1.35 + 0.27 * len(methods), title)
     first, *others = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     dots = [dot for panel in panels.values() for dot in panel.values()]
     low, high = _limits(dots, [level for _, level in lines.values()], around)
     first.set(xlim=(low, high), ylim=(len(methods) - 0.4, -0.6))
     first.set_yticks(range(len(methods)), methods, **PLAIN)
+    pad = 17 if any(label for label, _ in lines.values()) else 6  # a line's label stands between title and dots
     for axes, (name, panel) in zip((first, *others), panels.items(), strict=True):
         tidy(axes)
-        axes.set_title(
-            name,
-            fontsize=9.5,
-            color=INK,
-            loc="left",
-            pad=17 if any(label for label, _ in lines.values()) else 6,
-            weight="bold",
-            **PLAIN,
-        )
+        axes.set_title(name, loc="left", pad=pad, **{**TITLE, "fontsize": 9.5})
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(6 if len(panels) < 3 else 4, steps=[1, 2, 5, 10]))
         for method, dot in panel.items():
-            _draw_dot(axes, methods.index(method), dot)
+            _draw_dot(axes, methods.index(method), dot, "bold" if method == highlight else "normal")
         if name in lines:
             _draw_line(axes, *lines[name])
     for label in first.get_yticklabels():
-        bold = any(dot.weight == "bold" for panel in panels.values() if (dot := panel.get(label.get_text())))
-        label.set(fontsize=9, color=BLUE if bold else INK, weight="bold" if bold else "normal")
-    beyond = "" if all(low <= dot.value <= high for dot in dots) else "  (« »: beyond the axis)"
+        chosen = label.get_text() == highlight
+        label.set(fontsize=9, color=BLUE if chosen else INK, weight="bold" if chosen else "normal")
+    beyond = "" if all(low <= dot[0] <= high for dot in dots) else "  (« »: beyond the axis)"
     figure.supxlabel(xlabel + beyond, fontsize=9, color=INK, **PLAIN)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, color=INK, weight="bold", **PLAIN)
     return figure
 
 
-def _limits(dots: Sequence[_Dot], levels: Sequence[float], around: float | None) -> tuple[float, float]:
+def _limits(dots: Sequence[Dot], levels: Sequence[float], around: float | None) -> tuple[float, float]:
     """The x axis: all dots and lines or, if that is much wider, the dots that lie near `around`."""
-    ends = [*levels, *(end for dot in dots for end in (dot.low, dot.high))]
+    ends = [*levels, *(end for dot in dots for end in dot[1:3])]
     if around is not None:
-        reach = 4 * np.median([abs(dot.value - around) for dot in dots])
-        near = [end for dot in dots if abs(dot.value - around) <= reach for end in (dot.low, dot.high)]
+        reach = 4 * np.median([abs(dot[0] - around) for dot in dots])
+        near = [end for dot in dots if abs(dot[0] - around) <= reach for end in dot[1:3]]
         ends = near if 2 * np.ptp(near) < np.ptp(ends) else ends
     margin = 0.06 * (np.ptp(ends) or 1)
     return min(ends) - margin, max(ends) + margin
 
 
-def _mark(color: str, marker: str, weight: str = "normal") -> dict:
+def _mark(color: str, marker: str) -> dict:
     return {"color": color, "marker": marker, "markersize": 6, "markerfacecolor": "white" if color == PALE else color}
 
 
-def _draw_dot(axes: Axes, y: int, dot: _Dot) -> None:
-    low, high = axes.get_xlim()
-    style = {"va": "center", "color": dot.color, "weight": dot.weight, "fontsize": 8.5}
-    if low <= dot.value <= high:
-        axes.plot([max(dot.low, low), min(dot.high, high)], [y, y], color=dot.color, linewidth=1.8)
-        axes.plot(dot.value, y, **_mark(dot.color, dot.marker))
+def _draw_dot(axes: Axes, y: int, dot: Dot, weight: str) -> None:
+    (value, low, high, words, color, marker), (left, right) = dot, axes.get_xlim()
+    style = {"va": "center", "color": color, "weight": weight, "fontsize": 8.5}
+    if left <= value <= right:
+        axes.plot([max(low, left), min(high, right)], [y, y], color=color, linewidth=1.8)
+        axes.plot(value, y, **_mark(color, marker))
     else:
-        at, sign, side = (0.005, "«", "left") if dot.value < low else (0.995, "»", "right")
+        at, sign, side = (0.005, "«", "left") if value < left else (0.995, "»", "right")
         axes.text(at, y, sign, transform=axes.get_yaxis_transform(), ha=side, **{**style, "fontsize": 12})
-    axes.annotate(dot.words, (1, y), (6, 0), ("axes fraction", "data"), "offset points", **style)
+    axes.annotate(words, (1, y), (6, 0), ("axes fraction", "data"), "offset points", **style)
 
 
 def _draw_line(axes: Axes, label: str, level: float) -> None:
-    low, high = axes.get_xlim()
+    left, right = axes.get_xlim()
     words = f"{label} {level:.2f}" if label else ""
-    if low <= level <= high:
-        axes.axvline(level, color=PALE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+    if left <= level <= right:
+        axes.axvline(level, **DASHED)
     else:
-        words, level = (f"« {words}", low) if level < low else (f"{words} »", high)
-    place = {"xycoords": ("data", "axes fraction"), "xytext": (-2, 3), "textcoords": "offset points"}
-    right = level > (low + high) / 2
-    axes.annotate(words, (level, 1), **place, fontsize=8, color=PALE, ha="right" if right else "left", **PLAIN)
+        words, level = (f"« {words}", left) if level < left else (f"{words} »", right)
+    style = {"fontsize": 8, "color": PALE, "ha": "left" if level < (left + right) / 2 else "right", **PLAIN}
+    axes.annotate(words, (level, 1), (-2, 3), ("data", "axes fraction"), "offset points", **style)
 
 
 def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
     """Pale axes with a grid and without a frame."""
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
-    axes.set_title(title, fontsize=10.5, color=INK, loc="left", weight="bold", pad=8, **PLAIN)
+    axes.set_title(title, loc="left", pad=8, **TITLE)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(HAIR)
     axes.tick_params(labelsize=8.5, colors=PALE, length=0)

@@ -1,4 +1,4 @@
-"""The figure all plots return, and the colours they share."""
+"""The figure all plots return, the colours they share, and a sheet that is measured in pixels."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 from matplotlib.textpath import TextPath
@@ -14,12 +15,14 @@ from PIL import Image
 # Okabe and Ito (2008), told apart with every common kind of colour vision; yellow is too pale for lines on white.
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LOOKS = tuple(zip(COLORS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))  # colour and marker
 INK, PALE, HAIR = "#222222", "#6B6B6B", "#D8D8D8"
 HAIR_PIXEL = np.array([int(HAIR[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.uint8)
 COLORMAP = "viridis"
 DPI = 100  # pixels an inch, as shown
 PLAIN = {"parse_math": False}  # for words of the user's: a folder may be called $x$
+TITLE = {"fontsize": 10.5, "color": INK, "weight": "bold", **PLAIN}
+DASHED = {"color": PALE, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1}
 
 
 class Figure(MatplotlibFigure):
@@ -59,6 +62,28 @@ class Figure(MatplotlibFigure):
         width = round(self.get_figwidth() * DPI)  # charts are drawn twice as fine as they are shown
         data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": f"<figure, {width} px wide>"}
         return data, {"image/png": {"width": width}}
+
+
+def chart(width: float, height: float, title: str = "", layout: str = "constrained") -> Figure:
+    """A figure of that many inches, drawn twice as fine as shown, that matplotlib lays out."""
+    figure = Figure(figsize=(width, height), dpi=2 * DPI, layout=layout)
+    figure.suptitle(title, x=0.01, ha="left", **TITLE)
+    return figure
+
+
+def sheet(width: float, height: float, title: str = "", fine: float = 1) -> Axes:
+    """Axes over a whole figure whose units are pixels as shown, y downwards; drawn `fine` times as fine."""
+    figure = Figure(figsize=(max(width, text_width(title, 10.5) + 8) / DPI, height / DPI), dpi=fine * DPI)
+    limits = {"xlim": (0, figure.get_figwidth() * DPI), "ylim": (height, 0)}
+    axes = figure.add_axes((0, 0, 1, 1), **limits, autoscale_on=False, aspect="auto")
+    axes.set_axis_off()
+    axes.text(2, 2, title, va="top", **TITLE)
+    return axes
+
+
+def write(axes: Axes, x: float, y: float, text: str, size: float = 9, **style: Any) -> None:
+    """Words of the user's on axes, in ink unless `style` says otherwise."""
+    axes.text(x, y, text, **{"fontsize": size, "color": INK, "linespacing": 1.1, **PLAIN, **style})
 
 
 def text_width(text: str, size: float) -> float:

@@ -2,17 +2,22 @@
 
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
-from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR_PIXEL, INK, PALE, PLAIN, VERMILION, Figure, text_width
+from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR, VERMILION, Figure, sheet, text_width, write
 
 GAP = 5  # pixels between two images
 Picture = Tensor | np.ndarray | Image.Image
+Box = tuple[int, int, int, int]  # left, top, width, height in px
 
 
 def picture(image: Picture) -> np.ndarray:
@@ -22,18 +27,14 @@ def picture(image: Picture) -> np.ndarray:
     values = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if isinstance(image, Tensor) and image.ndim == 3:
         values = values.transpose(1, 2, 0)
+    if values.ndim == 2 and values.dtype.kind == "f":
+        return color_map(values, 0, 1)
     if values.ndim == 2:
-        return _flat(values)
+        values = np.repeat((values * np.uint8(255) if values.dtype == bool else values)[..., None], 3, axis=2)
     if values.ndim != 3 or values.shape[2] != 3:
         shape = tuple(image.shape)
         raise ValueError(f"an image of shape {shape} cannot be shown: pass (3, H, W), (H, W, 3) or (H, W).")
     return values if values.dtype == np.uint8 else np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
-
-
-def _flat(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "f":
-        return color_map(values, 0, 1)
-    return np.repeat((values * np.uint8(255) if values.dtype == bool else values)[..., None], 3, axis=2)
 
 
 def color_map(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -43,15 +44,9 @@ def color_map(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def overlay(image: Picture, mask: np.ndarray | Tensor, color: str = VERMILION) -> np.ndarray:
-    """Lay a mask over its image, (H, W, 3) uint8: the object tinted and outlined, all else faded.
+    """Lay a mask, (H, W) bool or in [0, 1], over its image: the object tinted and outlined at 0.5, all else faded.
 
-    Args:
-        image: the photo.
-        mask: (H, W), bool or a probability in [0, 1]; the outline runs at 0.5.
-        color: any matplotlib colour.
-
-    Raises:
-        ValueError: mask and image differ in height or width.
+    Returns (H, W, 3) uint8. Raises ValueError if mask and image differ in height or width.
     """
     pixels = picture(image).astype(np.float32) / 255
     strength = np.asarray(mask, dtype=np.float32)
@@ -61,18 +56,23 @@ def overlay(image: Picture, mask: np.ndarray | Tensor, color: str = VERMILION) -
     faded = 0.45 * pixels.mean(axis=2, keepdims=True) + 0.15 * pixels + 0.40
     alpha = np.clip(strength, 0, 1)[..., None]
     result = faded + alpha * (0.8 * pixels + 0.2 * ink - faded)
-    result[_outline(strength >= 0.5)] = ink
+    inside, rim = torch.as_tensor(strength >= 0.5)[None], max(1, round(min(strength.shape) / 80))
+    core = -F.max_pool2d(-F.pad(inside.float(), 4 * [rim]), 2 * rim + 1, 1)  # the image's own edge counts as outside
+    result[(inside & (core == 0))[0].numpy()] = ink
     return np.round(np.clip(result, 0, 1) * 255).astype(np.uint8)
 
 
-def _outline(inside: np.ndarray) -> np.ndarray:
-    """The inner rim of a mask, about 1/80 of the image wide; the image's own edge counts as outside."""
-    width = max(1, round(min(inside.shape) / 80))
-    core = np.pad(inside, width)
-    height, length = inside.shape
-    for axis in (0, 1):
-        core = np.logical_and.reduce([np.roll(core, shift, axis) for shift in range(-width, width + 1)])
-    return inside & ~core[width : width + height, width : width + length]
+def paste(axes: Axes, image: Picture, left: int, top: int, side: int) -> Box:
+    """Draw an image into a square of a `sheet`, its proportions kept; returns where it came to lie."""
+    pixels = Image.fromarray(picture(image))
+    width, height = (max(1, round(length * side / max(pixels.size))) for length in pixels.size)
+    smooth = Image.Resampling.LANCZOS if side < max(pixels.size) else Image.Resampling.BICUBIC
+    x, y = left + (side - width) // 2, top + (side - height) // 2
+    small = np.asarray(pixels.resize((width, height), smooth))
+    axes.imshow(small, extent=(x, x + width, y + height, y), interpolation="none", aspect="auto", zorder=0)
+    edge = {"edgecolor": HAIR, "linewidth": 0.7, "zorder": 0}  # a sketch on white needs an edge
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), width + 1, height + 1, fill=False, **edge))
+    return x, y, width, height
 
 
 def grid(
@@ -81,6 +81,7 @@ def grid(
     column_labels: Sequence[str] | None = None,
     size: float = 1.1,
     title: str = "",
+    captions: Sequence[Sequence[str]] = (),
 ) -> Figure:
     """Images in rows, close together and without axes.
 
@@ -90,11 +91,34 @@ def grid(
         column_labels: one a column, written above.
         size: the side of a cell in inches; images keep their proportions inside.
         title: a line above all.
+        captions: for each row its images' captions, a line or two each.
 
     Raises:
         ValueError: there is no image, or labels and rows or columns differ in number.
     """
-    return _sheet(rows, row_labels, column_labels, size, title)[0]
+    count = max((len(row) for row in rows), default=0)
+    if count == 0:
+        raise ValueError("there is no image to show: pass at least one row with one image.")
+    for labels, number, what in ((row_labels, len(rows), "rows"), (column_labels, count, "columns")):
+        if labels is not None and len(labels) != number:
+            raise ValueError(f"{len(labels)} labels for {number} {what}: pass one for each.")
+    cell, below = round(size * DPI), 34 if captions else 0
+    heads = [textwrap.fill(label, max(6, cell // 7)) for label in column_labels or [""] * count]
+    head_height = (4 + 16 * max(head.count("\n") + 1 for head in heads)) * any(heads)
+    left = round(max((text_width(label, 9) for label in row_labels or [""]), default=0)) + (13 if row_labels else 2)
+    lefts = [left + index * (cell + GAP) for index in range(count)]
+    tops = [2 + (26 if title else 0) + head_height + index * (cell + GAP + below) for index in range(len(rows))]
+    axes = sheet(lefts[-1] + cell + 2, tops[-1] + cell + 2 + below, title)
+    for head, x in zip(heads, lefts, strict=True):
+        write(axes, x + cell / 2, tops[0] - 4, head, ha="center", va="bottom")
+    for label, y in zip(row_labels or [], tops, strict=False):
+        write(axes, left - 7, y + cell / 2, label, ha="right", va="center", linespacing=1.2)
+    for y, row, words in zip_longest(tops, rows, captions, fillvalue=()):
+        for x, image, caption in zip_longest(lefts, row, words):
+            if image is not None:
+                paste(axes, image, x, y, cell)
+                write(axes, x + cell / 2, y + cell + 4, caption or "", 8, ha="center", va="top")
+    return axes.figure
 
 
 def mask_grid(
@@ -109,107 +133,31 @@ def mask_grid(
 ) -> Figure:
     """One row a query: sketch, photo, correlation map, predicted mask and, if given, the true one (paper, Fig. 4).
 
-    All correlation maps share one colour scale, printed below them, so that rows can be compared.
+    All correlation maps share one colour scale, whose ends stand above them, so that rows can be compared.
     Raises ValueError if the sequences differ in length.
     """
     maps = [np.asarray(values, dtype=np.float64) for values in correlations]
     low, high = min(values.min() for values in maps), max(values.max() for values in maps)
-    labels = ["query", "photo", "correlation", "mask"]
-    columns = [
-        list(sketches),
-        list(photos),
-        [color_map(values, low, high) for values in maps],
-        [overlay(photo, mask) for photo, mask in zip(photos, masks, strict=True)],
-    ]
+    columns = {
+        "query": sketches,
+        "photo": photos,
+        f"correlation {low:.2f} (violet) to {high:.2f}": [color_map(values, low, high) for values in maps],
+        "mask": [overlay(photo, mask) for photo, mask in zip(photos, masks, strict=True)],
+    }
     if truths is not None:
-        labels.append("truth")
-        columns.append([overlay(photo, truth, BLUE) for photo, truth in zip(photos, truths, strict=True)])
-    figure, axes, corners = _sheet(list(zip(*columns, strict=True)), row_labels, labels, size, title, below=34)
-    cell = round(size * DPI)
-    left, bottom = corners[2], axes.get_ylim()[0]
-    ramp = color_map(np.linspace(0, 1, cell)[None].repeat(8, 0), 0, 1)
-    axes.imshow(ramp, extent=(left, left + cell, bottom - 24, bottom - 32), interpolation="none", zorder=3)
-    for x, value, side in ((left, low, "left"), (left + cell, high, "right")):
-        axes.text(x, bottom - 20, f"{value:.2f}", ha=side, va="top", fontsize=8, color=PALE)
-    return figure
+        columns["truth"] = [overlay(photo, truth, BLUE) for photo, truth in zip(photos, truths, strict=True)]
+    return grid(list(zip(*columns.values(), strict=True)), row_labels, list(columns), size, title)
 
 
 def contact_sheet(
-    photos: Sequence[Picture],
-    masks: Sequence[np.ndarray | Tensor],
-    sketch: Picture,
-    title: str,
-    columns: int = 10,
-    size: float = 0.8,
+    photos: Sequence[Picture], masks: Sequence[np.ndarray | Tensor], sketch: Picture, title: str, columns: int = 10
 ) -> Figure:
     """All photos of a category with their masks, in reading order; the query sketch stands first."""
-    cell = round(size * DPI)
-    cells: list[Picture | None] = [sketch]
-    for photo, mask in zip(photos, masks, strict=True):
-        small = _fitted(picture(photo), 2 * cell)  # twice as fine, for a smooth outline
-        shrunk = Image.fromarray(np.asarray(mask, dtype=np.float32)).resize(small.size, Image.Resampling.BOX)
-        cells.append(overlay(small, np.asarray(shrunk) >= 0.5))
+    cells = [sketch, *(overlay(photo, mask) for photo, mask in zip(photos, masks, strict=True))]
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    labels = ["query"] + [""] * (min(columns, len(cells)) - 1)
-    return grid(rows, None, labels, size, title)
+    return grid(rows, None, ["query"] + [""] * (len(rows[0]) - 1), 0.8, title)
 
 
-def _fitted(pixels: np.ndarray, cell: int) -> Image.Image:
-    height, width = pixels.shape[:2]
-    scale = cell / max(height, width)
-    smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    return Image.fromarray(pixels).resize((max(1, round(width * scale)), max(1, round(height * scale))), smooth)
-
-
-def _sheet(
-    rows: Sequence[Sequence[Picture | None]],
-    row_labels: Sequence[str] | None,
-    column_labels: Sequence[str] | None,
-    size: float,
-    title: str,
-    below: int = 0,
-) -> tuple[Figure, Axes, list[int]]:
-    """The images as one picture in a single axes whose units are pixels, y downwards; and the columns' left edges."""
-    count = max((len(row) for row in rows), default=0)
-    if count == 0:
-        raise ValueError("there is no image to show: pass at least one row with one image.")
-    for labels, number, what in ((row_labels, len(rows), "rows"), (column_labels, count, "columns")):
-        if labels is not None and len(labels) != number:
-            raise ValueError(f"{len(labels)} labels for {number} {what}: pass one for each.")
-    cell = round(size * DPI)
-    heads = [textwrap.fill(label, max(6, cell // 7)) for label in column_labels or [""] * count]
-    head_height = (4 + 16 * max(head.count("\n") + 1 for head in heads)) * any(heads)
-    left = round(max((text_width(label, 9) for label in row_labels or [""]), default=0)) + (13 if row_labels else 2)
-    top = 2 + (26 if title else 0) + head_height
-    corners = [left + index * (cell + GAP) for index in range(count)]
-    width = max(corners[-1] + cell + 2, round(text_width(title, 10.5)) + 8)
-    height = top + len(rows) * (cell + GAP) - GAP + 2 + below
-    figure = Figure(figsize=(width / DPI, height / DPI))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    axes.imshow(_mosaic(rows, corners, top, cell, (height, width)), extent=(0, width, height, 0), interpolation="none")
-    axes.text(2, 2, title, ha="left", va="top", fontsize=10.5, color=INK, weight="bold", **PLAIN)
-    for head, x in zip(heads, corners, strict=True):
-        style = {"ha": "center", "va": "bottom", "linespacing": 1.05, **PLAIN}
-        axes.text(x + cell / 2, top - 4, head, fontsize=9, color=INK, **style)
-    for index, label in enumerate(row_labels or []):
-        middle = top + index * (cell + GAP) + cell / 2
-        style = {"ha": "right", "va": "center", "linespacing": 1.2, **PLAIN}
-        axes.text(left - 7, middle, label, fontsize=9, color=INK, **style)
-    return figure, axes, corners
-
-
-def _mosaic(
-    rows: Sequence[Sequence[Picture | None]], corners: list[int], top: int, cell: int, shape: tuple[int, int]
-) -> np.ndarray:
-    mosaic = np.full((*shape, 3), 255, dtype=np.uint8)
-    for number, row in enumerate(rows):
-        for corner, image in zip(corners, row, strict=False):
-            if image is None:
-                continue
-            small = np.asarray(_fitted(picture(image), cell))
-            height, width = small.shape[:2]
-            y, x = top + number * (cell + GAP) + (cell - height) // 2, corner + (cell - width) // 2
-            mosaic[y - 1 : y + height + 1, x - 1 : x + width + 1] = HAIR_PIXEL  # a sketch on white needs an edge
-            mosaic[y : y + height, x : x + width] = small
-    return mosaic
+def enlarged(pixels: np.ndarray, side: int = 144) -> np.ndarray:
+    """A map (h, w, 3) with each position as a block of about side / h pixels, for `grid`, which would blur it."""
+    return np.kron(pixels, np.ones((max(1, round(side / len(pixels))),) * 2 + (1,), dtype=pixels.dtype))
