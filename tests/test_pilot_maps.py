@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from sfhelpers.fusion import ARMS
-from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.heads import Head
-from sfhelpers.tasks.segmentation import SketchSegmenter
+from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
+from sfhelpers.tasks.heads import untrained_head
 from tests.backbone_fixtures import one_sentence
 
 
@@ -19,15 +17,13 @@ def heads(tiny_backbone):
     """A head for every arm; injections that start from zero are moved away from it, else they would not show."""
     found = {}
     for seed, method in enumerate(ARMS):
-        extractor = extractor_for(method, tiny_backbone, seed).eval().requires_grad_(False)
+        found[method] = untrained_head(method, tiny_backbone)
+        extractor = found[method].extractor
         if extractor.inject in ("up", "late"):
             for parameter in extractor.injection.parameters():
                 torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(seed))
         for name, statistics in extractor.statistics.items():
             statistics.mean.fill_(0.1 * len(name))
-        found[method] = Head(
-            method, extractor.inject, 0.5, seed, tiny_backbone.weights_sha256, {}, model=SketchSegmenter(extractor)
-        )
     return found
 
 
@@ -107,8 +103,8 @@ def test_one_pass_gives_all_four_blocks_and_each_image_goes_through_once(maps, p
         maps(two_images, Settings(source))
         maps(two_images.flip(0), Settings(source))
     assert passes == [2]
-    maps(torch.cat([two_images, two_images.flip(3)]), Settings("SD f1"))
-    assert passes == [2, 2], "only the images that are new"
+    found = maps(torch.cat([two_images, two_images.flip(3), two_images]), Settings("SD f1"))
+    assert passes == [2, 2] and torch.equal(found[:2], found[4:]), "only the images that are new, and each once"
     maps(two_images, Settings("fused", "none"))
     maps(two_images, Settings("SD+CLIP concatenated"))
     maps(two_images, Settings("fused", "late"))
@@ -117,11 +113,6 @@ def test_one_pass_gives_all_four_blocks_and_each_image_goes_through_once(maps, p
     maps(two_images, Settings("fused", "up"))
     maps(two_images, Settings("SD f3", "up"))
     assert passes == [2, 2, 2]
-
-
-def test_the_same_image_twice_in_a_batch_is_computed_once(maps, passes, two_images):
-    found = maps(two_images[[0, 1, 0]], Settings("SD f2"))
-    assert passes == [2] and torch.equal(found[0], found[2])
 
 
 def test_whatever_changes_the_features_is_computed_anew(maps, passes, two_images):
@@ -149,13 +140,6 @@ def test_the_cache_is_bounded_in_bytes_and_forgets_what_was_used_longest_ago(tin
     assert len(passes) == 4
 
 
-def test_more_images_than_the_budget_holds_come_back_all_the_same(tiny_backbone, maps, two_images):
-    many = torch.cat([two_images, two_images.flip(2), two_images.flip(3)])
-    none = FeatureMaps(tiny_backbone, {}, megabytes=0, batch_size=4)
-    close(none(many, Settings("SD f1")), maps(many, Settings("SD f1")))
-    assert none.kept_bytes == 0
-
-
 def test_cached_and_uncached_values_are_the_same_and_a_caller_cannot_spoil_them(maps, two_images):
     for source in SOURCES:
         first = maps(two_images, Settings(source, "up"))
@@ -164,10 +148,14 @@ def test_cached_and_uncached_values_are_the_same_and_a_caller_cannot_spoil_them(
         assert torch.equal(maps(two_images, Settings(source, "up")), expected)
 
 
-def test_batches_hold_no_more_draws_than_asked(tiny_backbone, passes, two_images):
-    several = FeatureMaps(tiny_backbone, {}, batch_size=4)
-    several(torch.cat([two_images, two_images.flip(3)]), Settings(draws=2))
-    assert passes == [4, 4]
+def test_batches_hold_no_more_draws_than_asked_and_what_the_budget_cannot_hold_comes_back_all_the_same(
+    tiny_backbone, maps, passes, two_images
+):
+    many = torch.cat([two_images, two_images.flip(3)])
+    none = FeatureMaps(tiny_backbone, {}, megabytes=0, batch_size=4)
+    found = none(many, Settings(draws=2))
+    assert passes == [4, 4] and none.kept_bytes == 0
+    close(found, maps(many, Settings(draws=2)))
 
 
 def test_two_threads_get_the_right_maps_and_share_the_work(tiny_backbone, heads, passes, two_images):
@@ -201,23 +189,14 @@ def test_words_that_were_never_taught_are_noted(maps):
     assert "f4" in maps.notes(Settings("SD f4", "late"))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"source": "SD f5"},
-        {"injection": "down"},
-        {"timestep": 1000},
-        {"timestep": -1},
-        {"timestep": 1.5},
-        {"timestep": True},
-        {"prompt": "word " * 500},
-        {"prompt": None},
-        {"draws": 0},
-        {"draws": 2.0},
-        {"seed": -1},
-        {"seed": 2**32},
-    ],
-)
+WRONG = [
+    {"source": "SD f5"}, {"injection": "down"}, {"timestep": 1000}, {"timestep": -1}, {"timestep": 1.5},
+    {"timestep": True}, {"prompt": "word " * 500}, {"prompt": None}, {"draws": 0}, {"draws": 2.0}, {"seed": -1},
+    {"seed": 2**32},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", WRONG, ids=str)
 @pytest.mark.parametrize("source", ["SD f3", "CLIP tokens", "fused"])
 def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images, source, changes):
     settings = replace(Settings(source), **changes)
@@ -227,22 +206,24 @@ def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images,
         one_sentence(error)
 
 
-def test_images_that_are_none_are_refused_in_one_sentence(maps, two_images):
-    for wrong in (two_images[0], two_images * 255, two_images[:0], torch.full_like(two_images, torch.nan)):
-        with pytest.raises(ValueError) as error:
-            maps(wrong, Settings())
-        one_sentence(error)
-
-
-def test_a_head_that_was_trained_with_another_injection_is_refused(tiny_backbone, heads, two_images):
+def test_images_heads_and_budgets_that_fit_nothing_are_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
     mixed = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]})
-    with pytest.raises(ValueError, match="inject") as error:
-        mixed(two_images, Settings("fused", "up"))
-    one_sentence(error)
-
-
-def test_a_budget_or_batch_that_makes_no_sense_is_refused(tiny_backbone):
-    for wrong in ({"batch_size": 0}, {"megabytes": -1}):
+    calls = [lambda: mixed(two_images, Settings("fused", "up"))]
+    calls += [
+        lambda: FeatureMaps(tiny_backbone, {}, batch_size=0),
+        lambda: FeatureMaps(tiny_backbone, {}, megabytes=-1),
+    ]
+    for wrong in (two_images[0], two_images * 255, two_images[:0], torch.full_like(two_images, torch.nan)):
+        calls.append(lambda wrong=wrong: maps(wrong, Settings()))
+    for call in calls:
         with pytest.raises(ValueError) as error:
-            FeatureMaps(tiny_backbone, {}, **wrong)
+            call()
         one_sentence(error)
+
+
+def test_class_in_a_prompt_is_each_pairs_category(maps, two_images):
+    pairs, labels = torch.stack([two_images, two_images.flip(0), two_images.flip(3)]), ["cat", "wine_glass", "cat"]
+    found = pair_maps(maps, pairs, labels, Settings("SD f2", prompt="a photo of [CLASS]"))
+    for k, word in enumerate(["cat", "wine glass", "cat"]):
+        close(found[k], maps(pairs[k], Settings("SD f2", prompt=f"a photo of {word}")))
+    assert pair_maps(maps, pairs, labels, Settings("SD f2")).shape == found.shape

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from sfhelpers import metrics, plots
-from sfhelpers.pilot import coloured_noise, power, radial_profile, spectrum
+from sfhelpers.pilot import power, radial_profile, spectrum
 from sfhelpers.plots import Cell, classes, figure, matches
 from sfhelpers.plots.charts import VERDICTS
 from sfhelpers.plots.matches import Match
@@ -37,6 +37,14 @@ TABLE = {
 def wave(grid, k):
     steps = (torch.arange(grid).double() + 0.5) / grid
     return torch.sin(2 * np.pi * k * steps).expand(1, 1, grid, grid)
+
+
+def coloured_noise(grid, exponent, channels=256, seed=0):
+    """(1, channels, grid, grid): random maps whose amplitude falls as 1 / f**exponent."""
+    white = torch.randn(1, channels, grid, grid, generator=torch.Generator().manual_seed(seed)).double()
+    frequencies = torch.fft.fftfreq(grid, 1 / grid)
+    radius = torch.hypot(frequencies[:, None], frequencies).clamp(min=1)
+    return torch.fft.ifft2(torch.fft.fft2(white) / radius**exponent).real.float()
 
 
 def profiles(grid, count=12):

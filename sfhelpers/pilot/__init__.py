@@ -1,42 +1,50 @@
 """The paper's pilot study (SketchFusion, Sec. 4, Fig. 1): PCA maps, Fourier spectra, and numbers beside them."""
 
-from sfhelpers.pilot.agreement import foreground_auc, keypoint_agreement, linear_cka, similar_positions
-from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.pilot.pairs import ToyPairs, folder_pairs, spread_categories, toy_pairs
-from sfhelpers.pilot.pca import BASES, PCA, fit_pca, pca_maps, project
-from sfhelpers.pilot.spectra import band_pass, coloured_noise, low_frequency_share, power, radial_profile, spectrum
-from sfhelpers.pilot.study import Score, baselines, by_part, compare, measure, pair_maps, sweep, yardsticks
+from sfhelpers.pilot.features import (
+    BASES,
+    PCA,
+    band_pass,
+    cka,
+    fit_pca,
+    foreground_auc,
+    kernel,
+    pca_maps,
+    power,
+    project,
+    radial_profile,
+    sample,
+    similar_positions,
+    spectrum,
+)
+from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
+from sfhelpers.pilot.pairs import ToyPairs, folder_pairs, toy_pairs
+from sfhelpers.pilot.scores import Score, over_seeds, rows, tables
 
 __all__ = [
     "BASES",
+    "FeatureMaps",
     "INJECTIONS",
     "PCA",
     "SOURCES",
-    "FeatureMaps",
     "Score",
     "Settings",
     "ToyPairs",
     "band_pass",
-    "baselines",
-    "by_part",
-    "coloured_noise",
-    "compare",
+    "cka",
     "fit_pca",
     "folder_pairs",
     "foreground_auc",
-    "keypoint_agreement",
-    "linear_cka",
-    "low_frequency_share",
-    "measure",
+    "kernel",
+    "over_seeds",
     "pair_maps",
     "pca_maps",
     "power",
     "project",
     "radial_profile",
+    "rows",
+    "sample",
     "similar_positions",
     "spectrum",
-    "spread_categories",
-    "sweep",
+    "tables",
     "toy_pairs",
-    "yardsticks",
 ]

@@ -1,7 +1,7 @@
 """Sketch-photo pairs for the pilot study: of the toy world, with exact ground truth, or of anybody's folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sfhelpers import datasets
-from sfhelpers.datasets import Dataset
 from sfhelpers.images import load_images
 from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SEEN, SIZE, render_photo, render_sketch
 from sfhelpers.toyworld.shapes import stream, uniform
@@ -23,88 +22,53 @@ PAIRS_SEED = 20_250_618
 
 @dataclass
 class ToyPairs:
-    """N pairs, each a sketch and a photo of one individual, in poses of their own.
+    """N pairs, each a sketch and a photo of one individual, in poses of their own."""
 
-    Attributes:
-        images: (N, 2, 3, 160, 160) in [0, 1], sketch and photo.
-        keypoints: (N, 2, 8, 3), x and y in px and whether it is visible (1 or 0).
-        masks: (N, 160, 160) bool, the visible object in the photo.
-        silhouettes: (N, 160, 160) bool, what the sketch outlines, as a steady hand would have drawn it.
-        labels: N categories.
-        seen: whether the embedded models were ever trained on the category.
-    """
-
-    images: Tensor
-    keypoints: Tensor
-    masks: Tensor
-    silhouettes: Tensor
-    labels: list[str]
-    seen: list[bool]
+    images: Tensor  # (N, 2, 3, 160, 160) in [0, 1], sketch and photo
+    points: Tensor  # (N, 2, 8, 2), the keypoints' x and y as shares of the image's side
+    visible: Tensor  # (N, 2, 8) bool
+    masks: Tensor  # (N, 160, 160) bool, the visible object in the photo
+    silhouettes: Tensor  # (N, 160, 160) bool, what the sketch outlines, as a steady hand would have drawn it
+    labels: list[str]  # N categories
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, which: slice | Sequence[int]) -> "ToyPairs":
+    def __getitem__(self, which: Sequence[int]) -> "ToyPairs":
         """Some of the pairs."""
-        index = list(range(len(self)))[which] if isinstance(which, slice) else [int(k) for k in which]
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ToyPairs(
-            **{name: v[index] if isinstance(v, Tensor) else [v[k] for k in index] for name, v in values.items()}
-        )
+        index = [int(k) for k in which]
+        values = (v[index] if isinstance(v, Tensor) else [v[k] for k in index] for v in vars(self).values())
+        return ToyPairs(*values)
 
     @property
-    def points(self) -> Tensor:
-        """The keypoints' (N, 2, 8, 2) x and y as shares of the image's side."""
-        return self.keypoints[..., :2] / SIZE
-
-    @property
-    def visible(self) -> Tensor:
-        """(N, 2, 8) bool."""
-        return self.keypoints[..., 2] > 0
-
-
-def spread_categories(number: int) -> list[str]:
-    """So many of the toy world's categories, evenly over the alphabet; all 36 if there are no more."""
-    chosen = np.linspace(0, len(CATEGORIES) - 1, min(number, len(CATEGORIES))).round().astype(int)
-    return [list(CATEGORIES)[k] for k in chosen]
+    def seen(self) -> list[bool]:
+        """Whether the embedded models were ever trained on the pair's category."""
+        return [label in SEEN for label in self.labels]
 
 
 def toy_pairs(
-    per_category: int,
-    categories: Sequence[str] | None = None,
-    seed: int = PAIRS_SEED,
+    per_category: int, categories: Sequence[str] = tuple(CATEGORIES), seed: int = PAIRS_SEED,
     difficulty: float = DIFFICULTY,
-) -> ToyPairs:
-    """Pairs of the toy world that no model here was trained on, category by category; 15 ms each.
-
-    Args:
-        per_category: individuals a category.
-        categories: all 36 if None.
-        seed: of the individuals.
-        difficulty: of the world, 0 to 1.
+) -> ToyPairs:  # fmt: skip
+    """Pairs of the toy world that no model here was trained on, so many of each category; 15 ms each.
 
     Raises:
         ValueError: fewer than one pair, or a category that is not in the world.
     """
-    names = list(CATEGORIES) if categories is None else list(categories)
+    names = list(categories)
     unknown = [name for name in names if name not in CATEGORIES]
     if unknown or not names or per_category < 1:
         asked = f"categories {', '.join(unknown or names) or 'none'} and {per_category} pairs of each"
         raise ValueError(f"asked for {asked}: give one pair or more, of categories among {', '.join(CATEGORIES)}.")
     plan = [(name, k) for name in names for k in range(per_category)]
     found = [_pair(*entry, seed, difficulty) for entry in tqdm(plan, desc="drawing pairs", leave=False, delay=1)]
-    images, keypoints, masks, silhouettes = (torch.stack(parts) for parts in zip(*found, strict=True))
-    labels = [name for name, _ in plan]
-    return ToyPairs(images, keypoints, masks, silhouettes, labels, [name in SEEN for name in labels])
+    return ToyPairs(*(torch.stack(parts) for parts in zip(*found, strict=True)), [name for name, _ in plan])
 
 
-def folder_pairs(dataset: Dataset, per_category: int, size: int = SIZE) -> tuple[Tensor, list[str]]:
+def folder_pairs(dataset: datasets.Dataset, per_category: int, size: int = SIZE) -> tuple[Tensor, list[str]]:
     """The first sketch-photo pairs of every category of a data set; each sketch and each photo comes once.
 
-    Args:
-        dataset: from `load_dataset`; where sketches belong to no photo, they are paired by category.
-        per_category: at most so many.
-        size: side in px; what is not square is padded.
+    Where sketches belong to no photo, they are paired by category. What is not square is padded.
 
     Returns:
         (N, 2, 3, size, size) in [0, 1], sketch and photo; and the N categories.
@@ -120,13 +84,13 @@ def folder_pairs(dataset: Dataset, per_category: int, size: int = SIZE) -> tuple
     return images.unflatten(0, (len(chosen), 2)), [photo.category for _, photo in chosen]
 
 
-def _pair(category: str, index: int, seed: int, difficulty: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _pair(category: str, index: int, seed: int, difficulty: float) -> tuple[Tensor, ...]:
     photo, mask, in_photo = render_photo(category, index, seed, difficulty)
     sketch, in_sketch = render_sketch(category, index, 0, seed, difficulty)
     colours = torch.from_numpy(np.stack([np.repeat(sketch[..., None], 3, axis=2), photo])).permute(0, 3, 1, 2)
     keypoints = torch.from_numpy(np.stack([in_sketch, in_photo])).float()
     silhouette = _silhouette(category, index, seed, in_sketch[:, :2])
-    return colours.float() / 255, keypoints, torch.from_numpy(mask), silhouette
+    return colours.float() / 255, keypoints[..., :2] / SIZE, keypoints[..., 2] > 0, torch.from_numpy(mask), silhouette
 
 
 def _silhouette(category: str, index: int, seed: int, keypoints: np.ndarray) -> Tensor:

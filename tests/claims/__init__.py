@@ -1,0 +1,1 @@
+"""What the notebooks claim of the committed rows, a test a sentence."""

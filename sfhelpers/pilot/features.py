@@ -1,0 +1,242 @@
+"""What can be seen and measured in feature maps (B, C, h, w): PCA maps, Fourier spectra, CKA, object AUC.
+
+Frequencies are in cycles per image, so that maps of any grid share an axis: n positions a side hold n / 2 cycles.
+Power is that of a Fourier series, the squared magnitude of the mean over all positions, so that the powers add up to
+the map's mean square, whatever the grid.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfhelpers.fusion.modules import to_grid
+
+BASES = ("image", "pair", "set")
+ENDS = (0.01, 0.99)  # quantiles of the scores that become 0 and 255, so that few extremes do not rule the colours
+CLEAR = 0.05  # an odd statistic nearer to zero than this does not decide a sign
+
+
+@dataclass(frozen=True)
+class PCA:
+    """Three principal components of features with C channels, largest variance first."""
+
+    mean: np.ndarray  # (C,), taken off before projecting
+    components: np.ndarray  # (3, C), unit length; a row of zeros where there is no third direction
+    explained: np.ndarray  # (3,), shares of the total variance; zeros where nothing varies
+    low: np.ndarray  # (3,), the scores that become 0
+    high: np.ndarray  # (3,), the scores that become 255
+
+
+def fit_pca(maps: Tensor) -> PCA:
+    """Principal components over all positions of all maps (B, C, h, w).
+
+    A component's sign is arbitrary. It is fixed by what its scores look like and not by its loadings, so that the
+    result is the same under any rotation of the channel space: the scores lean to the right (positive third moment);
+    where they lean to neither side, they rise downwards, else to the right, else towards the centre of the image.
+    Components of equal variance can be mixed freely, and no rule makes them stable.
+    """
+    _check(maps)
+    mean = maps.double().mean(dim=(0, 2, 3))
+    covariance = sum(rows @ rows.T for rows in _centred(maps, mean)) / (len(maps) * maps[0, 0].numel())
+    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1).T
+    number = min(3, int((values > 1e-12 * values[0].clamp(min=1e-30)).sum()))
+    components, explained = torch.zeros(3, len(mean), dtype=torch.float64), np.zeros(3)
+    components[:number] = vectors[:number]
+    explained[:number] = (values[:number] / values.sum()).numpy()
+    scores = torch.stack([components @ rows for rows in _centred(maps, mean)], dim=1)
+    signs = torch.stack([_sign(one.unflatten(1, maps.shape[2:])) for one in scores])
+    low, high = np.quantile((scores.flatten(1) * signs[:, None]).numpy(), ENDS, axis=1)
+    return PCA(mean.numpy(), (components * signs[:, None]).numpy(), explained, low, high)
+
+
+def project(pca: PCA, maps: Tensor) -> Tensor:
+    """Scores (B, 3, h, w), float32, of maps (B, C, h, w)."""
+    _check(maps)
+    if maps.shape[1] != len(pca.mean):
+        raise ValueError(f"the maps have {maps.shape[1]} channels but the PCA {len(pca.mean)}: fit it on such maps.")
+    rows = _centred(maps, torch.from_numpy(pca.mean))
+    scores = torch.stack([torch.from_numpy(pca.components) @ one for one in rows])
+    return scores.unflatten(2, maps.shape[2:]).float()
+
+
+def pca_maps(pairs: Tensor, basis: str) -> tuple[np.ndarray, list[PCA]]:
+    """PCA maps of sketch-photo pairs; colours can be compared only where one basis was used.
+
+    Args:
+        pairs: (N, 2, C, h, w), sketch and photo.
+        basis: fitted on each "image" alone, on each "pair", or on the whole "set".
+
+    Returns:
+        (N, 2, h, w, 3) uint8, grey where nothing varies, and the 2N (sketch and photo in turn), N or 1 bases.
+    """
+    if basis not in BASES:
+        raise ValueError(f"there is no basis {basis!r}: choose from {', '.join(BASES)}.")
+    if pairs.ndim != 5 or pairs.shape[1] != 2:
+        raise ValueError(f"the pairs have the shape {tuple(pairs.shape)}: pass (N, 2, C, h, w), sketch and photo.")
+    groups = pairs.flatten(0, 1).split({"image": 1, "pair": 2, "set": 2 * len(pairs)}[basis])
+    bases = [fit_pca(group) for group in groups]
+    colours = []
+    for pca, group in zip(bases, groups, strict=True):
+        scores, spread = project(pca, group).double().permute(0, 2, 3, 1).numpy(), pca.high - pca.low
+        share = np.where(spread > 0, (scores - pca.low) / np.where(spread > 0, spread, 1), 0.5)
+        colours.append(np.round(255 * share.clip(0, 1)).astype(np.uint8))
+    return np.concatenate(colours).reshape(len(pairs), 2, *pairs.shape[3:], 3), bases
+
+
+def spectrum(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.ndarray:
+    """Log10 magnitude (B, h, w), averaged over the channels before the logarithm, zero frequency at [h // 2, w // 2].
+
+    Args:
+        window: fade out towards the edges by a Hann window. Fourier's picture repeats itself endlessly, and without
+            it the jump from one edge to the other shows as a bright cross.
+        remove_mean: take off every channel's mean, which says nothing about where things are and outshines all else.
+            The zero frequency then takes the lowest value of the rest, so that it does not stretch the colours.
+    """
+    magnitude = _fourier(maps, window, remove_mean).abs().mean(dim=1)
+    height, width = maps.shape[2:]
+    if remove_mean and height * width > 1:
+        others = torch.ones(height, width, dtype=torch.bool)
+        others[height // 2, width // 2] = False
+        magnitude[:, height // 2, width // 2] = magnitude[:, others].amin(dim=1)
+    return magnitude.clamp(min=1e-12).log10().numpy()
+
+
+def power(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.ndarray:
+    """Power (B, h, w), summed over the channels and centred; arguments as `spectrum`.
+
+    The window is scaled so that the mean power of white noise is the same with it and without.
+    """
+    return _fourier(maps, window, remove_mean).abs().square().sum(dim=1).numpy()
+
+
+def radial_profile(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies (K,) 0, 1, ... up to half the shorter side, and the mean (B, K) of the power that rounds to each."""
+    if power.ndim != 3 or 0 in power.shape:
+        raise ValueError(f"the power has the shape {power.shape}: pass (B, h, w) as power() gives it.")
+    rings = np.round(_radius(*power.shape[1:])).astype(int)
+    frequencies = np.arange(min(power.shape[1:]) // 2 + 1)
+    return frequencies.astype(float), np.stack([power[:, rings == k].mean(axis=1) for k in frequencies], axis=1)
+
+
+def band_pass(maps: Tensor, low: float, high: float) -> Tensor:
+    """What lies from `low` to `high` cycles per image, both included, of maps (B, C, h, w); the mean if `low` is 0."""
+    _check(maps)
+    if not 0 <= low <= high:
+        raise ValueError(f"the band is {low} to {high} cycles per image: give 0 <= low <= high.")
+    radius = torch.from_numpy(np.fft.ifftshift(_radius(*maps.shape[2:])))
+    kept = torch.fft.fft2(maps.double()) * ((radius >= low) & (radius <= high))
+    return torch.fft.ifft2(kept).real.float()
+
+
+def sample(maps: Tensor, points: Tensor) -> Tensor:
+    """Features (B, K, C) at points (B, K, 2), x and y as shares of the image's side, bilinear between positions."""
+    grid = 2 * points.to(torch.float32)[:, :, None] - 1
+    found = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found[..., 0].transpose(1, 2)
+
+
+def similar_positions(a_map: Tensor, position: tuple[float, float], b_map: Tensor) -> Tensor:
+    """Cosines (h', w') of a point (x, y) of one image, each 0 to 1, with every position of another.
+
+    The maps are (C, h, w) and (C, h', w').
+    """
+    if a_map.ndim != 3 or b_map.ndim != 3 or len(a_map) != len(b_map):
+        shapes = f"{tuple(a_map.shape)} and {tuple(b_map.shape)}"
+        raise ValueError(f"the maps have the shapes {shapes}: pass (C, h, w) with equal channels.")
+    if len(position) != 2 or not all(0 <= value <= 1 for value in position):
+        raise ValueError(f"the position is {tuple(position)}: give x and y from 0 to 1.")
+    feature = sample(a_map[None], torch.tensor([[position]], dtype=torch.float32))[0, 0]
+    return F.cosine_similarity(b_map.float(), feature[:, None, None], dim=0)
+
+
+def kernel(values: Tensor) -> Tensor:
+    """The linear kernel (N, N) of representations (N, C) of N items, centred, without its diagonal."""
+    values = values.double() - values.double().mean(dim=0)
+    return (values @ values.T).fill_diagonal_(0)
+
+
+def cka(k: Tensor, l: Tensor) -> float:  # noqa: E741  the names of the paper
+    """Debiased linear CKA of two kernels of `kernel` (Kornblith et al. 2019; Song et al. 2012, Eq. 5).
+
+    1 for representations that are the same up to rotation and scale, about 0 for unrelated ones: with plain kernel
+    products, unrelated features agree the better the more channels they have.
+    """
+
+    def hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
+        n, rows_k, rows_l = len(k), k.sum(dim=1), l.sum(dim=1)
+        return (k * l).sum() + rows_k.sum() * rows_l.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows_k @ rows_l
+
+    product, own_k, own_l = hsic(k, l), hsic(k, k), hsic(l, l)
+    if not (own_k > 0 and own_l > 0):
+        raise ValueError("a representation is the same for all items: CKA compares what varies.")
+    return float(product / (own_k * own_l).sqrt())
+
+
+def foreground_auc(scores: Tensor, masks: Tensor) -> np.ndarray:
+    """(N, K) areas under the ROC curve: the chance that a random pixel of the object scores above one of the ground.
+
+    0.5 says nothing, 0 and 1 separate perfectly; NaN where a mask is empty or full.
+
+    Args:
+        scores: (N, K, h, w), e.g. PCA scores; brought to the masks' size, bilinearly.
+        masks: (N, H, W) bool.
+    """
+    _check(scores)
+    if masks.dtype != torch.bool or masks.ndim != 3 or len(masks) != len(scores):
+        raise ValueError(f"the masks are {masks.dtype} {tuple(masks.shape)}: pass (N, H, W) bool, one for each map.")
+    found = np.full(scores.shape[:2], np.nan)
+    sized = to_grid(scores.float(), tuple(masks.shape[1:])).numpy()
+    for (n, k), _ in np.ndenumerate(found):
+        inside, outside = sized[n, k][masks[n]], np.sort(sized[n, k][~masks[n]])
+        if len(inside) and len(outside):
+            below, upto = (np.searchsorted(outside, inside, side=side) for side in ("left", "right"))
+            found[n, k] = (below + upto).mean() / (2 * len(outside))
+    return found
+
+
+def _check(maps: Tensor) -> None:
+    """Raise a ValueError of one sentence unless `maps` is a finite (B, C, h, w) tensor that is not empty."""
+    if not isinstance(maps, Tensor) or maps.ndim != 4 or 0 in maps.shape:
+        shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"the feature maps are {shape}: pass a (B, C, h, w) tensor, a single map as map[None].")
+    if not torch.isfinite(maps).all():
+        raise ValueError("the feature maps hold values that are not finite: check the model that made them.")
+
+
+def _centred(maps: Tensor, mean: Tensor) -> Iterator[Tensor]:
+    """(C, h * w), float64, an image at a time so that a large set is never held twice."""
+    return (part.flatten(1).double() - mean[:, None] for part in maps)
+
+
+def _sign(scores: Tensor) -> Tensor:
+    """1 or -1 for a component's scores (B, h, w); see `fit_pca`."""
+    scores = scores / scores.square().mean().sqrt().clamp(min=1e-300)
+    down, right = (torch.linspace(-1, 1, size, dtype=torch.float64) for size in scores.shape[1:])
+    inwards = -(down[:, None].square() + right.square())
+    statistics = [scores.pow(3).mean(), *((scores * rise).mean() for rise in (down[:, None], right, inwards))]
+    decided = next((s for s in statistics if s.abs() > CLEAR), max(statistics, key=abs))
+    return torch.where(decided < 0, -1.0, 1.0).double()
+
+
+def _fourier(maps: Tensor, window: bool, remove_mean: bool) -> Tensor:
+    """Centred complex Fourier coefficients (B, C, h, w)."""
+    _check(maps)
+    values = maps.detach().cpu().double()
+    # The window's zeros lie half a position outside the map, so that no position is thrown away.
+    rows, columns = (torch.sin(math.pi * (torch.arange(n).double() + 0.5) / n).square() for n in values.shape[2:])
+    weights = rows[:, None] * columns if window else torch.ones(values.shape[2:], dtype=torch.float64)
+    if remove_mean:  # the mean under the window, or a constant would leak into the frequencies beside zero
+        values = values - (values * weights).sum(dim=(2, 3), keepdim=True) / weights.sum()
+    weights = weights / weights.square().mean().sqrt()
+    return torch.fft.fftshift(torch.fft.fft2(values * weights, norm="forward"), dim=(2, 3))
+
+
+def _radius(height: int, width: int) -> np.ndarray:
+    """(h, w) distance from the zero frequency, in cycles per image."""
+    return np.hypot(np.arange(height)[:, None] - height // 2, np.arange(width) - width // 2)

@@ -1,0 +1,88 @@
+"""The pilot study's numbers: what each means, measured for many sources, and as result rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfhelpers import results
+
+COMMITTED = Path(__file__).resolve().parents[2] / "data" / "results" / "01_pilot_study.json"
+
+_MATCH = "share of visible keypoints whose most similar position (cosine, 24 x 24) lies within 0.1 of the side"
+_AUC = "area under the ROC curve of the first principal component of all {0}s, object against ground"
+_SHARE = "share of the power up to 5 cycles per image that lies at or below 2, Hann window, no mean, {0}s"
+_OTHER = "the {1} of another individual of its category"
+_SIDED = {
+    "object AUC, {0}": f"{_AUC}, sign from the other images",
+    "object AUC, {0}, best of 3": f"{_AUC}, or of the second or third",
+    "object AUC, {0}, wrong mask": f"{_AUC} of another category",
+    "object AUC, {0}, nearness to the middle": "area under the ROC curve, object against ground, {0}s",
+    "low-frequency share, {0}": _SHARE,
+}
+_WAYS = (("sketch", "photo"), ("photo", "photo"), ("sketch", "sketch"))
+DEFINITIONS = {
+    "CKA": "debiased linear CKA of sketch and photo features at the keypoints visible in both",
+    "agreement": f"{_MATCH}, sketch to its own photo",
+    "agreement, offsets removed": f"{_MATCH}, channels standardised over all sketches and over all photos",
+    "agreement, chance": "expected agreement of a position drawn at random",
+    "agreement, same place": "agreement of the keypoint's own place in the sketch",
+    **{f"{a} to other {b}": f"{_MATCH}, {a} to {_OTHER.format(a, b)}" for a, b in _WAYS},
+    **{name.format(side): words.format(side) for side in ("sketch", "photo") for name, words in _SIDED.items()},
+}
+ERROR = ", standard error"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measured value of n pairs, the mean over the noise seeds."""
+
+    value: float
+    error: float  # standard error over categories, mean over the noise seeds
+    n: int
+    spread: float | None = None  # sample standard deviation over the noise seeds; None for a single one
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.error:.3f}"
+
+
+Table = dict[str, dict[str, Score]]  # source -> measure -> score
+
+
+def rows(run: Any, tables: Mapping[str, Table], weights_sha256: str) -> list[results.Row]:
+    """Two rows a value of each condition's table, the second with its standard error."""
+    made = []
+    for condition, table in tables.items():
+        for source, name, score in ((s, n, score) for s, scores in table.items() for n, score in scores.items()):
+            common = {"task": "pilot study", "method": source, "n": score.n, "gallery": condition, "split": ""}
+            common |= {"weights_sha256": weights_sha256, "dataset": "toy"}
+            spelt = "from leaving out one category at a time; mean over the noise seeds"
+            told = {"metric": name, "definition": DEFINITIONS[name], "value": score.value, "spread": score.spread}
+            made.append(results.row(run, **told, **common))
+            made.append(results.row(run, metric=name + ERROR, definition=spelt, value=score.error, **common))
+    return made
+
+
+def tables(path: Path = COMMITTED) -> dict[str, Table]:
+    """The conditions' tables whose rows were written to a results.json, by default those of the committed long run."""
+    by_name = {(row.gallery, row.method, row.metric): row for row in results.read(path)}
+    made: dict[str, Table] = {}
+    for (condition, source, name), row in by_name.items():
+        if error := by_name.get((condition, source, name + ERROR)):
+            scores = made.setdefault(condition, {}).setdefault(source, {})
+            scores[name] = Score(row.value, error.value, row.n, row.spread)
+    return made
+
+
+def over_seeds(found: Sequence[Table]) -> Table:
+    """The tables of several noise seeds as one."""
+    made: Table = {}
+    for source, scores in found[0].items():
+        for name, first in scores.items():
+            values, errors = zip(*((t[source][name].value, t[source][name].error) for t in found), strict=True)
+            spread = float(np.std(values, ddof=1)) if len(found) > 1 else None
+            score = Score(float(np.mean(values)), float(np.mean(errors)), first.n, spread)
+            made.setdefault(source, {})[name] = score
+    return made

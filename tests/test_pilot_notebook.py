@@ -1,0 +1,316 @@
+"""What 01_pilot_study writes by hand, taken from its own cells, is the package's, and measures what it says."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from sfhelpers import pilot
+from sfhelpers.backbones import load_backbone
+from sfhelpers.pilot import FeatureMaps, Score, Settings, toy_pairs
+from sfhelpers.pilot.scores import DEFINITIONS
+from sfhelpers.toyworld import CATEGORIES
+
+CELLS = nbformat.read(Path(__file__).parents[1] / "notebooks" / "01_pilot_study.ipynb", as_version=4).cells
+SOLUTION = re.compile(r"<details><summary>(Solution to \d+)</summary>\s*```python\n(.*?)```", re.DOTALL)
+SOLUTIONS = dict(match for cell in CELLS for match in SOLUTION.findall(cell.source))
+SIDES = ("sketch", "photo")
+
+
+def written_by_hand():
+    """What the cells tagged handbuilt and claims define, and nothing else of the notebook."""
+    names = {"np": np, "pilot": pilot}
+    for cell in CELLS:
+        if {"handbuilt", "claims"} & set(cell.metadata.get("tags", [])):
+            exec(cell.source, names)
+    return names
+
+
+HAND = SimpleNamespace(**written_by_hand())
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return toy_pairs(2, ("cat", "church", "cup", "windmill"))
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def scores_of(numbers, features, pairs):
+    return HAND.scored(numbers(features, pairs), pairs)
+
+
+def test_pca_scores_and_colours_are_the_packages():
+    maps = drawn(2, 16, 12, 12).exp() * torch.linspace(3, 0.2, 16)[:, None, None]
+    package = pilot.project(pilot.fit_pca(maps), maps).permute(0, 2, 3, 1).double()
+    torch.testing.assert_close(HAND.pca_scores(maps), package, atol=1e-6, rtol=1e-6)
+    (colours,), _ = pilot.pca_maps(maps[None], "pair")
+    assert np.abs(255 * HAND.pca_map(maps).numpy() - colours).max() < 0.5 + 1e-3  # rounding
+
+
+@pytest.mark.parametrize("grid", [10, 12, 24])
+@pytest.mark.parametrize("window", [True, False])
+@pytest.mark.parametrize("remove_mean", [True, False])
+def test_the_spectrum_and_its_profile_are_the_packages(grid, window, remove_mean):
+    maps = drawn(3, 5, grid, grid) + 2
+    package = pilot.power(maps, window, remove_mean)
+    by_hand = torch.stack([HAND.power(one, window, remove_mean) for one in maps])
+    np.testing.assert_allclose(by_hand, package, atol=1e-6, rtol=0)
+    profiles = torch.stack([HAND.radial_profile(one) for one in by_hand])
+    np.testing.assert_allclose(profiles, pilot.radial_profile(package)[1], atol=1e-6, rtol=0)
+
+
+def test_cka_and_auc_are_the_packages():
+    a, b = drawn(30, 6), torch.cat([drawn(30, 6)[:, :2], drawn(30, 3, seed=1)], dim=1)
+    assert torch.equal(HAND.kernel(a), pilot.kernel(a))
+    assert float(HAND.cka(HAND.kernel(a), HAND.kernel(b))) == pytest.approx(
+        pilot.cka(pilot.kernel(a), pilot.kernel(b)), abs=1e-6
+    )
+    scores, mask = drawn(9, 9).mul(2).round(), drawn(9, 9, seed=1) > 0.5  # with ties
+    assert HAND.auc(scores, mask) == pytest.approx(pilot.foreground_auc(scores[None, None], mask[None])[0, 0], abs=1e-6)
+    assert HAND.auc(scores, mask) == pytest.approx(roc_auc_score(mask.flatten(), scores.flatten()), abs=1e-6)
+
+
+@pytest.mark.parametrize("grid", [12, 24, 60])
+def test_the_low_frequency_share_of_two_waves_is_that_of_their_powers(grid):
+    steps = 2 * torch.pi * (torch.arange(grid).double() + 0.5) / grid
+    both = (torch.sin(steps) + 2 * torch.sin(4 * steps)[:, None]).expand(1, 1, grid, grid)
+    for offset in (0, 1e3):
+        found = pilot.power(both + offset, window=False)
+        shares = [HAND.low_share(found, *bounds)[0] for bounds in ((2, np.inf), (2, 3), (4, np.inf))]
+        assert shares == pytest.approx([0.2, 1, 1], abs=1e-6)
+
+
+def test_noise_is_white_or_falls_as_1_over_f_and_with_one_limit_its_share_does_not_depend_on_the_grid():
+    frequencies, (white,) = pilot.radial_profile(pilot.power(HAND.coloured_noise(24, 0, 1000)[None]))
+    assert white[2:].max() / white[2:].min() < 1.1  # at 1 the mean's removal takes a part with it, under the window
+    _, (pink,) = pilot.radial_profile(pilot.power(HAND.coloured_noise(24, 1, 1000)[None]))
+    slope = np.polyfit(np.log(frequencies[3:12]), np.log(pink[3:12]), 1)[0]
+    assert slope / 2 == pytest.approx(-1, abs=0.08) and abs(HAND.coloured_noise(8, 0, 3).mean((1, 2))).max() < 1e-6
+    of = {grid: pilot.power(HAND.coloured_noise(grid, 0, 2000)[None]) for grid in (10, 12, 24, 60)}
+    assert np.ptp([HAND.low_share(found) for found in of.values()]) < 0.01
+    assert HAND.low_share(of[10], band=np.inf) > 3 * HAND.low_share(of[24], band=np.inf)
+
+
+def test_signs_are_learnt_from_the_other_images_only_and_chance_stays_chance():
+    assert HAND.honest(np.array([[0.1], [0.2], [0.1]])).tolist() == pytest.approx([0.9, 0.8, 0.9])
+    assert HAND.honest(np.array([[0.9], [0.9], [0.2]])).tolist() == pytest.approx([0.9, 0.9, 0.2])
+    best = HAND.honest(np.array([[0.6, 0.1], [0.6, 0.1], [0.6, 0.2]]), best=True)
+    assert best.tolist() == pytest.approx([0.9, 0.9, 0.8])
+    missing = HAND.honest(np.array([[0.2], [np.nan], [0.3]]))
+    assert missing[[0, 2]].tolist() == pytest.approx([0.8, 0.7]) and np.isnan(missing[1])
+    auc = 0.5 + 0.1 * np.random.default_rng(0).standard_normal((500, 3))
+    assert np.maximum(auc, 1 - auc).max(1).mean() > 0.6, "this is how one deceives oneself"
+    assert all(abs(HAND.honest(auc, best).mean() - 0.5) < 0.02 for best in (False, True))
+
+
+def test_the_jackknife_is_a_standard_error_that_items_which_repeat_each_other_do_not_shrink():
+    values, groups = np.random.default_rng(1).standard_normal(40), [str(k) for k in range(40)]
+    mean, error = HAND.jackknife(lambda which: values[which].mean(), groups)
+    assert mean == pytest.approx(values.mean()) and error == pytest.approx(values.std(ddof=1) / np.sqrt(40))
+    many = np.repeat(values, 5)
+    assert HAND.jackknife(lambda which: many[which].mean(), np.repeat(groups, 5)) == pytest.approx((mean, error))
+
+
+@pytest.mark.parametrize(("grid", "shift"), [(24, 6), (6, 2)])
+def test_keypoints_are_found_where_the_map_was_moved_and_nowhere_else(grid, shift):
+    a = drawn(2, 16, grid, grid)
+    points = ((torch.tensor([[1, 2], [2, 5], [0, 0], [grid - 1, 3]]) + 0.5) / grid).expand(2, 4, 2)
+    after = points + torch.tensor([shift / grid, 0])  # the last one leaves the image
+    seen = torch.tensor([[True, True, True, False], [False] * 4])
+    for scale in (1, 9):  # a cosine knows no scale
+        found = HAND.matched(a, points, scale * a.roll(shift, dims=3), after, seen)
+        assert found[0] == 1 and np.isnan(found[1]), "a pair without a visible one has no value"
+    assert HAND.matched(a, points, a.roll(shift, dims=3), points, seen)[0] == 0
+
+
+def test_trivial_baselines_are_what_they_say_and_random_features_agree_as_often_as_chance(pairs):
+    trivial = HAND.scored(HAND.baselines(pairs), pairs)
+    inside = replace(pairs, points=0.3 + 0.4 * pairs.points)
+    assert HAND.baselines(inside)["agreement, chance"] == pytest.approx(np.pi * 0.1**2, rel=0.1)
+    assert trivial["agreement, same place"].value > trivial["agreement, chance"].value
+    assert 0.5 < trivial["object AUC, photo, nearness to the middle"].value < 1
+    numbers = scores_of(HAND.main_numbers, drawn(8, 2, 24, 24, 24), pairs)
+    assert abs(numbers["CKA"].value) < 0.15
+    assert numbers["agreement"].value == pytest.approx(trivial["agreement, chance"].value, abs=0.1)
+    assert all(numbers[f"object AUC, {side}"].value == pytest.approx(0.5, abs=0.05) for side in SIDES)
+
+
+def painted(pairs, grid=40):
+    """(N, 2, 24, grid, grid): a perfect source, whose features are smooth in where on the object a position lies."""
+    steps = (torch.arange(grid) + 0.5) / grid
+    distance = (torch.cartesian_prod(steps, steps).flip(1) - pairs.points.flatten(0, 1)[:, :, None]).norm(dim=3)
+    features = torch.exp(-((distance / 0.12) ** 2)).unflatten(0, (len(pairs), 2)).unflatten(3, (grid, grid))
+    return torch.cat([features, torch.zeros(len(pairs), 2, 16, grid, grid)], dim=2)
+
+
+def test_a_source_that_marks_the_keypoints_agrees_everywhere_and_a_shift_between_domains_is_undone(pairs):
+    def everything(features, pairs):
+        return HAND.main_numbers(features, pairs) | HAND.matching_numbers(features, pairs, 2)
+
+    source = painted(pairs)
+    found = scores_of(everything, source, pairs)
+    assert found["CKA"].value > 0.9 and found["agreement"].value > 0.75
+    assert all(found[name].value > 0.65 for name in found if " to other " in name)
+    assert all(score.n == 8 and score.error >= 0 and score.spread is None for score in found.values())
+    source[:, 0] += 6 * drawn(24, seed=1)[:, None, None]
+    found = scores_of(everything, source, pairs)
+    assert found["agreement"].value < 0.4 < 0.7 < found["agreement, offsets removed"].value
+    assert found["CKA"].value > 0.9, "CKA centres by itself"
+
+
+def test_maps_that_are_the_masks_separate_perfectly_and_wrong_masks_show_it(pairs):
+    both = torch.stack([pairs.silhouettes, pairs.masks], dim=1).float()
+    both = torch.stack([-both, 0.1 * both], dim=2)
+    found = scores_of(HAND.main_numbers, both, pairs) | scores_of(HAND.auc_numbers, both, pairs)
+    for side in SIDES:
+        assert found[f"object AUC, {side}"].value > 0.99 and found[f"object AUC, {side}, wrong mask"].value < 0.9
+
+
+def test_what_cannot_be_measured_is_left_out(pairs):
+    coarse, single = drawn(8, 2, 5, 6, 6), pairs[range(0, 8, 2)]
+    assert not [name for name in HAND.main_numbers(coarse, pairs) if name.startswith("low-frequency")]
+    assert not [name for name in HAND.matching_numbers(coarse[::2], single, 1) if "other" in name]
+    assert HAND.mean(np.full(8, np.nan), pairs) is None and HAND.mean(np.ones(2), pairs[range(2)]) is None
+
+
+def test_comparing_takes_the_mean_over_noise_seeds_of_every_source(tiny_backbone, pairs):
+    maps, some = FeatureMaps(tiny_backbone, {}), pairs[range(4)]
+    plan = {name: Settings(name) for name in ("SD f3", "CLIP tokens")}
+    table = HAND.compare(plan, some, HAND.main_numbers, (0, 1), maps)
+    single = [
+        scores_of(HAND.main_numbers, pilot.pair_maps(maps, some.images, some.labels, Settings(seed=seed)), some)
+        for seed in (0, 1)
+    ]
+    first, second = (scores["CKA"].value for scores in single)
+    assert table["SD f3"]["CKA"].value == pytest.approx((first + second) / 2) and first != second
+    assert table["CLIP tokens"]["agreement"].spread == pytest.approx(0, abs=1e-12), "no noise enters CLIP"
+
+
+def test_every_measure_of_the_notebook_is_defined(pairs):
+    features = painted(pairs)
+    found = HAND.main_numbers(features, pairs) | HAND.matching_numbers(features, pairs, 2)
+    assert set(found | HAND.auc_numbers(features, pairs) | HAND.baselines(pairs)) == set(DEFINITIONS)
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    """What the solutions need of the notebook: its definitions, the models and a few pairs."""
+    truth = toy_pairs(2, [list(CATEGORIES)[k] for k in np.linspace(0, 35, 12).round().astype(int)])  # the default run's
+    maps = FeatureMaps(load_backbone("pocket", device="cpu"), {})
+    return vars(HAND) | {"truth": truth, "maps": maps, "Settings": Settings}
+
+
+@pytest.mark.parametrize("title", SOLUTIONS)
+def test_a_solution_runs_and_its_asserts_hold(notebook, title):
+    assert "assert " in SOLUTIONS[title]
+    exec(SOLUTIONS[title], dict(notebook))
+
+
+def test_every_exercise_has_a_solution():
+    (text,) = [cell.source for cell in CELLS if cell.source.startswith("## Exercises")]
+    exercises = re.findall(r"^(\d+)\. ", text.split("<details>")[0], re.MULTILINE)
+    assert [f"Solution to {number}" for number in exercises] == list(SOLUTIONS)
+
+
+SOURCES = ("SD f1", "SD f2", "SD f3", "SD f4", "CLIP tokens", "fused", "random UNet f2", "random UNet f3", "1/f")
+
+
+def verdicts(nothing=0.2, **changes):
+    """The verdicts where every source is alike, 0.5 ± 0.01, but for the changes: source -> {measure: value}."""
+    scores = {source: dict.fromkeys(DEFINITIONS, Score(0.5, 0.01, 50)) for source in SOURCES}
+    scores["no features"] = dict.fromkeys(DEFINITIONS, Score(nothing, 0.01, 50))
+    for source, values in changes.items():
+        own = scores[source.replace("_", " ")]
+        own |= {name: Score(value, 0.01, 50) for name, value in values.items()}
+    both = [HAND.claims(scores, sd) for sd in ("SD f2", "SD f3")]
+    return {says: (told, both[1][says][0]) for says, (told, _) in both[0].items()}
+
+
+def said(words, **changes):
+    (found,) = [told for says, told in verdicts(**changes).items() if words in says]
+    return found
+
+
+def low(value, sketch=None):
+    return {"low-frequency share, photo": value, "low-frequency share, sketch": value if sketch is None else sketch}
+
+
+SHOWS, NOT, UNKNOWN = "shows", "does not show", "cannot be told here"
+
+
+def test_a_difference_counts_beyond_two_standard_errors():
+    for value, order in ((0.39, 1), (0.41, 0), (0.59, 0), (0.61, -1)):
+        assert HAND.compared(Score(0.5, 0.03, 9), Score(value, 0.04, 9)) == order
+
+
+def test_what_is_alike_everywhere_cannot_be_told_and_nothing_is_judged_by_hand():
+    assert len(verdicts()) == 14
+    for words in ("significantly inferior", "equally representative", "spatially aware", "that SD lacks", "natural"):
+        assert said(words) == (UNKNOWN,) * 2
+
+
+def test_the_committed_rows_give_three_that_show_six_that_do_not_and_five_that_cannot_be_told():
+    tables = pilot.tables()
+    shares = HAND.low_share(pilot.power(HAND.coloured_noise(24, 1)[:, None]))
+    field = Score(shares.mean(), shares.std(ddof=1) / len(shares) ** 0.5, len(shares))
+    scores = tables["all settings by default"] | tables["no features"]
+    told = HAND.claims(scores | {"1/f": {"low-frequency share, photo": field}}, "SD f2")
+    counts = [[verdict for verdict, _ in told.values()].count(each) for each in (SHOWS, NOT, UNKNOWN)]
+    assert counts == [3, 6, 5] and field.value == pytest.approx(0.392, abs=0.001)
+
+
+def test_sketches_that_match_and_separate_worse_are_inferior_and_better_ones_are_not():
+    worse = {"sketch to other sketch": 0.3, "object AUC, sketch": 0.3, "object AUC, photo, wrong mask": 0.3}
+    assert said("inferior", SD_f2=worse) == (SHOWS, UNKNOWN) and said("inferior", SD_f3=worse) == (UNKNOWN, SHOWS)
+    assert said("inferior", SD_f2={"sketch to other sketch": 0.3, "object AUC, sketch": 0.9})[0] == NOT
+    for side, verdict in (("sketch", NOT), ("photo", UNKNOWN)):  # matching is alike
+        for wrong, expected in ((0.6, verdict), (0.79, UNKNOWN), (0.9, UNKNOWN)):
+            changes = {f"object AUC, {side}": 0.8, f"object AUC, {side}, wrong mask": wrong}
+            assert said("inferior", SD_f2=changes)[0] == expected, "what the wrong mask reaches speaks of places"
+
+
+def test_clip_parts_objects_only_if_it_beats_sd_the_wrong_mask_and_the_middle_on_both_sides():
+    parts = {f"object AUC, {side}": 0.9 for side in SIDES}
+    assert said("CLIP parts", CLIP_tokens=parts) == (SHOWS, SHOWS)
+    for name in parts:
+        for value, verdict in ((0.89, UNKNOWN), (0.97, NOT)):
+            wrong = parts | {f"{name}, wrong mask": value}
+            assert said("CLIP parts", CLIP_tokens=wrong) == (verdict, verdict)
+            middle = {f"{name}, nearness to the middle": value}
+            assert said("CLIP parts", CLIP_tokens=parts, no_features=middle) == (verdict, verdict)
+            assert said("CLIP parts", CLIP_tokens=parts, SD_f3={name: value}) == (SHOWS, verdict)
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "expected"),
+    [
+        ("equally representative", {"SD_f2": {"sketch to other photo": 0.1}}, (SHOWS, UNKNOWN)),
+        ("equally representative", {"SD_f2": {"sketch to other photo": 0.9}}, (NOT, UNKNOWN)),
+        ("predominantly on high", {"SD_f2": low(0.2)}, (SHOWS, UNKNOWN)),
+        ("predominantly on high", {"SD_f2": low(0.6)}, (NOT, UNKNOWN)),
+        ("predominantly on high", {"SD_f2": low(0.2, sketch=0.6)}, (NOT, UNKNOWN)),
+        ("better on photos", {"SD_f3": low(0.6, sketch=0.4)}, (UNKNOWN, SHOWS)),
+        ("denoiser takes", {"random_UNet_f2": low(0.7)}, (SHOWS, UNKNOWN)),
+        ("denoiser takes", {"random_UNet_f3": low(0.1)}, (UNKNOWN, NOT)),
+        ("that SD lacks", {"CLIP_tokens": low(0.6)}, (SHOWS, SHOWS)),
+        ("spatially aware", {"CLIP_tokens": {"photo to other photo": 0.6}}, (NOT, NOT)),
+        ("parting", {"fused": {"object AUC, sketch": 0.51}}, (SHOWS, SHOWS)),
+        ("parting", {"fused": {"object AUC, sketch": 0.4}}, (NOT, NOT)),
+        ("photos: matching", {"fused": {"sketch to other photo": 0.2}}, (NOT, NOT)),
+        ("high and low", {"SD_f2": low(0.2), "CLIP_tokens": low(0.6), "fused": low(0.4)}, (SHOWS, NOT)),
+        ("high and low", {"SD_f2": low(0.6), "CLIP_tokens": low(0.2), "fused": low(0.4)}, (SHOWS, SHOWS)),
+        ("high and low", {"SD_f2": low(0.6), "CLIP_tokens": low(0.5), "fused": low(0.1)}, (NOT, NOT)),
+        ("high and low", {"SD_f2": low(0.4), "CLIP_tokens": low(0.6), "fused": low(0.4)}, (UNKNOWN, NOT)),
+    ],
+)
+def test_a_claim_shows_only_if_the_numbers_say_so(words, changes, expected):
+    assert said(words, **changes) == expected

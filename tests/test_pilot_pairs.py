@@ -1,0 +1,90 @@
+"""The pilot study's pairs and rows: exact ground truth, and nothing lost on the way."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from sfhelpers import pilot, results
+from sfhelpers.datasets import load_dataset
+from sfhelpers.pilot import Score, folder_pairs, toy_pairs
+from sfhelpers.pilot.scores import DEFINITIONS
+from sfhelpers.toyworld import SEEN
+from tests.backbone_fixtures import one_sentence
+
+RUN = SimpleNamespace(notebook="01_pilot_study", backbone="pocket", dataset="folder", split="x", seed=0, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return toy_pairs(2, ("cat", "church", "cup", "windmill"))
+
+
+def test_pairs_come_category_by_category_with_all_their_truth(pairs):
+    assert len(pairs) == 8 and pairs.labels[:3] == ["cat", "cat", "church"]
+    assert pairs.images.shape == (8, 2, 3, 160, 160) and pairs.images.min() >= 0 and pairs.images.max() <= 1
+    assert pairs.points.shape == (8, 2, 8, 2) and pairs.masks.shape == pairs.silhouettes.shape == (8, 160, 160)
+    assert pairs.visible.dtype == pairs.masks.dtype == pairs.silhouettes.dtype == torch.bool
+    assert pairs.seen == [label in SEEN for label in pairs.labels] and len(set(pairs.seen)) == 2
+    assert pairs.images[:, 0].median() > 0.95, "sketches are white paper"
+    chosen = pairs[[2, 5]]
+    assert chosen.labels == ["church", "cup"] and torch.equal(chosen.masks, pairs.masks[[2, 5]])
+
+
+def test_pairs_are_the_same_every_time_and_others_with_another_seed(pairs):
+    again = toy_pairs(1, ("church",))
+    assert torch.equal(again.images[0], pairs.images[2])
+    assert not torch.equal(toy_pairs(1, ("church",), seed=5).images, again.images)
+
+
+def test_the_silhouette_is_what_the_sketch_outlines():
+    """At difficulty 0 the hand is nearly steady: all ink lies in the silhouette or within a few pixels of it."""
+    calm = toy_pairs(3, ("cat", "bottle", "sailboat", "giraffe"), difficulty=0.0)
+    ink = calm.images[:, 0, 0] < 0.5
+    near = F.max_pool2d(calm.silhouettes[:, None].float(), 11, 1, 5)[:, 0].bool()
+    assert (ink & near).sum() / ink.sum() > 0.98
+    share = calm.silhouettes.float().mean((1, 2))
+    assert share.min() > 0.03 and share.max() < 0.7
+    x, y = (calm.points[:, 0] * 160).round().long().clamp(0, 159).unbind(-1)
+    on_it = near[torch.arange(len(calm))[:, None], y, x]
+    assert on_it[calm.visible[:, 0]].float().mean() > 0.95
+
+
+@pytest.mark.parametrize("arguments", [(0,), (1, ()), (1, ("unicorn",))])
+def test_pairs_that_do_not_exist_are_refused_in_one_sentence(arguments):
+    with pytest.raises(ValueError) as error:
+        toy_pairs(*arguments)
+    one_sentence(error)
+
+
+def test_pairs_of_a_folder_use_each_picture_once_and_are_squared(tmp_path):
+    for category, counts in {"cat": (3, 2), "dog": (1, 4)}.items():
+        for domain, count in zip(("photo", "sketch"), counts, strict=True):
+            for k in range(count):
+                path = tmp_path / domain / category / f"{k}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (20 + 9 * k, 30), (40 * k, 90, 200 if domain == "photo" else 0)).save(path)
+    images, labels = folder_pairs(load_dataset("folder", tmp_path), 2, size=48)
+    assert labels == ["cat", "cat", "dog"] and images.shape == (3, 2, 3, 48, 48)
+    assert (images[:, 0, 2].amax((1, 2)) < 0.1).all() and (images[:, 1, 2].amax((1, 2)) > 0.7).all()
+    assert folder_pairs(load_dataset("folder", tmp_path), 1)[1] == ["cat", "dog"]
+
+
+def test_rows_and_back_lose_nothing(tmp_path):
+    table = {source: {name: Score(0.5, 0.01, 50, 0.002) for name in DEFINITIONS} for source in ("SD f1", "fused")}
+    tables = {"timestep 5": table, 'prompt "a [CLASS]"': {"fused": {"CKA": Score(0.7, 0.1, 9)}}}
+    rows = pilot.rows(RUN, tables, "abc")
+    results.write(rows, tmp_path / "rows.json")
+    assert pilot.tables(tmp_path / "rows.json") == tables
+    assert {row.dataset for row in rows} == {"toy"}, "whatever pictures were shown, the toy world was measured"
+    assert all(row.definition != row.metric for row in rows)
+
+
+def test_over_noise_seeds_means_errors_and_spreads_are_joined():
+    found = pilot.over_seeds([{"fused": {"CKA": Score(v, e, 9)}} for v, e in ((0.2, 0.01), (0.4, 0.03))])
+    score = found["fused"]["CKA"]
+    assert (score.value, score.error, score.spread) == pytest.approx((0.3, 0.02, 0.2 / 2**0.5)) and score.n == 9
+    assert pilot.over_seeds([found])["fused"]["CKA"].spread is None, "a single one has none"
+    assert str(score) == "0.300 ± 0.020"
