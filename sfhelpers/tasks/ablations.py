@@ -1,25 +1,38 @@
-"""What each part of the extractor is worth: it is left out or changed, everything else kept (SketchFusion, Sec. 7)."""
+"""What each part of the extractor is worth: it is left out or changed, everything else kept (SketchFusion, Sec. 7).
+
+A variant is an arm with other settings, trained and measured by `compare` like any other; what it found is rows.
+"""
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, median, stdev
 from typing import Any
 
 import numpy as np
 import torch
 
+from sfhelpers import results
 from sfhelpers.backbones import Backbone
+from sfhelpers.datasets import Dataset, psc6k
+from sfhelpers.datasets.sketches import Sketches, load_sketches
+from sfhelpers.files import replace_file
 from sfhelpers.fusion import FusedExtractor
-from sfhelpers.tasks.ablations_kept import Kept, Outcome
-from sfhelpers.tasks.before import DIM, WIDTH, Arm, Task, Trial
+from sfhelpers.tasks.arms import UP, WIDTH, Arm
+from sfhelpers.tasks.compare import Frozen, Task, Trial, compare
+from sfhelpers.tasks.correspondence import Correspondence
+from sfhelpers.tasks.recognition import Recognition
+from sfhelpers.tasks.retrieval import Retrieval
+from sfhelpers.tasks.segmentation import Segmentation
 
 FULL = "full"
-UP = ("f1", "f2", "f3")
-TIMESTEPS = (5, 50, 195, 400, 600, 800)
-# Predictions of a trained model on the test parts, as the values of `Task.values`; it must not train.
-Retest = Callable[[Trial, Any], Trial]
+LONGER = ", trained longer"  # behind the name of a variant that was trained with more epochs than the others
+# Of each task the gallery that its claim is about; a task that lacks it is told by its first one.
+MAIN = {"retrieval": "unseen categories"}
+USUAL = "seen categories"
+PARAMETERS, WEIGHT, WITHOUT = "learned parameters", "branch weight ", " without "
 
 
 @dataclass(frozen=True)
@@ -45,50 +58,35 @@ class Variant:
     seeds: int = 0
 
 
-def _table() -> tuple[Variant, ...]:
-    parts = (
-        Variant(FULL, "parts"),
-        Variant("w/o aggregation network", "parts", {"aggregate": False}),
-        Variant("w/o learnable weights", "parts", {"learn_weights": False}),
-        Variant("w/o 1-D convolutions", "parts", {"match": "interpolation"}),
-        Variant("w/o 1-D convolutions, tokens scaled", "parts", {"match": "scaled interpolation"}),
-    )
-    injection = (
-        Variant("injected into down-blocks too", "injection", {"inject": "up+down"}, seeds=1),
-        Variant("injected afterwards (late fusion)", "injection", {"inject": "late"}),
-        Variant("injection fixed at random", "injection", {"inject": "random"}),
-        Variant("no injection (SD only)", "injection", {"inject": "none"}),
-    )
-    details = (
-        Variant("kernel 3", "details", {"kernel": 3}, seeds=1),
-        Variant("kernel 5", "details", {"kernel": 5}, seeds=1),
-        *(Variant(f"injected into {name} only", "details", {"inject_into": (name,)}, seeds=1) for name in UP),
-        Variant("f4 added", "details", {"branches": (*UP, "f4")}, seeds=1),
-    )
-    where = ("correspondence", "retrieval")  # as in the paper's Fig. 5; one seed, since each needs tensors of its own
-    timesteps = (
-        Variant(f"t = {t}", "timestep", noise={"timestep": t}, tasks=where, seeds=1) for t in TIMESTEPS if t != 195
-    )
+FIG_5 = ("correspondence", "retrieval")  # the tasks of the paper's figure; one seed, since each t needs its own tensors
+VARIANTS = (
+    Variant(FULL, "parts"),
+    Variant("w/o aggregation network", "parts", {"aggregate": False}),
+    Variant("w/o learnable weights", "parts", {"learn_weights": False}),
+    Variant("w/o 1-D convolutions", "parts", {"match": "interpolation"}),
+    Variant("w/o 1-D convolutions, tokens scaled", "parts", {"match": "scaled interpolation"}),
+    Variant("injected into down-blocks too", "injection", {"inject": "up+down"}, seeds=1),
+    Variant("injected afterwards (late fusion)", "injection", {"inject": "late"}),
+    Variant("injection fixed at random", "injection", {"inject": "random"}),
+    Variant("no injection (SD only)", "injection", {"inject": "none"}),
+    Variant("kernel 3", "details", {"kernel": 3}, seeds=1),
+    Variant("kernel 5", "details", {"kernel": 5}, seeds=1),
+    *(Variant(f"injected into {name} only", "details", {"inject_into": (name,)}, seeds=1) for name in UP),
+    Variant("f4 added", "details", {"branches": (*UP, "f4")}, seeds=1),
+    *(Variant(f"t = {t}", "timestep", {}, {"timestep": t}, tasks=FIG_5, seeds=1) for t in (5, 50, 400, 600, 800)),
     # Late fusion averages over the draws once and for all; inside the UNet every step would cost all of them.
-    draws = (
-        Variant(f"late fusion, {n} draws", "draws", {"inject": "late"}, {"draws": n}, tasks=where[:1], seeds=1)
+    *(
+        Variant(f"late fusion, {n} draws", "draws", {"inject": "late"}, {"draws": n}, tasks=FIG_5[:1], seeds=1)
         for n in (4, 16)
-    )
-    return (*parts, *injection, *details, *timesteps, *draws)
-
-
-VARIANTS = _table()
+    ),
+)
 
 
 def chosen(names: Iterable[str] | None = None, encoders: Iterable[str] = ()) -> tuple[Variant, ...]:
     """The variants of these names, in the order of VARIANTS, with one more for every other image encoder.
 
-    Args:
-        names: None takes all.
-        encoders: names of image encoders that are put in the place of the backbone's.
-
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name; None takes all.
     """
     known = {variant.name: variant for variant in VARIANTS}
     wanted = list(known) if names is None else list(names)
@@ -99,69 +97,175 @@ def chosen(names: Iterable[str] | None = None, encoders: Iterable[str] = ()) -> 
     return (*(known[name] for name in known if name in wanted), *swapped)
 
 
-def extractor_for(variant: Variant, backbone: Backbone, seed: int, start: str = "zero") -> FusedExtractor:
-    """The variant's extractor; one thing is changed, so widths are not matched to equal numbers of parameters.
+@dataclass(frozen=True)
+class Found:
+    """A variant on a task.
+
+    Attributes:
+        value, spread: mean over seeds and their sample standard deviation, None for one seed.
+        n, seeds: queries, and how many seeds.
+        seconds: of one training and its test, the median over seeds; `preparing` what is frozen, once for all.
+        parameters: how many it learned.
+    """
+
+    value: float
+    spread: float | None
+    n: int
+    seeds: int
+    seconds: float
+    preparing: float
+    parameters: int
+
+
+def arm_of(variant: Variant, backbone: Backbone, seed: int) -> Arm:
+    """The variant as an arm; one thing is changed, so widths are not matched to equal numbers of parameters."""
+    return Arm(
+        variant.name,
+        seed,
+        backbone,
+        {"branches": UP, "inject": "up", "width": WIDTH, **variant.settings},
+        variant.noise,
+    )
+
+
+def task_for(name: str, run: Any, data: Dataset) -> Task:
+    """A task on the data of a run.
 
     Args:
-        start: of the injection, as the task wants it.
+        name: one of `params.TASKS`.
+        run: from `params.check`; its `limit` is photos a category, each with one sketch, and of recognition the shots
+            and the test sketches a category.
     """
-    grid = backbone.diffusion.size // backbone.diffusion.factor
-    settings = {"branches": UP, "inject": "up"} | dict(variant.settings)
-    return FusedExtractor(backbone, dim=DIM, grid=grid, width=WIDTH, seed=seed, start=start, **settings)
+    settings = run.epochs, run.learning_rate, run.batch_size
+    if name == "correspondence":
+        return Correspondence(psc6k.load(data), *settings)
+    if name == "segmentation":
+        return Segmentation(data, *settings)
+    if name == "retrieval":  # real data has no classes that Stable Diffusion or CLIP never saw
+        return Retrieval(data, *settings, problems=("strict" if data.select(seen=False).photos else "clip-style",))
+    drawn = Sketches(data.name, data.root, data.split, data.select(seen=True).sketches)
+    return Recognition(
+        load_sketches("toy") if data.name == "toy" else drawn, *settings, shots=run.limit, limit=run.limit
+    )
 
 
-def run(
-    backbone: Backbone,
+class Kept:
+    """The rows of every variant and seed, written to a file, whole, after each one: a run that was killed goes on.
+
+    Args:
+        path: the file; None keeps them in memory alone.
+        configuration: what else decides the numbers, as JSON holds it (dataset, weights' sha256, epochs, ...).
+        resume: go on from what the file holds; else it is replaced when there is something new to keep, not before.
+
+    Raises:
+        ValueError: one sentence, if the file is broken, of another configuration or of an earlier version.
+    """
+
+    def __init__(self, path: Path | None = None, configuration: Mapping[str, Any] | None = None, resume: bool = True):
+        self.path, self.configuration = path, json.loads(json.dumps(dict(configuration or {})))
+        self.rows: dict[str, list[results.Row]] = {}
+        if resume and path is not None and path.exists():
+            self._read(path)
+
+    def add(self, key: str, rows: list[results.Row]) -> None:
+        """Keep these, on disk before this returns."""
+        self.rows[key] = rows
+        if self.path is not None:
+            found = {name: [asdict(row) for row in kept] for name, kept in self.rows.items()}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps({"configuration": self.configuration, "rows": found}, indent=1)
+            replace_file(self.path, text.encode("utf-8"))
+
+    def _read(self, path: Path) -> None:
+        try:
+            text = json.loads(path.read_text(encoding="utf-8"))
+            made = text["configuration"]
+            self.rows = {key: [results.Row(**row) for row in rows] for key, rows in text["rows"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is not a file of ablations ({error}): delete it, or start anew with -p resume False."
+            ) from error
+        keys = made.keys() | self.configuration.keys()
+        if differ := sorted(key for key in keys if made.get(key) != self.configuration.get(key)):
+            raise ValueError(
+                f"{path} was made with another {', '.join(differ)}: start anew with -p resume False, "
+                "or pass what it was made with."
+            )
+
+
+def measure(
+    run: Any,
     task: Task,
+    backbone: Backbone,
     variants: Iterable[Variant],
     seeds: Iterable[int],
-    retest: Retest | None = None,
     encoders: Mapping[str, Backbone] | None = None,
     kept: Kept | None = None,
+    suffix: str = "",
     log: Callable[[str], None] = print,
-) -> list[Outcome]:
+) -> list[results.Row]:
     """Train and test every variant that belongs to this task with every seed.
 
-    Variants that need the same frozen tensors share them; one kind is in memory at a time.
-
     Args:
-        retest: (trial, parts) -> the trial with new predictions of its trained model; with it the full extractor is
-            also tested with one branch silenced at a time.
+        run: from `params.check`.
         encoders: name -> the backbone with that image encoder, for the variants that name one.
-        kept: what an earlier run found, which is not computed again; new outcomes are added as they come.
+        kept: what an earlier run found, which is not computed again; what is new is added as it comes.
+        suffix: behind the variants' names, LONGER or nothing.
 
     Returns:
-        Outcomes, variant by variant.
+        Variant by variant: the metric a gallery, the learned parameters, the branch weights, and of the full extractor
+        the metric with one branch silenced at a time.
     """
-    seeds, kept = tuple(seeds), kept or Kept()
-    here = [v for v in variants if not v.tasks or task.name in v.tasks]
-    wanted = [(v, seed) for v in here for seed in seeds[: v.seeds or len(seeds)]]
-    missing: dict[str, list[tuple[Variant, int]]] = {}
-    for variant, seed in wanted:
-        if kept.find(task.name, _described(task, variant), seed) is None:
-            missing.setdefault(_frozen_key(variant, seed), []).append((variant, seed))
-    for group in missing.values():
-        used = (encoders or {})[group[0][0].encoder] if group[0][0].encoder else backbone
-        _run_group(task, group, used, retest, kept, log)
-    return [kept.find(task.name, _described(task, variant), seed) for variant, seed in wanted]
+    seeds, kept, arms = tuple(seeds), kept or Kept(), {}
+    for variant in (v for v in variants if not v.tasks or task.name in v.tasks):
+        for seed in seeds[: variant.seeds or len(seeds)]:
+            used = (encoders or {})[variant.encoder] if variant.encoder else backbone
+            arms[_described(task, variant, seed)] = arm_of(variant, used, seed)
+    missing = {id(arm): key for key, arm in arms.items() if key not in kept.rows}
+
+    def keep(arm: Arm, trials: list[Trial], frozen: Frozen) -> None:
+        kept.add(missing[id(arm)], list(_rows(run, task, arm, trials[0], frozen, suffix)))
+
+    if missing:
+        wanted = [arm for arm in arms.values() if id(arm) in missing]
+        compare(backbone, task, wanted, keep_models=False, log=lambda line: log(f"{task.name}: {line}"), after=keep)
+    return [row for key in arms for row in kept.rows[key]]
 
 
-def _run_group(
-    task: Task,
-    group: list[tuple[Variant, int]],
-    backbone: Backbone,
-    retest: Retest | None,
-    kept: Kept,
-    log: Callable[[str], None],
-) -> None:
-    """Variants and seeds that share their frozen tensors; these are let go at the end."""
-    started = time.perf_counter()
-    parts = task.prepare(_preparer(group, backbone), **group[0][0].noise)
-    preparing = time.perf_counter() - started
-    for variant, seed in group:
-        outcome = _outcome(task, variant, seed, backbone, parts, retest, preparing)
-        kept.add(outcome)
-        log(f"{task.name}: {variant.name}, seed {seed}: {outcome.seconds:.0f} s")
+def _described(task: Task, variant: Variant, seed: int) -> str:
+    """All that makes the variant on this task and its images, as text."""
+    made = {"start": task.start, **variant.settings, "noise": dict(variant.noise), "encoder": variant.encoder}
+    return json.dumps([task.name, seed, variant.name, made, task.images], sort_keys=True)
+
+
+def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen, suffix: str) -> Iterator[results.Row]:
+    about = {"task": task.name, "method": arm.method + suffix, "seed": arm.seed, "dataset": task.dataset}
+    about |= {"split": task.split, "weights_sha256": arm.backbone.weights_sha256}
+    yield results.row(
+        run, metric=PARAMETERS, value=trial.parameters, n=1, seconds=trial.preparing, **about,
+        definition="that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds",
+    )  # fmt: skip
+    extractor = trial.model.extractor
+    weights = extractor.aggregator.branch_weights.softmax(dim=0).tolist()
+    for name, weight in zip(extractor.branches, weights, strict=True):
+        yield results.row(run, metric=WEIGHT + name, value=weight, n=1, definition="softmax over branches", **about)
+    yield from _values(run, task, trial, frozen, about)
+    for number, name in enumerate(extractor.branches if arm.method == FULL else ()):
+        with silenced(extractor, number):
+            again = task.predict(trial.model, task.of_problem(frozen, trial.problem))
+        yield from _values(run, task, replace(trial, found=again, seconds=0.0), frozen, about, name)
+
+
+def _values(run: Any, task: Task, trial: Trial, frozen: Frozen, about: dict, silent: str = "") -> Iterator[results.Row]:
+    """The metric that the task is tested by, a row a gallery; a query that cannot be scored (NaN) is left out."""
+    tested = [found for found in task.measure(trial, frozen) if found.groups is not None]
+    for found in (found for found in tested if found.metric == tested[0].metric):
+        rule = "; the trained model with this branch's output set to zero" if silent else ""
+        yield results.row(
+            run, metric=found.metric + (WITHOUT + silent if silent else ""), definition=found.definition + rule,
+            value=np.nanmean(found.values), n=np.isfinite(found.values).sum(), seconds=trial.seconds,
+            gallery=MAIN.get(task.name, found.gallery), **about,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -175,58 +279,40 @@ def silenced(extractor: FusedExtractor, branch: int) -> Iterator[None]:
         hook.remove()
 
 
-def _outcome(
-    task: Task, variant: Variant, seed: int, backbone: Backbone, parts: Any, retest: Retest | None, preparing: float
-) -> Outcome:
-    extractor = extractor_for(variant, backbone, seed, task.start)
-    trial = task.train(Arm(variant.name, seed, extractor, backbone), parts)
-    values = task.values(trial, parts)
-    weights = extractor.aggregator.branch_weights.softmax(dim=0).tolist()
-    without = {}
-    if retest is not None and variant.name == FULL:
-        for n, branch in enumerate(extractor.branches):
-            with silenced(extractor, n):
-                without[branch] = _means(task.values(retest(trial, parts), parts))
-    return Outcome(
-        task=task.name,
-        variant=variant.name,
-        described=_described(task, variant),
-        seed=seed,
-        weights_sha256=backbone.weights_sha256,
-        values=_means(values),
-        n={gallery: int(np.isfinite(found).sum()) for gallery, found in values.items()},
-        parameters=trial.parameters,
-        seconds=trial.seconds,
-        preparing=preparing,
-        weights=dict(zip(extractor.branches, weights, strict=True)),
-        without=without,
-    )
+def metrics(told: Iterable[results.Row]) -> dict[str, str]:
+    """Task -> the name of its metric, in the rows' order of tasks."""
+    aside = (PARAMETERS, WEIGHT, WITHOUT)
+    return {row.task: row.metric for row in told if not any(word in row.metric for word in aside)}
 
 
-def _means(values: Mapping[str, Any]) -> dict[str, float]:
-    # A query that cannot be scored, such as a pair without a visible keypoint, is NaN.
-    return {gallery: float(np.nanmean(found)) for gallery, found in values.items()}
+def main_gallery(told: Iterable[results.Row], task: str) -> str:
+    """The gallery that the task is told by."""
+    known, wanted = sorted({r.gallery for r in told if r.task == task and r.gallery}), MAIN.get(task, USUAL)
+    return wanted if wanted in known else known[0]
 
 
-def _described(task: Task, variant: Variant) -> dict[str, Any]:
-    """All that makes the variant on this task and its images, as JSON holds it."""
-    settings = {"start": task.start} | dict(variant.settings)
-    made = {"settings": settings, "noise": dict(variant.noise), "encoder": variant.encoder, "images": task.images}
-    return json.loads(json.dumps(made))
+def measured(told: Iterable[results.Row], task: str) -> dict[str, Found]:
+    """Variant -> what was measured on a task, in the order of `ablations.VARIANTS`, others behind."""
+    told = [row for row in told if row.task == task]
+    metric, gallery = metrics(told)[task], main_gallery(told, task)
+    names, found = dict.fromkeys(row.method for row in told), {}
+    for name in dict.fromkeys([*(v.name for v in VARIANTS if v.name in names), *names]):
+        mine = [row for row in told if row.method == name and (row.metric, row.gallery) == (metric, gallery)]
+        sizes = [row for row in told if row.method == name and row.metric == PARAMETERS]
+        values = [row.value for row in mine]
+        found[name] = Found(
+            fmean(values), stdev(values) if len(values) > 1 else None, mine[0].n, len(values),
+            median(row.seconds for row in mine), median(row.seconds for row in sizes), int(sizes[0].value),
+        )  # fmt: skip
+    return found
 
 
-def _frozen_key(variant: Variant, seed: int) -> str:
-    """What the variant's frozen tensors depend on, beside how many up-blocks are run."""
-    inject = variant.settings.get("inject", "up")
-    kind = {"late": "plain", "none": "plain", "random": f"random {seed}"}.get(inject, inject)
-    return f"{kind}, {sorted(variant.noise.items())}, {variant.encoder}"
+def beyond(full: Found, other: Found) -> int:
+    """1 if `other` is above full by more than both spreads together, -1 if below by as much, else 0.
 
-
-def _preparer(group: list[tuple[Variant, int]], backbone: Backbone) -> FusedExtractor:
-    """An extractor whose `prepare` gives what every variant of the group needs."""
-    extractors = [extractor_for(variant, backbone, seed) for variant, seed in group]
-    most = max(extractors, key=lambda extractor: extractor.until)
-    if most.inject not in ("none", "late"):
-        return most
-    names = tuple(dict.fromkeys(name for extractor in extractors for name in (*extractor.sources, "tokens")))
-    return extractor_for(replace(group[0][0], settings={"inject": "none", "branches": names}), backbone, 0)
+    Where one has a single seed, the other's spread counts twice; with no spread at all nothing is beyond it.
+    """
+    spreads = [s for s in (full.spread, other.spread) if s is not None]
+    margin = 2 * fmean(spreads) if spreads else float("inf")
+    lead = other.value - full.value
+    return 0 if abs(lead) <= margin else 1 if lead > 0 else -1

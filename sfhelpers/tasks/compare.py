@@ -43,7 +43,7 @@ class Trial:
         method, seed, problem: which.
         model, history: the trained model and its training; None where nothing is trained.
         parameters: how many it learned.
-        seconds: training and prediction; what is frozen not included.
+        seconds, preparing: for training and prediction; for what is frozen, which arms of a kind share.
         found: what it predicted, as the task's `predict` gives it.
         row: fields of its result rows that differ from the comparison's, e.g. another encoder's weights.
     """
@@ -55,6 +55,7 @@ class Trial:
     history: History | None = None
     parameters: int = 0
     seconds: float = 0.0
+    preparing: float = 0.0
     found: Any = None
     row: Mapping[str, Any] = field(default_factory=dict)
 
@@ -194,11 +195,13 @@ def compare(
     found: dict[int, list[Trial]] = {}
     frozen: Frozen = {}
     for group in groups.values():
-        frozen = {}  # let go first
+        started, frozen = time.perf_counter(), {}  # let go first
         frozen = task.prepare(preparer(group), **group[0].noise)
+        preparing = time.perf_counter() - started
         for arm in group:
             trials = [_train(task, arm, p, frozen, checkpoints, configuration) for p in task.problems(arm.method)]
             for trial in trials:
+                trial.preparing = preparing
                 where = ", ".join(filter(None, (arm.method, f"seed {arm.seed}", trial.problem)))
                 log(f"{where}: best epoch {trial.history.best_epoch} of {len(trial.history.epochs) - 1}")
             if after is not None:
@@ -249,7 +252,7 @@ def _train(
     found = task.predict(model, frozen)
     seconds = history.seconds + time.perf_counter() - started
     parameters = trainable(model)
-    return Trial(arm.method, arm.seed, problem, model, history, parameters, seconds, found)
+    return Trial(arm.method, arm.seed, problem, model, history, parameters, seconds, found=found)
 
 
 def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[results.Row]:
