@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from sfhelpers import params, results
 from sfhelpers.files import replace_file
 from sfhelpers.metrics import AP, Acc
-from sfhelpers.tasks import recognition_report as shots
+from sfhelpers.tasks import recognition as shots
 from sfhelpers.tasks.arms import SINGLE, best_single
 from sfhelpers.tasks.correspondence import DEFINITION
 from sfhelpers.tasks.segmentation import CHOSEN

@@ -1,6 +1,6 @@
 """Sketches with a category each and no photo beside them: Quick, Draw!, the toy world's own, or a folder's."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from sfhelpers.datasets import DRAWN_ANEW, load_dataset, quickdraw, records
+from sfhelpers.datasets.contents import check_apart
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
 from sfhelpers.images import load_images
 from sfhelpers.toyworld import quick
 
+VALIDATION = 4  # sketches a category to choose by, and never more than are learned from
 NAMES = ("toy", "quickdraw", "folder")
 
 
@@ -149,3 +151,62 @@ def _from_folder(root: str | Path, split: str, categories: Collection[str] | Non
         )
     wanted = None if categories is None else {known[records.plain(name)] for name in categories}
     return Sketches("folder", data.root, split, data.select(categories=wanted).sketches)
+
+
+def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sketches]:
+    """ "train", "validation" and "test" of a data set, as many a category as asked for (0: all).
+
+    Raises:
+        ValueError: fewer than two categories, more shots than there are or fewer than none, likewise the limit, a
+            category without a test sketch, or an image file that is learned from and tested with under two names.
+    """
+    for name, number in (("shots", shots), ("limit", limit)):
+        if number < 0:
+            raise ValueError(f"{name} is {number}: give how many sketches a category, or 0 for all of them.")
+    train = sketches.select(part="train", categories=sketches.categories)
+    check_categories(sketches.categories)
+    chosen = {
+        "train": choose_shots(train, shots, sketches.categories),
+        "validation": sketches.select(part="val").few(min(shots, VALIDATION)),
+        "test": sketches.select(part="test").few(limit),
+    }
+    missing = sorted(set(sketches.categories) - set(chosen["test"].categories))
+    if missing or not len(chosen["validation"]):
+        what = f"no test sketch of {missing[0]!r}" if missing else "no validation sketch"
+        raise ValueError(f"there is {what}: give more sketches, or split them by numbers, as in 20/5.")
+    # Drawings of an ndjson file are told apart by their keys: of a straight line, two people may well draw the same.
+    files = {name: [i for i in part.items if isinstance(i, Record)] for name, part in chosen.items()}
+    check_apart(files["train"] + files["validation"], files["test"])
+    return chosen
+
+
+def choose_shots(sketches: Sketches, shots: int, categories: Sequence[str]) -> Sketches:
+    """`shots` sketches of each category, fewer always among more.
+
+    Args:
+        sketches: of the train part.
+        shots: 0 takes all, of however many each category has.
+        categories: that each must have so many, and at least one.
+
+    Raises:
+        ValueError: a category has fewer sketches than that.
+    """
+    counts = {name: len(sketches.select(categories=[name])) for name in categories}
+    short = {name: count for name, count in counts.items() if count < max(shots, 1)}
+    if short:
+        name, count = min(short.items(), key=lambda entry: entry[1])
+        raise ValueError(
+            f"{shots or 'all'} shots a category are asked for, but {len(short)} of {len(counts)} categories have fewer "
+            f"sketches to train on ({name!r} has {count}): ask for fewer shots, or split by numbers, as in 20/5."
+        )
+    return sketches.few(shots)
+
+
+def check_categories(categories: Sequence[str]) -> None:
+    """ValueError, one sentence, unless there are two categories or more and none twice."""
+    if len(categories) < 2:
+        named = ", ".join(categories) or "none"
+        raise ValueError(f"there is nothing to tell apart with {len(categories)} category ({named}): give two or more.")
+    if len(set(categories)) < len(categories):
+        twice = next(name for name in categories if list(categories).count(name) > 1)
+        raise ValueError(f"the category {twice!r} is named twice: name each once.")

@@ -1,6 +1,6 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,13 @@ def prepare_pairs(
     sketch_at = {record: i for i, record in enumerate(sketch_records)}
     photo_at = {record: i for i, record in enumerate(photo_records)}
     masks = _load_masks(photo_records, mask_side)
-    settings = noise | {"batch_size": batch_size}
+    sketches, photos = (
+        prepare_images(extractor, reader(records, size), len(records), f"preparing {what}", batch_size, **noise)
+        for records, what in ((sketch_records, "sketches"), (photo_records, "photos"))
+    )
     return PreparedPairs(
-        sketches=prepare_records(extractor, sketch_records, size, "preparing sketches", settings),
-        photos=prepare_records(extractor, photo_records, size, "preparing photos", settings),
+        sketches=sketches,
+        photos=photos,
         sketch_records=sketch_records,
         photo_records=photo_records,
         pairs=torch.tensor([(sketch_at[sketch], photo_at[photo]) for sketch, photo in found]),
@@ -172,15 +175,30 @@ def fit_statistics(extractor: nn.Module, train: PreparedPairs, images: int = 64)
     extractor.fit_statistics({name: torch.cat([sketches[name], photos[name]]) for name in sketches})
 
 
+def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor]:
+    """Positions among records to their images at `size` px, as `prepare_images` reads them."""
+    return lambda some: load_images([records[k].path for k in some], size)
+
+
 def prepare_records(extractor, records: list[Record], size: int, what: str, settings: dict) -> Prepared:
-    """Images are read in chunks, so that all of them are never in memory; the result is filled in place."""
+    return prepare_images(extractor, reader(records, size), len(records), what, **settings)
+
+
+def prepare_images(
+    extractor: nn.Module,
+    read: Callable[[Iterable[int]], Tensor],
+    number: int,
+    what: str,
+    batch_size: int = 32,
+    **noise: Any,
+) -> Prepared:
+    """Everything frozen of `number` images; `read` gives those at some positions, so that never all are in memory."""
     prepared: Prepared = {}
-    chunk = 4 * settings["batch_size"]
-    for start in tqdm(range(0, len(records), chunk), what, leave=False):
-        images = load_images([record.path for record in records[start : start + chunk]], size)
-        for name, tensor in extractor.prepare(images, **settings).items():
+    for start in tqdm(range(0, number, batch_size), what, leave=False):
+        images = read(range(start, min(start + batch_size, number)))
+        for name, tensor in extractor.prepare(images, batch_size=batch_size, **noise).items():
             if start == 0:
-                prepared[name] = torch.empty(len(records), *tensor.shape[1:], dtype=tensor.dtype)
+                prepared[name] = torch.empty(number, *tensor.shape[1:], dtype=tensor.dtype)
             prepared[name][start : start + len(images)] = tensor.detach().cpu()
     return prepared
 
