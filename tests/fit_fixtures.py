@@ -17,8 +17,9 @@ import torch._dynamo  # AdamW would load it, and accelerate the next, in every p
 import torch.distributed.tensor
 from torch import nn
 
+from sfhelpers import kept
 from sfhelpers.files import replace_file
-from sfhelpers.tasks import fit, kept
+from sfhelpers.tasks import fit
 
 INPUTS = torch.randn(100, 16, generator=torch.Generator().manual_seed(5))
 TARGETS = INPUTS[:, :3].sin().sum(1, keepdim=True)

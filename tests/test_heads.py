@@ -10,10 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sfhelpers import kept
 from sfhelpers.backbones import load_backbone, randomised
 from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
 from sfhelpers.fusion import ARMS
-from sfhelpers.tasks import heads, kept
+from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks

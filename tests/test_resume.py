@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sfhelpers.tasks import kept
+from sfhelpers import kept
 from sfhelpers.tasks.fit import checkpoints
 from tests.backbone_fixtures import one_sentence
 from tests.fit_fixtures import (

@@ -14,7 +14,7 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_objec
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sfhelpers.tasks.kept import Checkpoint, Fresh, Position, checkpoints, random_state, set_random_state
+from sfhelpers.kept import Checkpoint, Fresh, Position, checkpoints, random_state, set_random_state
 
 __all__ = ["Fresh", "History", "checkpoints", "fit"]
 

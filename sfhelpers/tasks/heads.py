@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from sfhelpers.backbones import Backbone
 from sfhelpers.files import make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
+from sfhelpers.kept import from_signed, signed
 from sfhelpers.tasks.arms import DIM, extractor_for, file_stem
 from sfhelpers.tasks.compare import Trial
-from sfhelpers.tasks.kept import from_signed, signed
 
 FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
