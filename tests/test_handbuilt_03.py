@@ -111,8 +111,8 @@ def test_a_directed_pair_is_drawn_with_its_own_images_and_points():
     first, last = (by_hand("analysis", **given).drawn(k, 0.05) for k in (0, 3))
     assert (first.source, first.target, last.source, last.target) == ("0-0.png", "0.png", "1.png", "1-0.png")
     shown = [int(data.visible[k].sum()) for k in (0, 1)]
-    assert first.label == f"dots, mirrored: {shown[0]} of {shown[0]} within 5%" and first.right.all()
-    assert last.label == f"dots: 0 of {shown[1]} within 5%" and not last.right.any()
+    assert first.label == f"dots, mirrored: {shown[0]} of {shown[0]} within 5 %" and first.right.all()
+    assert last.label == f"dots: 0 of {shown[1]} within 5 %" and not last.right.any()
     np.testing.assert_array_equal(first.points, data.points["sketch"][0][data.visible[0]])
 
 

@@ -110,7 +110,7 @@ NOTEBOOKS = {
     "03_correspondence": Notebook(
         (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
         seconds=lambda run: (
-            30 + TIMES[run.arms] * (run.limit or 32) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs)
+            50 + TIMES[run.arms] * (run.limit or 32) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs)
         ),
         gigabytes=lambda run: 1.6 + 0.02 * (run.limit or 32) * (1 + run.sketches),
         own={
