@@ -23,7 +23,13 @@ from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, SHARED, TASK
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "Parameter", "ROOT", "Run", "TASKS", "check", "resolve_device"]
 BACKBONES = ("pocket", "sd21")
-EXPECTED = {bool: "True or False", int: "a whole number", float: "a number", str: "text", list: "a list"}
+KINDS = {  # what a value is called, and how another one is passed
+    bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
+    int: ("a whole number", "pass for example -p {0} 3"),
+    float: ("a number", "pass for example -p {0} 0.001"),
+    str: ("text", "pass it with -r {0} VALUE, which keeps it text"),
+    list: ("a list", 'pass it with -y "{0}: [1, 2]"'),
+}
 MEGABYTES = 50  # that a run may need at its output_dir
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,12 +146,9 @@ def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
     What IPython and editors add begins with an underscore or is no plain value; capitals may name a table of constants.
     """
     if isinstance(value, bool | int | float | str | None):
-        return not name.startswith("_") or _folded(name) in map(_folded, table)
+        folded = [known.replace("_", "").casefold() for known in (name, *table)]
+        return not name.startswith("_") or folded[0] in folded[1:]
     return isinstance(value, list | tuple | dict) and name.islower() and not name.startswith("_")
-
-
-def _folded(name: str) -> str:
-    return name.replace("_", "").casefold()
 
 
 def _assigned(source: str) -> set[str]:
@@ -154,8 +157,7 @@ def _assigned(source: str) -> set[str]:
         body = ast.parse(source).body
     except SyntaxError:
         return set()
-    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
+    targets = [target for node in body for target in getattr(node, "targets", [getattr(node, "target", None)])]
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
@@ -176,10 +178,11 @@ def _check_value(name: str, value: Any, parameter: Parameter) -> Any:
         raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, but it is {value}: pass for example -p {name} 0.001.")
-    bounds = [("greater than 0", parameter.positive and value <= 0)]
-    bounds += [(f"{parameter.low} or more", parameter.low is not None and value < parameter.low)]
-    bounds += [(f"{parameter.high} or less", parameter.high is not None and value > parameter.high)]
-    for bound, broken in bounds:
+    for bound, broken in (
+        ("greater than 0", parameter.positive and value <= 0),
+        (f"{parameter.low} or more", parameter.low is not None and value < parameter.low),
+        (f"{parameter.high} or less", parameter.high is not None and value > parameter.high),
+    ):
         if broken:
             raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
     return value
@@ -191,15 +194,9 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         return kind(value)
     if type(value) is kind:
         return value
-    advice = {
-        bool: f"write -p {name} True or -p {name} False, with a capital letter",
-        int: f"pass for example -p {name} 3",
-        float: f"pass for example -p {name} 0.001",
-        str: f"pass it with -r {name} VALUE, which keeps it text",
-        list: f'pass it with -y "{name}: [1, 2]"',
-    }[kind]
+    expected, advice = KINDS[kind]
     shown = f"the {type(value).__name__} {value!r}".replace("the str ", "the text ")
-    raise TypeError(f"{name} must be {EXPECTED[kind]}, but it is {shown}: {advice}.")
+    raise TypeError(f"{name} must be {expected}, but it is {shown}: {advice.format(name)}.")
 
 
 def _or(choices: Collection[Any]) -> str:
