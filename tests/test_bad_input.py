@@ -48,23 +48,23 @@
 |                                   | test_gallery.py::test_a_single_photo_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
 | an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
-| ... on the pad                    | test_search_widget.py::test_a_dot_on_the_pad_is_kept_and_said
+| ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
 | ... larger than the canvas        | test_drawing.py::test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin
 |                                   | test_sketchpad.py::test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step
-| no error: a pair of two sizes     | test_explorers.py::test_every_control_changes_the_picture
+| no error: a pair of two sizes     | test_explorers.py::test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once
 | a prompt of 500 words             | test_backbones.py::test_a_prompt_is_read_as_a_whole_or_refused_never_cut
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
-| a prompt of unknown words         | test_explorers.py::test_words_the_text_encoder_was_not_taught_are_noted_while_the_picture_is_drawn
+| a prompt of unknown words         | test_explorers.py::test_long_work_says_so_before_it_starts_and_strange_words_are_noted
 | a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | no error: a gallery of one photo  | test_search_widget.py::test_a_gallery_of_one_photo_works
 | no error: of 5,000 photos         | test_search_gallery.py::test_five_thousand_photos_are_never_in_memory_together
 | a gallery without photos          | test_search_gallery.py::test_a_folder_without_photos_is_said_in_one_sentence
-| a file that is no SVG, or hostile | test_drawing_files.py::test_an_svg_that_is_none_or_hostile_is_refused_in_one_sentence
-| ... no ndjson, or hostile         | test_drawing_files.py::test_an_ndjson_that_is_none_or_hostile_is_refused_in_one_sentence
-| ... of 100 MB                     | test_drawing_files.py::test_a_file_of_100_megabytes_is_refused_without_opening_it
+| a file that is no SVG, or hostile | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
+| ... no ndjson, or hostile         | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
+| ... of 100 MB                     | test_drawing.py::test_a_file_of_100_megabytes_is_refused_without_opening_it
 | ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_and_a_failure_keeps_the_drawing
-| a hostile page                    | test_sketchpad_refused.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
+| a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
 |                                   | test_heads.py::test_a_head_of_another_version_is_refused
 | ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
@@ -104,10 +104,10 @@
 | ... changed while it is used      | test_quickdraw.py::test_a_file_changed_after_it_was_read_is_noticed
 | 1 class to recognise              | test_recognition.py::test_one_category_none_or_one_twice_is_nothing_to_tell_apart
 | more shots than there are         | test_recognition.py::test_more_shots_than_there_are_and_strange_categories_are_refused
-| ... or nothing to test on         | test_recognition_comparison.py::test_misuse_is_refused_in_one_sentence
+| ... or nothing to test on         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | splits that overlap               | test_splits.py::test_splits_that_overlap_or_are_too_small_are_refused
 | ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
-| ... of photos to find a thing in  | test_segmentation_comparison.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
+| ... of photos to find a thing in  | test_compare.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
 | a class list: a class not there   | test_splits.py::test_a_class_list_that_names_a_class_which_is_not_there_is_refused
 | a gallery without a query's class | test_splits.py::test_a_gallery_without_the_querys_class_is_refused
 | copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
