@@ -72,7 +72,6 @@ def scattered(
     points: np.ndarray,
     images: Sequence[Picture],
     right: Sequence[bool] | None = None,
-    title: str = "",
     names: Sequence[str] | None = None,
 ) -> Figure:
     """Pictures where their points lie, so that neighbours can be looked at.
@@ -88,10 +87,10 @@ def scattered(
     """
     if len(points) != len(images):
         raise ValueError(f"there are {len(points)} points for {len(images)} images: give one for each.")
-    side, width, height = 34, 800, 590
-    axes = sheet(width, height, title, fine=2)
+    side, width, height = 34, 800, 560
+    axes = sheet(width, height, fine=2)
     corners = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
-    corners = corners * (width - side - 4, height - side - 44) + (2, 28)
+    corners = corners * (width - side - 4, height - side - 18) + (2, 2)
     for k, ((x, y), image) in enumerate(zip(corners, images, strict=True)):
         pixels = picture(image)
         shown = np.dstack([np.zeros_like(pixels), 255 - pixels.min(axis=2)])  # no paper, which would cover neighbours
@@ -127,7 +126,7 @@ def _name_middles(axes: Axes, places: np.ndarray, names: np.ndarray) -> None:
         )
 
 
-def captioned(images: Sequence[Picture], captions: Sequence[str], columns: int = 7, size: float = 1.05) -> Figure:
+def captioned(images: Sequence[Picture], captions: Sequence[str], columns: int = 7) -> Figure:
     """Images in rows, each with a line or two below it.
 
     Raises:
@@ -139,4 +138,4 @@ def captioned(images: Sequence[Picture], captions: Sequence[str], columns: int =
         )
     starts = range(0, len(images), columns)
     rows, words = ([some[start : start + columns] for start in starts] for some in (images, captions))
-    return grid(rows, size=size, captions=words)
+    return grid(rows, size=1.05, captions=words)

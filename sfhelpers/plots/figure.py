@@ -2,7 +2,6 @@
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,10 +51,6 @@ class Figure(MatplotlibFigure):
             self.set_layout_engine("none")
         self.canvas.draw()
         return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
-
-    def save(self, path: str | Path) -> None:
-        """Write `png()` to a file."""
-        Path(path).write_bytes(self.png())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         # A mime bundle and not _repr_png_, since matplotlib's inline backend registers its own printer for the latter.

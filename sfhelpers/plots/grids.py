@@ -103,9 +103,11 @@ def grid(
         if labels is not None and len(labels) != number:
             raise ValueError(f"{len(labels)} labels for {number} {what}: pass one for each.")
     cell, below = round(size * DPI), 34 if captions else 0
-    heads = [textwrap.fill(label, max(6, cell // 7)) for label in column_labels or [""] * count]
+    wrapped = ([textwrap.fill(line, max(6, cell // 7)) for line in label.split("\n")] for label in column_labels or [])
+    heads = ["\n".join(lines) for lines in wrapped] or [""] * count
     head_height = (4 + 16 * max(head.count("\n") + 1 for head in heads)) * any(heads)
-    left = round(max((text_width(label, 9) for label in row_labels or [""]), default=0)) + (13 if row_labels else 2)
+    wide = max((text_width(label, 9) for label in row_labels or [""]), default=0)
+    left = round(1.04 * wide) + 13 if row_labels else 2  # drawn, text may be a little wider than its outline
     lefts = [left + index * (cell + GAP) for index in range(count)]
     tops = [2 + (26 if title else 0) + head_height + index * (cell + GAP + below) for index in range(len(rows))]
     axes = sheet(lefts[-1] + cell + 2, tops[-1] + cell + 2 + below, title)
@@ -150,11 +152,11 @@ def mask_grid(
 
 
 def contact_sheet(
-    photos: Sequence[Picture], masks: Sequence[np.ndarray | Tensor], sketch: Picture, title: str, columns: int = 10
+    photos: Sequence[Picture], masks: Sequence[np.ndarray | Tensor], sketch: Picture, title: str
 ) -> Figure:
     """All photos of a category with their masks, in reading order; the query sketch stands first."""
     cells = [sketch, *(overlay(photo, mask) for photo, mask in zip(photos, masks, strict=True))]
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]
     return grid(rows, None, ["query"] + [""] * (len(rows[0]) - 1), 0.8, title)
 
 

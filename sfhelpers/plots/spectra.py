@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from itertools import cycle
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from sfhelpers.plots.charts import WIDTH, tidy
-from sfhelpers.plots.figure import COLORMAP, HAIR, INK, LOOKS, PALE, PLAIN, Figure, chart
-from sfhelpers.plots.grids import Picture, picture
+from sfhelpers.plots.figure import INK, LOOKS, PALE, PLAIN, Figure, chart
+from sfhelpers.plots.grids import Picture, color_map, enlarged, grid, picture
 
-DECADES = 2.0  # of magnitude that the colours of spectra span
 DASHES = ((0, ()), (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 TICKS = (1, 2, 3, 5, 8, 12, 20, 40, 80)
 
@@ -21,28 +18,23 @@ def maps_and_spectra(
 ) -> Figure:
     """PCA maps above, Fourier spectra below, a column for each source (paper, Fig. 1, left).
 
-    Each position of a map is a block of its own. All spectra are drawn on one axis in cycles per image, so that a
-    coarse grid's is small: beyond its edge there is nothing. Their colours run from a column's largest log10 magnitude
-    down to two decades less.
+    All spectra reach to `limit` cycles per image, so that a coarse grid's is small: beyond its edge there is nothing.
+    Their colours run from a column's largest magnitude down to a hundredth of it.
 
     Args:
         columns: source -> row, such as "photo" and "sketch" -> (map or image, log10 magnitude (h, w), centred); all
             sources have the same rows.
         limit: the highest frequency shown, in cycles per image.
     """
-    rows = list(next(iter(columns.values())))
-    cells = _cells(2 * len(rows), len(columns), title)
-    for column, (name, found) in zip(cells.T, columns.items(), strict=True):
-        column[0].set_title(name, fontsize=9.5, color=INK, weight="bold", **PLAIN)
-        top = max(values.max() for _, values in found.values())
-        for k, row in enumerate(rows):
-            image, values = found[row]
-            column[k].imshow(picture(image), interpolation="nearest")
-            shown = _spectrum(column[len(rows) + k], values - top, limit, -DECADES, 0)
-    for axes, row in zip(cells[:, 0], [*rows, *(f"{row}\nspectrum" for row in rows)], strict=True):
-        axes.set_ylabel(row, fontsize=9, color=INK, rotation=0, ha="right", va="center")
-    _ramp(cells[len(rows) :], shown, "log10 magnitude, largest of the column = 0")
-    return cells[0, 0].figure
+    names = list(next(iter(columns.values())))
+    tops = [max(values.max() for _, values in cells.values()) for cells in columns.values()]
+    maps = [[enlarged(picture(cells[name][0])) for cells in columns.values()] for name in names]
+    spectra = [
+        [_spectrum(cells[name][1], limit, top - 2, top) for cells, top in zip(columns.values(), tops, strict=True)]
+        for name in names
+    ]
+    words = [f"{name} spectrum\n±{limit:g} cycles per image\nyellow to violet: 1 to 1/100" for name in names]
+    return grid([*maps, *spectra], [*names, *words], list(columns), 1.4, title)
 
 
 def spectra_row(panels: Mapping[str, np.ndarray], title: str = "") -> Figure:
@@ -51,14 +43,21 @@ def spectra_row(panels: Mapping[str, np.ndarray], title: str = "") -> Figure:
     Args:
         panels: heading -> log10 magnitude (h, w), centred.
     """
-    cells = _cells(1, len(panels), title)
-    top = max(values.max() for values in panels.values())
-    low = max(min(values.min() for values in panels.values()), top - 2 * DECADES)
-    for axes, (name, values) in zip(cells[0], panels.items(), strict=True):
-        axes.set_title(name, fontsize=9, color=INK, **PLAIN)
-        shown = _spectrum(axes, values, max(values.shape) / 2, low, top)
-    _ramp(cells, shown, "log10 magnitude")
-    return cells[0, 0].figure
+    top, limit = (
+        max(values.max() for values in panels.values()),
+        max(max(values.shape) // 2 for values in panels.values()),
+    )
+    low = max(min(values.min() for values in panels.values()), top - 4)
+    words = f"±{limit} cycles per image\nlog10 from {low:.1f} (violet)\nto {top:.1f} (yellow)".replace("-", "−")
+    return grid([[_spectrum(values, limit, low, top) for values in panels.values()]], [words], list(panels), 1.4, title)
+
+
+def _spectrum(values: np.ndarray, limit: float, low: float, high: float) -> np.ndarray:
+    """A centred spectrum as blocks, a frequency each, from -limit to limit; grey beyond its own."""
+    side = 2 * int(limit) + 1
+    colors = np.pad(color_map(values, low, high), ((side, side), (side, side), (0, 0)), constant_values=242)
+    top, left = (side + length // 2 - int(limit) for length in values.shape)
+    return enlarged(colors[top : top + side, left : left + side], 400)
 
 
 def radial_profiles(
@@ -109,35 +108,3 @@ def _levelled(frequencies: np.ndarray, power: np.ndarray, band: float) -> tuple[
     inside, shown = (frequencies >= 1) & (frequencies <= band), frequencies > 0
     levelled = power / np.maximum(power[:, inside].mean(axis=1, keepdims=True), 1e-30)
     return frequencies[shown], np.percentile(levelled[:, shown], (10, 50, 90), axis=0)
-
-
-def _cells(rows: int, columns: int, title: str) -> np.ndarray:
-    """(rows, columns) square axes without ticks."""
-    side = min(1.58, 6.3 / columns)
-    figure = chart(1.7 + columns * side, 0.9 + rows * side, title, "compressed")
-    cells = figure.subplots(rows, columns, squeeze=False)
-    for axes in cells.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color(HAIR)
-    return cells
-
-
-def _spectrum(axes: Axes, values: np.ndarray, limit: float, low: float, high: float):
-    """A centred spectrum on an axis in cycles per image; every frequency is one cell."""
-    height, width = values.shape
-    left, top = -(width // 2) - 0.5, -(height // 2) - 0.5
-    place = {"extent": (left, left + width, top + height, top), "interpolation": "nearest"}
-    image = axes.imshow(values, cmap=COLORMAP, vmin=low, vmax=high, **place)
-    axes.set(xlim=(-limit - 0.5, limit + 0.5), ylim=(limit + 0.5, -limit - 0.5), facecolor="#F2F2F2")
-    if axes.get_subplotspec().is_last_row():
-        axes.set_xticks([-int(limit), 0, int(limit)])
-        axes.tick_params(labelsize=8.5, colors=PALE, length=0)
-        axes.set_xlabel("cycles per image", fontsize=8.5, color=INK, labelpad=2)
-    return image
-
-
-def _ramp(cells: np.ndarray, image, label: str) -> None:
-    bar = cells[0, 0].figure.colorbar(image, ax=cells, aspect=30, pad=0.01, ticks=MaxNLocator(4))
-    bar.set_label(label, fontsize=8, color=INK)
-    bar.ax.tick_params(labelsize=8, colors=PALE, length=0)
-    bar.outline.set_visible(False)
