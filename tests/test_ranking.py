@@ -218,5 +218,5 @@ def test_names_are_those_of_the_papers_and_definitions_tell_the_variants_apart()
     measures = [metrics.AP(), metrics.AP(200), metrics.P(200), metrics.Acc(1)]
     assert [measure.name for measure in measures] == ["mAP@all", "mAP@200", "P@200", "Acc@1"]
     variants = [metrics.AP(200, name, flag) for name in DENOMINATORS for flag in (False, True)]
-    variants += [metrics.P(200, name) for name in CUTS]
+    variants += [*(metrics.P(200, name) for name in CUTS), metrics.Acc(200)]
     assert len({variant.definition for variant in variants}) == len(variants)
