@@ -122,7 +122,7 @@ def test_all_of_it_is_about_forty_lines_in_short_cells():
     code = [
         cell.source for cell in CELLS if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
     ]
-    assert max(sum(bool(line.strip()) for line in source.splitlines()) for source in code) <= 20
+    assert max(sum(bool(line.strip()) for line in source.splitlines()) for source in code) <= 15
     assert sum(".backward()" in source for source in code) == 1
 
 

@@ -57,9 +57,9 @@ def test_the_same_place_finds_a_tenth_of_the_points_and_clips_raw_tokens_two_thi
     assert mean("B-CLIP") == pytest.approx(2 / 3, abs=0.02)
 
 
-def test_at_10_percent_pairs_that_face_the_same_way_are_at_a_ceiling_and_mirrored_ones_at_half_or_less():
+def test_at_10_percent_pairs_that_face_the_same_way_are_at_a_ceiling_and_of_mirrored_ones_no_arm_finds_half():
     assert max(value for value, _ in KINDS[0].values()) > 0.95
-    assert max(value for value, _ in KINDS[1].values()) <= 0.51
+    assert max(value for value, _ in KINDS[1].values()) < 0.5
     assert KINDS[0]["fused"][0] > KINDS[1]["fused"][0] + 0.1
 
 
