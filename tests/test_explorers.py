@@ -234,6 +234,7 @@ def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
     box = _empty()[1]["sketch map"].get_position()
     explorer.image.click(box.x0 + x * box.width, 1 - box.y1 + y * box.height)
     assert explorer.point[0] == "sketch" and explorer.point[1:] == pytest.approx((x, y))
+    assert [type(part) for part in explorer.point] == [str, float, float]
     assert f"in the photo is ({x:.2f}, {y:.2f}), marked o, cosine <b>1.00</b>" in explorer.words.value  # equal images
     assert picture(explorer) != before
     explorer.image.click(0.001, 0.001)

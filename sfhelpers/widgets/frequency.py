@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sfhelpers import plots
 from sfhelpers.pilot import band_pass, pca_maps, power, radial_profile, spectrum
-from sfhelpers.plots.figure import BLUE, DPI, HAIR, INK, PALE, SKY, VERMILION
+from sfhelpers.plots.charts import tidy
+from sfhelpers.plots.figure import BLUE, DPI, INK, PALE, SKY, VERMILION
 from sfhelpers.widgets.base import State, shown
 from sfhelpers.widgets.explorer import SIDES, Explorer, panels, ramp, show
 
@@ -128,12 +129,8 @@ def _draw_profile(axes: Axes, maps: Tensor, top: float) -> None:
     ticks = [2**k for k in range(math.floor(math.log2(top)) + 1)]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.tick_params(labelsize=8, colors=PALE, length=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(HAIR)
-    axes.grid(True, color=HAIR, linewidth=0.6, alpha=0.7)
-    axes.set_xlabel("cycles per image", fontsize=8.5, color=INK, labelpad=1)
-    axes.set_ylabel("power over its mean", fontsize=8.5, color=INK, labelpad=1)
+    tidy(axes, "cycles per image", "power over its mean")
+    axes.xaxis.labelpad = axes.yaxis.labelpad = 1
     narrow = {"handlelength": 1.9, "columnspacing": 0.8, "handletextpad": 0.5, "borderpad": 0}
     axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 0.98), **narrow)
 

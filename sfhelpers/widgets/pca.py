@@ -37,7 +37,7 @@ class PCAExplorer(Explorer):
     def _clicked(self, x: float, y: float) -> None:
         for name, axes in _empty()[1].items():
             box = axes.get_position()
-            place = ((x - box.x0) / box.width, (box.y1 - 1 + y) / box.height)
+            place = (float((x - box.x0) / box.width), float((box.y1 - 1 + y) / box.height))
             if min(place) >= 0 and max(place) <= 1:
                 return self.update(point=(name.split()[0], *place))
         self.update(point=None)
