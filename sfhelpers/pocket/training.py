@@ -1,0 +1,121 @@
+"""The denoiser's training as files: a state from which it goes on, and copies of its weights along the way."""
+
+import math
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sfhelpers.backbones import Backbone
+from sfhelpers.files import replace_file
+from sfhelpers.tasks.kept import Checkpoint
+
+CHECKPOINT_EVERY = 200  # optimiser steps
+KEEP_AT = (2_000, 5_000, 10_000, 20_000, 40_000, 60_000)  # samples, at which a copy of the mean weights is kept
+
+
+class Training:
+    """What is kept of a training, so that one that was cut off goes on as if it had not been.
+
+    Args:
+        folder: of the checkpoint and of the copies, `samples_N.safetensors`.
+        plan: what decides the numbers: steps, batch_size, learning_rate, seed. Another plan's checkpoint is refused.
+        mean: the running mean of the model's weights, by name.
+        dice: what the batches are drawn with.
+
+    Raises:
+        ValueError: one sentence, for a checkpoint that is broken or of another plan.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Mapping[str, float],
+        model: nn.Module,
+        mean: Mapping[str, Tensor],
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        dice: torch.Generator,
+    ):
+        self.folder, self.plan, self.losses, self.checkpoint = folder, plan, [], Checkpoint(folder, plan)
+        self.model, self.mean, self.optimiser, self.schedule, self.dice = model, mean, optimiser, schedule, dice
+        kept = self.checkpoint.read()
+        if kept is not None:
+            self._restore(*kept)
+
+    def left(self) -> Iterable[int]:
+        """The steps that are still to be taken."""
+        done, steps = len(self.losses), self.plan["steps"]
+        return tqdm(range(done, steps), initial=done, total=steps, desc="denoiser", leave=False, mininterval=10)
+
+    def keep(self, loss: float) -> None:
+        """Note a step that was taken; every CHECKPOINT_EVERY steps and after the last one, write the state.
+
+        Raises:
+            FloatingPointError: the loss is no number.
+        """
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the denoiser's loss is {loss} at step {len(self.losses)}: "
+                f"lower learning_rate ({self.plan['learning_rate']})."
+            )
+        self.losses.append(loss)
+        size = self.plan["batch_size"]
+        samples = size * len(self.losses)
+        if any(samples - size < k <= samples for k in KEEP_AT):
+            content = save({name: tensor.contiguous() for name, tensor in self.mean.items()})
+            replace_file(self.folder / f"samples_{samples}.safetensors", content)
+        if len(self.losses) % CHECKPOINT_EVERY == 0 or len(self.losses) == self.plan["steps"]:
+            self.checkpoint.write(self._tensors(), {"losses": self.losses, "rate": self.schedule.state_dict()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {"dice": self.dice.get_state()} | {f"model {name}": p for name, p in self.model.named_parameters()}
+        tensors |= {f"mean {name}": tensor for name, tensor in self.mean.items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam {number} {key}": value for key, value in state.items()}
+        return tensors
+
+    def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
+        for name, p in self.model.named_parameters():
+            p.data.copy_(tensors[f"model {name}"])
+            self.mean[name].copy_(tensors[f"mean {name}"])
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("adam "):
+                _, number, key = name.split()
+                adam.setdefault(int(number), {})[key] = tensor
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": adam})
+        self.schedule.load_state_dict(state["rate"])
+        self.optimiser.param_groups[0]["lr"] = self.schedule.get_last_lr()[0]
+        self.dice.set_state(tensors["dice"])
+        self.losses = state["losses"]
+
+
+def snapshots(folder: Path) -> dict[int, Path]:
+    """Samples seen -> file of mean weights, as a `Training` kept them, fewest first."""
+    files = {int(path.stem.removeprefix("samples_")): path for path in folder.glob("samples_*.safetensors")}
+    return dict(sorted(files.items()))
+
+
+def at_snapshot(backbone: Backbone, path: Path, samples: int) -> Backbone:
+    """The backbone with the denoiser of a snapshot in place of its own; all else is shared.
+
+    Raises:
+        ValueError: the file does not hold exactly the parameters of this backbone's UNet and text encoder.
+    """
+    tensors = load_file(path)
+    diffusion = deepcopy(backbone.diffusion)
+    for prefix, module in (("unet.", diffusion.unet), ("text.", diffusion.text_encoder)):
+        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        wanted = {name: p.shape for name, p in module.named_parameters()}
+        if {name: tensor.shape for name, tensor in own.items()} != wanted:
+            raise ValueError(f"{path} is no snapshot of this backbone's denoiser: train it anew with this backbone.")
+        module.load_state_dict({**module.state_dict(), **own})
+    digest = sha256(f"{backbone.weights_sha256} {sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
+    return replace(backbone, name=f"pocket at {samples} samples", diffusion=diffusion, weights_sha256=digest)
