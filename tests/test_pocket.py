@@ -1,20 +1,80 @@
-"""How the embedded models are made: closed-form encoder, tokenizer, prompt bank, a training that resumes exactly."""
+"""How the embedded models are made, by 90's own cells: encoder, tokenizer, three trainings, one folder."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
-from transformers import CLIPTokenizer
 
-from sfhelpers.pocket import autoencoder, data, denoiser, encoder, text
+from sfhelpers import toyworld
+from sfhelpers.backbones import folder_sha256, load_backbone
+from sfhelpers.backbones.diffusion import DiffusionFeatures
+from sfhelpers.backbones.presets import WEIGHTS
+from sfhelpers.files import file_sha256
+from sfhelpers.pocket import data, models, training
 from sfhelpers.toyworld import SEEN, UNSEEN, render_photo
+from tests.backbone_fixtures import one_sentence
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "90_train_pocket.ipynb"
+CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
+
+
+def run_cells(names, *tags):
+    """Run the notebook's cells that bear one of the tags, in its order, in a namespace like its own."""
+    for cell in CELLS:
+        if set(tags) & set(cell.metadata.get("tags", [])):
+            exec(cell.source, names)
+    return names
+
+
+def namespace(folder, **settings):
+    run = {"seed": 0, "decoder_steps": 12, "steps": 4, "batch_size": 2, "photos": 4, "sketches": 2, "device": "cpu"}
+    run |= {"encoder_steps": 2, "individuals": 4, "imagenet": "", "output_dir": folder} | settings
+    names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld}
+    return names | {"run": SimpleNamespace(**run)}
 
 
 @pytest.fixture(scope="module")
 def images():
-    return data.resized(torch.cat([data.pictures(d, 0, 12)[0] for d in ("photo", "sketch")]), 96)
+    return data.resized(torch.cat([data.pictures(domain, 0, 12)[0] for domain in ("photo", "sketch")]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, images):
+    """What the notebook's cells leave behind, at the size of a test."""
+    names = namespace(tmp_path_factory.mktemp("run")) | {"images": images}
+    return SimpleNamespace(**run_cells(names, "decoder", "denoiser-data", "denoiser", "encoder-data", "encoder"))
+
+
+@pytest.fixture(scope="module")
+def folder(trained):
+    before = {name: p.clone() for name, p in trained.denoiser.named_parameters()}
+    parts = (trained.fresh, trained.denoiser, trained.clip, trained.words)
+    made = models.write_folder(trained.run.output_dir / "made" / "pocket", *parts)
+    assert all(torch.equal(p, before[name]) for name, p in trained.denoiser.named_parameters()), "copies are halved"
+    return made
+
+
+@pytest.fixture(scope="module")
+def backbone(folder):
+    return load_backbone(folder, device="cpu")
+
+
+@pytest.fixture
+def pair():
+    return torch.stack([data.picture(domain, "cat", 3, seed=0) for domain in ("photo", "sketch")]) / 255
+
+
+def assert_close(found, expected, share=0.01):
+    """Within a share of the expected tensor's spread, which is what rounding all weights to half precision costs."""
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < share * expected.abs().max(), (found - expected).abs().max()
 
 
 def test_training_pictures_show_seen_categories_only_and_none_of_a_data_set():
@@ -26,8 +86,8 @@ def test_training_pictures_show_seen_categories_only_and_none_of_a_data_set():
 
 
 def test_the_autoencoders_encoder_is_the_whitened_patch_pca(images):
-    model = autoencoder.build(images)
-    mean, components, spread = autoencoder.patch_pca(images)
+    model = models.new_autoencoder(images)
+    mean, components, spread = models.patch_pca(images)
     patches = F.unfold(images, 4, stride=4).transpose(1, 2)
     expected = ((patches - mean) @ components.T / spread).transpose(1, 2).reshape(len(images), 8, 24, 24)
     with torch.no_grad():
@@ -36,23 +96,9 @@ def test_the_autoencoders_encoder_is_the_whitened_patch_pca(images):
     assert torch.allclose(latents.std((0, 2, 3)), torch.ones(8), atol=0.02)
 
 
-def test_the_decoder_learns_and_the_encoder_does_not_move(images):
-    model = autoencoder.build(images)
-    before = model.encoder.conv_out.weight.clone()
-    losses = autoencoder.train_decoder(model, images, steps=12, batch_size=4)
-    assert sum(losses[-3:]) < sum(losses[:3])
-    assert torch.equal(before, model.encoder.conv_out.weight)
-
-
-def test_two_decoders_of_one_seed_are_one(images):
-    first, again, other = (autoencoder.build(images, seed).decoder.conv_in.weight for seed in (0, 0, 1))
-    assert torch.equal(first, again) and not torch.equal(first, other)
-
-
 def test_the_tokenizer_knows_its_words_and_spells_the_others(tmp_path):
-    text.write_tokenizer(tmp_path)
-    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
-    known = tokenizer.convert_ids_to_tokens(tokenizer(text.prompt("wine_glass", "photo")).input_ids)
+    tokenizer = data.write_tokenizer(tmp_path)
+    known = tokenizer.convert_ids_to_tokens(tokenizer(data.prompt("wine_glass", "photo")).input_ids)
     assert known[1:-1] == ["a</w>", "photo</w>", "of</w>", "a</w>", "wine</w>", "glass</w>"]
     spelt = tokenizer("zyx").input_ids
     assert len(spelt) == 5 and tokenizer.unk_token_id not in spelt[:-1]
@@ -62,60 +108,171 @@ def test_the_tokenizer_knows_its_words_and_spells_the_others(tmp_path):
 def test_every_learning_of_the_tokenizer_gives_the_same_ids(tmp_path):
     found = []
     for k in range(5):  # the library's own order of ties is another's every time
-        text.write_tokenizer(tmp_path / str(k))
+        data.write_tokenizer(tmp_path / str(k))
         found.append([(tmp_path / str(k) / name).read_bytes() for name in ("vocab.json", "merges.txt")])
     assert all(each == found[0] for each in found)
 
 
-def _denoiser(tmp_path):
-    text.write_tokenizer(tmp_path / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+def test_the_decoder_starts_where_the_seed_says_and_learns_and_the_encoder_does_not_move(trained, images):
+    assert sum(trained.decoder_losses[-3:]) < sum(trained.decoder_losses[:3])
+    again, other = models.new_autoencoder(images), models.new_autoencoder(images, seed=1)
+    assert all(map(torch.equal, trained.fresh.encoder.parameters(), again.encoder.parameters()))
+    first = models.new_autoencoder(images).decoder.conv_in.weight
+    assert torch.equal(first, again.decoder.conv_in.weight) and not torch.equal(first, other.decoder.conv_in.weight)
+
+
+def test_the_denoiser_learns_to_predict_the_noise(trained):
+    names = dict(vars(trained))
+    start, end = (
+        sum(names["noise_loss"](model, *(names[name] for name in ("latents", "prompts", "nothing", "scheduler")), 16,
+            torch.Generator().manual_seed(9)).item() for _ in range(2))
+        for model in (models.new_denoiser(trained.tokenizer), trained.denoiser)
+    )  # fmt: skip
+    assert end < start and len(trained.training.losses) == trained.run.steps
+
+
+def test_the_encoder_learns_with_batch_norm_as_it_was(trained):
+    names = {**vars(trained), "run": SimpleNamespace(**{**vars(trained.run), "encoder_steps": 6})}
+    run_cells(names, "encoder-data")
+    before = {key: value.clone() for key, value in names["clip"].state_dict().items()}
+    assert run_cells(names, "encoder")["encoder_losses"][-1] < 1.2 * names["encoder_losses"][0]
+    for key, value in names["clip"].state_dict().items():
+        assert torch.equal(value, before[key]) == ("running_" in key or "num_batches" in key), key
+
+
+def denoised(trained, folder, **settings):
+    """The denoiser's cells from the start, in a folder."""
+    names = {**vars(trained), "run": SimpleNamespace(**{**vars(trained.run), "output_dir": folder, **settings})}
     torch.manual_seed(0)
-    return denoiser.Denoiser(denoiser.new_unet(), denoiser.new_text_encoder(tokenizer)), tokenizer
+    return run_cells(names | {"denoiser": models.new_denoiser(trained.tokenizer)}, "denoiser")
 
 
-def test_a_run_cut_off_and_resumed_ends_where_an_unbroken_one_does(tmp_path, images, monkeypatch):
-    model, tokenizer = _denoiser(tmp_path)
-    pool = denoiser.latent_pool(autoencoder.build(images), tokenizer, photos=4, sketches=2)
-    unbroken = denoiser.train(model, pool, tmp_path / "a", steps=4, batch_size=2, log=lambda line: None)
-
-    checkpoint = denoiser._checkpoint
-
-    def cut(folder, plan, step, *rest):
-        checkpoint(folder, plan, step, *rest)
+def test_a_run_cut_off_and_resumed_ends_where_an_unbroken_one_does(trained, tmp_path, monkeypatch):
+    def cut(self, tensors, state):
+        write(self, tensors, state)
         raise KeyboardInterrupt
 
-    first, _ = _denoiser(tmp_path)
-    monkeypatch.setattr(denoiser, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(denoiser, "_checkpoint", cut)
-    with pytest.raises(KeyboardInterrupt):
-        denoiser.train(first, pool, tmp_path / "b", steps=4, batch_size=2, log=lambda line: None)
-    monkeypatch.setattr(denoiser, "_checkpoint", checkpoint)
-    second, _ = _denoiser(tmp_path)
-    resumed = denoiser.train(second, pool, tmp_path / "b", steps=4, batch_size=2, log=lambda line: None)
-    assert resumed[-1]["samples"] == unbroken[-1]["samples"] == 8
-    for (name, p), q in zip(model.named_parameters(), second.parameters(), strict=True):
-        assert torch.allclose(p, q, atol=1e-6), name
+    unbroken, write = denoised(trained, tmp_path / "a"), training.Checkpoint.write
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Checkpoint, "write", cut)
+        with pytest.raises(KeyboardInterrupt):
+            denoised(trained, tmp_path / "b")
+    resumed = denoised(trained, tmp_path / "b")
+    assert resumed["training"].losses == unbroken["training"].losses and len(resumed["training"].losses) == 4
+    for (name, p), q in zip(unbroken["denoiser"].named_parameters(), resumed["denoiser"].parameters(), strict=True):
+        assert torch.equal(p, q), name
 
 
-def test_a_checkpoint_of_another_plan_is_refused(tmp_path, images):
-    model, tokenizer = _denoiser(tmp_path)
-    pool = denoiser.latent_pool(autoencoder.build(images), tokenizer, photos=2, sketches=1)
-    denoiser.train(model, pool, tmp_path, steps=1, batch_size=2, log=lambda line: None)
-    with pytest.raises(ValueError, match="another plan"):
-        denoiser.train(model, pool, tmp_path, steps=2, batch_size=2, log=lambda line: None)
+def test_a_checkpoint_of_another_plan_is_refused(trained):
+    state = [vars(trained)[name] for name in ("denoiser", "average", "optimiser", "schedule", "dice")]
+    with pytest.raises(ValueError, match=r"of another training \(learning_rate was 0\.001 and is 0\.002\)") as error:
+        training.Training(trained.folder, trained.plan | {"learning_rate": 2e-3}, *state)
+    one_sentence(error)
 
 
-def test_the_embedded_clip_trains_saves_and_is_read_back_by_open_clip(tmp_path):
-    encoder.new_folder(tmp_path)
-    torch.manual_seed(0)
-    model = encoder.new_model(tmp_path)
-    losses = encoder.train(model, tmp_path, steps=2, individuals=4, batch_size=4)
-    assert len(losses) == 2 and all(torch.isfinite(torch.tensor(losses)))
-    encoder.save(model, tmp_path)
-    read, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+def test_a_loss_that_is_no_number_stops_the_training(trained):
+    with pytest.raises(FloatingPointError, match=r"loss is nan at step 4: lower learning_rate \(0\.001\)") as error:
+        trained.training.keep(float("nan"))
+    one_sentence(error)
+
+
+def test_the_embedded_clip_is_read_back_by_open_clip(trained, folder):
+    read, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder / 'vision'}")
     x = torch.rand(2, 3, 160, 160) * 2 - 1
     with torch.no_grad():
-        assert torch.allclose(read.eval().encode_image(x), model.encode_image(x), atol=0.05)
-    config = json.loads((tmp_path / "open_clip_config.json").read_text(encoding="utf-8"))
+        assert torch.allclose(read.eval().encode_image(x), trained.clip.encode_image(x), atol=0.05)
+    config = json.loads((folder / "vision" / "open_clip_config.json").read_text(encoding="utf-8"))
     assert config["preprocess_cfg"]["mean"] == [0.5, 0.5, 0.5]
+
+
+def test_the_trunk_starts_from_imagenet_weights_of_another_naming(tmp_path):
+    trunk = models.new_clip(tmp_path / "a").visual.trunk.state_dict()
+    theirs = {f"theirs {k}": tensor + 1 for k, tensor in enumerate(trunk.values())}
+    torch.save(theirs | {"classifier.weight": torch.zeros(1), "classifier.bias": torch.zeros(1)}, tmp_path / "them.pth")
+    ours = models.new_clip(tmp_path / "b", str(tmp_path / "them.pth")).visual.trunk.state_dict()
+    assert all(torch.equal(ours[name], trunk[name] + 1) for name in trunk)
+
+
+def test_the_features_are_those_of_the_parts_within_half_precision(trained, backbone, pair):
+    denoiser = trained.denoiser
+    parts = (trained.fresh, denoiser["unet"], denoiser["text"], trained.tokenizer, models.new_scheduler())
+    full, half = DiffusionFeatures(*parts, size=data.SIZE, timestep=195), backbone.diffusion
+    with torch.no_grad():
+        assert_close(half.latents(pair), full.latents(pair))
+        for prompt in ("", data.prompt("cat", "photo")):
+            blocks = zip(half.features(pair, prompt=prompt), full.features(pair, prompt=prompt), strict=True)
+            for found, expected in blocks:
+                assert_close(found, expected, share=0.03)
+        assert_close(backbone.vision.embed(pair), trained.clip.encode_image(2 * pair - 1, normalize=True), share=0.03)
+    assert (backbone.diffusion.size, backbone.diffusion.timestep, backbone.vision.size) == (96, 195, 160)
+    assert backbone.vision.tokens(pair).shape[-2:] == (10, 10)
+
+
+def test_weights_are_kept_in_half_precision_and_sealed(folder, backbone):
+    preset = json.loads((folder / "preset.json").read_text(encoding="utf-8"))
+    assert preset["sha256"] == {name: file_sha256(folder / name) for name in WEIGHTS}
+    assert backbone.weights_sha256 == folder_sha256(folder)
+    for name in WEIGHTS:
+        assert {t.dtype for t in load_file(folder / name).values() if t.is_floating_point()} == {torch.float16}
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".part")]
+    assert sum(path.stat().st_size for path in folder.rglob("*.safetensors")) < 25e6
+
+
+def test_a_folder_that_was_changed_after_sealing_is_refused(trained, folder, tmp_path, caplog):
+    parts = (trained.fresh, trained.denoiser, trained.clip, trained.words)
+    copy = models.write_folder(tmp_path / "pocket", *parts)
+    assert caplog.records == [], "a notebook would show them as warnings"
+    weights = load_file(copy / WEIGHTS[1])
+    weights["conv_in.bias"] += 1
+    save_file(weights, copy / WEIGHTS[1], metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="sha256 differs") as error:
+        load_backbone(copy, device="cpu")
+    one_sentence(error)
+    models.write_folder(copy, *parts)
+    assert load_backbone(copy, device="cpu").weights_sha256 == folder_sha256(folder), "written anew, it loads again"
+
+
+def test_snapshots_come_in_the_order_of_their_samples(tmp_path):
+    for name in ("samples_16000", "samples_800", "samples_3200", "training"):
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "samples_900.safetensors.part").touch()
+    assert list(training.snapshots(tmp_path)) == [800, 3200, 16000] and not training.snapshots(tmp_path / "nowhere")
+
+
+def test_a_training_keeps_snapshots_whose_denoiser_is_another(trained, backbone, pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "KEEP_AT", (2, 7))
+    names = denoised(trained, tmp_path)
+    found = training.snapshots(names["folder"])
+    assert list(found) == [2, 8], "at the first step that reaches the number"
+    before = [feature.clone() for feature in backbone.diffusion.features(pair)]
+    early, last = (training.at_snapshot(backbone, path, samples) for samples, path in found.items())
+    for name, tensor in names["denoiser"]["unet"].state_dict().items():
+        torch.testing.assert_close(last.diffusion.unet.state_dict()[name], tensor)
+    assert_close(last.diffusion.features(pair)[2], before[2], share=0.03)
+    assert not torch.allclose(early.diffusion.features(pair)[2], before[2], rtol=0.1)
+    assert all(map(torch.equal, backbone.diffusion.features(pair), before)), "the backbone at hand is as it was"
+    assert not torch.equal(early.diffusion.text(""), backbone.diffusion.text(""))
+    assert torch.equal(early.diffusion.latents(pair), backbone.diffusion.latents(pair))
+    assert early.vision is backbone.vision
+    assert not any(p.requires_grad for p in early.diffusion.unet.parameters())
+    assert len({backbone.weights_sha256, early.weights_sha256, last.weights_sha256}) == 3
+    assert last.name == "pocket at 8 samples"
+
+
+DAMAGE = {
+    "a tensor less": lambda tensors: tensors.pop("unet.conv_in.weight"),
+    "a tensor more": lambda tensors: tensors.update({"unet.conv_in.extra": torch.zeros(1)}),
+    "another shape": lambda tensors: tensors.update({"unet.conv_in.bias": torch.zeros(3)}),
+    "no text encoder": lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("text.")],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_snapshot_of_another_model_is_refused(trained, backbone, tmp_path, damage):
+    tensors = {name: p.detach().clone() for name, p in trained.denoiser.named_parameters()}
+    DAMAGE[damage](tensors)
+    save_file(tensors, tmp_path / "samples_100.safetensors")
+    with pytest.raises(ValueError, match=r"samples_100\.safetensors is no snapshot") as error:
+        training.at_snapshot(backbone, tmp_path / "samples_100.safetensors", 100)
+    one_sentence(error)

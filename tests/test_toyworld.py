@@ -59,9 +59,8 @@ def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
         for index in range(12):
             drawing = CATEGORIES[category].draw(shapes.uniform(shapes.stream("shape", 0, category, index)))
             by_symmetry[drawing.symmetric].add(category)
-            here, there = (
-                shapes.place_keypoints(drawing, shapes.Pose(0.8, 0.1, (0.0, 0.0), mirror)) for mirror in (False, True)
-            )
+            poses = [shapes.Pose(0.8, 0.1, (0.0, 0.0), mirror) for mirror in (False, True)]
+            here, there = (shapes.place_keypoints(drawing, pose) for pose in poses)
             assert (here == there).all() == drawing.symmetric
     assert by_symmetry[True] == {"bottle", "butterfly", "guitar", "lamp", "wine_glass"}
     assert by_symmetry[True].isdisjoint(by_symmetry[False])
@@ -70,13 +69,9 @@ def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
 def _turned_round(difficulty):
     """Share of sketches of things with a front and a back that are mirror images of their photos, by the points."""
     found = []
-    for category, index in itertools.product(("cat", "duck", "car", "cup"), range(60)):
-        here, there = (
-            points[:, :2] - points[:, :2].mean(0)
-            for points in (
-                render_photo(category, index, 0, difficulty)[2], render_sketch(category, index, 0, 0, difficulty)[1],
-            )
-        )  # fmt: skip
+    for who in itertools.product(("cat", "duck", "car", "cup"), range(60)):
+        points = render_photo(*who, 0, difficulty)[2], render_sketch(*who, 0, 0, difficulty)[1]
+        here, there = (xy - xy.mean(0) for xy in (some[:, :2] for some in points))
         found.append(np.linalg.det(np.linalg.lstsq(here, there, rcond=None)[0]) < 0)
     return np.mean(found)
 
@@ -109,18 +104,15 @@ def test_difficulty_forgets_strokes_and_adds_clutter():
 
 def test_sketchy_layout_names_pair_sketches_with_photos_and_masks(tmp_path):
     world.write_sketchy(tmp_path, photos=2, sketches=2, categories=("cat", "key"))
-    base = tmp_path / "256x256"
-    photos = sorted(base.glob("photo/tx_000100000000/*/*.jpg"))
-    assert len(photos) == 4
-    for photo in photos:
-        category = photo.parent.name
-        for n in (1, 2):
-            assert (base / "sketch/tx_000100000000" / category / f"{photo.stem}-{n}.png").exists()
-        with (
-            Image.open(base / "mask/tx_000100000000" / category / f"{photo.stem}.png") as mask,
-            Image.open(photo) as picture,
-        ):
-            assert mask.size == picture.size == (160, 160)
+    wanted = {"test_pairs_ps.csv"}
+    for category, number in (("cat", 8), ("key", 23)):
+        for k in (0, 1):
+            names = {"photo": [f"{k}.jpg"], "mask": [f"{k}.png"], "sketch": [f"{k}-1.png", f"{k}-2.png"]}
+            base, stem = "256x256/{}/tx_000100000000/{}/{}", f"n{number:08d}_"
+            wanted |= {base.format(kind, category, stem + name) for kind, some in names.items() for name in some}
+    found = {path for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert {path.relative_to(tmp_path).as_posix() for path in found} == wanted
+    assert {Image.open(path).size for path in found if path.suffix != ".csv"} == {(160, 160)}
 
 
 def test_folder_layout_can_leave_the_masks_out(tmp_path):

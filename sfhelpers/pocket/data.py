@@ -1,6 +1,7 @@
 """What the embedded models learn from: individuals that no data set contains, and the words for them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sfhelpers.toyworld import CATEGORIES, SEEN, render_photo, render_sketch
 # The data sets that notebooks train and test on are drawn from seeds 0, 1, 2, ...; these are drawn from this one,
 # so that no picture is ever in both. Nothing is drawn of the nine unseen categories, not even in the background.
 TRAINING_SEED = 20_250_321
+SHIPPED = Path(__file__).resolve().parents[2] / "data" / "pocket"
 SIZE = 96  # pixels that the UNet's latents are made from, a side
 TEMPLATES = {
     "photo": ("a photo of a {}", "a picture of a {}", "a {} in a cluttered scene"),
@@ -100,10 +102,8 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     words = [w for w in sorted(learnt["vocab"], key=learnt["vocab"].get) if not w.startswith("<|")]
     vocabulary = {w: k for k, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
     merges = [" ".join(m) if isinstance(m, list) else m for m in learnt["merges"]]
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "bos_token": "<|startoftext|>"}
-    config |= dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    shutil.copyfile(SHIPPED / "vision" / "tokenizer_config.json", folder / "tokenizer_config.json")
     return CLIPTokenizer.from_pretrained(folder)

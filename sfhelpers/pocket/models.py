@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import write_preset
-from sfhelpers.pocket.data import SIZE, write_tokenizer
+from sfhelpers.pocket.data import SHIPPED, SIZE, write_tokenizer
 
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "pocket"
 FACTOR = 4  # pixels a latent position, a side
 CHANNELS = 8
 CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm from rescaling each image

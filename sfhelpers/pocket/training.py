@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone
@@ -34,19 +36,12 @@ class Training:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        plan: Mapping[str, float],
-        model: nn.Module,
-        mean: Mapping[str, Tensor],
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        dice: torch.Generator,
-    ):
+        self, folder: Path, plan: Mapping[str, float], model: nn.Module, mean: Mapping[str, Tensor],
+        optimiser: Optimizer, schedule: LRScheduler, dice: torch.Generator,
+    ):  # fmt: skip
         self.folder, self.plan, self.losses, self.checkpoint = folder, plan, [], Checkpoint(folder, plan)
         self.model, self.mean, self.optimiser, self.schedule, self.dice = model, mean, optimiser, schedule, dice
-        kept = self.checkpoint.read()
-        if kept is not None:
+        if kept := self.checkpoint.read():
             self._restore(*kept)
 
     def left(self) -> Iterable[int]:

@@ -25,14 +25,13 @@ NUMBER = 60  # drawings a category
 LAYOUTS = ("simplified", "raw")
 CANVAS = 600  # side in px of the screen that was drawn on
 PACE = 0.55  # px a millisecond
+STEP = 0.035  # between points, in object units
 DEADLINE = 20_000  # ms, then the drawing is taken away
 
 Timed = np.ndarray  # (N, 3) float64: x, y in px of the screen and t in ms since the drawing began
 
 
-def ensure_quick(
-    seed: int = 0, difficulty: float = DIFFICULTY, number: int = NUMBER, layout: str = "simplified"
-) -> Path:
+def ensure_quick(seed: int = 0, difficulty: float = DIFFICULTY, number: int = NUMBER) -> Path:
     """The folder of a set of quick drawings, written on first use (about 10 s, 2 MB) into the user's cache.
 
     Returns:
@@ -41,18 +40,14 @@ def ensure_quick(
     Raises:
         OSError: one sentence, when the cache cannot be written.
     """
-    name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-{layout}"
-    return cached("quick", name, lambda folder: write_quick(folder, number, seed, difficulty, layout=layout))
+    name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-simplified"
+    return cached("quick", name, lambda root: write_quick(root, number, seed, difficulty))
 
 
 def write_quick(
-    root: Path,
-    number: int = NUMBER,
-    seed: int = 0,
-    difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = tuple(CATEGORIES),
-    layout: str = "simplified",
-) -> None:
+    root: Path, number: int = NUMBER, seed: int = 0, difficulty: float = DIFFICULTY,
+    categories: tuple[str, ...] = tuple(CATEGORIES), layout: str = "simplified",
+) -> None:  # fmt: skip
     """Write `root/<category>.ndjson`, one drawing a line, as Google publishes Quick, Draw!.
 
     Args:
@@ -85,11 +80,8 @@ def _json(category: str, index: int, seed: int, difficulty: float, layout: str) 
 def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFFICULTY) -> list[Timed]:
     """The strokes of one drawing, in the order they were drawn.
 
-    Args:
-        category: one of CATEGORIES.
-        index: which of the category's drawings.
-        seed: of the set; its individuals are in no other data, whatever the seed.
-        difficulty: 0, a patient hand, to 1, one that draws what only its owner recognises.
+    Its individual is in no other data, whatever the seed. A difficulty of 0 is a patient hand; what one of 1 draws,
+    only its owner recognises.
 
     Returns:
         One (N, 3) array a stroke, N of 2 or more: x and y within the screen's CANVAS px, t in ms, rising.
@@ -131,21 +123,16 @@ def _crooked(rng: np.random.Generator, part: Part, haste: float) -> Part:
 def _line(rng: np.random.Generator, part: Part, haste: float) -> Points:
     """The pen's way along an outline: thin parts become one line, closed ones begin anywhere and rarely close well."""
     if not part.closed:
-        return _resampled(part.outline)
+        return resampled(part.outline, STEP, round)
     middle = part.outline.mean(0)
     _, spread, axes = np.linalg.svd(part.outline - middle, full_matrices=False)
     if spread[0] > 2.6 * spread[1] and rng.random() < 0.25 + 0.5 * haste:
         along = (part.outline - middle) @ axes[0]
-        return _resampled(middle + np.outer([along.min(), along.max()], axes[0]))
+        return resampled(middle + np.outer([along.min(), along.max()], axes[0]), STEP, round)
     ring = np.roll(part.outline, -int(rng.integers(len(part.outline))), axis=0)
-    way = _resampled(np.concatenate([ring, ring[:2]]))
+    way = resampled(np.concatenate([ring, ring[:2]]), STEP, round)
     length = np.clip(len(way) * (1 + rng.normal(-0.03, 0.06 * haste)), 4, None)
     return _rounded(way[: int(length)], int(rng.integers(1, 3 + round(4 * haste))))
-
-
-def _resampled(points: Points) -> Points:
-    """Points evenly spaced along a polyline, in object units."""
-    return resampled(points, lambda length: round(length / 0.035))
 
 
 def _rounded(line: Points, reach: int) -> Points:

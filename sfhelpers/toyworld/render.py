@@ -193,8 +193,7 @@ def render_sketch(
         if part.detail and rng.random() < 0.15 + 0.7 * abstraction:
             continue
         outline = pose(part.outline)
-        closed = np.concatenate([outline, outline[:1]]) if part.closed else outline
-        line = resampled(closed, lambda length: int(length / 5))
+        line = resampled(np.concatenate([outline, outline[:1]]) if part.closed else outline, 5)  # px
         line = _tremor(rng, line - SIZE / 2, 0.012 + 0.03 * difficulty) + SIZE / 2 + rng.normal(0, 1.2 * difficulty, 2)
         line += rng.normal(0, 1, line.shape) * 0.4
         points = _fine(line)

@@ -186,8 +186,8 @@ def ring(x: float, y: float, radius: float, width: float, n: int = 28) -> Points
     return np.concatenate([arc(x, y, radius, radius, 0, 1, n), arc(x, y, radius - width, radius - width, 1, 0, n)])
 
 
-def resampled(points: Points, count: Callable[[float], int]) -> Points:
-    """Points evenly spaced along a polyline, as many as `count` says for its length, but 4 at the least."""
+def resampled(points: Points, step: float, whole: Callable[[float], int] = int) -> Points:
+    """Points about `step` apart along a polyline, 4 at the least; `whole` makes their number one."""
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    grid = np.linspace(0, along[-1], max(4, count(along[-1])))
+    grid = np.linspace(0, along[-1], max(4, whole(along[-1] / step)))
     return np.stack([np.interp(grid, along, points[:, k]) for k in (0, 1)], 1)

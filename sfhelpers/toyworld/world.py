@@ -61,15 +61,9 @@ def write_folder(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **o
 
 
 def _drawn(
-    root: Path,
-    layout: str,
-    photos: int,
-    sketches: int,
-    seed: int = 0,
-    difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = tuple(CATEGORIES),
-    masks: bool = True,
-) -> list[tuple[str, str, int, Keypoints, Keypoints]]:
+    root: Path, layout: str, photos: int, sketches: int, seed: int = 0, difficulty: float = DIFFICULTY,
+    categories: tuple[str, ...] = tuple(CATEGORIES), masks: bool = True,
+) -> list[tuple[str, str, int, Keypoints, Keypoints]]:  # fmt: skip
     """Draw and save a world; returns paths, number of the class from 1 and keypoints (8, 3) of every pair.
 
     Stems look like Sketchy's (n<class>_<number>).

@@ -1,0 +1,60 @@
+"""What 90_train_pocket says of the shipped models, from the committed rows, the shipped log and the models."""
+
+import json
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sfhelpers import params, results, toyworld
+from sfhelpers.backbones import load_backbone
+from sfhelpers.pocket import data
+from tests.test_pocket import run_cells
+
+LOG = json.loads((params.ROOT / "data/pocket/training.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def quality(tmp_path_factory):
+    """(gallery, method) -> [foreground IoU], samples rising, as the notebook's own cell reads the committed rows."""
+    run = SimpleNamespace(curve=False)
+    names = {"run": run, "params": params, "results": results, "snapshots": dict, "folder": {}}
+    names |= {"CHOSEN": "threshold chosen on validation pairs, no CRF", "plots": SimpleNamespace(curve=lambda *_: None)}
+    return {key: list(values.values()) for key, values in run_cells(names, "curve")["quality"].items()}
+
+
+@pytest.fixture(scope="module")
+def accuracy():
+    names = {"run": SimpleNamespace(seed=0), "torch": torch, "F": F, "data": data, "toyworld": toyworld}
+    names["shipped"] = load_backbone("pocket", "cpu")
+    return {key: hits.mean().item() for key, hits in run_cells(names, "zero-shot")["accuracy"].items()}
+
+
+@pytest.mark.parametrize("gallery", ["seen categories", "unseen categories"])
+def test_alone_the_unet_gains_from_snapshot_to_snapshot_and_has_not_stopped(quality, gallery):
+    values = quality[gallery, "SD only"]
+    assert len(values) > 3 and all(after - before > 0.01 for before, after in pairwise(values))
+
+
+@pytest.mark.parametrize("gallery", ["seen categories", "unseen categories"])
+def test_fused_most_of_the_quality_is_there_before_any_denoising_and_the_denoiser_adds_slowly(quality, gallery):
+    values = quality[gallery, "fused"]
+    assert values[0] > 0.9 * values[-1] and 0.01 < values[-1] - values[0] < 0.05
+    assert values[0] > max(quality[gallery, "SD only"])
+
+
+def test_the_shipped_denoisers_loss_has_flattened_out_by_the_end():
+    losses = [entry["loss"] for entry in LOG["denoiser"]]
+    assert abs(sum(losses[-12:-6]) - sum(losses[-6:])) / 6 < 0.005 and losses[-1] < 0.5 * losses[1]
+
+
+def test_the_shipped_encoders_log_starts_at_guessing_and_ends_near_nothing():
+    assert abs(LOG["encoder"][0] - 4.5) < 0.2 and LOG["encoder"][-1] < 0.01
+
+
+@pytest.mark.parametrize("domain", ["photo", "sketch"])
+def test_it_names_every_category_it_was_aligned_to_and_is_at_chance_for_the_nine_unseen_ones(accuracy, domain):
+    assert accuracy["seen", domain] > 0.99
+    assert abs(accuracy["unseen", domain] - 1 / 9) < 0.1
