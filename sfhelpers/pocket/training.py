@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone
 from sfhelpers.files import replace_file
-from sfhelpers.tasks.kept import Checkpoint
+from sfhelpers.kept import Checkpoint
 
 CHECKPOINT_EVERY = 200  # optimiser steps
 KEEP_AT = (2_000, 5_000, 10_000, 20_000, 40_000, 60_000)  # samples, at which a copy of the mean weights is kept
