@@ -88,9 +88,8 @@ def cat(d: Drawing, u: Uniform) -> None:
         d.add(ellipse(sx * wide * 0.42, 0.84, 0.13, 0.08), 3)
     d.add(poly((-0.05, -0.36), (0.05, -0.36), (0, -0.3)), 1, detail=True)
     d.add(ellipse(0, 0.4, wide * 0.45, tall * 0.5), 3, detail=True)
-    d.mark(left_ear=(-head * 0.85, -0.45 - head * 1.2), right_ear=(head * 0.85, -0.45 - head * 1.2))
-    d.mark(left_eye=(-head * 0.42, -0.48), right_eye=(head * 0.42, -0.48), nose=(0, -0.34), chest=(0, 0.1))
-    d.mark(left_paw=(-wide * 0.42, 0.86), right_paw=(wide * 0.42, 0.86))
+    d.mark(left_right_ear=(head * 0.85, -0.45 - head * 1.2), left_right_eye=(head * 0.42, -0.48), nose=(0, -0.34))
+    d.mark(chest=(0, 0.1), left_right_paw=(wide * 0.42, 0.86))
 
 
 @category("grey", "pink")
@@ -154,9 +153,8 @@ def butterfly(d: Drawing, u: Uniform) -> None:
         d.line(arc(s * 0.14, -0.4, 0.12, 0.25, 0.5 if s > 0 else 1.0, 0.75), 4, 0.025)
     d.add(ellipse(0, 0.05, 0.075, 0.45), 4)
     d.add(ellipse(0, -0.42, 0.085, 0.085), 4)
-    d.mark(head=(0.0, -0.42), abdomen=(0.0, 0.46), left_wing_tip=(-wide, -up * 0.9), right_wing_tip=(wide, -up * 0.9))
-    d.mark(left_waist=(-wide * 0.6, 0.04), right_waist=(wide * 0.6, 0.04), left_lower_wing=(-wide * 0.6, low * 0.95))
-    d.mark(right_lower_wing=(wide * 0.6, low * 0.95))
+    d.mark(head=(0.0, -0.42), abdomen=(0.0, 0.46), left_right_wing_tip=(wide, -up * 0.9))
+    d.mark(left_right_waist=(wide * 0.6, 0.04), left_right_lower_wing=(wide * 0.6, low * 0.95))
 
 
 @category("green", "yellow")

@@ -28,9 +28,8 @@ def house(d: Drawing, u: Uniform) -> None:
     for x in (-w * 0.62, w * 0.62):
         d.add(box(x, wall + 0.32, 0.24, 0.24), 3)
         d.line(poly((x, wall + 0.2), (x, wall + 0.44)), 4, 0.025, detail=True)
-    d.mark(peak=(0, wall - peak), left_eave=(-w - 0.1, wall), right_eave=(w + 0.1, wall), left_corner=(-w, 0.8))
-    d.mark(right_corner=(w, 0.8), door=(door, 0.4), left_window=(-w * 0.62, wall + 0.32))
-    d.mark(chimney=(w * 0.5, wall - peak * 0.62 - 0.2))
+    d.mark(peak=(0, wall - peak), left_right_eave=(w + 0.1, wall), left_right_corner=(w, 0.8), door=(door, 0.4))
+    d.mark(left_window=(-w * 0.62, wall + 0.32), chimney=(w * 0.5, wall - peak * 0.62 - 0.2))
 
 
 @category("white", "grey")
@@ -69,7 +68,7 @@ def windmill(d: Drawing, u: Uniform) -> None:
     d.add(ellipse(0, -0.4, 0.06, 0.06), 4)
     d.mark(upper_blade=min(tips, key=lambda p: p[1]), lower_blade=max(tips, key=lambda p: p[1]))
     d.mark(left_blade=min(tips, key=lambda p: p[0]), right_blade=max(tips, key=lambda p: p[0]), hub=(0, -0.4))
-    d.mark(left_corner=(-low, 0.94), right_corner=(low, 0.94), door=(0, 0.62))
+    d.mark(left_right_corner=(low, 0.94), door=(0, 0.62))
 
 
 @category("green", "brown")
@@ -82,9 +81,8 @@ def tree(d: Drawing, u: Uniform) -> None:
     d.add(smooth(*rim), 0)
     for x, y in ((-0.38, 0.0), (0.38, 0.0), (-0.25, -0.35), (0.25, -0.35), (0, -0.1)):
         d.line(arc(x * 0.8, crown + y * 0.5 + 0.1, r * 0.4, r * 0.35, 0.55, 0.95), 2, 0.045, detail=True)
-    d.mark(top=(0, crown - r - 0.17), crown_left=(-r - 0.32, crown), crown_right=(r + 0.32, crown))
-    d.mark(crown_centre=(0, crown), fork=(0.0, 0.25), trunk_middle=(0.0, 0.55), root_left=(-0.13, 0.94))
-    d.mark(root_right=(0.13, 0.94))
+    d.mark(top=(0, crown - r - 0.17), crown_left_right=(r + 0.32, crown), crown_centre=(0, crown), fork=(0.0, 0.25))
+    d.mark(trunk_middle=(0.0, 0.55), root_left_right=(0.13, 0.94))
 
 
 @category("pink", "green")
@@ -98,8 +96,8 @@ def flower(d: Drawing, u: Uniform) -> None:
         a = 2 * np.pi * k / n - np.pi / 2
         d.add(ellipse(np.cos(a) * r, y + np.sin(a) * r, r * 0.72, r * 0.45, a), 0)
     d.add(ellipse(0, y, r * 0.55, r * 0.55), 3)
-    d.mark(top_petal=(0, y - r * 1.6), left_petal=(-r * 1.5, y), right_petal=(r * 1.5, y), centre=(0, y))
-    d.mark(stem_middle=(0, 0.3), right_leaf=(0.48, 0.3), left_leaf=(-0.48, 0.46), stem_end=(0, 0.94))
+    d.mark(top_petal=(0, y - r * 1.6), left_right_petal=(r * 1.5, y), centre=(0, y), stem_middle=(0, 0.3))
+    d.mark(right_leaf=(0.48, 0.3), left_leaf=(-0.48, 0.46), stem_end=(0, 0.94))
 
 
 @category("red", "white")
@@ -110,9 +108,8 @@ def mushroom(d: Drawing, u: Uniform) -> None:
     d.add(np.concatenate([arc(0, 0.1, w, high, 0.5, 1.0, 20), arc(0, 0.1, w, 0.13, 0.0, 0.5, 12)]), 0)
     for x, y, s in ((-0.35, -0.2, 0.1), (0.05, -0.38, 0.12), (0.4, -0.12, 0.09)):
         d.add(ellipse(x, y, s, s * 0.85), 1, detail=True)
-    d.mark(cap_top=(0, 0.1 - high), cap_left=(-w, 0.1), cap_right=(w, 0.1), rim_front=(0, 0.22))
-    d.mark(stem_left=(-stem * 1.15, 0.5), stem_right=(stem * 1.15, 0.5), foot_left=(-stem * 1.3, 0.86))
-    d.mark(foot_right=(stem * 1.3, 0.86))
+    d.mark(cap_top=(0, 0.1 - high), cap_left_right=(w, 0.1), rim_front=(0, 0.22), stem_left_right=(stem * 1.15, 0.5))
+    d.mark(foot_left_right=(stem * 1.3, 0.86))
 
 
 @category("red", "green")
@@ -122,8 +119,8 @@ def apple(d: Drawing, u: Uniform) -> None:
     d.add(smooth((0.06, -0.62), (0.3, -0.88), (0.58, -0.8), (0.35, -0.58)), 1)
     d.add(smooth(*symmetric((0, -0.42), (w * 0.6, -0.52), (w, -0.05), (w * 0.65, h), (0, h * 0.9))), 0)
     d.add(ellipse(-w * 0.5, -0.15, 0.1, 0.17, 0.4), 3, detail=True)
-    d.mark(stem_tip=(0.05, -0.84), stem_base=(0, -0.42), leaf_tip=(0.58, -0.8), left_side=(-w, -0.05))
-    d.mark(right_side=(w, -0.05), bottom_left=(-w * 0.65, h), bottom_right=(w * 0.65, h), centre=(0, 0.1))
+    d.mark(stem_tip=(0.05, -0.84), stem_base=(0, -0.42), leaf_tip=(0.58, -0.8), left_right_side=(w, -0.05))
+    d.mark(bottom_left_right=(w * 0.65, h), centre=(0, 0.1))
 
 
 @category("green", "orange")
@@ -139,8 +136,8 @@ def cactus(d: Drawing, u: Uniform) -> None:
     d.add(box(0, 0.78, 0.7, 0.36, taper=0.75), 1)
     d.add(box(0, 0.62, 0.78, 0.1), 1)
     d.mark(top=(0, -0.93), left_arm_top=(-0.55, left - 0.44), left_elbow=(-0.58, left + 0.14))
-    d.mark(right_arm_top=(0.55, right - 0.4), right_elbow=(0.58, right + 0.24), pot_left=(-0.38, 0.62))
-    d.mark(pot_right=(0.38, 0.62), pot_bottom=(0, 0.95))
+    d.mark(right_arm_top=(0.55, right - 0.4), right_elbow=(0.58, right + 0.24), pot_left_right=(0.38, 0.62))
+    d.mark(pot_bottom=(0, 0.95))
 
 
 def _wheel(d: Drawing, x: float, y: float, r: float) -> None:

@@ -57,8 +57,10 @@ class Drawing:
         self.parts.append(Part(outline, tone, False, thickness, detail))
 
     def mark(self, **keypoints: Point) -> None:
-        """Name points, their order kept: `left_ear=(x, y)` is the "left ear"."""
-        self.keypoints |= {name.replace("_", " "): point for name, point in keypoints.items()}
+        """Name points, their order kept: `tail_base=(x, y)`, or `left_right_ear=(x, y)` for the two at -x and x."""
+        for name, (x, y) in keypoints.items():
+            for side, at in (("left", -x), ("right", x)) if "left_right" in name else (("", x),):
+                self.keypoints[name.replace("left_right", side).replace("_", " ")] = (at, y)
 
     @property
     def symmetric(self) -> bool:

@@ -25,9 +25,8 @@ def cup(d: Drawing, u: Uniform) -> None:
     d.add(ellipse(0, 0.65, w * taper, 0.1), 0)
     d.add(ellipse(0, top, w, 0.13), 2)
     d.add(box(0, 0.12, w * 1.6, 0.16), 1, detail=True)
-    d.mark(rim_left=(-w, top), rim_right=(w, top), rim_front=(0, top + 0.13), handle_outer=(w * 0.85 + 0.33, 0.05))
-    d.mark(handle_top=(w * 0.9, -0.22), base_left=(-w * taper, 0.66), base_right=(w * taper, 0.66))
-    d.mark(body_centre=(0, 0.12))
+    d.mark(rim_left_right=(w, top), rim_front=(0, top + 0.13), handle_outer=(w * 0.85 + 0.33, 0.05))
+    d.mark(handle_top=(w * 0.9, -0.22), base_left_right=(w * taper, 0.66), body_centre=(0, 0.12))
 
 
 @category("blue", "white")
@@ -42,7 +41,7 @@ def teapot(d: Drawing, u: Uniform) -> None:
     d.line(arc(0, 0.15, w * 0.95, h * 0.4, 0.05, 0.45), 1, 0.06, detail=True)
     d.mark(spout_tip=(-0.92, -0.34), spout_base=(-w * 0.75, 0.12), knob=(0, 0.0 - h * 0.95))
     d.mark(lid_edge=(w * 0.5, 0.15 - h * 0.88), handle_outer=(w * 0.9 + 0.34, 0.1), base=(0, 0.17 + h))
-    d.mark(belly_left=(-w * 0.97, 0.22), belly_right=(w * 0.97, 0.22))
+    d.mark(belly_left_right=(w * 0.97, 0.22))
 
 
 @category("green", "red")
@@ -53,8 +52,8 @@ def bottle(d: Drawing, u: Uniform) -> None:
     d.add(box(0, -0.84, neck * 2.4, 0.18), 1)
     d.add(box(0, 0.4, w * 2.02, u(0.35, 0.5)), 3)
     d.line(poly((-w * 0.6, 0.4), (w * 0.6, 0.4)), 2, 0.05, detail=True)
-    d.mark(cap=(0, -0.92), neck_left=(-neck, -0.5), neck_right=(neck, -0.5), shoulder_left=(-w, shoulder + 0.12))
-    d.mark(shoulder_right=(w, shoulder + 0.12), label=(0, 0.4), base_left=(-w, 0.88), base_right=(w, 0.88))
+    d.mark(cap=(0, -0.92), neck_left_right=(neck, -0.5), shoulder_left_right=(w, shoulder + 0.12), label=(0, 0.4))
+    d.mark(base_left_right=(w, 0.88))
 
 
 @category("white", "red")
@@ -65,9 +64,8 @@ def wine_glass(d: Drawing, u: Uniform) -> None:
     d.add(smooth(*symmetric((w * 0.8, -0.85), (w, -0.4), (0.06, bowl + 0.08))), 0)
     d.add(smooth(*symmetric((w * 0.9, -0.45), (w * 0.75, -0.2), (0, bowl))), 1)
     d.add(ellipse(0, -0.84, w * 0.8, 0.07), 2)
-    d.mark(rim_left=(-w * 0.8, -0.84), rim_right=(w * 0.8, -0.84), bowl_left=(-w, -0.4), bowl_right=(w, -0.4))
-    d.mark(bowl_bottom=(0, bowl + 0.08), stem_middle=(0, (bowl + 0.84) / 2), foot_left=(-0.34, 0.86))
-    d.mark(foot_right=(0.34, 0.86))
+    d.mark(rim_left_right=(w * 0.8, -0.84), bowl_left_right=(w, -0.4), bowl_bottom=(0, bowl + 0.08))
+    d.mark(stem_middle=(0, (bowl + 0.84) / 2), foot_left_right=(0.34, 0.86))
 
 
 @category("purple", "pink")
@@ -80,8 +78,8 @@ def umbrella(d: Drawing, u: Uniform) -> None:
     d.add(np.concatenate([arc(0, -0.02, w, -top, 0.5, 1.0, 24), *bays]), 0)
     d.add(np.concatenate([arc(0, -0.02, w / 2, -top, 0.5, 1.0, 14), *bays[1:3]]), 1, detail=True)
     d.line(poly((0, top), (0, top - 0.12)), 4, 0.05)
-    d.mark(tip=(0, top - 0.12), left_edge=(-w, -0.02), right_edge=(w, -0.02), left_bay=(-w / 2, -0.02))
-    d.mark(right_bay=(w / 2, -0.02), canopy_top=(0, top), shaft=(0, 0.35), handle=(-0.13, 0.84))
+    d.mark(tip=(0, top - 0.12), left_right_edge=(w, -0.02), left_right_bay=(w / 2, -0.02), canopy_top=(0, top))
+    d.mark(shaft=(0, 0.35), handle=(-0.13, 0.84))
 
 
 @category("yellow", "brown")
@@ -92,9 +90,8 @@ def lamp(d: Drawing, u: Uniform) -> None:
     d.add(ellipse(0, 0.83, u(0.32, 0.42), 0.09), 1)
     d.add(poly((-top, -0.82), (top, -0.82), (w, low), (-w, low)), 0)
     d.line(poly((-w * 0.9, low - 0.08), (w * 0.9, low - 0.08)), 2, 0.045, detail=True)
-    d.mark(shade_top_left=(-top, -0.82), shade_top_right=(top, -0.82), shade_low_left=(-w, low))
-    d.mark(shade_low_right=(w, low), shade_centre=(0, (low - 0.82) / 2), body=(0, 0.4), foot_left=(-0.34, 0.84))
-    d.mark(foot_right=(0.34, 0.84))
+    d.mark(shade_top_left_right=(top, -0.82), shade_low_left_right=(w, low), shade_centre=(0, (low - 0.82) / 2))
+    d.mark(body=(0, 0.4), foot_left_right=(0.34, 0.84))
 
 
 @category("brown", "red")
@@ -121,9 +118,8 @@ def table(d: Drawing, u: Uniform) -> None:
     d.add(box(0, top + thick / 2, 2 * w, thick), 1)
     for x in (-w * 0.9, w * 0.9):
         d.add(limb(x, top + thick, x, 0.72, 0.11, 0.08), 0)
-    d.mark(back_left=(-w * 0.78, top - 0.22), back_right=(w * 0.84, top - 0.22), front_left=(-w, top))
-    d.mark(front_right=(w, top), top_centre=(0, top - 0.1), front_edge=(0, top + thick / 2), left_foot=(-w * 0.9, 0.72))
-    d.mark(right_foot=(w * 0.9, 0.72))
+    d.mark(back_left=(-w * 0.78, top - 0.22), back_right=(w * 0.84, top - 0.22), front_left_right=(w, top))
+    d.mark(top_centre=(0, top - 0.1), front_edge=(0, top + thick / 2), left_right_foot=(w * 0.9, 0.72))
 
 
 @category("orange", "brown")
@@ -139,7 +135,7 @@ def guitar(d: Drawing, u: Uniform) -> None:
         d.add(ellipse(0.12, -0.97 + 0.07 * k, 0.035, 0.025), 3, detail=True)
     d.line(poly((0.0, -0.8), (0.0, 0.66)), 3, 0.02, detail=True)
     d.mark(head=(0, -0.98), nut=(0, -0.8), neck_joint=(0, 0.1), sound_hole=(0, 0.36), bridge=(0, 0.66))
-    d.mark(waist_left=(-up * 0.72, 0.3), waist_right=(up * 0.72, 0.3), bottom=(0, 0.91))
+    d.mark(waist_left_right=(up * 0.72, 0.3), bottom=(0, 0.91))
 
 
 @category("grey", "brown")
@@ -183,4 +179,4 @@ def clock(d: Drawing, u: Uniform) -> None:
     d.add(limb(0, 0, np.cos(a) * r * 0.4, np.sin(a) * r * 0.4, 0.07), 4)
     d.add(limb(0, 0, np.cos(b) * r * 0.65, np.sin(b) * r * 0.65, 0.045), 4)
     d.mark(twelve=(0, -r * 0.7), three=(r * 0.7, 0), six=(0, r * 0.7), nine=(-r * 0.7, 0), centre=(0, 0))
-    d.mark(left_bell=(-r * 0.55, -r * 0.95), left_foot=(-r * 0.74, 0.97), right_foot=(r * 0.74, 0.97))
+    d.mark(left_bell=(-r * 0.55, -r * 0.95), left_right_foot=(r * 0.74, 0.97))
