@@ -9,6 +9,7 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
@@ -25,6 +26,11 @@ ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definitio
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a number."""
+    return dict(_versions())
+
+
+@cache  # they are read from disk, and a task writes hundreds of rows
+def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
