@@ -67,6 +67,7 @@ PANELS = {"sketches": {"a": profiles(24), "b": profiles(10)}, "photos": {"a": pr
 KINDS = {
     "grid": lambda: plots.grid([[PHOTO, SKETCH], [MASK, None]], ["one", "two\nlines"], ["photo", "a longer label"]),
     "mask_grid": lambda: plots.mask_grid([SKETCH], [PHOTO], [PHOTO[..., 0]], [MASK], [~MASK], ["cat"]),
+    "mask_grid of no truth": lambda: plots.mask_grid([SKETCH], [PHOTO], [PHOTO[..., 0]], [MASK]),
     "contact_sheet": lambda: plots.contact_sheet([PHOTO] * 12, [MASK] * 12, SKETCH, "cat"),
     "captioned": lambda: classes.captioned([PHOTO] * 9, ["one\nline"] * 9),
     "curve": lambda: plots.curve(
@@ -275,6 +276,11 @@ def test_enlarged_maps_have_sharp_blocks():
         lambda: plots.grid([[PHOTO]], row_labels=["one", "two"]),
         lambda: plots.grid([[PHOTO]], column_labels=[]),
         lambda: plots.mask_grid([SKETCH], [PHOTO] * 2, [PHOTO[..., 0]], [MASK]),
+        lambda: matches.matches([]),
+        lambda: classes.confusion(np.zeros((60, 60)), ["x"] * 60),
+        lambda: classes.confusion(np.zeros((2, 2)), ["x"]),
+        lambda: classes.scattered(np.zeros((2, 2)), []),
+        lambda: classes.captioned([], []),
     ],
 )
 def test_wrong_shapes_and_counts_fail(call):
