@@ -8,9 +8,9 @@ _HOMES = {
     "load_backbone": "backbones",
     "FusedExtractor": "fusion",
     "load_dataset": "datasets",
-    "Gallery": "tasks.photos",
-    "PhotoIndex": "tasks.index",
-    "match": "tasks.match",
+    "Gallery": "search.gallery",
+    "PhotoIndex": "search.gallery",
+    "match": "search.searcher",
 }
 __all__ = ["__version__", *_HOMES]
 

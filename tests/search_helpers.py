@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from sfhelpers.tasks.heads import untrained_head
-from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
+from sfhelpers.tasks.heads import save_heads, untrained_head
+from tests.backbone_fixtures import one_sentence
 
 
 def photo(path, seed=0, size=(40, 40)):
@@ -27,7 +29,7 @@ def sketch(scale=1.0, corner=(20, 30), side=160):
     return image
 
 
-def fake():
+def fake(sha256="f" * 64):
     """A backbone whose embedding is the mean colour; it notes how many photos it got at a time."""
     batches = []
 
@@ -37,8 +39,22 @@ def fake():
 
     vision = SimpleNamespace(size=16, embed=embed, model=SimpleNamespace(logit_scale=torch.tensor(3.0)))
     return SimpleNamespace(
-        vision=vision, diffusion=SimpleNamespace(size=16), weights_sha256="f" * 64, name="fake", batches=batches
+        vision=vision, diffusion=SimpleNamespace(size=16), weights_sha256=sha256, name="fake", batches=batches
     )
+
+
+def refused(kind, make, *arguments, **options):
+    """The sentence with which a call is refused."""
+    with pytest.raises(kind) as error:
+        make(*arguments, **options)
+    return one_sentence(error)
+
+
+def saved_head(model, backbone, folder, task):
+    """The file of an untrained model."""
+    run = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
+    trial = SimpleNamespace(method="fused", seed=0, model=model)
+    return save_heads(run, [trial], backbone.weights_sha256, folder, task)[0]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@
 | ... a mask                        | test_bad_input.py::test_a_broken_mask_is_found_before_any_work
 | a name that is not ASCII          | test_images.py::test_name_that_is_not_ascii
 |                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
-|                                   | test_gallery.py::test_names_that_are_not_ascii_keep_their_letters
+|                                   | test_masks.py::test_names_that_are_not_ascii_keep_their_letters
 |                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
 | weights truncated                 | test_loading.py::test_half_a_weights_file_is_refused
 | ... of another shape              | test_loading.py::test_tensors_that_are_missing_or_of_another_shape_are_refused
@@ -40,12 +40,12 @@
 | ... full only later               | test_bad_input.py::test_results_that_cannot_be_written_leave_the_earlier_ones
 | a notebook interrupted half way   | test_bad_input.py::test_results_are_written_in_the_last_cell_alone
 |                                   | test_results.py::test_an_interrupted_write_leaves_the_earlier_file_and_no_other
-|                                   | test_gallery.py::test_an_interrupted_run_leaves_the_earlier_files_whole
+|                                   | test_masks.py::test_an_interrupted_run_leaves_the_earlier_files_whole
 |                                   | test_notebooks.py::test_execute_leaves_a_failing_notebook_as_it_was
 | refused: earlier files stay       | test_bad_input.py::test_a_refused_run_leaves_the_earlier_files_as_they_were
 | no error: EXIF, RGBA, grey, ...   | test_bad_input.py::test_unusual_but_good_images_go_through_a_dataset
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works
-|                                   | test_gallery.py::test_a_single_photo_and_a_single_sketch_work
+|                                   | test_masks.py::test_a_single_photo_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
 | an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
 | ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
@@ -72,7 +72,7 @@
 | ... cut                           | test_heads.py::test_a_damaged_head_and_a_file_of_another_kind_are_refused
 | an index of another backbone      | test_index.py::test_an_index_of_another_backbone_is_refused
 | ... or another head               | test_index.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
-| ... or another version            | test_index.py::test_an_index_of_another_version_is_refused
+| ... or another version            | test_index.py::test_an_index_of_another_version_is_refused_and_made_anew_in_its_place
 | ... cut, or no index              | test_index.py::test_an_index_that_was_cut_is_refused
 |                                   | test_index.py::test_a_file_that_is_no_such_index_is_refused
 | ... whose photos have moved       | test_index.py::test_photos_that_have_moved_are_found_again_by_their_new_root

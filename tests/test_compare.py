@@ -13,9 +13,9 @@ from sfhelpers import metrics, results, toyworld
 from sfhelpers.backbones import randomised
 from sfhelpers.datasets import Dataset, first_sketches, load_dataset, sketchy
 from sfhelpers.images import load_images
+from sfhelpers.search import masks as galleries
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
-from sfhelpers.tasks import gallery as galleries
 from sfhelpers.tasks.arms import RANDOM_UNET
 from sfhelpers.tasks.fit import checkpoints
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation

@@ -1,33 +1,22 @@
-"""An index of photos: exact, the same after it was saved, and one sentence for whatever does not belong to it."""
+"""A gallery as a file: the same after it was saved, and one sentence for whatever does not belong to it."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
-from math import nan
-from types import SimpleNamespace
 
 import faiss
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sfhelpers import PhotoIndex
-from sfhelpers.drawing import PRESETS
+from sfhelpers import Gallery, PhotoIndex, kept
 from sfhelpers.images import load_images
+from sfhelpers.search.framing import Frame
+from sfhelpers.search.gallery import KEY
 from sfhelpers.tasks.arms import extractor_for
-from sfhelpers.tasks.framing import Frame
-from sfhelpers.tasks.heads import load_head, save_heads
+from sfhelpers.tasks.heads import load_head
 from sfhelpers.tasks.retrieval import SketchRetriever
-from sfhelpers.tasks.search import Gallery
-from tests.backbone_fixtures import one_sentence
-from tests.search_helpers import fake, photo, sketch
-
-RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
+from tests.search_helpers import fake, photo, refused, saved_head, sketch
 
 
 @pytest.fixture
@@ -42,46 +31,32 @@ def folder(tmp_path):
 
 @pytest.fixture
 def saved(folder, tmp_path):
-    """The file of an index of the folder."""
-    return PhotoIndex.from_folder(folder, fake()).save(tmp_path / "made" / "photos.index")
-
-
-def test_photos_come_by_the_cosine_of_their_embeddings(folder, tiny_backbone):
-    gallery = Gallery.from_folder(folder, tiny_backbone)
-    found = PhotoIndex.from_folder(folder, tiny_backbone).ask(sketch(), k=99)
-    asked = tiny_backbone.vision.embed(Frame.of(sketch()).tensor(96)[None])
-    scores, order = (asked @ gallery.embeddings.T)[0].sort(descending=True)
-    assert [path for path, _ in found] == [gallery.records[n].path for n in order] and len(found) == 7
-    assert np.allclose([score for _, score in found], scores, atol=1e-6)
-    assert PhotoIndex.from_gallery(gallery, tiny_backbone).ask(sketch(), k=2) == found[:2]
-
-
-def test_a_sketch_may_be_a_file_an_image_or_a_drawing(folder, tmp_path):
-    index = PhotoIndex.from_folder(folder, fake())
-    sketch().save(tmp_path / "sketch.png")
-    assert index.ask(tmp_path / "sketch.png") == index.ask(str(tmp_path / "sketch.png")) == index.ask(sketch())
-    drawing = next(iter(PRESETS.values()))
-    assert index.ask(drawing) == index.ask(drawing.to_image())
+    """The file of a gallery of the folder."""
+    return Gallery.from_folder(folder, fake()).save(tmp_path / "made" / "photos.index")
 
 
 def test_a_saved_index_answers_as_before_and_embeds_nothing_anew(folder, saved):
-    backbone = fake()
-    index = PhotoIndex.load(saved, backbone)
-    assert backbone.batches == [] and index.ask(sketch()) == PhotoIndex.from_folder(folder, backbone).ask(sketch())
-    assert {path.read_bytes() for path in index.paths} == {path.read_bytes() for path in folder.rglob("*.png")}
+    backbone, made = fake(), Gallery.from_folder(folder, fake())
+    index = Gallery.load(saved, backbone)
+    assert backbone.batches == [] and index.ask(sketch()) == made.ask(sketch())
+    assert torch.equal(index.embeddings, made.embeddings) and index.records == made.records
+    assert index.categories == made.categories and torch.equal(index.labels, made.labels)
+    assert PhotoIndex is Gallery, "its earlier name"
 
 
-def test_other_programs_can_take_the_faiss_index_out(saved):
-    index = faiss.deserialize_index(load_file(saved)["faiss"].numpy())
-    assert isinstance(index, faiss.IndexFlatIP) and (index.ntotal, index.d) == (7, 3)
+def test_other_programs_can_read_the_embeddings_and_take_the_faiss_index_out(saved, tmp_path):
+    index = Gallery.load(saved, fake())
+    assert torch.equal(load_file(saved)["embeddings"], index.embeddings)
+    faiss.write_index(index.faiss, str(tmp_path / "photos.faiss"))
+    other = faiss.read_index(str(tmp_path / "photos.faiss"))
+    assert isinstance(other, faiss.IndexFlatIP) and (other.ntotal, other.d) == (7, 3)
 
 
 def test_photos_that_have_moved_are_found_again_by_their_new_root(folder, saved, tmp_path):
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError) as error:
-        PhotoIndex.load(saved, fake())
-    assert "7 of the 7 photos" in one_sentence(error) and "pass root=" in str(error.value)
-    found = PhotoIndex.load(saved, fake(), root=tmp_path / "elsewhere").ask(sketch(), k=7)
+    said = refused(FileNotFoundError, Gallery.load, saved, fake())
+    assert "7 of the 7 photos" in said and "pass root=" in said
+    found = Gallery.load(saved, fake(), root=tmp_path / "elsewhere").ask(sketch(), k=7)
     assert all(path.is_relative_to(tmp_path / "elsewhere") and path.is_file() for path, _ in found)
 
 
@@ -89,159 +64,97 @@ def test_refresh_embeds_what_is_new_and_forgets_what_is_gone(folder, saved):
     (folder / "cat" / "1.png").unlink()
     photo(folder / "cow" / "0.png", 50)
     with pytest.raises(FileNotFoundError, match=r"1 of the 7 photos .*\(cat/1\.png\).*refresh=True"):
-        PhotoIndex.load(saved, fake())
+        Gallery.load(saved, fake())
     backbone = fake()
-    index = PhotoIndex.load(saved, backbone, refresh=True)
-    assert backbone.batches == [1] and len(index) == 7
-    anew = PhotoIndex.from_folder(folder, fake())
+    index = Gallery.load(saved, backbone, refresh=True)
+    assert backbone.batches == [1] and len(index) == 7 and index.categories == ("cat", "cow", "dög 猫")
+    anew = Gallery.from_folder(folder, fake())
     assert dict(index.ask(sketch())) == pytest.approx(dict(anew.ask(sketch())))
-    assert PhotoIndex.load(index.save(saved), fake()).names == index.names
+    assert Gallery.load(index.save(saved), fake()).records == index.records
 
 
-def test_an_index_of_another_backbone_is_refused(saved, folder):
-    other = fake()
-    other.weights_sha256 = "e" * 64
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.load(saved, other)
-    assert "embedded by a backbone with weights ffffffffffff, but fake has eeeeeeeeeeee" in one_sentence(error)
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.from_gallery(Gallery.from_folder(folder, fake()), other)
-    assert "embedded by another backbone" in one_sentence(error)
-
-
-def retrieval_head(backbone, folder, seed=0):
-    """The file of an untrained retriever."""
-    trial = SimpleNamespace(method="fused", seed=0, model=SketchRetriever(extractor_for("fused", backbone, seed)))
-    return save_heads(RUN, [trial], backbone.weights_sha256, folder, "retrieval")[0]
+def test_an_index_of_another_backbone_is_refused(saved):
+    said = refused(ValueError, Gallery.load, saved, fake("e" * 64))
+    assert "embedded by a backbone with weights ffffffffffff, but fake has eeeeeeeeeeee" in said
 
 
 def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_path, tiny_backbone):
-    head = retrieval_head(tiny_backbone, tmp_path / "heads")
-    made = PhotoIndex.from_folder(folder, tiny_backbone, embed=head)
-    model = load_head(head, tiny_backbone).model
-    asked, photos = model(Frame.of(sketch()).tensor(96)[None]), model(load_images(made.paths, 96))
-    assert dict(made.ask(sketch())) == pytest.approx(dict(zip(made.paths, (photos @ asked[0]).tolist(), strict=True)))
+    def retriever(seed):
+        model = SketchRetriever(extractor_for("fused", tiny_backbone, seed))
+        return saved_head(model, tiny_backbone, tmp_path / "heads", "retrieval")
+
+    head = retriever(0)
+    made = Gallery.from_folder(folder, tiny_backbone, embed=head)
+    model, paths = load_head(head, tiny_backbone).model, [record.path for record in made.records]
+    asked, photos = model(Frame.of(sketch()).tensor(96)[None]), model(load_images(paths, 96))
+    assert dict(made.ask(sketch())) == pytest.approx(dict(zip(paths, (photos @ asked[0]).tolist(), strict=True)))
     saved = made.save(tmp_path / "photos.index")
-    assert PhotoIndex.load(saved, tiny_backbone).ask(sketch()) == made.ask(sketch())
-    assert retrieval_head(tiny_backbone, tmp_path / "heads", seed=1) == head
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.load(saved, tiny_backbone)
-    assert "embedded by another retrieval head" in one_sentence(error)
+    assert Gallery.load(saved, tiny_backbone).ask(sketch()) == made.ask(sketch())
+    assert retriever(1) == head
+    assert "embedded by another retrieval head" in refused(ValueError, Gallery.load, saved, tiny_backbone)
 
 
-def rewrite(path, content=None, **changes):
-    """Change an index file's bytes of FAISS, or what it says of itself."""
-    head = path.read_bytes()
-    described = json.loads(
-        json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])["__metadata__"]["sketchfusion index"]
-    )
-    kept = load_file(path)["faiss"] if content is None else torch.from_numpy(content)
-    save_file({"faiss": kept}, path, metadata={"sketchfusion index": json.dumps(described | changes)})
+def earlier(path):
+    """The file as an earlier version of the code laid it out: FAISS's own bytes, and their sha256."""
+    content = torch.from_numpy(faiss.serialize_index(Gallery.load(path, fake()).faiss))
+    save_file({"faiss": content}, path, metadata={KEY: '{"format": 1, "names": [], "sha256": "aa"}'})
 
 
-def test_an_index_of_another_version_is_refused(saved):
-    rewrite(saved, format=99)
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.load(saved, fake())
-    assert "another version of sfhelpers" in one_sentence(error)
+def later(path):
+    """The file as a later version of the code would say it is."""
+    tensors, described, _ = kept.from_signed(path, KEY)
+    path.write_bytes(kept.signed(tensors, described | {"format": 99}, KEY))
+
+
+@pytest.mark.parametrize("rewrite", [earlier, later])
+def test_an_index_of_another_version_is_refused_and_made_anew_in_its_place(folder, saved, rewrite):
+    rewrite(saved)
+    said = refused(ValueError, Gallery.load, saved, fake())
+    assert said.endswith("was written by another version of sfhelpers: make the index anew.")
+    assert len(Gallery.load(Gallery.from_folder(folder, fake()).save(saved), fake())) == 7
 
 
 @pytest.mark.parametrize("length", [0, 4, 100, 500, -1])
 def test_an_index_that_was_cut_is_refused(saved, length):
     saved.write_bytes(saved.read_bytes()[:length])
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.load(saved, fake())
-    assert "is not a whole index of photos" in one_sentence(error)
+    assert "is not a whole index of photos" in refused(ValueError, Gallery.load, saved, fake())
 
 
-@pytest.mark.parametrize("kind", ["a byte", "another kind of index", "no description", "a pickle"])
+@pytest.mark.parametrize("kind", ["a byte", "no description", "a pickle"])
 def test_a_file_that_is_no_such_index_is_refused(saved, kind):
     if kind == "a byte":
         whole = bytearray(saved.read_bytes())
         whole[-20] ^= 1
         saved.write_bytes(whole)
-    elif kind == "another kind of index":
-        content = faiss.serialize_index(faiss.IndexHNSWFlat(3, 4))
-        rewrite(saved, content, sha256=hashlib.sha256(content).hexdigest())
     elif kind == "no description":
         save_file(load_file(saved), saved)
     else:
         saved.write_bytes(b"\x80\x04\x95pickled")
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.load(saved, fake())
-    assert "is not a whole index of photos" in one_sentence(error)
+    assert "is not a whole index of photos" in refused(ValueError, Gallery.load, saved, fake())
 
 
 def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypatch):
-    before, index = saved.read_bytes(), PhotoIndex.from_folder(folder, fake())
-    photo(folder / "new.png", 5)
+    before, index = saved.read_bytes(), Gallery.from_folder(folder, fake())
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(OSError) as error:
-            index.save(saved)
-    assert "could not be written (No space left on device)" in one_sentence(error)
+        assert "could not be written (No space left on device)" in refused(OSError, index.save, saved)
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
-@pytest.mark.parametrize(
-    ("asked", "k", "error", "words"),
-    [
-        (sketch(), 0, ValueError, "k is 0"),
-        (sketch(), 2.5, ValueError, "k is 2.5: ask for a whole number"),
-        (sketch(), "3", ValueError, "k is '3': ask for a whole number"),
-        (Image.new("RGB", (64, 64), "white"), 1, ValueError, "has no line"),
-        ("nowhere.png", 1, FileNotFoundError, "there is no image nowhere.png"),
-        (np.zeros((8, 8)), 1, ValueError, "of type ndarray"),
-    ],
-)
-def test_what_cannot_be_asked_is_said_in_one_sentence(folder, asked, k, error, words):
-    with pytest.raises(error) as caught:
-        PhotoIndex.from_folder(folder, fake()).ask(asked, k)
-    assert words in one_sentence(caught)
-
-
-def test_embeddings_that_are_not_finite_are_refused_in_one_sentence(folder):
-    index = PhotoIndex.from_folder(folder, fake())
-    broken = PhotoIndex(
-        index.root, index.names, index.faiss, replace(index.embedder, function=lambda x: torch.full((len(x), 3), nan))
-    )
-    with pytest.raises(ValueError) as error:
-        broken.ask(sketch())
-    assert "1 of 1 embeddings of the sketch are not finite" in one_sentence(error)
-    backbone = fake()
-    backbone.vision.embed = lambda images: torch.full((len(images), 3), nan)
-    with pytest.raises(ValueError) as error:
-        PhotoIndex.from_folder(folder, backbone)
-    assert "7 of 7 embeddings of the photos are not finite" in one_sentence(error)
-
-
-def test_only_an_index_is_replaced_by_an_index(folder, saved):
-    index, picture = PhotoIndex.from_folder(folder, fake()), folder / "loose.png"
+def test_only_an_index_is_replaced_by_an_index(folder):
+    index, picture = Gallery.from_folder(folder, fake()), folder / "loose.png"
     before = picture.read_bytes()
-    with pytest.raises(FileExistsError) as error:
-        index.save(picture)
-    assert "is a file but no index: name another place" in one_sentence(error)
-    assert picture.read_bytes() == before
-    rewrite(saved, format=99)
-    assert len(PhotoIndex.load(index.save(saved), fake())) == 7
-    with pytest.raises(IsADirectoryError) as error:
-        index.save(folder)
-    assert "(Is a directory): name another file" in one_sentence(error)
+    said = refused(FileExistsError, index.save, picture)
+    assert "is a file but no index: name another place" in said and picture.read_bytes() == before
+    assert "(Is a directory): name another file" in refused(IsADirectoryError, index.save, folder)
 
 
-def test_what_is_not_there_is_said_in_one_sentence(tmp_path, tiny_backbone):
-    for make, words in (
-        (lambda: PhotoIndex.load(tmp_path / "no.index", fake()), "there is no index"),
-        (lambda: PhotoIndex.from_folder(tmp_path / "none", fake()), "there is no folder"),
-        (lambda: PhotoIndex.from_folder(tmp_path, fake(), embed=tmp_path / "none"), "no trained model at"),
-    ):
-        with pytest.raises(FileNotFoundError) as error:
-            make()
-        assert words in one_sentence(error)
+def test_an_index_that_is_not_there_is_said_in_one_sentence(tmp_path):
+    assert "there is no index" in refused(FileNotFoundError, Gallery.load, tmp_path / "no.index", fake())
 
 
 @pytest.mark.parametrize("first", ["faiss", "torch"])

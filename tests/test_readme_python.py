@@ -40,7 +40,7 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
     folder = tmp_path / "heads" / "correspondence"
     save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
-    monkeypatch.setattr("sfhelpers.tasks.match.HEADS", tmp_path / "heads")
+    monkeypatch.setattr("sfhelpers.search.searcher.HEADS", tmp_path / "heads")
     monkeypatch.chdir(tmp_path)
     namespace, printed = {}, {}
     for title, code in python_examples().items():

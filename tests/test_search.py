@@ -9,9 +9,9 @@ from PIL import Image
 from sfhelpers.backbones import randomised
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.images import Square, load_images
-from sfhelpers.tasks.framing import Frame, spread_points
-from sfhelpers.tasks.search import Gallery, Searcher
-from sfhelpers.tasks.segmentation import predict
+from sfhelpers.search.framing import Frame, spread_points
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
 from tests.backbone_fixtures import one_sentence
 from tests.search_helpers import photo, sketch
 
@@ -66,7 +66,7 @@ def test_probabilities_are_the_softmax_over_mean_photos(searcher, tiny_backbone)
     gallery = searcher.gallery
     means = F.normalize(torch.stack([gallery.embeddings[:3].mean(0), gallery.embeddings[3:].mean(0)]), dim=1)
     scale = tiny_backbone.vision.model.logit_scale.exp()
-    expected = (scale * searcher.embed([sketch()]) @ means.T).softmax(1)[0]
+    expected = (scale * searcher.gallery.embed([Frame.of(sketch())]) @ means.T).softmax(1)[0]
     assert dict(found.categories) == pytest.approx({"cat": float(expected[0]), "dog": float(expected[1])})
 
 
@@ -85,13 +85,11 @@ def test_the_mask_is_the_segmenters_in_the_photos_own_proportions(searcher, head
     assert found.photo == 3 and found.picture.size == (80, 40) and found.mask.shape == (40, 80)
     square = load_images([gallery.records[3].path], searcher.size)
     asked = Frame.of(sketch()).tensor(searcher.size)[None]
-    expected = search_probability(heads["fused"].model, asked, square, searcher.size)
+    logits = heads["fused"].model(asked, square)[:, None]
+    probability = F.interpolate(logits, size=(searcher.size,) * 2, mode="bilinear", align_corners=False).sigmoid()[0, 0]
+    expected = Square.of(80, 40, searcher.size).undo_map(probability)
     assert np.allclose(found.probability, expected, atol=0.02)
     assert np.array_equal(found.mask, found.probability >= 0.5)
-
-
-def search_probability(model, sketch_image, photo_image, side):
-    return Square.of(80, 40, side).undo_map(predict(model, sketch_image, photo_image, side)[0])
 
 
 @pytest.mark.parametrize("sources", [("tokens",), ("f1", "f2", "f3", "tokens"), ("f3",)])

@@ -1,36 +1,40 @@
 """A gallery from any folder of photos: every layout, bounded memory, one sentence for what cannot be used."""
 
 import os
+from dataclasses import replace
 from functools import partial
+from math import nan
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from sfhelpers.datasets import Dataset
+from sfhelpers.drawing import PRESETS
 from sfhelpers.images import EXTENSIONS
-from sfhelpers.tasks import photos
-from sfhelpers.tasks.search import Gallery, find_images
-from tests.backbone_fixtures import one_sentence
-from tests.search_helpers import fake, photo
+from sfhelpers.search.framing import Frame
+from sfhelpers.search.gallery import Gallery, Kept, find_images
+from tests.search_helpers import fake, photo, refused, sketch
 
 
 @pytest.mark.parametrize(
-    ("place", "names"),
+    ("place", "category"),
     [
-        ("photo/cat/a.png", ["cat"]),
-        ("cat/a.png", ["cat"]),
-        ("photo/a.png", [""]),
-        ("a.png", [""]),
-        ("256x256/photo/tx_000100000000/cat/a.jpg", ["cat"]),
-        ("photo/tx_000100000000/cat/a.jpg", ["cat"]),
+        ("photo/cat/a.png", "cat"),
+        ("cat/a.png", "cat"),
+        ("photo/a.png", ""),
+        ("a.png", ""),
+        ("256x256/photo/tx_000100000000/cat/a.jpg", "cat"),
+        ("photo/tx_000100000000/cat/a.jpg", "cat"),
     ],
 )
-def test_photos_are_found_in_every_layout(tmp_path, place, names):
+def test_photos_are_found_in_every_layout(tmp_path, place, category):
     photo(tmp_path / place)
     found = Gallery.from_folder(tmp_path, fake())
-    assert [record.category for record in found.records] == names and len(found) == 1
-    assert found.categories == tuple(name for name in names if name)
+    assert [record.category for record in found.records] == [category] and len(found) == 1
+    assert found.categories == ((category,) if category else ())
 
 
 def test_sketches_and_masks_beside_the_photos_are_not_taken_for_photos(tmp_path):
@@ -58,14 +62,6 @@ def test_limit_takes_so_many_photos_a_class(tmp_path):
     assert found[0].records == found[1].records != found[2].records
 
 
-@pytest.mark.parametrize(("name", "value"), [("limit", -1), ("batch_size", 0), ("batch_size", -1)])
-def test_numbers_of_photos_that_cannot_be_are_refused(tmp_path, name, value):
-    photo(tmp_path / "cat" / "a.png")
-    with pytest.raises(ValueError, match=f"{name} is {value}: ") as error:
-        Gallery.from_folder(tmp_path, fake(), **{name: value})
-    one_sentence(error)
-
-
 def test_embeddings_do_not_depend_on_the_batch(tmp_path):
     for k in range(5):
         photo(tmp_path / f"{k}.png", k)
@@ -74,7 +70,7 @@ def test_embeddings_do_not_depend_on_the_batch(tmp_path):
 
 
 def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(photos, "tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr("sfhelpers.tasks.prepared.tqdm", partial(tqdm, mininterval=0))
     first = photo(tmp_path / "0000.bmp", size=(8, 8))
     for k in range(1, 5000):
         os.link(first, tmp_path / f"{k:04}.bmp")
@@ -93,16 +89,66 @@ def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, mon
 def test_a_picture_is_small_and_kept(gallery, monkeypatch):
     picture = gallery.picture(3)
     assert picture.size == (80, 40) and gallery.records[3].category == "dog"
-    monkeypatch.setattr(photos, "open_image", None)  # whoever opened it again would fail
+    monkeypatch.setattr("sfhelpers.search.gallery.open_image", None)  # whoever opened it again would fail
     assert gallery.picture(3) is picture
 
 
 def test_what_is_kept_is_the_newest_and_within_the_budget():
-    kept = photos.Kept(megabytes=10e-6)
+    kept = Kept(megabytes=10e-6)
     for key in "abc":
         assert kept.get(key, lambda key=key: (key * 2, 4)) == key * 2
     assert kept.bytes == 8 and kept.get("b", None) == "bb"
     assert kept.get("d", lambda: ("dd", 40)) == "dd" and len(kept) == 1
+
+
+def test_photos_come_by_the_cosine_of_their_embeddings(gallery, tiny_backbone):
+    found = gallery.ask(sketch(), k=99)
+    asked = tiny_backbone.vision.embed(Frame.of(sketch()).tensor(96)[None])
+    scores, order = (asked @ gallery.embeddings.T)[0].sort(descending=True)
+    assert [path for path, _ in found] == [gallery.records[n].path for n in order] and len(found) == 5
+    assert np.allclose([score for _, score in found], scores, atol=1e-6)
+    dataset = Dataset("folder", gallery.root, "default", gallery.records)
+    assert Gallery.from_dataset(dataset, tiny_backbone).ask(sketch(), k=2) == found[:2]
+
+
+def test_a_sketch_may_be_a_file_an_image_or_a_drawing(gallery, tmp_path):
+    path = tmp_path / "sketch.png"
+    sketch().save(path)
+    assert gallery.ask(path) == gallery.ask(str(path)) == gallery.ask(sketch())
+    drawing = next(iter(PRESETS.values()))
+    assert gallery.ask(drawing) == gallery.ask(drawing.to_image())
+
+
+@pytest.mark.parametrize(
+    ("asked", "k", "error", "words"),
+    [
+        (sketch(), 0, ValueError, "k is 0"),
+        (sketch(), 2.5, ValueError, "k is 2.5: ask for a whole number"),
+        (sketch(), "3", ValueError, "k is '3': ask for a whole number"),
+        (Image.new("RGB", (64, 64), "white"), 1, ValueError, "has no line"),
+        ("nowhere.png", 1, FileNotFoundError, "there is no image nowhere.png"),
+        (np.zeros((8, 8)), 1, ValueError, "of type ndarray"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, asked, k, error, words):
+    assert words in refused(error, gallery.ask, asked, k)
+
+
+def test_embeddings_that_are_not_finite_are_refused_in_one_sentence(gallery, tmp_path):
+    broken = replace(gallery.embedder, function=lambda images: torch.full((len(images), 32), nan))
+    asked = Gallery(gallery.records, gallery.root, gallery.embeddings, broken)
+    assert "1 of 1 embeddings of the sketch are not finite" in refused(ValueError, asked.ask, sketch())
+    backbone = fake()
+    backbone.vision.embed = broken.function
+    photo(tmp_path / "a.png")
+    assert "1 of 1 embeddings of the photos are not" in refused(ValueError, Gallery.from_folder, tmp_path, backbone)
+
+
+@pytest.mark.parametrize(("name", "value"), [("limit", -1), ("batch_size", 0), ("batch_size", -1)])
+def test_numbers_of_photos_that_cannot_be_are_refused(tmp_path, name, value):
+    photo(tmp_path / "cat" / "a.png")
+    said = refused(ValueError, Gallery.from_folder, tmp_path, fake(), **{name: value})
+    assert said.startswith(f"{name} is {value}: ")
 
 
 @pytest.mark.filterwarnings("ignore:links that lead nowhere")
@@ -118,27 +164,24 @@ def test_what_is_kept_is_the_newest_and_within_the_budget():
 def test_a_folder_without_photos_is_said_in_one_sentence(tmp_path, made, asked, error, words):
     for name in made:
         photo(tmp_path / name) if name.endswith(EXTENSIONS) else (tmp_path / name).write_text("x")
-    with pytest.raises(error) as caught:
-        Gallery.from_folder(tmp_path / asked, fake())
-    assert words in one_sentence(caught)
+    assert words in refused(error, Gallery.from_folder, tmp_path / asked, fake())
+
+
+def test_a_head_that_is_not_there_and_a_dataset_without_photos_are_refused(tmp_path):
+    said = refused(FileNotFoundError, Gallery.from_folder, tmp_path, fake(), embed=tmp_path / "none")
+    assert "no trained model at" in said
+    empty = Dataset("toy", tmp_path, "default", ())
+    assert "has no photo here" in refused(ValueError, Gallery.from_dataset, empty, fake())
 
 
 def test_broken_photos_are_named_or_skipped(tmp_path):
     photo(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ValueError) as caught:
-        Gallery.from_folder(tmp_path, fake())
-    assert "1 of 2 images" in one_sentence(caught) and "bad.png" in str(caught.value)
+    said = refused(ValueError, Gallery.from_folder, tmp_path, fake())
+    assert "1 of 2 images" in said and "bad.png" in said
     with pytest.warns(UserWarning, match=r"bad\.png"):
         assert len(Gallery.from_folder(tmp_path, fake(), skip_broken=True)) == 1
     (tmp_path / "good.png").unlink()
-    with pytest.warns(UserWarning), pytest.raises(ValueError) as caught:
-        Gallery.from_folder(tmp_path, fake(), skip_broken=True)
-    assert "no usable photo is left" in one_sentence(caught)
-
-
-def test_a_dataset_without_photos_is_refused(tmp_path):
-    empty = Dataset("toy", tmp_path, "default", ())
-    with pytest.raises(ValueError) as caught:
-        Gallery.from_dataset(empty, fake())
-    assert "has no photo here" in one_sentence(caught)
+    with pytest.warns(UserWarning):
+        said = refused(ValueError, Gallery.from_folder, tmp_path, fake(), skip_broken=True)
+    assert "no usable photo is left" in said

@@ -12,7 +12,8 @@ from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.notebooks import clean
 from sfhelpers.plots.found import Answer, search_sheet
 from sfhelpers.plots.schemes import PICTURES, parts
-from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from sfhelpers.widgets.sketchpad import SketchPad
 from tests.search_helpers import photo
@@ -127,7 +128,7 @@ def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
     def gone(path):
         raise FileNotFoundError(f"there is no image {path.name}: check the path.")
 
-    monkeypatch.setattr("sfhelpers.tasks.search.open_image", gone)
+    monkeypatch.setattr("sfhelpers.search.searcher.open_image", gone)
     monkeypatch.setattr(searcher, "_kept", type(searcher._kept)(1))
     stroke(widget.pad, MORE)
     assert "there is no image" in widget.words.value and len(widget.pad.drawing.strokes) == 2

@@ -149,7 +149,8 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.drawing import PRESETS
 from sfhelpers.pilot import FeatureMaps
 from sfhelpers.tasks import heads as trained
-from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
 models = load_backbone("pocket", "cpu")
 heads = trained.load_heads(trained.SHIPPED, models)

@@ -12,8 +12,9 @@ from sfhelpers.drawing import PRESETS
 from sfhelpers.fusion import ARMS
 from sfhelpers.pilot import FeatureMaps
 from sfhelpers.pilot.pairs import toy_pairs
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
 from sfhelpers.tasks.heads import Head, untrained_head
-from sfhelpers.tasks.search import Gallery, Searcher
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchSearch
 
 CATEGORIES = ("cup", "house")

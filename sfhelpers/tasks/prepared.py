@@ -1,6 +1,6 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,26 @@ def prepare_images(
                 prepared[name] = torch.empty(number, *tensor.shape[1:], dtype=tensor.dtype)
             prepared[name][start : start + len(images)] = tensor.detach().cpu()
     return prepared
+
+
+@torch.no_grad()
+def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size: int, batch_size: int = 32) -> Tensor:
+    """Embeddings of image files, read at `size` px a batch at a time: (N, D) float32, on the CPU.
+
+    Args:
+        embed: (B, 3, size, size) in [0, 1] to (B, D).
+
+    Raises:
+        ValueError: batch_size is below 1, or what `load_images` refuses.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: give how many photos to read at a time, 1 or more.")
+    parts = []
+    with tqdm(total=len(paths), desc=f"embedding {len(paths):,} photos", leave=False) as bar:
+        for start in range(0, len(paths), batch_size):
+            parts.append(embed(load_images(paths[start : start + batch_size], size)).float().cpu())
+            bar.update(len(parts[-1]))
+    return torch.cat(parts)
 
 
 def _load_masks(records: list[Record], side: int) -> Tensor | None:

@@ -10,7 +10,7 @@ from sfhelpers import results
 from sfhelpers.datasets import Dataset, splits
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks import differences
-from sfhelpers.tasks.photos import embed_photos
+from sfhelpers.tasks.prepared import embed_photos
 from sfhelpers.tasks.retrieval_comparison import Parts, Trial, photo_groups, scores
 from sfhelpers.tasks.retrieval_parts import PROBLEMS
 from sfhelpers.tasks.retrieval_untrained import CHANCE, Embedder

@@ -11,7 +11,7 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.tasks import before as arms
-from sfhelpers.tasks.photos import embed_photos
+from sfhelpers.tasks.prepared import embed_photos
 from sfhelpers.tasks.retrieval_parts import Parts
 
 B_CLIP, B_SD, B_BOTH, CHANCE = "B-CLIP", "B-SD", "B-SD+CLIP", "chance"

@@ -9,7 +9,7 @@ from PIL import Image
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing
 from sfhelpers.plots.found import Answer, Sheet, search_sheet
-from sfhelpers.tasks.search import Found, Searcher
+from sfhelpers.search.searcher import Found, Searcher
 from sfhelpers.widgets.base import ROW, Live, State
 from sfhelpers.widgets.clickable import Clickable
 from sfhelpers.widgets.sketchpad import SketchPad

@@ -15,7 +15,8 @@ import torch
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pilot import FeatureMaps
 from sfhelpers.tasks.heads import untrained_head
-from sfhelpers.tasks.search import Gallery, Searcher
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
 
 backbone = load_backbone(BACKBONE, device="cpu")

@@ -1,11 +1,8 @@
-"""Search by sketch: rank a gallery's photos, name the category, mark the object, and match points (paper, Sec. 6).
-
-Ranking and naming compare whole-image embeddings of the vision model; the mask is a trained segmenter's; the matches
-compare single positions of frozen feature maps, without anything trained for matching.
-"""
+"""Search by sketch: rank a gallery's photos, name the category, mark the object, and match points (paper, Sec. 6)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,19 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.drawing import Drawing
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.images import Square, as_seen, open_image
+from sfhelpers.search.framing import Frame, Point, Sketch
+from sfhelpers.search.gallery import Gallery, Kept
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.framing import Frame, Point, spread_points
-from sfhelpers.tasks.heads import Head
-from sfhelpers.tasks.photos import Gallery, Kept, find_images
-
-__all__ = ["Found", "Gallery", "Match", "Searcher", "find_images"]
+from sfhelpers.tasks.correspondence import sample
+from sfhelpers.tasks.heads import HEADS, Head, file_name, load_head
 
 MASKS, MATCHES = "fused", "SD+CLIP concatenated"
-POINTS = 5  # matched where nobody chose any
-LARGEST = 1024  # px, the longer side of a sketch as it is framed
 
 
 @dataclass(frozen=True)
@@ -68,10 +61,13 @@ class Found:
 
 
 class Searcher:
-    """Asks a gallery with sketches. Everything computed of the last sketches and photos is kept within a byte budget.
+    """Asks a gallery with sketches. What was computed of the last sketches and photos is kept within a byte budget.
+
+    Ranking and naming compare whole-image embeddings; the mask is a trained segmenter's; the matches compare single
+    positions of frozen feature maps, without anything trained for matching.
 
     Args:
-        gallery: embedded by the same backbone.
+        gallery: embedded by the same backbone's CLIP.
         backbone: from `load_backbone`.
         heads: from `load_heads`; "fused" marks the object, "SD+CLIP concatenated" knows how to standardise features.
         sources: the features that points are matched by, one or several of that head's ("f1", "f2", "f3", "tokens").
@@ -79,7 +75,7 @@ class Searcher:
         megabytes: for what is kept of sketches and photos.
 
     Raises:
-        ValueError: the gallery is another backbone's, a head is missing, or a source is unknown.
+        ValueError: the gallery is another backbone's or a head's, a head is missing, or a source is unknown.
     """
 
     def __init__(
@@ -90,8 +86,10 @@ class Searcher:
         sources: Sequence[str] = ("tokens",),
         megabytes: float = 100,
     ):
-        if gallery.weights_sha256 != backbone.weights_sha256:
+        if gallery.embedder.made_by["weights_sha256"] != backbone.weights_sha256:
             raise ValueError(f"the gallery was embedded by another backbone than {backbone.name}: make it anew.")
+        if gallery.embedder.made_by["embed"] != "clip":
+            raise ValueError("the gallery was embedded by a retrieval head, which names nothing: make it with 'clip'.")
         if missing := [name for name in (MASKS, MATCHES) if name not in heads]:
             raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms frozen.")
         known = heads[MATCHES].extractor.sources
@@ -102,7 +100,7 @@ class Searcher:
         self._kept = Kept(megabytes)
 
     @torch.no_grad()
-    def search(self, sketch: Image.Image | Drawing, points: Sequence[Point] | None = None, place: int = 0) -> Found:
+    def search(self, sketch: Sketch, points: Sequence[Point] | None = None, place: int = 0) -> Found:
         """Rank all photos and look into one of them.
 
         Args:
@@ -113,37 +111,29 @@ class Searcher:
         Raises:
             ValueError: the sketch has no line or is a single dot, a point is not near it, or there is no such place.
         """
-        image = as_image(sketch)
-        frame = Frame.of(image)
-        points = spread_points(frame, POINTS) if points is None else [frame.inside(point) for point in points]
+        frame = Frame.of(sketch)
+        points = frame.points(points)
         if not 0 <= place < len(self.gallery):
             raise ValueError(f"there is no place {place}: the gallery has {len(self.gallery)} photos, counted from 0.")
         embedding, query, sketch_map = self._sketch(frame)
         scores, order = (embedding @ self.gallery.embeddings.T)[0].sort(descending=True, stable=True)
         photo = int(order[place])
-        probability, matches = self._look(photo, query, sketch_map, frame, points)
+        square, fused, photo_map = self._photo(photo)
+        picture, probability = self.gallery.picture(photo), self._probability(query, fused)
         categories, note = self._categories(embedding)
-        return Found(
-            image, order.numpy(), scores.numpy(), categories, note, photo, self.gallery.picture(photo),
-            probability, probability >= self.heads[MASKS].threshold, matches,
-        )  # fmt: skip
+        probability = Square.of(*picture.size, self.size).undo_map(probability)  # the photo's padding, up to a pixel
+        mask = probability >= self.heads[MASKS].threshold
+        matches = tuple(_match(point, frame, square, sketch_map, photo_map) for point in points)
+        ranked = order.numpy(), scores.numpy()
+        return Found(frame.image, *ranked, categories, note, photo, picture, probability, mask, matches)
 
     @torch.no_grad()
-    def match(
-        self, sketch: Image.Image | Drawing, photo: Image.Image, points: Sequence[Point] | None = None
-    ) -> tuple[Match, ...]:
+    def match(self, sketch: Sketch, photo: Image.Image, points: Sequence[Point] | None = None) -> tuple[Match, ...]:
         """Find points of a sketch in any photo, in the gallery or not. Arguments and errors as `search`."""
-        photo = as_seen(photo)
-        frame, square = Frame.of(as_image(sketch)), Square.of(*photo.size, self.size)
-        points = spread_points(frame, POINTS) if points is None else [frame.inside(point) for point in points]
-        sketch_map, photo_map = self._map(frame.tensor(self.size)[None]), self._map(square.image(photo)[None])
-        return _matches(points, frame, square, sketch_map, photo_map)
-
-    @torch.no_grad()
-    def embed(self, sketches: Sequence[Image.Image | Drawing]) -> Tensor:
-        """(B, D) unit-length embeddings of framed sketches, on the CPU. Errors as `search`."""
-        frames = [Frame.of(as_image(sketch)) for sketch in sketches]
-        return self.backbone.vision.embed(torch.stack([frame.tensor(self.size) for frame in frames])).float().cpu()
+        frame, photo = Frame.of(sketch), as_seen(photo)
+        points, square = frame.points(points), Square.of(*photo.size, self.size)
+        maps = self._map(frame.tensor(self.size)[None]), self._map(square.image(photo)[None])
+        return tuple(_match(point, frame, square, *maps) for point in points)
 
     def recognise(self, embeddings: Tensor) -> Tensor:
         """(B, D) embeddings to (B, K) probabilities of the gallery's categories.
@@ -169,8 +159,7 @@ class Searcher:
 
         def make() -> tuple[tuple[Tensor, Tensor, Tensor], int]:
             image = frame.tensor(self.size)[None]
-            pooled = self.heads[MASKS].extractor.pooled(image)
-            made = (self.backbone.vision.embed(image).float().cpu(), pooled, self._map(image))
+            made = (self.gallery.embed([frame]), self.heads[MASKS].extractor.pooled(image), self._map(image))
             return made, sum(tensor.nbytes for tensor in made)
 
         return self._kept.get(("sketch", frame.key), make)
@@ -196,21 +185,11 @@ class Searcher:
         joined = torch.cat([to_grid(feature, grid) for feature in standardised], dim=1)
         return F.normalize(joined[0].float(), dim=0).cpu()
 
-    def _look(
-        self, photo: int, query: Tensor, sketch_map: Tensor, frame: Frame, points: Sequence[Point]
-    ) -> tuple[np.ndarray, tuple[Match, ...]]:
-        """The probability of every pixel of the photo's picture, and the points' matches."""
-        square, fused, photo_map = self._photo(photo)
+    def _probability(self, query: Tensor, fused: Tensor) -> Tensor:
+        """(size, size), of each pixel of the padded photo."""
         logits = self.heads[MASKS].model.correlate(query, fused)
         full = F.interpolate(logits[:, None].float(), size=(self.size,) * 2, mode="bilinear", align_corners=False)
-        small = Square.of(*self.gallery.picture(photo).size, self.size)  # the same padding, up to a pixel
-        return small.undo_map(full[0, 0].sigmoid()), _matches(points, frame, square, sketch_map, photo_map)
-
-
-def _matches(
-    points: Sequence[Point], frame: Frame, square: Square, sketch_map: Tensor, photo_map: Tensor
-) -> tuple[Match, ...]:
-    return tuple(_match(point, frame, square, sketch_map, photo_map) for point in points)
+        return full[0, 0].sigmoid()
 
 
 def _match(point: Point, frame: Frame, square: Square, sketch_map: Tensor, photo_map: Tensor) -> Match:
@@ -228,13 +207,48 @@ def _match(point: Point, frame: Frame, square: Square, sketch_map: Tensor, photo
     return Match(point, (x, y / square.inner_height), float(cosine[row, column]))
 
 
-def as_image(sketch: Image.Image | Drawing) -> Image.Image:
-    """The sketch as an RGB image of 1024 px at most; ValueError for a drawing without ink."""
-    if isinstance(sketch, Drawing):
-        sketch.require_ink()
-        return sketch.to_image()
-    if not isinstance(sketch, Image.Image):
-        raise ValueError(f"a sketch of type {type(sketch).__name__} cannot be searched: pass a PIL image or a Drawing.")
-    image = as_seen(sketch)
-    image.thumbnail((LARGEST, LARGEST))
-    return image
+@torch.no_grad()
+def match(
+    sketch: Sketch,
+    photo: str | Path | Image.Image,
+    backbone: Backbone,
+    points: Sequence[Point] | None = None,
+    head: str | Path | Head | None = None,
+) -> tuple[Match, ...]:
+    """Where in a photo are these points of a sketch, by a trained matcher? (paper, Sec. 6.3)
+
+    There is an answer for every point, also where the photo shows no such thing.
+
+    Args:
+        sketch: dark lines on light paper, a file, an image or a Drawing; it is framed by its ink first.
+        photo: a file or an image.
+        backbone: from `load_backbone`.
+        points: x and y in [0, 1] of the sketch's width and height; None takes five far apart along the lines.
+        head: a trained matcher of 03_correspondence, its file or what `load_head` gave; None is the one that comes
+            with pocket.
+
+    Returns:
+        One `Match` a point, in order: the point, its place in the photo (x and y in [0, 1] of its width and height),
+        and the cosine of the features at both.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the sketch has no line or is a single dot, a point is not near it, or what `load_head` refuses.
+    """
+    if not isinstance(head, Head):
+        head = load_head(head or HEADS / "correspondence" / file_name("fused"), backbone, "correspondence")
+    photo = open_image(photo) if isinstance(photo, str | Path) else as_seen(photo)
+    size, model = reading_size(backbone), head.model
+    frame, square = Frame.of(sketch), Square.of(*photo.size, size)
+    points = frame.points(points)
+    if not points:
+        return ()
+    maps = model.extractor(torch.stack([frame.tensor(size), square.image(photo)]))
+    asked = torch.tensor([[frame.to_square(point) for point in points]]).to(maps)
+    found = model.locate(maps[:1], maps[1:], asked)
+    cosines = F.cosine_similarity(sample(maps[:1], asked), sample(maps[1:], found), dim=-1)[0]
+    corner = torch.tensor([square.left, square.top]) / size
+    extent = torch.tensor([square.inner_width, square.inner_height]) / size
+    places = ((found[0].cpu() - corner) / extent).clamp(0, 1)  # the padding is no place in the photo
+    matched = zip(points, places.tolist(), cosines.tolist(), strict=True)
+    return tuple(Match(point, (x, y), score) for point, (x, y), score in matched)

@@ -3,17 +3,22 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sfhelpers.images import Square
+from sfhelpers.drawing import Drawing
+from sfhelpers.images import Square, as_seen, open_image
 
 FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sangkloy et al. 2016)
 FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
 SMALLEST = 0.03  # of the image's longer side; less is a dot
+LARGEST = 1024  # px, the longer side of a sketch as it is framed
+SPREAD = 5  # points where nobody chose any
 Point = tuple[float, float]
+Sketch = str | Path | Image.Image | Drawing
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Frame:
     """The square around a sketch's ink, its longer side 78 % of it. Make one with `Frame.of`.
 
     Attributes:
-        image: the whole sketch, RGB.
+        image: the whole sketch, RGB, 1024 px at most.
         ink: (H, W) bool, the lines.
         left, top, side: the square, in px of the image; it may reach beyond it.
         paper: RGB, what the square is filled with there.
@@ -35,12 +40,17 @@ class Frame:
     paper: tuple[int, int, int]
 
     @classmethod
-    def of(cls, image: Image.Image) -> "Frame":
+    def of(cls, sketch: Sketch) -> "Frame":
         """Find the ink: what is more than half as far from the paper's lightness as the darkest line.
 
+        Args:
+            sketch: lines on plain paper, light or dark: an image, its file or a Drawing.
+
         Raises:
-            ValueError: there is no line, or only a dot.
+            FileNotFoundError: there is no such file.
+            ValueError: there is no line, or only a dot, or it is no sketch at all.
         """
+        image = _as_image(sketch)
         pixels = np.asarray(image, dtype=np.float32) / 255
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         paper = np.median(border, axis=0)
@@ -78,8 +88,11 @@ class Frame:
         """Whether a point, x and y in [0, 1] of the image, lies in it and in the square."""
         return all(0 <= value <= 1 for value in (*point, *self.to_square(point)))
 
-    def inside(self, point: Sequence[float]) -> Point:
-        """The point itself; ValueError if it is not near the drawing."""
+    def points(self, chosen: Sequence[Sequence[float]] | None) -> list[Point]:
+        """These points, or five spread along the lines for None; ValueError for one that is not near the drawing."""
+        return spread_points(self, SPREAD) if chosen is None else [self._inside(point) for point in chosen]
+
+    def _inside(self, point: Sequence[float]) -> Point:
         try:
             x, y = (float(value) for value in point)
         except (TypeError, ValueError) as error:
@@ -103,3 +116,16 @@ def spread_points(frame: Frame, number: int) -> list[Point]:
         chosen.append(int(distance.argmax()))
     scaled = places[sorted(chosen, key=lambda k: tuple(places[k]))] / frame.image.size
     return [(float(x), float(y)) for x, y in scaled]
+
+
+def _as_image(sketch: Sketch) -> Image.Image:
+    if isinstance(sketch, Drawing):
+        sketch.require_ink()
+        return sketch.to_image()
+    if isinstance(sketch, str | Path):
+        sketch = open_image(sketch)
+    if not isinstance(sketch, Image.Image):
+        raise ValueError(f"a sketch of type {type(sketch).__name__} cannot be searched: pass a PIL image or a Drawing.")
+    image = as_seen(sketch)
+    image.thumbnail((LARGEST, LARGEST))
+    return image

@@ -13,10 +13,9 @@ from tqdm.auto import tqdm
 from sfhelpers import plots, results
 from sfhelpers.datasets import Dataset, Record, first_sketches, records
 from sfhelpers.files import shown
-from sfhelpers.images import open_image
 from sfhelpers.metrics import P, correct_keypoints, evaluate_retrieval, top_k_accuracy
-from sfhelpers.tasks.framing import Frame
-from sfhelpers.tasks.search import Searcher
+from sfhelpers.search.framing import Frame
+from sfhelpers.search.searcher import Searcher
 
 DEFINITIONS = {
     "P@1": "share of sketches whose first photo is of their category; the drawn individual may be in the gallery",
@@ -27,22 +26,14 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Checked:
-    """How a gallery answered sketches of known category; arrays of one entry a sketch.
+    """How a gallery answered sketches of known category; arrays of one entry a sketch."""
 
-    Attributes:
-        seen: bool, whether the sketch's category was trained on.
-        first, category: bool, whether the first photo, and the most probable category, were right; ties are wrong.
-        probability: float, of the most probable category.
-        chance_first: float, the share of photos that are of the sketch's category.
-        chance_category: float, 1 / number of categories.
-    """
-
-    seen: np.ndarray
-    first: np.ndarray
-    category: np.ndarray
-    probability: np.ndarray
-    chance_first: np.ndarray
-    chance_category: np.ndarray
+    seen: np.ndarray  # bool, whether the sketch's category was trained on
+    first: np.ndarray  # bool, whether the first photo was right; ties are wrong
+    category: np.ndarray  # bool, whether the most probable category was right; ties are wrong
+    probability: np.ndarray  # float, of the most probable category
+    chance_first: np.ndarray  # float, the share of photos that are of the sketch's category
+    chance_category: np.ndarray  # float, 1 / number of categories
 
 
 def questions(dataset: Dataset, limit: int = 0, seed: int = 0) -> list[Record]:
@@ -51,11 +42,7 @@ def questions(dataset: Dataset, limit: int = 0, seed: int = 0) -> list[Record]:
 
 
 def check(searcher: Searcher, sketches: Sequence[Record], batch_size: int = 32) -> Checked:
-    """Ask a gallery with sketches whose category is known.
-
-    Raises:
-        ValueError: there is no sketch, one has no line, or the gallery does not have its category.
-    """
+    """Ask a gallery with sketches; ValueError if there is none, one has no line, or its category has no photo."""
     gallery = searcher.gallery
     if strange := sorted({record.category for record in sketches} - set(gallery.categories)):
         raise ValueError(
@@ -64,8 +51,8 @@ def check(searcher: Searcher, sketches: Sequence[Record], batch_size: int = 32) 
     if not sketches:
         raise ValueError("there is no sketch to ask with: pass at least one record.")
     starts = tqdm(range(0, len(sketches), batch_size), desc="asking with sketches", leave=False)
-    batches = ([_opened(record) for record in sketches[k : k + batch_size]] for k in starts)
-    embeddings = torch.cat([searcher.embed(batch) for batch in batches])
+    batches = ([_framed(record) for record in sketches[k : k + batch_size]] for k in starts)
+    embeddings = torch.cat([gallery.embed(batch) for batch in batches])
     truth = torch.tensor([gallery.categories.index(record.category) for record in sketches])
     probabilities = searcher.recognise(embeddings)
     first = evaluate_retrieval(embeddings, gallery.embeddings, truth, gallery.labels, (P(1),))[P(1)]
@@ -106,13 +93,11 @@ def check_matches(
     return np.concatenate(right), np.concatenate(same)
 
 
-def _opened(record: Record) -> Image.Image:
-    image = open_image(record.path)
+def _framed(record: Record) -> Frame:
     try:
-        Frame.of(image)
+        return Frame.of(record.path)
     except ValueError as error:
         raise ValueError(f"{shown(record.path)} cannot ask: {error}") from error
-    return image
 
 
 def result_rows(
@@ -128,28 +113,20 @@ def result_rows(
     measured = {"P@1": (checked.first, checked.chance_first)}
     measured["category accuracy"] = (checked.category, checked.chance_category)
     return [
-        results.row(
-            run, task="search", method=method, metric=metric, definition=DEFINITIONS[metric], gallery=part,
-            value=values[chosen].mean(), n=chosen.sum(), weights_sha256=weights_sha256, **changes,
-        )
+        _row(run, method, metric, values[chosen], weights_sha256, gallery=part, **changes)
         for metric, both in measured.items()
         for method, values in zip(("CLIP embedding", "chance"), both, strict=True)
         for part, chosen in parts.items()
         if chosen.any()
-    ]  # fmt: skip
+    ]
 
 
 def match_rows(run: Any, found: Mapping[str, np.ndarray], weights_sha256: str) -> list[results.Row]:
-    """PCK@10 on the toy world's keypoints, a row for each way to answer.
+    """PCK@10 on the toy world's keypoints: `found` is a method to (M,) bool, which keypoints it got right."""
+    told = {"gallery": "all categories", "dataset": "toy", "split": "default"}
+    return [_row(run, method, "PCK@10", right, weights_sha256, **told) for method, right in found.items()]
 
-    Args:
-        run: from `params.check`.
-        found: method, such as "tokens" or "same place", to (M,) bool, which keypoints it got right.
-    """
-    return [
-        results.row(
-            run, task="search", method=method, metric="PCK@10", definition=DEFINITIONS["PCK@10"], value=right.mean(),
-            n=len(right), weights_sha256=weights_sha256, gallery="all categories", dataset="toy", split="default",
-        )
-        for method, right in found.items()
-    ]  # fmt: skip
+
+def _row(run: Any, method: str, metric: str, values: np.ndarray, weights_sha256: str, **told: Any) -> results.Row:
+    given = {"task": "search", "method": method, "metric": metric, "definition": DEFINITIONS[metric]} | told
+    return results.row(run, value=values.mean(), n=len(values), weights_sha256=weights_sha256, **given)

@@ -1,7 +1,7 @@
 """Masks for everything in a gallery: what a trained segmenter makes of anybody's own photos (paper, Fig. 4)."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from sfhelpers.files import make_folder, replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.prepared import take
+from sfhelpers.tasks.prepared import Prepared, take
 from sfhelpers.tasks.segmentation import DEFINITIONS, SketchSegmenter, refine_with_crf
 
 CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels
+KEPT_SIDE = 160  # px, of the photos that are kept for pictures
 
 
 @dataclass
@@ -60,22 +61,17 @@ def segment_gallery(
         One `Masked` a photo, in the order of `dataset.photos`.
     """
     model.eval()
-    size = reading_size(model.extractor.backbone)
-    bar = tqdm(total=len(dataset.photos), desc="masks", leave=False)
-    for category in dataset.categories:
-        chosen = dataset.select(categories=[category])
-        query = _query(model, chosen.sketches, size, batch_size)
-        for start in range(0, len(chosen.photos), batch_size):
-            records = chosen.photos[start : start + batch_size]
-            maps = model.extractor(_prepared(model, records, size))
-            logits = model.correlate(query.expand(len(records), -1), maps)
-            found = F.interpolate(logits[:, None], size=(size, size), mode="bilinear", align_corners=False)[
-                :, 0
-            ].sigmoid()
-            for record, probability in zip(records, found, strict=True):
-                yield _mask(record, probability.cpu(), threshold, crf, chosen.sketches[0].path)
-                bar.update()
-    bar.close()
+    size = (reading_size(model.extractor.backbone),) * 2
+    with tqdm(total=len(dataset.photos), desc="masks", leave=False) as bar:
+        for category in dataset.categories:
+            chosen = dataset.select(categories=[category])
+            query = _query(model, chosen.sketches, batch_size)
+            for photos in _batches(chosen.photos, batch_size):
+                logits = model.correlate(query.expand(len(photos), -1), model.extractor(_prepared(model, photos)))
+                found = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+                for record, probability in zip(photos, found.cpu(), strict=True):
+                    yield _masked(record, probability, threshold, crf, chosen.sketches[0].path)
+                    bar.update()
 
 
 def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[Masked]]:
@@ -94,39 +90,37 @@ def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[
         _write(folder / category / f"{stem}_overlay.png", _png(plots.overlay(item.photo, item.mask)))
         kept.setdefault(category, []).append(_small(item))
     for category, items in kept.items():
-        _write(folder / f"{category}.png", contact_sheet(category, items).png())
+        photos, masks = [item.photo for item in items], [item.mask for item in items]
+        title = f"{category}: {len(items)} photos"
+        sheet = plots.contact_sheet(photos, masks, open_image(items[0].sketch), title)
+        _write(folder / f"{category}.png", sheet.png())
     return kept
 
 
 def row(run: Any, found: list[float], weights_sha256: str) -> results.Row:
     """The result row of a gallery whose photos came with masks; `found` is the foreground IoU of each."""
-    definition = (
-        f"{DEFINITIONS['foreground IoU'].replace('pairs', 'photos')}; threshold from validation pairs, then CRF"
-    )
-    return results.row(
-        run, task="segmentation", method="fused", metric="foreground IoU", definition=definition,
-        value=np.mean(found), n=len(found), weights_sha256=weights_sha256, gallery="whole gallery",
-    )  # fmt: skip
+    of_photos = DEFINITIONS["foreground IoU"].replace("pairs", "photos")
+    told = {"task": "segmentation", "method": "fused", "metric": "foreground IoU", "gallery": "whole gallery"}
+    told["definition"] = f"{of_photos}; threshold from validation pairs, then CRF"
+    return results.row(run, value=np.mean(found), n=len(found), weights_sha256=weights_sha256, **told)
 
 
-def contact_sheet(category: str, items: list[Masked]) -> plots.Figure:
-    """All photos of a category with their masks."""
-    title = f"{category}: {len(items)} photos"
-    return plots.contact_sheet([i.photo for i in items], [i.mask for i in items], open_image(items[0].sketch), title)
+def _batches(records: Sequence[Record], batch_size: int) -> list[Sequence[Record]]:
+    return [records[start : start + batch_size] for start in range(0, len(records), batch_size)]
 
 
-def _prepared(model: SketchSegmenter, records: tuple[Record, ...], size: int) -> dict[str, Tensor]:
-    prepared = model.extractor.prepare(load_images([r.path for r in records], size))
+def _prepared(model: SketchSegmenter, records: Sequence[Record]) -> Prepared:
+    size = reading_size(model.extractor.backbone)
+    prepared = model.extractor.prepare(load_images([record.path for record in records], size))
     return take(prepared, torch.arange(len(records)), model.centre.device)
 
 
-def _query(model: SketchSegmenter, records: tuple[Record, ...], size: int, batch_size: int) -> Tensor:
-    parts = [records[start : start + batch_size] for start in range(0, len(records), batch_size)]
-    pooled = torch.cat([model.extractor.pooled(_prepared(model, part, size)) for part in parts])
-    return F.normalize(pooled, dim=1).mean(0, keepdim=True)
+def _query(model: SketchSegmenter, sketches: Sequence[Record], batch_size: int) -> Tensor:
+    pooled = [model.extractor.pooled(_prepared(model, batch)) for batch in _batches(sketches, batch_size)]
+    return F.normalize(torch.cat(pooled), dim=1).mean(0, keepdim=True)
 
 
-def _mask(record: Record, probability: Tensor, threshold: float, crf: bool, sketch: Path) -> Masked:
+def _masked(record: Record, probability: Tensor, threshold: float, crf: bool, sketch: Path) -> Masked:
     image = open_image(record.path)
     width, height = image.size
     scale = min(1.0, CRF_SIDE / max(width, height))
@@ -144,7 +138,7 @@ def _mask(record: Record, probability: Tensor, threshold: float, crf: bool, sket
 
 def _small(item: Masked) -> Masked:
     photo, mask = Image.fromarray(item.photo), Image.fromarray(item.mask)
-    photo.thumbnail((160, 160))
+    photo.thumbnail((KEPT_SIDE, KEPT_SIDE))
     return replace(item, photo=np.asarray(photo), mask=np.asarray(mask.resize(photo.size)))
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset
 from sfhelpers.images import open_image, open_mask
-from sfhelpers.tasks import gallery
+from sfhelpers.search import masks
 from sfhelpers.tasks.segmentation import SketchSegmenter
 from tests.backbone_fixtures import small
 
@@ -35,7 +35,7 @@ def own(tmp_path):
 
 def write(model, root, out, **options):
     dataset = load_dataset("folder", root)
-    return dataset, gallery.write_gallery(gallery.segment_gallery(model, dataset, 0.5, **options), out)
+    return dataset, masks.write_gallery(masks.segment_gallery(model, dataset, 0.5, **options), out)
 
 
 def files(folder):
@@ -71,7 +71,7 @@ def test_every_photo_gets_a_mask_and_an_overlay_of_its_own_size_and_every_catego
 
 def test_masks_are_given_in_the_photos_order_whatever_the_batches(model, own):
     dataset = load_dataset("folder", own)
-    runs = [list(gallery.segment_gallery(model, dataset, 0.5, crf=False, batch_size=b)) for b in (1, 2, 16)]
+    runs = [list(masks.segment_gallery(model, dataset, 0.5, crf=False, batch_size=b)) for b in (1, 2, 16)]
     for run in runs:
         assert [item.record for item in run] == list(dataset.photos)
         assert [item.mask.shape for item in run[:2]] == [(90, 321), (255, 70)]
@@ -83,7 +83,7 @@ def test_the_mask_is_the_probability_cut_at_the_threshold(model, own):
     dataset = load_dataset("folder", own).select(categories=["duck"])
     shares = []
     for threshold in (0.0, 0.3, 0.5, 0.7, 1.1):
-        found = gallery.segment_gallery(model, dataset, threshold, crf=False)
+        found = masks.segment_gallery(model, dataset, threshold, crf=False)
         shares.append(np.mean([item.mask.mean() for item in found]))
     assert shares[0] == 1 and shares[-1] == 0 and shares == sorted(shares, reverse=True)
 
@@ -93,7 +93,7 @@ def test_the_mask_lies_where_the_object_is_in_a_wide_photo(model, own, monkeypat
     left = torch.full((9, 9), -20.0)
     left[:, :4] = 20.0
     monkeypatch.setattr(model, "correlate", lambda query, maps: left.expand(len(maps), 9, 9))
-    wide, tall, _ = (item.mask for item in gallery.segment_gallery(model, dataset, 0.5, crf=False))
+    wide, tall, _ = (item.mask for item in masks.segment_gallery(model, dataset, 0.5, crf=False))
     columns = wide.mean(0)
     assert (columns[:120] == 1).all() and (columns[160:] == 0).all()
     assert tall[:, :20].all() and not tall[:, 40:].any(), "the padding beside a tall photo is cut off"
@@ -115,13 +115,13 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(model, own, tmp_path,
     before = files(tmp_path / "out")
 
     def cut():
-        for number, item in enumerate(gallery.segment_gallery(model, dataset, 0.2, crf=False)):
+        for number, item in enumerate(masks.segment_gallery(model, dataset, 0.2, crf=False)):
             if number == 2:
                 raise error
             yield item
 
     with pytest.raises(type(error) if isinstance(error, Exception) else error):
-        gallery.write_gallery(cut(), tmp_path / "out")
+        masks.write_gallery(cut(), tmp_path / "out")
     assert_complete(dataset, tmp_path / "out")
     after = files(tmp_path / "out")
     redone = {f"masks/cat/{photo.path.stem}_{kind}.png" for photo in dataset.photos[:2] for kind in ("mask", "overlay")}
@@ -189,8 +189,8 @@ def test_photos_of_extreme_shape_work(model, own, tmp_path, size):
 
 def test_the_query_is_all_sketches_of_the_category_together(model, own):
     dataset = load_dataset("folder", own).select(categories=["cat"])
-    whole = gallery._query(model, dataset.sketches, 96, batch_size=16)
-    parts = [gallery._query(model, (sketch,), 96, batch_size=16) for sketch in dataset.sketches]
+    whole = masks._query(model, dataset.sketches, batch_size=16)
+    parts = [masks._query(model, (sketch,), batch_size=16) for sketch in dataset.sketches]
     assert len(parts) == 6
     torch.testing.assert_close(whole, torch.cat(parts).mean(0, keepdim=True), atol=1e-5, rtol=0)
-    torch.testing.assert_close(whole, gallery._query(model, dataset.sketches, 96, batch_size=4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(whole, masks._query(model, dataset.sketches, batch_size=4), atol=1e-5, rtol=0)

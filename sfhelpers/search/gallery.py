@@ -1,0 +1,335 @@
+"""Photos that sketches ask: any folder, embedded once, kept in one file, each opened again only to be shown."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sfhelpers.backbones import Backbone
+from sfhelpers.datasets import Dataset, Record, records, sketchy
+from sfhelpers.files import file_sha256, make_folder, replace_file, shown
+from sfhelpers.fusion import ARMS
+from sfhelpers.images import EXTENSIONS, open_image
+from sfhelpers.kept import from_signed, signed
+from sfhelpers.search.framing import Frame, Sketch
+from sfhelpers.tasks.arms import reading_size
+from sfhelpers.tasks.heads import HEADS, file_name, load_head
+from sfhelpers.tasks.prepared import embed_photos
+
+THUMBNAIL = 240  # px, the longer side of the pictures that are shown
+PICTURES_MEGABYTES = 20
+FORMAT = 2  # raise it when the same file would be read, or its photos embedded, in another way
+KEY = "sketchfusion index"
+
+
+class Kept:
+    """The results used last, within a byte budget (the newest even beyond it); safe for two threads."""
+
+    def __init__(self, megabytes: float):
+        self.megabytes = megabytes
+        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        return sum(size for _, size in self._entries.values())
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
+        """The result kept under `key`, or what `make` gives: the result and how many bytes it takes."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][0]
+        made = make()  # outside the lock: others need not wait for it
+        with self._lock:
+            self._entries[key] = made
+            self._entries.move_to_end(key)
+            while len(self._entries) > 1 and self.bytes > self.megabytes * 1e6:
+                self._entries.popitem(last=False)
+        return made[0]
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Turns (B, 3, size, size) in [0, 1] into (B, D) of unit length; vectors of equal `made_by` can be compared."""
+
+    function: Callable[[Tensor], Tensor]
+    size: int
+    made_by: dict[str, str]
+
+    @classmethod
+    def of(cls, embed: str | Path, backbone: Backbone) -> "Embedder":
+        """The embedding "clip", or that of a trained retrieval head; see `Gallery.from_folder`."""
+        made_by = {"embed": str(embed), "weights_sha256": backbone.weights_sha256, "head_sha256": ""}
+        if embed == "clip":
+            return cls(backbone.vision.embed, reading_size(backbone), made_by)
+        path = HEADS / "retrieval" / file_name(embed) if embed in ARMS else Path(embed)
+        model = load_head(path, backbone, "retrieval").model
+        return cls(model, reading_size(backbone), made_by | {"head_sha256": file_sha256(path)})
+
+
+class Gallery:
+    """Photos that can be searched. Make one with `from_folder` or `from_dataset`, or open one with `load`.
+
+    What is kept does not grow with the photos' size: a record and an embedding each, and a few small pictures.
+
+    Attributes:
+        records: N records, in the order of category and file name; `category` is "" for a photo in no class folder.
+        root: the folder that they are in.
+        embeddings: (N, D) float32 of unit length, on the CPU.
+        embedder: what made them.
+        categories: K different names, sorted.
+        labels: (N,) int64, positions in `categories`, -1 for a photo in no class folder.
+    """
+
+    def __init__(self, photos: Sequence[Record], root: str | Path, embeddings: Tensor, embedder: Embedder):
+        self.records, self.root = tuple(photos), _absolute(root)
+        self.embeddings, self.embedder = _finite(embeddings, "the photos"), embedder
+        self.categories = tuple(sorted({record.category for record in self.records} - {""}))
+        position = {name: k for k, name in enumerate(self.categories)} | {"": -1}
+        self.labels = torch.tensor([position[record.category] for record in self.records])
+        self._pictures = Kept(PICTURES_MEGABYTES)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, backbone: Backbone, limit: int = 0, batch_size: int = 32, seed: int = 0,
+        skip_broken: bool = False, embed: str | Path = "clip",
+    ) -> "Gallery":  # fmt: skip
+        """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
+
+        Args:
+            limit: at most so many photos a class; 0 takes all.
+            batch_size: photos in memory at a time.
+            seed: chooses the photos if `limit` leaves some out.
+            skip_broken: leave photos out that cannot be read, with a warning, instead of an error.
+            embed: "clip" for the image tower's own embedding, nothing trained; "fused" (or another arm) for the
+                retrieval head that comes with pocket; or the file of a head that 05_retrieval wrote.
+
+        Raises:
+            FileNotFoundError, NotADirectoryError: there is no such folder.
+            ValueError: it holds no photo, or broken ones, their embeddings are not finite, or as `load_head`.
+        """
+        embedder, root = Embedder.of(embed, backbone), _absolute(folder)
+        return cls._embedded(_usable_photos(root, limit, seed, skip_broken), root, embedder, batch_size)
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Dataset, backbone: Backbone, limit: int = 0, batch_size: int = 32, seed: int = 0
+    ) -> "Gallery":
+        """Embed the photos of a dataset, or of a part of it; ValueError if it has none. Arguments as `from_folder`."""
+        if not dataset.photos:
+            raise ValueError(f"dataset {dataset.name} has no photo here: select a part or a category that has some.")
+        photos = records.limited(list(dataset.photos), limit, seed)
+        return cls._embedded(photos, dataset.root, Embedder.of("clip", backbone), batch_size)
+
+    @classmethod
+    def _embedded(cls, photos: Sequence[Record], root: str | Path, embedder: Embedder, batch_size: int) -> "Gallery":
+        vectors = embed_photos([record.path for record in photos], embedder.function, embedder.size, batch_size)
+        return cls(photos, root, vectors, embedder)
+
+    @cached_property
+    def prototypes(self) -> Tensor:
+        """(K, D), every category's mean embedding, of unit length."""
+        means = [self.embeddings[self.labels == k].mean(0) for k in range(len(self.categories))]
+        return F.normalize(torch.stack(means), dim=1) if means else self.embeddings[:0]
+
+    @cached_property
+    def faiss(self) -> Any:
+        """FAISS's `IndexFlatIP` of the embeddings: exact search by cosine; `faiss.write_index` writes it for others."""
+        import faiss  # here, since it brings a second OpenMP runtime, which not everybody shall need
+
+        index = faiss.IndexFlatIP(self.embeddings.shape[1])
+        index.add(self.embeddings.numpy())
+        return index
+
+    def picture(self, index: int) -> Image.Image:
+        """A photo at 240 px at most; the few used last are kept. Errors as `images.open_image`."""
+
+        def make() -> tuple[Image.Image, int]:
+            image = open_image(self.records[index].path)
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            return image, 3 * image.width * image.height
+
+        return self._pictures.get(index, make)
+
+    @torch.no_grad()
+    def embed(self, frames: Sequence[Frame]) -> Tensor:
+        """(B, D) embeddings of framed sketches, on the CPU, by what embedded the photos."""
+        images = torch.stack([frame.tensor(self.embedder.size) for frame in frames])
+        return self.embedder.function(images).float().cpu()
+
+    def ask(self, sketch: Sketch, k: int = 10) -> list[tuple[Path, float]]:
+        """The k photos nearest to a sketch (all, if there are fewer) and their cosines, nearest first.
+
+        Args:
+            sketch: dark lines on light paper, anywhere in the image: it is framed by its ink first.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: k is no whole number of 1 or more, the sketch has no line, is a single dot or no image, or its
+                embedding is not finite.
+        """
+        if not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k is {k!r}: ask for a whole number of photos, 1 or more.")
+        vector = _finite(self.embed([Frame.of(sketch)]), "the sketch")
+        scores, places = self.faiss.search(vector.numpy(), min(int(k), len(self)))
+        return [(self.records[n].path, float(score)) for n, score in zip(places[0], scores[0], strict=True)]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the gallery as one file, whole or not at all: safetensors with the embeddings; nothing is pickled.
+
+        Raises:
+            OSError: one sentence, when it cannot be written or a file that is no index is in its place; an earlier
+                file stays as it was.
+        """
+        path = Path(path).expanduser()
+        photos = [
+            (_absolute(record.path).relative_to(self.root).as_posix(), record.category) for record in self.records
+        ]
+        described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.embedder.made_by}
+        whole = signed({"embeddings": self.embeddings}, described, KEY)
+        if path.is_file() and _read(path) is None:
+            raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
+        make_folder(path.parent)
+        replace_file(path, whole)
+        return path
+
+    @classmethod
+    def load(
+        cls, path: str | Path, backbone: Backbone, root: str | Path | None = None, refresh: bool = False,
+        skip_broken: bool = False,
+    ) -> "Gallery":  # fmt: skip
+        """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
+
+        Args:
+            backbone: the one that embedded the photos.
+            root: the folder that the photos are in now; None if it is where it was.
+            refresh: embed the photos that were added to the folder since and forget those that are gone. A photo that
+                was replaced under its old name is not noticed.
+            skip_broken: as in `from_folder`, for the photos that were added.
+
+        Raises:
+            FileNotFoundError: there is no such file, or photos are no longer where they were.
+            ValueError: one sentence, for a file that is no such index or not whole, was written by another version
+                of the code, or was embedded by another backbone or head.
+        """
+        path = Path(path).expanduser()
+        described, vectors = _checked(path)
+        embedder, base = _same_embedder(path, described["made_by"], backbone), _absolute(root or described["root"])
+        photos = [Record(base / name, "photo", category, Path(name).stem) for name, category in described["photos"]]
+        gone = [record for record in photos if not record.path.is_file()]
+        if gone and not refresh:
+            named = shown(records.listed(str(record.path.relative_to(base)) for record in gone))
+            raise FileNotFoundError(
+                f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(base)} any more "
+                f"({named}): pass root=, the folder they are in now, or refresh=True to forget them."
+            )
+        if refresh:
+            kept, known = [record not in gone for record in photos], {record.path for record in photos}
+            photos = [record for record in photos if record not in gone]
+            new = [record for record in _usable_photos(base, skip_broken=skip_broken) if record.path not in known]
+            added = cls._embedded(new, base, embedder, batch_size=32).embeddings if new else vectors[:0]
+            photos, vectors = [*photos, *new], torch.cat([vectors[kept], added])
+        return cls(photos, base, vectors, embedder)
+
+
+PhotoIndex = Gallery  # its name in code of the time when an index was a class of its own
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _finite(vectors: Tensor, of: str) -> Tensor:
+    """The vectors; FAISS would find no place for one that is not finite, and give -1."""
+    if broken := int((~vectors.isfinite()).any(1).sum()):
+        raise ValueError(
+            f"{broken} of {len(vectors)} embeddings of {of} are not finite: look for broken values in the weights of "
+            "the backbone and of the head, or load the backbone in float32."
+        )
+    return vectors
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool] | None:
+    """What `from_signed` gives of an index of whatever version; None for any other file."""
+    try:
+        return from_signed(path, KEY)
+    except (ValueError, OSError):
+        return None
+
+
+def _checked(path: Path) -> tuple[dict[str, Any], Tensor]:
+    """What an index file says of itself, and the embeddings."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
+    tensors, described, whole = _read(path) or ({}, {"format": FORMAT}, False)
+    if described.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
+    if not whole:
+        raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
+    return described, tensors["embeddings"]
+
+
+def _same_embedder(path: Path, made_by: dict[str, str], backbone: Backbone) -> Embedder:
+    """What embeds as the index's photos were embedded."""
+    if made_by["weights_sha256"] != backbone.weights_sha256:
+        raise ValueError(
+            f"{shown(path)} was embedded by a backbone with weights {made_by['weights_sha256'][:12]}, but "
+            f"{backbone.name} has {backbone.weights_sha256[:12]}: load the backbone that it was made with, or make "
+            "the index anew."
+        )
+    embedder = Embedder.of(made_by["embed"], backbone)
+    if embedder.made_by != made_by:
+        raise ValueError(f"{shown(path)} was embedded by another retrieval head than there is now: make it anew.")
+    return embedder
+
+
+def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
+    """Records of a folder's photos, each of which opens."""
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
+    found = find_images(root, "photo")
+    if not found:
+        raise ValueError(
+            f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
+            f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
+        )
+    usable = records.without_broken(records.limited(found, limit, seed), root, skip_broken)
+    if not usable:
+        raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
+    return usable
+
+
+def find_images(root: Path, domain: str) -> list[Record]:
+    """Records of a folder's photos or sketches, by category and name; empty if there are none.
+
+    Looked for are, in this order, Sketchy's `256x256/<domain>/tx_000100000000/<class>/*`, then `<domain>/<class>/*`
+    and `<domain>/*`, and, for photos alone, `<class>/*` and `*` in the folder itself.
+    """
+    places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
+    for place in [*places, *([root] if domain == "photo" else [])]:
+        if not place.is_dir():
+            continue
+        loose = [path for path in sorted(place.iterdir()) if path.suffix.lower() in EXTENSIONS and path.is_file()]
+        files = {"": [path for path in loose if not path.name.startswith(".")]} | records.image_files(place)
+        found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
+        if found:
+            return found
+    return []
