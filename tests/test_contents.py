@@ -11,9 +11,10 @@ from sfhelpers.datasets import Dataset, psc6k, sketchy
 from sfhelpers.datasets.contents import fingerprint
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.sketches import Sketches
-from sfhelpers.tasks import before, recognition_comparison, retrieval_comparison
-from sfhelpers.tasks.compare import Task, compare
+from sfhelpers.tasks.compare import compare
 from sfhelpers.tasks.correspondence import Correspondence
+from sfhelpers.tasks.recognition import Recognition
+from sfhelpers.tasks.retrieval import Retrieval
 from sfhelpers.tasks.segmentation import Segmentation
 from tests.backbone_fixtures import one_sentence
 
@@ -26,12 +27,10 @@ def sketches(world):
 
 
 TASKS = {
-    "correspondence": lambda world, folder: Correspondence(psc6k.load(world), 1, 2e-3, 8),
-    "segmentation": lambda world, folder: Segmentation(world, 1, 2e-3, 8),
-    "retrieval": lambda world, folder: retrieval_comparison.task(world, 1, 2e-3, 8, folder),
-    "recognition": lambda world, folder: recognition_comparison.task(
-        sketches(world), 1, 2e-3, 8, shots=0, checkpoints=folder
-    ),
+    "correspondence": lambda world: Correspondence(psc6k.load(world), 1, 2e-3, 8),
+    "segmentation": lambda world: Segmentation(world, 1, 2e-3, 8),
+    "retrieval": lambda world: Retrieval(world, 1, 2e-3, 8, ("strict",)),
+    "recognition": lambda world: Recognition(sketches(world), 1, 2e-3, 8, shots=0),
 }
 
 
@@ -61,11 +60,8 @@ def mirror(path):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_training_does_not_go_on_with_other_images_under_the_same_names(task, tiny_backbone, own, tmp_path):
     def train():
-        made = TASKS[task](own, tmp_path / "kept")
-        new = isinstance(made, Task)
-        kept = {"checkpoints": tmp_path / "kept"} if new else {}
-        run = compare if new else before.compare
-        return run(tiny_backbone, made, ("CLIP only",), (0,), log=lambda line: None, **kept)[0][0]
+        settings = {"log": lambda line: None, "checkpoints": tmp_path / "kept"}
+        return compare(tiny_backbone, TASKS[task](own), ("CLIP only",), **settings)[0][0]
 
     first = train().history
     assert train().history.seconds == first.seconds  # taken up as it was

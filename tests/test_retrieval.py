@@ -1,24 +1,25 @@
 """The triplet loss, its batches, and a retriever that learns what its level asks for."""
 
 from dataclasses import replace
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from sfhelpers.datasets import Record
-from sfhelpers.tasks import retrieval
-from sfhelpers.tasks.prepared import PreparedPairs
-from sfhelpers.tasks.retrieval import GROUP, SketchRetriever, retrieval_loss, train_retriever, triplets
+from sfhelpers import toyworld
+from sfhelpers.datasets import Dataset, Record, load_dataset
+from sfhelpers.datasets.problems import GROUP, Groups, problems_of
+from sfhelpers.tasks.fit import fit
+from sfhelpers.tasks.retrieval import Retrieval, SketchRetriever, retrieval_loss, triplets
 from tests.backbone_fixtures import one_sentence, small
-
-CATEGORIES, INSTANCES = 6, 5
 
 
 class Linear(torch.nn.Module):
     """An extractor for made-up vectors; it counts the images that it is asked for."""
+
+    seed = 0
 
     def __init__(self, dim=12, out=6):
         super().__init__()
@@ -34,26 +35,42 @@ class Linear(torch.nn.Module):
         self.statistics = prepared["x"]
 
 
-def made_up(categories=CATEGORIES, instances=INSTANCES, seed=0, first=0):
-    """Pairs whose vectors hold their category in some dimensions, their instance in others, and their domain's mark."""
-    dice = torch.Generator().manual_seed(seed)
-    kind = torch.randn(categories, 4, generator=dice).repeat_interleave(instances, 0)
-    own = torch.randn(categories * instances, 4, generator=dice)
-
-    def side(mark):
-        noise = 0.1 * torch.randn(len(own), 12, generator=dice)
-        return {"x": torch.cat([kind, own, torch.full((len(own), 4), mark)], dim=1) + noise}
-
-    names = [(f"c{first + c}", f"i{i}") for c in range(categories) for i in range(instances)]
-    records = [[Record(Path(f"{d}{c}{i}"), d, c, i) for c, i in names] for d in ("sketch", "photo")]
-    positions = torch.arange(len(own)).repeat(2, 1).T
-    return PreparedPairs(side(2.0), side(-2.0), *records, pairs=positions, masks=None)
+def made_up(folder, seen=20, instances=5, named=""):
+    """A photo and its sketch of every instance, files that are no images; three seen classes choose the epoch."""
+    records = []
+    for domain, prefix in (("photo", ""), ("sketch", named)):
+        for category, instance in product(range(seen + 2), range(instances)):
+            path = folder / f"{domain}-{category}-{instance}"
+            path.write_text(path.name)
+            known = {"part": "train", "seen": category < seen}
+            records.append(Record(path, domain, f"c{category}", f"{prefix}i{instance}", **known))
+    return Dataset("made up", folder, "default", tuple(records))
 
 
-def train(model, level_data=None, epochs=6, **options):
-    settings = {"learning_rate": 0.02, "batch_size": 16, "seed": 0} | options
-    data, validation = level_data or (made_up(), made_up(seed=1, first=50))
-    return train_retriever(model, data, validation, epochs, **settings)
+def vectors(task):
+    """Vectors that hold their category in some dimensions, their instance in others, and their domain's mark."""
+    drawn, dice, found = {}, torch.Generator().manual_seed(0), {}
+    for side, mark in (("sketches", 2.0), ("photos", -2.0)):
+        rows = []
+        for item in task.parts[side]:
+            for key in (item.category, (item.category, item.instance)):
+                drawn.setdefault(key, torch.randn(4, generator=dice))
+            own = drawn[item.category, item.instance]
+            rows.append(torch.cat([drawn[item.category], own, torch.full((4,), mark)]))
+        found[side] = {"x": torch.stack(rows) + 0.1 * torch.randn(len(rows), 12, generator=dice)}
+    return found
+
+
+def train(dataset, problem="strict", epochs=6, batch_size=16):
+    """The trained model and its history, by the task's own steps."""
+    task = Retrieval(dataset, epochs, 0.02, batch_size, (problem,))
+    frozen = task.of_problem(vectors(task), problem)
+    model = task.model(Linear(), frozen)
+    history = fit(
+        model, lambda model, indices: task.loss(model, frozen, indices), task.examples(frozen),
+        lambda model: task.validate(model, frozen), epochs, 0.02, task.batch_size, 0,
+    )  # fmt: skip
+    return model, history
 
 
 def test_the_loss_is_the_papers_equation_over_all_triplets_of_the_batch():
@@ -64,140 +81,82 @@ def test_the_loss_is_the_papers_equation_over_all_triplets_of_the_batch():
         max(0.0, 0.3 + float(1 - sketches[s] @ photos[p]) - float(1 - sketches[s] @ photos[n]))
         for s in range(4) for p in range(6) for n in range(6) if right[s, p] and not right[s, n]
     ]  # fmt: skip
-    assert triplets(sketches, photos, right, ~right, 0.3).item() == pytest.approx(np.mean(expected), abs=1e-6)
+    category = triplets(sketches, photos, right, ~right, 0.3)
+    assert category.item() == pytest.approx(np.mean(expected), abs=1e-6)
+    own = right & (torch.rand(4, 6, generator=dice) < 0.6)  # hard negatives are other photos of the category
+    hard = triplets(sketches, photos, own, right & ~own, 0.3)
+    assert retrieval_loss(sketches, photos, right, own, "category", 0.3, 1.0) == category
+    assert retrieval_loss(sketches, photos, right, own, "instance", 0.3, 0.5) == hard + 0.5 * category != category
 
 
-def test_a_pair_that_is_closer_than_the_negative_by_the_margin_costs_nothing():
-    sketch, photos = torch.tensor([[1.0, 0]]), torch.tensor([[1.0, 0], [0, 1]])
-    right = torch.tensor([[True, False]])
-    assert triplets(sketch, photos, right, ~right, 0.9) == 0
-    assert triplets(sketch, photos, ~right, right, 0.9).item() == pytest.approx(1.9)  # the wrong way round
-
-
-def test_a_batch_without_a_negative_costs_nothing_and_can_be_stepped():
-    vectors = torch.eye(2, requires_grad=True)
-    loss = triplets(vectors, vectors, torch.ones(2, 2).bool(), torch.zeros(2, 2).bool(), 0.3)
+def test_a_batch_without_a_negative_costs_nothing_and_can_be_stepped(tmp_path):
+    ones = torch.eye(2, requires_grad=True)
+    loss = triplets(ones, ones, torch.ones(2, 2).bool(), torch.zeros(2, 2).bool(), 0.3)
     loss.backward()
-    assert loss == 0 and not vectors.grad.any()
-    three_groups = made_up(3, instances=4), made_up(2, first=50)  # a step of two groups and one of one
-    assert np.isfinite(train(SketchRetriever(Linear()), three_groups, epochs=1, batch_size=8).epochs[1]["loss"])
+    assert loss == 0 and not ones.grad.any()
+    _, history = train(made_up(tmp_path, 4, instances=4), epochs=1, batch_size=8)  # steps of two groups and of one
+    assert np.isfinite(history.epochs[1]["loss"])
 
 
-def test_hard_negatives_are_photos_of_the_same_category_and_the_weight_adds_the_categorys():
-    vectors = [F.normalize(torch.randn(4, 5, generator=torch.Generator().manual_seed(k)), dim=1) for k in (0, 1)]
-    same = torch.tensor([0, 0, 1, 1])[:, None] == torch.tensor([0, 0, 1, 1])
-    own = torch.eye(4, dtype=torch.bool)
-    hard = triplets(*vectors, own, same & ~own, 0.2)
-    category = triplets(*vectors, same, ~same, 0.2)
-    assert retrieval_loss(*vectors, same, own, "instance", 0.2, 0.0) == hard
-    torch.testing.assert_close(retrieval_loss(*vectors, same, own, "instance", 0.2, 0.5), hard + 0.5 * category)
-    assert retrieval_loss(*vectors, same, own, "category", 0.2, 1.0) == category
-
-
-@pytest.mark.parametrize("level", ["category", "instance"])
-def test_training_finds_what_the_level_asks_for_in_categories_it_never_saw(level):
-    model = SketchRetriever(Linear(), level=level)
-    history = train(model, epochs=12)
+@pytest.mark.parametrize("problem", ["strict", "fine-grained"])
+def test_training_finds_what_the_level_asks_for_in_categories_it_never_saw(problem, tmp_path):
+    _, history = train(made_up(tmp_path), problem, epochs=12)
     values = [epoch["validation"] for epoch in history.epochs]
     assert history.best_epoch > 0 and max(values) > values[0] + 0.15
 
 
-def test_every_image_of_a_step_is_computed_once_and_an_epoch_sees_each_pair_once_on_average():
-    data, model = made_up(instances=8), SketchRetriever(Linear())
-    taken = []
-    original = retrieval._drawn
-    try:
-        retrieval._drawn = lambda *a: taken.append(original(*a)) or taken[-1]
-        model.extractor.computed = 0
-        train(model, (data, made_up(instances=2, first=50)), epochs=1)
-    finally:
-        retrieval._drawn = original
-    assert all(len(step) == len(step.unique()) <= 16 for step in taken)
-    assert len(taken) == -(-len(data) // 16)
-    # twice 24 validation images, before and after the epoch
-    assert model.extractor.computed == 2 * sum(map(len, taken)) + 2 * 24
+def test_every_image_of_a_step_is_computed_once_and_an_epoch_sees_each_pair_once_on_average(tmp_path, monkeypatch):
+    taken, draw = [], Groups.draw
+    monkeypatch.setattr(Groups, "draw", lambda *given: taken.append(draw(*given)) or taken[-1])
+    model, _ = train(made_up(tmp_path, instances=8), epochs=1)
+    assert all(len(step) == len(step.unique(dim=0)) <= 16 for step in taken)
+    assert len(taken) == -(-17 * 8 // 16)
+    # twice 2 * 24 validation images, before and after the epoch
+    assert model.extractor.computed == 2 * sum(map(len, taken)) + 2 * 48
 
 
 def test_groups_are_drawn_anew_every_step_from_the_seed_and_the_step_alone():
-    members = {7: torch.arange(20), 9: torch.arange(20, 26)}
-    first = retrieval._drawn(members, [7, 9], 0, torch.tensor([0, 3]))
-    assert torch.equal(first, retrieval._drawn(members, [7, 9], 0, torch.tensor([0, 3])))
-    others = [retrieval._drawn(members, [7, 9], seed, torch.tensor(step)) for seed, step in ((1, [0, 3]), (0, [3, 0]))]
+    pairs = torch.arange(26).repeat(2, 1).T
+    groups = Groups.of(pairs, torch.tensor([7] * 20 + [9] * 6), "category")
+    assert groups.slots == [7] * 5 + [9] * 2 and len(groups) == 7
+    first = groups.draw(torch.tensor([0, 5]), 0)
+    assert torch.equal(first, groups.draw(torch.tensor([0, 5]), 0))
+    others = [groups.draw(torch.tensor(step), seed) for seed, step in ((1, [0, 5]), (0, [5, 0]))]
     assert not any(torch.equal(first, other) for other in others)
-    assert len(first) == 2 * GROUP and (first < 20).sum() == GROUP
+    assert len(first) == 2 * GROUP and (first[:, 0] < 20).sum() == GROUP
 
 
-def test_the_standardisation_comes_from_training_pairs_alone():
-    data = made_up()
-    data.pairs = data.pairs[:10]
-    model = SketchRetriever(Linear())
-    train(model, (data, made_up(seed=1, first=50)), epochs=0)
-    known = {tuple(row.tolist()) for side in (data.sketches, data.photos) for row in side["x"][:10]}
-    assert {tuple(row.tolist()) for row in model.extractor.statistics} <= known
+def test_the_standardisation_comes_from_training_pairs_alone(tmp_path):
+    model, _ = train(dataset := made_up(tmp_path), epochs=0)
+    task = Retrieval(dataset, 1, 0.02, 16, ("strict",))
+    learned, images = task.about["strict"].train.pairs, vectors(task)
+    known = {
+        tuple(x.tolist()) for side, k in zip(images, (0, 1), strict=True) for x in images[side]["x"][learned[:, k]]
+    }
+    found = {tuple(row.tolist()) for row in model.extractor.statistics}
+    assert found <= known and len(model.extractor.statistics) == 2 * 64
 
 
-def test_a_training_that_goes_on_from_its_checkpoint_ends_as_one_that_was_left_alone(tmp_path):
-    whole, stopped, resumed = (SketchRetriever(Linear()) for _ in range(3))
-    train(whole, epochs=3)
-    calls = []
-
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    original, retrieval._drawn = retrieval._drawn, stop
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(stopped, epochs=3, checkpoint=tmp_path)
-    finally:
-        retrieval._drawn = original
-    train(resumed, epochs=3, checkpoint=tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-
-
-@pytest.mark.parametrize("changed", [{"margin": 0.2}, {"level": "instance"}, {"category_weight": 0.5}])
-def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tmp_path, changed):
-    history = train(SketchRetriever(Linear()), epochs=1, checkpoint=tmp_path)
-    assert train(SketchRetriever(Linear()), epochs=1, checkpoint=tmp_path) == history
-    name = next(iter(changed))
-    with pytest.raises(ValueError, match=f"is of another training .*model {name} was .* and is ") as error:
-        train(SketchRetriever(Linear(), **changed), epochs=1, checkpoint=tmp_path)
-    one_sentence(error)
-
-
-def with_strangers(data, drop=True):
-    """The pairs without the first two, and with the sketch of the second photo beside the first in their place."""
-    stranger = torch.tensor([[1, 0]])
-    return replace(data, pairs=torch.cat([data.pairs[2:], *([] if drop else [stranger])]))
-
-
-def test_at_instance_level_the_photo_of_another_sketch_is_no_positive():
-    """A photo without sketches is paired with a sketch of another one."""
-    for level, alike in (("instance", True), ("category", False)):
-        models = [SketchRetriever(Linear(), level=level) for _ in range(2)]
-        for model, drop in zip(models, (True, False), strict=True):
-            train(model, (with_strangers(made_up(), drop), made_up(seed=1, first=50)), epochs=2)
-        first, second = (model.extractor.layer.weight for model in models)
-        assert torch.equal(first, second) == alike
-
-
-def test_at_instance_level_a_sketch_without_its_photo_asks_nothing_in_validation():
-    validation = with_strangers(made_up(seed=1, first=50), drop=False)
-    history = train(SketchRetriever(Linear(), level="instance"), (made_up(), validation), epochs=0)
-    assert 0 < history.epochs[0]["validation"] < 1
+def test_a_sketch_asks_for_single_photos_only_where_its_own_is_there(tmp_path):
+    """A photo without sketches is paired with a sketch of another one, which serves categories alone."""
+    dataset = made_up(tmp_path)
+    bare = {k for k in dataset.sketches if k.instance == "i0"}
+    found, _ = problems_of(replace(dataset, records=tuple(r for r in dataset.records if r not in bare)))
+    strict, single = found["strict"], found["fine-grained"]
+    assert (len(strict.train.pairs), len(single.train.pairs)) == (17 * 5, 17 * 4)
+    assert [len(side) for side in strict.validation] == [3 * 4, 3 * 5] == [len(side) for side in single.validation]
+    strangers = {r.path for r in dataset.photos if r.instance == "i0"}
+    assert not strangers & {dataset.photos[k].path for k in single.train.pairs[:, 1]}
 
 
 def test_the_real_extractor_gives_unit_vectors_from_images_and_from_what_was_prepared(tiny_backbone, two_images):
     model = SketchRetriever(small(tiny_backbone)).eval()
     with torch.no_grad():
-        found = model(two_images)
-        torch.testing.assert_close(found, model(model.extractor.prepare(two_images)), atol=1e-5, rtol=1e-4)
+        found, again = model(two_images), model(model.extractor.prepare(two_images))
+        pooled = model.extractor(two_images).amax((2, 3))
+    torch.testing.assert_close(found, again, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
-    torch.testing.assert_close(
-        found, F.normalize(model.extractor(two_images).amax((2, 3)), dim=1), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(found, F.normalize(pooled, dim=1), atol=1e-5, rtol=1e-4)
 
 
 def test_the_settings_are_all_that_makes_the_model_beside_its_extractor():
@@ -208,30 +167,32 @@ def test_the_settings_are_all_that_makes_the_model_beside_its_extractor():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: SketchRetriever(Linear(), margin=0.0), "margin is 0.0"),
-        (lambda: SketchRetriever(Linear(), level="photo"), "level is 'photo'"),
-        (lambda: SketchRetriever(Linear(), category_weight=-1.0), "category_weight is -1.0"),
-        (lambda: train(SketchRetriever(Linear()), (made_up(1), made_up(2))), "one training category"),
-        (
-            lambda: train(SketchRetriever(Linear(), level="instance"), (made_up(3, instances=1), made_up(2))),
-            "no training category has two photos.* or raise limit",
-        ),
-        (
-            lambda: train(
-                SketchRetriever(Linear(), level="instance"),
-                (replace(made_up(), pairs=torch.tensor([[1, 0], [0, 1]])), made_up(2)),
-            ),
-            "none of 2 pairs.* or in Python",
-        ),
-        (lambda: train(SketchRetriever(Linear()), batch_size=7), "batch_size is 7"),
+        (lambda folder: SketchRetriever(Linear(), margin=0.0), "margin is 0.0"),
+        (lambda folder: SketchRetriever(Linear(), level="photo"), "level is 'photo'"),
+        (lambda folder: SketchRetriever(Linear(), category_weight=-1.0), "category_weight is -1.0"),
+        (lambda folder: Groups.of(torch.zeros(2, 2), torch.zeros(2), "category"), "one training category"),
+        (lambda folder: problems_of(made_up(folder, instances=1)), "no training category has two photos.* or raise"),
+        (lambda folder: problems_of(made_up(folder, named="other ")), "none of .* pairs.* or in Python"),
+        (lambda folder: problems_of(made_up(folder), ("loose",)), "unknown problem 'loose'"),
+        (lambda folder: Retrieval(made_up(folder), 1, 0.02, 7), "batch_size is 7"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_one_sentence(make, words):
+def test_what_cannot_be_trained_is_refused_in_one_sentence(make, words, tmp_path):
     with pytest.raises(ValueError, match=words) as error:
-        make()
+        make(tmp_path)
     one_sentence(error)
 
 
-def test_one_image_a_class_trains_at_category_level():
-    history = train(SketchRetriever(Linear()), (made_up(8, instances=1), made_up(3, instances=1, first=50)), epochs=1)
-    assert np.isfinite(history.epochs[1]["loss"])
+def test_one_image_a_class_trains_at_category_level(tmp_path):
+    assert np.isfinite(train(made_up(tmp_path, instances=1), epochs=1)[1].epochs[1]["loss"])
+
+
+def test_a_folder_that_was_parted_pairs_no_training_sketch_with_a_test_photo(tmp_path, monkeypatch):
+    monkeypatch.setattr("sfhelpers.datasets.problems.NUMBER", 2)
+    names = ("bus", "cat", "cup", "duck", "fish", toyworld.UNSEEN[0])
+    toyworld.write_folder(tmp_path, photos=16, sketches=1, categories=names, masks=False)
+    data = load_dataset("folder", tmp_path, "parts")
+    pool = problems_of(data, ("clip-style",))[0]["clip-style"]
+    pairs = pool.train.pairs
+    learned = {data.sketches[k] for k in pairs[:, 0]} | {data.photos[k] for k in pairs[:, 1]}
+    assert all(r.part != "test" for r in learned) and not learned & {*pool.sketches, *pool.photos}

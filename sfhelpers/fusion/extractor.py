@@ -72,6 +72,7 @@ class FusedExtractor(nn.Module):
     ):
         super().__init__()
         self.backbone, self.inject, self.branches, self.start = backbone, inject, tuple(branches), start
+        self.seed = seed
         plan = Plan(
             inject, self.branches, dim, width, grid, tuple(inject_into), match, kernel, aggregate, learn_weights, start
         )

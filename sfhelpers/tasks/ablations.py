@@ -24,6 +24,7 @@ from sfhelpers.tasks.arms import UP, WIDTH, Arm
 from sfhelpers.tasks.compare import Frozen, Task, Trial, compare
 from sfhelpers.tasks.correspondence import Correspondence
 from sfhelpers.tasks.recognition import Recognition
+from sfhelpers.tasks.retrieval import Retrieval
 from sfhelpers.tasks.segmentation import Segmentation
 
 FULL = "full"
@@ -140,8 +141,6 @@ def task_for(name: str, run: Any, data: Dataset) -> Task:
         return Correspondence(psc6k.load(data), *settings)
     if name == "segmentation":
         return Segmentation(data, *settings)
-    from sfhelpers.tasks.retrieval import Retrieval
-
     if name == "retrieval":  # real data has no classes that Stable Diffusion or CLIP never saw
         return Retrieval(data, *settings, problems=("strict" if data.select(seen=False).photos else "clip-style",))
     drawn = Sketches(data.name, data.root, data.split, data.select(seen=True).sketches)

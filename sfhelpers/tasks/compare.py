@@ -202,8 +202,9 @@ def compare(
             trials = [_train(task, arm, p, frozen, checkpoints, configuration) for p in task.problems(arm.method)]
             for trial in trials:
                 trial.preparing = preparing
-                where = ", ".join(filter(None, (arm.method, f"seed {arm.seed}", trial.problem)))
-                log(f"{where}: best epoch {trial.history.best_epoch} of {len(trial.history.epochs) - 1}")
+            ends = [(trial.history.best_epoch, len(trial.history.epochs) - 1, trial.problem) for trial in trials]
+            best = ", ".join(f"{epoch} of {last} {problem}".rstrip() for epoch, last, problem in ends)
+            log(f"{arm.method}, seed {arm.seed}: best epoch {best}")
             if after is not None:
                 after(arm, trials, frozen)
             for trial in trials:
