@@ -40,13 +40,11 @@ class Variant:
     """The full extractor with one thing changed.
 
     Attributes:
-        name: as in the tables.
         group: "parts" (the paper's Table 6), "injection", "details", "timestep", "draws" or "encoder".
         settings: of FusedExtractor, where they differ from the full one's.
         noise: of its `prepare`: timestep, draws, prompt.
         encoder: name of the image encoder that stands for the backbone's own; "" keeps that.
-        tasks: names of the tasks it is measured on; () is all.
-        seeds: the most seeds it is trained with; 0 is all.
+        tasks, seeds: the tasks it is measured on, and the most seeds it is trained with; () and 0 are all.
     """
 
     name: str
@@ -99,13 +97,9 @@ def chosen(names: Iterable[str] | None = None, encoders: Iterable[str] = ()) -> 
 
 @dataclass(frozen=True)
 class Found:
-    """A variant on a task.
+    """A variant on a task: mean over seeds, their sample standard deviation (None for one), and what it cost.
 
-    Attributes:
-        value, spread: mean over seeds and their sample standard deviation, None for one seed.
-        n, seeds: queries, and how many seeds.
-        seconds: of one training and its test, the median over seeds; `preparing` what is frozen, once for all.
-        parameters: how many it learned.
+    `seconds` is the median over seeds of a training with its test, `preparing` that of what is frozen.
     """
 
     value: float
@@ -129,13 +123,7 @@ def arm_of(variant: Variant, backbone: Backbone, seed: int) -> Arm:
 
 
 def task_for(name: str, run: Any, data: Dataset) -> Task:
-    """A task on the data of a run.
-
-    Args:
-        name: one of `params.TASKS`.
-        run: from `params.check`; its `limit` is photos a category, each with one sketch, and of recognition the shots
-            and the test sketches a category.
-    """
+    """One of `params.TASKS` on the data of a run, whose `limit` is recognition's shots and test sketches as well."""
     settings = run.epochs, run.learning_rate, run.batch_size
     if name == "correspondence":
         return Correspondence(psc6k.load(data), *settings)
@@ -153,12 +141,9 @@ class Kept:
     """The rows of every variant and seed, written to a file, whole, after each one: a run that was killed goes on.
 
     Args:
-        path: the file; None keeps them in memory alone.
-        configuration: what else decides the numbers, as JSON holds it (dataset, weights' sha256, epochs, ...).
+        path: None keeps them in memory alone.
+        configuration: what else decides the numbers, as JSON holds it; a file of another one is refused.
         resume: go on from what the file holds; else it is replaced when there is something new to keep, not before.
-
-    Raises:
-        ValueError: one sentence, if the file is broken, of another configuration or of an earlier version.
     """
 
     def __init__(self, path: Path | None = None, configuration: Mapping[str, Any] | None = None, resume: bool = True):
@@ -207,7 +192,6 @@ def measure(
     """Train and test every variant that belongs to this task with every seed.
 
     Args:
-        run: from `params.check`.
         encoders: name -> the backbone with that image encoder, for the variants that name one.
         kept: what an earlier run found, which is not computed again; what is new is added as it comes.
         suffix: behind the variants' names, LONGER or nothing.

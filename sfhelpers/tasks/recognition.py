@@ -50,9 +50,6 @@ class SketchRecogniser(nn.Module):
         categories: their names, two or more; their order is that of the logits.
         dim: channels of the extractor's map.
 
-    Attributes:
-        settings: the arguments beside the extractor, as JSON can hold them.
-
     Raises:
         ValueError: fewer than two categories, or one twice.
     """
@@ -85,25 +82,14 @@ class SketchRecogniser(nn.Module):
     def fit_statistics(self, prepared: Prepared) -> None:
         """Fix the standardisation of every source and of the pooled feature on some training sketches."""
         self.extractor.fit_statistics(prepared)
-        pooled = torch.cat(
-            [
-                self.extractor.pooled(take(prepared, some))
-                for some in torch.arange(len(next(iter(prepared.values())))).split(32)
-            ]
-        )
+        batches = torch.arange(len(next(iter(prepared.values())))).split(32)
+        pooled = torch.cat([self.extractor.pooled(take(prepared, some)) for some in batches])
         self.statistics.set(ChannelStatistics.moments(pooled[..., None, None]))
 
 
 @dataclass
 class PreparedSketches:
-    """Sketches with everything frozen computed.
-
-    Attributes:
-        prepared: what `extractor.prepare` gave, first dimension one entry a sketch, on the CPU.
-        labels: (N,) int64, positions in `categories`.
-        sketches: the sketches themselves, in the same order.
-        categories: all that a sketch can be taken for.
-    """
+    """N sketches with everything frozen computed; `labels` (N,) are positions in `categories`."""
 
     prepared: Prepared
     labels: Tensor
@@ -121,11 +107,7 @@ class PreparedSketches:
 
 
 def prepare_sketches(
-    extractor: nn.Module,
-    sketches: Sketches,
-    categories: Sequence[str],
-    size: int,
-    **noise: Any,
+    extractor: nn.Module, sketches: Sketches, categories: Sequence[str], size: int, **noise: Any
 ) -> PreparedSketches:
     """Read sketches at `size` px and compute everything frozen, once each; `categories` are all they can be taken for.
 
