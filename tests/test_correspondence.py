@@ -54,7 +54,7 @@ class Learner(nn.Module):
         self.convs = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 12, 1))
         self.images = 0
 
-    def prepare(self, images, batch_size=32):
+    def frozen(self, images):
         return {"map": F.interpolate(images, size=(GRID, GRID))}
 
     def fit_statistics(self, prepared):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sfhelpers.tasks.arms import CORE, FINETUNING, FINETUNING_RATE, METHODS, Arm, chosen, extractor_for
+from sfhelpers.tasks.arms import CORE, FINETUNING, FINETUNING_RATE, METHODS, arm_of, chosen, extractor_for
 
 
 def test_a_step_moves_unet_and_tower_but_not_the_backbone(tiny_backbone, two_images):
@@ -33,7 +33,7 @@ def test_normalising_layers_stay_in_eval_mode(tiny_backbone):
 
 
 def test_it_learns_at_a_tenth_of_the_rate(tiny_backbone):
-    arms = [Arm(m, 0, extractor_for(m, tiny_backbone, 0), tiny_backbone) for m in (FINETUNING, "fused")]
+    arms = [arm_of(m, tiny_backbone, 0) for m in (FINETUNING, "fused")]
     assert [arm.rate(2e-3) for arm in arms] == [2e-3 * FINETUNING_RATE, 2e-3]
 
 

@@ -34,7 +34,7 @@ class TinyExtractor(nn.Module):
         self.register_buffer("mean", torch.zeros(3))
         self.prepared_images = 0
 
-    def prepare(self, images, draws=1, noise_seed=0, batch_size=32):
+    def frozen(self, images, draws=1, noise_seed=0):
         self.prepared_images += len(images)
         return {"pixels": F.interpolate(images, size=(self.grid, self.grid), mode="area")}
 
@@ -42,7 +42,7 @@ class TinyExtractor(nn.Module):
         self.mean.copy_(prepared["pixels"].mean((0, 2, 3)))
 
     def forward(self, x):
-        pixels = x["pixels"] if isinstance(x, dict) else self.prepare(x)["pixels"]
+        pixels = x["pixels"] if isinstance(x, dict) else self.frozen(x)["pixels"]
         return self.convs(pixels - self.mean[:, None, None])
 
     def pooled(self, x):
@@ -75,7 +75,7 @@ def world(extractor, n, seed):
     )
     records = [Record(Path(f"{i}.png"), "photo", str(i % 3), str(i), mask=Path(f"{i}-mask.png")) for i in range(n)]
     pairs = torch.tensor([((i + shift) % n, i) for i in range(n) for shift in (0, 3)])
-    return PreparedPairs(extractor.prepare(sketches), extractor.prepare(photos), records, records, pairs, masks)
+    return PreparedPairs(extractor.frozen(sketches), extractor.frozen(photos), records, records, pairs, masks)
 
 
 class Prepared(segmentation.Segmentation):
@@ -264,7 +264,7 @@ def test_prepared_values_belong_to_their_record(tmp_path):
     extractor = TinyExtractor()
     data = prepare_pairs(extractor, dataset, size=32, batch_size=1)
     for i, record in enumerate(data.photo_records):
-        alone = extractor.prepare(load_images([record.path], 32))["pixels"][0]
+        alone = extractor.frozen(load_images([record.path], 32))["pixels"][0]
         torch.testing.assert_close(data.photos["pixels"][i], alone)
 
 

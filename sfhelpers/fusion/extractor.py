@@ -1,5 +1,8 @@
 """From images to one fused feature map, with every arm of the comparison as an argument."""
 
+from copy import copy, deepcopy
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,7 +10,6 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone, check_images
-from sfhelpers.backbones.diffusion import Inject
 from sfhelpers.fusion.modules import ChannelStatistics, to_grid
 from sfhelpers.fusion.plan import UNET_BRANCHES, Plan
 
@@ -86,33 +88,61 @@ class FusedExtractor(nn.Module):
         self.to(device=like.device, dtype=like.dtype)
 
     @torch.no_grad()
-    def prepare(
-        self,
-        images: Tensor,
-        draws: int = 1,
-        noise_seed: int = 0,
-        batch_size: int = 32,
-        timestep: int | None = None,
-        prompt: str = "",
-        size: int | None = None,
-    ) -> dict[str, Tensor]:
-        """All that is frozen for this arm, so that a training step does not compute it again.
+    def frozen(self, images: Tensor, noise_seed: int = 0, **noise: Any) -> dict[str, Tensor]:
+        """All that is frozen for this arm of one batch of images, so that a training step does not compute it again.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
-            draws: noise draws an image; the features are averaged over them.
             noise_seed: of the noise, which is the same for every image.
-            batch_size: images that go through the backbones at a time.
-            timestep, prompt, size: as in `DiffusionFeatures.features`.
+            noise: draws (the features are averaged over them), timestep, prompt, size: as in
+                `DiffusionFeatures.features`.
 
         Returns:
-            Batch-first tensors on the device of `images`; index all of them alike for a minibatch.
+            Batch-first tensors on the backbone's device; index all of them alike for a minibatch.
         """
+        diffusion, found = self.backbone.diffusion, {}
+        noise["seed"] = noise_seed
+        if self.inject != "none" or "tokens" in self.sources:
+            found["tokens"] = self.backbone.vision.tokens(images)
+        if self.inject == "up":
+            return found | diffusion.prefix(images, **noise, until=self.until)
+        if self.inject == "up+down":  # the first injection follows down-block 1: next to nothing is frozen
+            return found | diffusion.noised(images, **noise)
+        if self.until:
+            inject = partial(self._add, found["tokens"]) if self.inject == "random" else None
+            found |= _named(diffusion.through_hooks(diffusion.noised(images, **noise), inject, until=self.until))
+        wanted = (*self.sources, "tokens") if self.inject == "late" else self.sources
+        return {name: feature for name, feature in found.items() if name in wanted}
+
+    def prepare(self, images: Tensor, batch_size: int = 32, **noise: Any) -> dict[str, Tensor]:
+        """What `frozen` gives of any number of images, `batch_size` at a time, on the device of `images`."""
         check_images(images)
-        noise = {"timestep": timestep, "prompt": prompt, "seed": noise_seed, "draws": draws, "size": size}
         chunks = tqdm(images.split(batch_size), desc="frozen features", leave=False, delay=1)
-        parts = [{k: v.to(images.device) for k, v in self._frozen(chunk, noise).items()} for chunk in chunks]
+        parts = [{k: v.to(images.device) for k, v in self.frozen(chunk, **noise).items()} for chunk in chunks]
         return {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
+
+    def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The single features that the branches are made of, with what was to be injected.
+
+        Returns:
+            (B, C, h, w) each of "f1" to "f4" and "tokens" that the branches name, neither standardised nor aggregated.
+        """
+        marker = {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0])
+        if marker not in prepared:
+            raise ValueError(
+                f'the tensors were not prepared for inject="{self.inject}", branches={self.branches}: '
+                "use what prepare() of this extractor gives."
+            )
+        found, diffusion = self._moved(prepared), self.backbone.diffusion
+        add = partial(self._add, found.get("tokens"))
+        if self.inject == "up":
+            found |= _named(diffusion.suffix(found, add, self.until))
+        elif self.inject == "up+down":
+            add_down = partial(self.injection_down, tokens=found["tokens"])
+            found |= _named(diffusion.through_hooks(found, add, add_down, self.until))
+        elif self.inject == "late":
+            found |= {UNET_BRANCHES[n]: add(n, found[UNET_BRANCHES[n]]) for n in self.injected}
+        return {name: found[name] for name in self.sources}
 
     def forward(self, images: Tensor | dict[str, Tensor]) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], or what `prepare` made of them, to the (B, dim, grid, grid) map."""
@@ -141,57 +171,50 @@ class FusedExtractor(nn.Module):
         for name, total in moments.items():
             self.statistics[name].set(total)
 
-    def _frozen(self, images: Tensor, noise: dict[str, Any]) -> dict[str, Tensor]:
-        diffusion, frozen = self.backbone.diffusion, {}
-        if self.inject != "none" or "tokens" in self.sources:
-            frozen["tokens"] = self.backbone.vision.tokens(images)
-        if self.inject == "up":
-            return frozen | diffusion.prefix(images, **noise, until=self.until)
-        if self.inject == "up+down":  # the first injection follows down-block 1: next to nothing is frozen
-            return frozen | diffusion.noised(images, **noise)
-        if self.until:
-            inject = self._adding(frozen["tokens"]) if self.inject == "random" else None
-            outputs = diffusion.through_hooks(diffusion.noised(images, **noise), inject, until=self.until)
-            frozen |= dict(zip(UNET_BRANCHES, outputs, strict=False))
-        wanted = (*self.sources, "tokens") if self.inject == "late" else self.sources
-        return {name: feature for name, feature in frozen.items() if name in wanted}
+    def _add(self, tokens: Tensor, block: int, feature: Tensor) -> Tensor:
+        return self.injection(self.injected.index(block), feature, tokens) if block in self.injected else feature
+
+    def _moved(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {key: value.to(self.aggregator.branch_weights.device) for key, value in prepared.items()}
+
+
+class FinetunedExtractor(FusedExtractor):
+    """B-Finetuning, the paper's baseline that trains the whole UNet and the whole image tower (SketchFusion, Sec. 6).
+
+    Both are copies of the backbone's, which is left as it is; nothing is injected. Only the autoencoder stays frozen,
+    so every training step runs both models forwards and backwards. Their normalising layers and dropout stay in eval
+    mode: batches that are half sketches would spoil what they hold.
+
+    Args:
+        settings: as of FusedExtractor, with `inject="none"` and branches that name f1 to f4 and tokens.
+    """
+
+    def __init__(self, backbone: Backbone, **settings: Any):
+        diffusion, vision = copy(backbone.diffusion), copy(backbone.vision)
+        diffusion.unet, vision.model = (deepcopy(m).requires_grad_(True) for m in (diffusion.unet, vision.model))
+        super().__init__(replace(backbone, diffusion=diffusion, vision=vision), **settings)
+        self.unet: nn.Module = diffusion.unet
+        # A fifth faster on a CPU, whose depthwise convolutions like their channels last.
+        self.tower: nn.Module = vision.model.visual.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> "FinetunedExtractor":
+        super().train(mode)
+        self.unet.eval()
+        self.tower.eval()
+        return self
+
+    @torch.no_grad()
+    def frozen(self, images: Tensor, noise_seed: int = 0, **noise: Any) -> dict[str, Tensor]:
+        noised = self.backbone.diffusion.noised(images, seed=noise_seed, **noise)
+        return noised | {"pixels": self.backbone.vision.pixels(images)}
 
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The single features that the branches are made of, each (B, C, h, w), with what was to be injected.
+        found = self._moved(prepared)
+        features = _named(self.backbone.diffusion.through_hooks(found, until=self.until))
+        pixels = found["pixels"].contiguous(memory_format=torch.channels_last)
+        features["tokens"] = self.backbone.vision.intermediate(pixels)
+        return {name: features[name] for name in self.sources}
 
-        Args:
-            prepared: what `prepare` gave.
 
-        Returns:
-            "f1" to "f4" and "tokens", those of them that the branches name, neither standardised nor aggregated.
-        """
-        marker = {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0])
-        if marker not in prepared:
-            raise ValueError(
-                f'the tensors were not prepared for inject="{self.inject}", branches={self.branches}: '
-                "use what prepare() of this extractor gives."
-            )
-        device = self.aggregator.branch_weights.device
-        found = {key: value.to(device) for key, value in prepared.items()}
-        diffusion = self.backbone.diffusion
-        if self.inject == "up":
-            outputs = diffusion.suffix(found, self._adding(found["tokens"]), self.until)
-            found |= dict(zip(UNET_BRANCHES, outputs, strict=False))
-        elif self.inject == "up+down":
-            tokens = found["tokens"]
-            outputs = diffusion.through_hooks(
-                found, self._adding(tokens), lambda block, f: self.injection_down(block, f, tokens), self.until
-            )
-            found |= dict(zip(UNET_BRANCHES, outputs, strict=False))
-        elif self.inject == "late":
-            add = self._adding(found["tokens"])
-            found |= {UNET_BRANCHES[n]: add(n, found[UNET_BRANCHES[n]]) for n in self.injected}
-        return {name: found[name] for name in self.sources}
-
-    def _adding(self, tokens: Tensor) -> Inject:
-        def add(block: int, feature: Tensor) -> Tensor:
-            if block not in self.injected:
-                return feature
-            return self.injection(self.injected.index(block), feature, tokens)
-
-        return add
+def _named(outputs: list[Tensor]) -> dict[str, Tensor]:
+    return dict(zip(UNET_BRANCHES, outputs, strict=False))

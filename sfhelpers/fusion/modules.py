@@ -37,16 +37,15 @@ class ClipInjection(nn.Module):
             (B * draws, C, h, w); `feature` itself is left as it was, since the UNet may hold it as a skip.
         """
         injected = self.convs[block](tokens.flatten(2)).unflatten(2, tokens.shape[2:])
-        injected = to_grid(injected, tuple(feature.shape[2:]))
-        return feature + repeat_draws(injected, len(feature) // len(tokens))
+        return feature + _fitting(injected, feature)
 
 
 class TokenInterpolation(nn.Module):
     """Adds CLIP patch tokens to UNet blocks without learning, their channels interpolated linearly (Sec. 7, [iii]).
 
     Args:
-        scaled: bring the tokens to the spread of the block's output, image by image; the paper does not say whether it
-            does, and tokens may be ten times as large.
+        scaled: bring the tokens to the spread of the block's output, image by image; tokens may be ten times as large,
+            and the paper does not say.
     """
 
     def __init__(self, scaled: bool):
@@ -54,9 +53,7 @@ class TokenInterpolation(nn.Module):
         self.scaled = scaled
 
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
-        """As of ClipInjection."""
-        injected = to_grid(to_channels(tokens, feature.shape[1]), tuple(feature.shape[2:]))
-        injected = repeat_draws(injected, len(feature) // len(tokens))
+        injected = _fitting(to_channels(tokens, feature.shape[1]), feature)
         if self.scaled:
             injected = injected * (_spread(feature) / _spread(injected).clamp(min=1e-6))
         return feature + injected
@@ -95,7 +92,6 @@ class BottleneckBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(in_dim, dim, 1, bias=False), nn.GroupNorm(1, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_dim, h, w) to (B, dim, h, w)."""
         return self.shortcut(x) + self.body(x)
 
 
@@ -147,7 +143,7 @@ class ChannelStatistics(nn.Module):
 
     @staticmethod
     def moments(x: Tensor) -> Tensor:
-        """Count, sum and sum of squares a channel of (B, C, h, w), as (3, C) float64; those of batches add up."""
+        """Count, sum and sum of squares a channel of (B, C, h, w), (3, C) float64; those of batches add up."""
         x = x.detach().cpu().double()
         total, squares = x.sum((0, 2, 3)), x.square().sum((0, 2, 3))
         return torch.stack([torch.full_like(total, x.numel() / x.shape[1]), total, squares])
@@ -161,7 +157,6 @@ class ChannelStatistics(nn.Module):
         self.std.copy_(torch.where(std > 1e-6, std, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w), standardised."""
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
 
 
@@ -174,6 +169,11 @@ def to_channels(x: Tensor, dim: int) -> Tensor:
     """(B, C, h, w) to (B, dim, h, w), interpolated linearly along the channels, as if their order meant something."""
     along = x.flatten(2).transpose(1, 2)
     return F.interpolate(along, size=dim, mode="linear", align_corners=False).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def _fitting(injected: Tensor, feature: Tensor) -> Tensor:
+    """(B, C, H, W) at the side of (B * draws, C, h, w) and as often."""
+    return repeat_draws(to_grid(injected, tuple(feature.shape[2:])), len(feature) // len(injected))
 
 
 def _spread(x: Tensor) -> Tensor:

@@ -16,11 +16,7 @@ UNET_BRANCHES = ("f1", "f2", "f3", "f4")
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of a `FusedExtractor`, which explains them, and what follows from them.
-
-    Raises:
-        ValueError: one sentence, for settings that are unknown or do not go together.
-    """
+    """The settings of a `FusedExtractor`, which explains them, and what follows from them."""
 
     inject: str
     branches: tuple[str, ...]
@@ -62,19 +58,17 @@ class Plan:
             )
         if self.inject == "none" and (self.inject_into or self.match != "convolution" or self.kernel != 1):
             raise ValueError('inject="none" injects nothing: leave out inject_into, match and kernel.')
-        open_to = [UNET_BRANCHES[n] for n in self._may_be_injected] if self.inject != "none" else []
+        open_to = [UNET_BRANCHES[n] for n in self._may_be_injected]
         wrong = [name for name in self.inject_into if name not in open_to]
         if wrong:
             raise ValueError(f"inject_into names {', '.join(wrong)}: choose from {', '.join(open_to)}.")
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The single features that the branches are made of, each once, in order."""
         return tuple(dict.fromkeys(name for branch in self.branches for name in branch.split("+")))
 
     @property
     def until(self) -> int:
-        """How many up-blocks are run."""
         return max((n + 1 for n, name in enumerate(UNET_BRANCHES) if name in self.sources), default=0)
 
     @property
@@ -86,14 +80,12 @@ class Plan:
 
     @property
     def injected(self) -> tuple[int, ...]:
-        """Which up-blocks' outputs the tokens are added to."""
         if self.inject == "none":
             return ()
         chosen = self.inject_into or UNET_BRANCHES
         return tuple(n for n in self._may_be_injected if UNET_BRANCHES[n] in chosen)
 
     def modules(self, backbone: Backbone) -> dict[str, nn.Module]:
-        """All modules of the extractor, by name."""
         token_dim, block_dims = backbone.vision.token_dim, backbone.diffusion.block_dims
         dims = dict(zip(UNET_BRANCHES, block_dims, strict=True), tokens=token_dim)
         branch_dims = tuple(sum(dims[name] for name in branch.split("+")) for branch in self.branches)

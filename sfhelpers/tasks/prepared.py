@@ -23,7 +23,7 @@ class PreparedPairs:
     """Sketch-photo pairs over prepared images: every image is kept once, however many pairs it is in.
 
     Attributes:
-        sketches, photos: what `extractor.prepare` gave, first dimension one entry an image, on the CPU.
+        sketches, photos: what `extractor.frozen` gave, first dimension one entry an image, on the CPU.
         sketch_records, photo_records: the records of those images, in the same order.
         pairs: (N, 2) int64, positions in `sketches` and `photos`.
         masks: (number of photos, side, side) bool, empty for a photo without a mask; None if no photo has one.
@@ -69,13 +69,13 @@ def prepare_pairs(
     What is kept is float32 of about 300 kB an image with the pocket backbone: 2,500 images take 0.75 GB.
 
     Args:
-        extractor: has `.prepare(images, draws=, noise_seed=, batch_size=)`.
+        extractor: has `.frozen(images, **noise)`.
         dataset: all of its pairs (matching instance, else matching category) are taken; select a part first. Masks
             are read where there are any.
         size: side in px at which the images are read; the largest side that the backbone looks at.
         mask_side: side in px of the masks.
         batch_size: images at a time.
-        noise: draws, noise_seed, timestep, prompt: passed on to `extractor.prepare`.
+        noise: draws, noise_seed, timestep, prompt: passed on to `extractor.frozen`.
 
     Raises:
         ValueError: the dataset has no pair, or an image is broken.
@@ -196,10 +196,10 @@ def prepare_images(
     prepared: Prepared = {}
     for start in tqdm(range(0, number, batch_size), what, leave=False):
         images = read(range(start, min(start + batch_size, number)))
-        for name, tensor in extractor.prepare(images, batch_size=batch_size, **noise).items():
+        for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
                 prepared[name] = torch.empty(number, *tensor.shape[1:], dtype=tensor.dtype)
-            prepared[name][start : start + len(images)] = tensor.detach().cpu()
+            prepared[name][start : start + len(images)] = tensor.cpu()
     return prepared
 
 
