@@ -45,7 +45,7 @@
 | refused: earlier files stay       | test_bad_input.py::test_a_refused_run_leaves_the_earlier_files_as_they_were
 | no error: EXIF, RGBA, grey, ...   | test_bad_input.py::test_unusual_but_good_images_go_through_a_dataset
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works
-|                                   | test_masks.py::test_a_single_photo_and_a_single_sketch_work
+|                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
 | an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
 | ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer

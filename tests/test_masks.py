@@ -71,12 +71,11 @@ def test_every_photo_gets_a_mask_and_an_overlay_of_its_own_size_and_every_catego
 
 def test_masks_are_given_in_the_photos_order_whatever_the_batches(model, own):
     dataset = load_dataset("folder", own)
-    runs = [list(masks.segment_gallery(model, dataset, 0.5, crf=False, batch_size=b)) for b in (1, 2, 16)]
-    for run in runs:
+    first, *others = (list(masks.segment_gallery(model, dataset, 0.5, crf=False, batch_size=b)) for b in (1, 2, 16))
+    assert [item.mask.shape for item in first[:2]] == [(90, 321), (255, 70)]
+    for run in (first, *others):
         assert [item.record for item in run] == list(dataset.photos)
-        assert [item.mask.shape for item in run[:2]] == [(90, 321), (255, 70)]
-        agreement = [(a.mask == b.mask).mean() for a, b in zip(run, runs[0], strict=True)]
-        assert min(agreement) > 0.999
+        assert min((a.mask == b.mask).mean() for a, b in zip(run, first, strict=True)) > 0.999
 
 
 def test_the_mask_is_the_probability_cut_at_the_threshold(model, own):
@@ -109,18 +108,16 @@ def test_a_second_run_replaces_the_files(model, own, tmp_path):
     assert files(tmp_path / "out") == first | {"mine.txt": b"mine"}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interrupted_run_leaves_the_earlier_files_whole(model, own, tmp_path, error):
+def test_an_interrupted_run_leaves_the_earlier_files_whole(model, own, tmp_path):
     dataset, _ = write(model, own, tmp_path / "out", crf=False)
     before = files(tmp_path / "out")
 
     def cut():
-        for number, item in enumerate(masks.segment_gallery(model, dataset, 0.2, crf=False)):
-            if number == 2:
-                raise error
-            yield item
+        found = masks.segment_gallery(model, dataset, 0.2, crf=False)
+        yield from (next(found), next(found))
+        raise KeyboardInterrupt
 
-    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+    with pytest.raises(KeyboardInterrupt):
         masks.write_gallery(cut(), tmp_path / "out")
     assert_complete(dataset, tmp_path / "out")
     after = files(tmp_path / "out")
@@ -168,29 +165,19 @@ def test_names_that_are_not_ascii_keep_their_letters(model, own, tmp_path):
     assert open_mask(tmp_path / "öut/masks/Éntchen St. 2/Ente im Grünen 鸭 v1.2_mask.png").shape == (160, 160)
 
 
-def test_a_single_photo_and_a_single_sketch_work(model, own, tmp_path):
-    for domain in ("photo", "sketch"):
-        for path in sorted((own / domain / "cat").iterdir())[1:]:
-            path.unlink()
+@pytest.mark.parametrize("size", [(160, 160), (9, 1200), (1200, 8), (8, 8)])
+def test_a_single_photo_of_any_shape_and_a_single_sketch_work(model, own, tmp_path, size):
+    for path in [*(own / "photo" / "cat").iterdir(), *sorted((own / "sketch" / "cat").iterdir())[1:]]:
+        path.unlink()
+    Image.effect_noise(size, 80).convert("RGB").save(own / "photo" / "cat" / "odd.png")
     dataset, kept = write(model, own, tmp_path / "out")
     assert len(dataset.select(categories=["cat"]).records) == 2 and len(kept["cat"]) == 1
     assert_complete(dataset, tmp_path / "out")
 
 
-@pytest.mark.parametrize("size", [(9, 1200), (1200, 8), (8, 8)])
-def test_photos_of_extreme_shape_work(model, own, tmp_path, size):
-    for path in sorted((own / "photo" / "cat").iterdir())[1:]:
-        path.unlink()
-    next((own / "photo" / "cat").iterdir()).unlink()
-    Image.effect_noise(size, 80).convert("RGB").save(own / "photo" / "cat" / "odd.png")
-    dataset, _ = write(model, own, tmp_path / "out")
-    assert_complete(dataset, tmp_path / "out")
-
-
 def test_the_query_is_all_sketches_of_the_category_together(model, own):
     dataset = load_dataset("folder", own).select(categories=["cat"])
-    whole = masks._query(model, dataset.sketches, batch_size=16)
     parts = [masks._query(model, (sketch,), batch_size=16) for sketch in dataset.sketches]
-    assert len(parts) == 6
-    torch.testing.assert_close(whole, torch.cat(parts).mean(0, keepdim=True), atol=1e-5, rtol=0)
-    torch.testing.assert_close(whole, masks._query(model, dataset.sketches, batch_size=4), atol=1e-5, rtol=0)
+    for size in (4, 16):
+        whole = masks._query(model, dataset.sketches, batch_size=size)
+        torch.testing.assert_close(whole, torch.cat(parts).mean(0, keepdim=True), atol=1e-5, rtol=0)

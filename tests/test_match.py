@@ -1,7 +1,5 @@
 """A trained matcher asked from Python: points land where they belong, in the photo's own proportions."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -12,11 +10,9 @@ from torch import nn
 from sfhelpers import match
 from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.correspondence import SketchMatcher
-from sfhelpers.tasks.heads import Head, load_head, save_heads
-from tests.backbone_fixtures import one_sentence
-from tests.search_helpers import fake, photo, sketch
+from sfhelpers.tasks.heads import Head, load_head
+from tests.search_helpers import fake, photo, refused, saved_head, sketch
 
-RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 ENDS = [(20 / 160, 120 / 160), (80 / 160, 40 / 160)]  # of the sketch's lines
 
 
@@ -41,8 +37,8 @@ def colours():
 @pytest.fixture
 def head(tiny_backbone, tmp_path):
     """The file of an untrained matcher."""
-    trial = SimpleNamespace(method="fused", seed=0, model=SketchMatcher(extractor_for("fused", tiny_backbone, seed=0)))
-    return save_heads(RUN, [trial], tiny_backbone.weights_sha256, tmp_path, "correspondence")[0]
+    model = SketchMatcher(extractor_for("fused", tiny_backbone, seed=0))
+    return saved_head(model, tiny_backbone, tmp_path, "correspondence")
 
 
 def blots(size, red, blue):
@@ -68,6 +64,7 @@ def test_a_point_beyond_the_photo_is_put_onto_its_edge(colours):
     wide = Image.new("RGB", (400, 40), "white")
     for m in match(sketch(), wide, fake(), ENDS, colours):
         assert 0 <= m.photo[0] <= 1 and 0 <= m.photo[1] <= 1
+    assert match(sketch(), wide, fake(), [], colours) == (), "no points have no matches"
 
 
 def test_files_and_images_and_a_loaded_head_answer_alike(tiny_backbone, head, tmp_path):
@@ -77,10 +74,6 @@ def test_files_and_images_and_a_loaded_head_answer_alike(tiny_backbone, head, tm
     loaded = load_head(head, tiny_backbone)
     assert len(found) == 5 and found == match(sketch(), Image.open(path), tiny_backbone, head=loaded)
     assert all(0 <= value <= 1 for m in found for value in (*m.sketch, *m.photo))
-
-
-def test_no_points_have_no_matches(colours):
-    assert match(sketch(), sketch(), fake(), [], colours) == ()
 
 
 def test_transparent_and_16_bit_images_are_asked_as_their_files_are(colours, tmp_path):
@@ -104,6 +97,4 @@ def test_transparent_and_16_bit_images_are_asked_as_their_files_are(colours, tmp
 )
 def test_what_cannot_be_matched_is_said_in_one_sentence(tiny_backbone, head, given, error, words):
     given = {"sketch": sketch(), "photo": sketch(), "head": head} | given
-    with pytest.raises(error) as caught:
-        match(backbone=tiny_backbone, **given)
-    assert words in one_sentence(caught)
+    assert words in refused(error, match, backbone=tiny_backbone, **given)

@@ -15,7 +15,8 @@ from sfhelpers.datasets import Dataset
 from sfhelpers.drawing import PRESETS
 from sfhelpers.images import EXTENSIONS
 from sfhelpers.search.framing import Frame
-from sfhelpers.search.gallery import Gallery, Kept, find_images
+from sfhelpers.search.gallery import PICTURES, THUMBNAIL, Gallery
+from sfhelpers.search.photos import find_images
 from tests.search_helpers import fake, photo, refused, sketch
 
 
@@ -78,10 +79,9 @@ def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, mon
     found = Gallery.from_folder(tmp_path, backbone)
     assert max(backbone.batches) == 32 and sum(backbone.batches) == len(found) == 5000
     assert found.embeddings.nbytes == 5000 * 3 * 4
-    found._pictures.megabytes = 0.001  # five pictures of 8 x 8
-    for k in range(20):
+    for k in range(2 * PICTURES):
         found.picture(k)
-    assert found._pictures.bytes <= 1000 and len(found._pictures) == 5
+    assert found._picture.cache_info().currsize == PICTURES and PICTURES * 3 * THUMBNAIL**2 < 20e6  # bytes
     bar = capsys.readouterr().err
     assert "embedding 5,000 photos:   0%" in bar and "32/5000 [" in bar  # how many, and from then on how long
 
@@ -91,14 +91,6 @@ def test_a_picture_is_small_and_kept(gallery, monkeypatch):
     assert picture.size == (80, 40) and gallery.records[3].category == "dog"
     monkeypatch.setattr("sfhelpers.search.gallery.open_image", None)  # whoever opened it again would fail
     assert gallery.picture(3) is picture
-
-
-def test_what_is_kept_is_the_newest_and_within_the_budget():
-    kept = Kept(megabytes=10e-6)
-    for key in "abc":
-        assert kept.get(key, lambda key=key: (key * 2, 4)) == key * 2
-    assert kept.bytes == 8 and kept.get("b", None) == "bb"
-    assert kept.get("d", lambda: ("dd", 40)) == "dd" and len(kept) == 1
 
 
 def test_photos_come_by_the_cosine_of_their_embeddings(gallery, tiny_backbone):

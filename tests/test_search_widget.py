@@ -129,7 +129,7 @@ def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
         raise FileNotFoundError(f"there is no image {path.name}: check the path.")
 
     monkeypatch.setattr("sfhelpers.search.searcher.open_image", gone)
-    monkeypatch.setattr(searcher, "_kept", type(searcher._kept)(1))
+    searcher._photo.cache_clear()
     stroke(widget.pad, MORE)
     assert "there is no image" in widget.words.value and len(widget.pad.drawing.strokes) == 2
 

@@ -72,13 +72,13 @@ def check_matches(
     """Ask where the keypoints of sketches lie in their photos.
 
     Args:
-        images: (N, 2, 3, H, H) in [0, 1], sketch and photo.
-        points: (N, 2, K, 2), x and y in [0, 1] of either; visible: (N, 2, K) bool.
+        images: (N, 2, 3, H, H) in [0, 1], sketch and photo; points (N, 2, K, 2), x and y in [0, 1] of either, are
+            visible, (N, 2, K) bool, or not.
         radius: how far off a match may be, as a share of the side.
 
     Returns:
-        Two (M,) bool arrays, an entry a keypoint that is visible in both: whether its match is right (never, where
-        the sketch has no ink near it), and whether the same place in the photo would have been.
+        (M,) bool, whether a keypoint that is visible in both is found (never, where the sketch has no ink near it),
+        and (M,) bool, whether the same place in the photo would have been right.
     """
     right, same = [], []
     for pair, (start, goal), both in zip(tqdm(images, "matching", leave=False), points, visible.all(1), strict=True):
@@ -103,19 +103,20 @@ def _framed(record: Record) -> Frame:
 def result_rows(
     run: Any, checked: Checked, parts: Mapping[str, np.ndarray], weights_sha256: str, **changes: Any
 ) -> list[results.Row]:
-    """P@1 and category accuracy of parts of the sketches, each with its chance.
+    """P@1 and category accuracy of parts of the sketches, each with its chance, as rows of a run.
 
-    Args:
-        run: from `params.check`.
-        parts: name, such as "unseen categories", to (N,) bool, which sketches; empty ones are left out.
-        changes: fields of the rows that differ from the run's, such as `dataset`.
+    `parts` is name, such as "unseen categories", to (N,) bool, which sketches; empty ones are left out. `changes` are
+    fields of the rows that differ from the run's, such as `dataset`.
     """
-    measured = {"P@1": (checked.first, checked.chance_first)}
-    measured["category accuracy"] = (checked.category, checked.chance_category)
+    measured = {
+        ("CLIP embedding", "P@1"): checked.first,
+        ("chance", "P@1"): checked.chance_first,
+        ("CLIP embedding", "category accuracy"): checked.category,
+        ("chance", "category accuracy"): checked.chance_category,
+    }
     return [
-        _row(run, method, metric, values[chosen], weights_sha256, gallery=part, **changes)
-        for metric, both in measured.items()
-        for method, values in zip(("CLIP embedding", "chance"), both, strict=True)
+        _row(run, *told, values[chosen], weights_sha256, gallery=part, **changes)
+        for told, values in measured.items()
         for part, chosen in parts.items()
         if chosen.any()
     ]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,32 +23,21 @@ Sketch = str | Path | Image.Image | Drawing
 
 @dataclass(frozen=True)
 class Frame:
-    """The square around a sketch's ink, its longer side 78 % of it. Make one with `Frame.of`.
+    """The square around a sketch's ink, its longer side 78 % of it. Make it with `Frame.of`."""
 
-    Attributes:
-        image: the whole sketch, RGB, 1024 px at most.
-        ink: (H, W) bool, the lines.
-        left, top, side: the square, in px of the image; it may reach beyond it.
-        paper: RGB, what the square is filled with there.
-    """
-
-    image: Image.Image
-    ink: np.ndarray
-    left: float
+    key: bytes  # sha256 of the sketch
+    image: Image.Image = field(compare=False)  # the whole sketch, RGB, 1024 px at most
+    ink: np.ndarray = field(compare=False)  # (H, W) bool, the lines
+    left: float  # the square, in px of the image; it may reach beyond it
     top: float
     side: float
-    paper: tuple[int, int, int]
+    paper: tuple[int, int, int]  # RGB, what the square is filled with there
 
     @classmethod
     def of(cls, sketch: Sketch) -> "Frame":
         """Find the ink: what is more than half as far from the paper's lightness as the darkest line.
 
-        Args:
-            sketch: lines on plain paper, light or dark: an image, its file or a Drawing.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: there is no line, or only a dot, or it is no sketch at all.
+        ValueError if there is no line, or only a dot, or it is no sketch at all; FileNotFoundError for no file.
         """
         image = _as_image(sketch)
         pixels = np.asarray(image, dtype=np.float32) / 255
@@ -65,12 +54,8 @@ class Frame:
             raise ValueError("the sketch is a single dot: draw a little more.")
         side = extent / FILL
         colour = tuple(round(255 * float(value)) for value in paper)
-        return cls(image, ink, (left + right - side) / 2, (top + bottom - side) / 2, side, colour)
-
-    @property
-    def key(self) -> bytes:
-        """The same for the same drawing."""
-        return hashlib.sha256(repr(self.image.size).encode() + self.image.tobytes()).digest()
+        key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+        return cls(key, image, ink, (left + right - side) / 2, (top + bottom - side) / 2, side, colour)
 
     def tensor(self, size: int) -> Tensor:
         """The square as (3, size, size) in [0, 1]."""

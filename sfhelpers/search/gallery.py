@@ -1,10 +1,9 @@
 """Photos that sketches ask: any folder, embedded once, kept in one file, each opened again only to be shown."""
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import compress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -15,50 +14,21 @@ from PIL import Image
 from torch import Tensor
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.datasets import Dataset, Record, records, sketchy
+from sfhelpers.datasets import Dataset, Record, records
 from sfhelpers.files import file_sha256, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
-from sfhelpers.images import EXTENSIONS, open_image
+from sfhelpers.images import open_image
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.search.framing import Frame, Sketch
+from sfhelpers.search.photos import usable_photos
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.prepared import embed_photos
 
 THUMBNAIL = 240  # px, the longer side of the pictures that are shown
-PICTURES_MEGABYTES = 20
+PICTURES = 100  # of them are kept, 17 MB at most
 FORMAT = 2  # raise it when the same file would be read, or its photos embedded, in another way
 KEY = "sketchfusion index"
-
-
-class Kept:
-    """The results used last, within a byte budget (the newest even beyond it); safe for two threads."""
-
-    def __init__(self, megabytes: float):
-        self.megabytes = megabytes
-        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @property
-    def bytes(self) -> int:
-        return sum(size for _, size in self._entries.values())
-
-    def get(self, key: Hashable, make: Callable[[], tuple[Any, int]]) -> Any:
-        """The result kept under `key`, or what `make` gives: the result and how many bytes it takes."""
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key][0]
-        made = make()  # outside the lock: others need not wait for it
-        with self._lock:
-            self._entries[key] = made
-            self._entries.move_to_end(key)
-            while len(self._entries) > 1 and self.bytes > self.megabytes * 1e6:
-                self._entries.popitem(last=False)
-        return made[0]
 
 
 @dataclass(frozen=True)
@@ -78,6 +48,19 @@ class Embedder:
         path = HEADS / "retrieval" / file_name(embed) if embed in ARMS else Path(embed)
         model = load_head(path, backbone, "retrieval").model
         return cls(model, reading_size(backbone), made_by | {"head_sha256": file_sha256(path)})
+
+    @classmethod
+    def again(cls, path: Path, made_by: dict[str, str], backbone: Backbone) -> "Embedder":
+        """What embeds as the photos of an index file were embedded."""
+        if (weights := made_by["weights_sha256"]) != backbone.weights_sha256:
+            raise ValueError(
+                f"{shown(path)} was embedded by a backbone with weights {weights[:12]}, but {backbone.name} has "
+                f"{backbone.weights_sha256[:12]}: load the backbone that it was made with, or make the index anew."
+            )
+        embedder = cls.of(made_by["embed"], backbone)
+        if embedder.made_by != made_by:
+            raise ValueError(f"{shown(path)} was embedded by another retrieval head than there is now: make it anew.")
+        return embedder
 
 
 class Gallery:
@@ -100,16 +83,22 @@ class Gallery:
         self.categories = tuple(sorted({record.category for record in self.records} - {""}))
         position = {name: k for k, name in enumerate(self.categories)} | {"": -1}
         self.labels = torch.tensor([position[record.category] for record in self.records])
-        self._pictures = Kept(PICTURES_MEGABYTES)
+        self._picture = lru_cache(PICTURES)(_thumbnail)
 
     def __len__(self) -> int:
         return len(self.records)
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, backbone: Backbone, limit: int = 0, batch_size: int = 32, seed: int = 0,
-        skip_broken: bool = False, embed: str | Path = "clip",
-    ) -> "Gallery":  # fmt: skip
+        cls,
+        folder: str | Path,
+        backbone: Backbone,
+        limit: int = 0,
+        batch_size: int = 32,
+        seed: int = 0,
+        skip_broken: bool = False,
+        embed: str | Path = "clip",
+    ) -> "Gallery":
         """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
 
         Args:
@@ -125,7 +114,7 @@ class Gallery:
             ValueError: it holds no photo, or broken ones, their embeddings are not finite, or as `load_head`.
         """
         embedder, root = Embedder.of(embed, backbone), _absolute(folder)
-        return cls._embedded(_usable_photos(root, limit, seed, skip_broken), root, embedder, batch_size)
+        return cls._embedded(usable_photos(root, limit, seed, skip_broken), root, embedder, batch_size)
 
     @classmethod
     def from_dataset(
@@ -159,13 +148,7 @@ class Gallery:
 
     def picture(self, index: int) -> Image.Image:
         """A photo at 240 px at most; the few used last are kept. Errors as `images.open_image`."""
-
-        def make() -> tuple[Image.Image, int]:
-            image = open_image(self.records[index].path)
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            return image, 3 * image.width * image.height
-
-        return self._pictures.get(index, make)
+        return self._picture(self.records[index].path)
 
     @torch.no_grad()
     def embed(self, frames: Sequence[Frame]) -> Tensor:
@@ -198,9 +181,8 @@ class Gallery:
                 file stays as it was.
         """
         path = Path(path).expanduser()
-        photos = [
-            (_absolute(record.path).relative_to(self.root).as_posix(), record.category) for record in self.records
-        ]
+        names = [_absolute(record.path).relative_to(self.root).as_posix() for record in self.records]
+        photos = [(name, record.category) for name, record in zip(names, self.records, strict=True)]
         described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.embedder.made_by}
         whole = signed({"embeddings": self.embeddings}, described, KEY)
         if path.is_file() and _read(path) is None:
@@ -211,9 +193,13 @@ class Gallery:
 
     @classmethod
     def load(
-        cls, path: str | Path, backbone: Backbone, root: str | Path | None = None, refresh: bool = False,
+        cls,
+        path: str | Path,
+        backbone: Backbone,
+        root: str | Path | None = None,
+        refresh: bool = False,
         skip_broken: bool = False,
-    ) -> "Gallery":  # fmt: skip
+    ) -> "Gallery":
         """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
 
         Args:
@@ -229,26 +215,33 @@ class Gallery:
                 of the code, or was embedded by another backbone or head.
         """
         path = Path(path).expanduser()
-        described, vectors = _checked(path)
-        embedder, base = _same_embedder(path, described["made_by"], backbone), _absolute(root or described["root"])
+        vectors, described = _whole(path)
+        embedder, base = Embedder.again(path, described["made_by"], backbone), _absolute(root or described["root"])
         photos = [Record(base / name, "photo", category, Path(name).stem) for name, category in described["photos"]]
-        gone = [record for record in photos if not record.path.is_file()]
-        if gone and not refresh:
-            named = shown(records.listed(str(record.path.relative_to(base)) for record in gone))
+        here = [record.path.is_file() for record in photos]
+        if refresh:
+            known = {record.path for record in photos}
+            new = [record for record in usable_photos(base, skip_broken=skip_broken) if record.path not in known]
+            photos, vectors = [*compress(photos, here), *new], vectors[here]
+            if new:
+                added = embed_photos([record.path for record in new], embedder.function, embedder.size)
+                vectors = torch.cat([vectors, added])
+        elif not all(here):
+            gone = [name for (name, _), there in zip(described["photos"], here, strict=True) if not there]
             raise FileNotFoundError(
                 f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(base)} any more "
-                f"({named}): pass root=, the folder they are in now, or refresh=True to forget them."
+                f"({records.listed(gone)}): pass root=, the folder they are in now, or refresh=True to forget them."
             )
-        if refresh:
-            kept, known = [record not in gone for record in photos], {record.path for record in photos}
-            photos = [record for record in photos if record not in gone]
-            new = [record for record in _usable_photos(base, skip_broken=skip_broken) if record.path not in known]
-            added = cls._embedded(new, base, embedder, batch_size=32).embeddings if new else vectors[:0]
-            photos, vectors = [*photos, *new], torch.cat([vectors[kept], added])
         return cls(photos, base, vectors, embedder)
 
 
 PhotoIndex = Gallery  # its name in code of the time when an index was a class of its own
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    image = open_image(path)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return image
 
 
 def _absolute(path: str | Path) -> Path:
@@ -273,63 +266,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool] | None:
         return None
 
 
-def _checked(path: Path) -> tuple[dict[str, Any], Tensor]:
-    """What an index file says of itself, and the embeddings."""
+def _whole(path: Path) -> tuple[Tensor, dict[str, Any]]:
+    """The embeddings of an index file, and what it says of itself."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
-    tensors, described, whole = _read(path) or ({}, {"format": FORMAT}, False)
+    tensors, described, whole = _read(path) or ({}, {}, False)
     if described.get("format", FORMAT) != FORMAT:
         raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
     if not whole:
         raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
-    return described, tensors["embeddings"]
-
-
-def _same_embedder(path: Path, made_by: dict[str, str], backbone: Backbone) -> Embedder:
-    """What embeds as the index's photos were embedded."""
-    if made_by["weights_sha256"] != backbone.weights_sha256:
-        raise ValueError(
-            f"{shown(path)} was embedded by a backbone with weights {made_by['weights_sha256'][:12]}, but "
-            f"{backbone.name} has {backbone.weights_sha256[:12]}: load the backbone that it was made with, or make "
-            "the index anew."
-        )
-    embedder = Embedder.of(made_by["embed"], backbone)
-    if embedder.made_by != made_by:
-        raise ValueError(f"{shown(path)} was embedded by another retrieval head than there is now: make it anew.")
-    return embedder
-
-
-def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
-    """Records of a folder's photos, each of which opens."""
-    if not root.exists():
-        raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
-    if not root.is_dir():
-        raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
-    found = find_images(root, "photo")
-    if not found:
-        raise ValueError(
-            f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
-            f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
-        )
-    usable = records.without_broken(records.limited(found, limit, seed), root, skip_broken)
-    if not usable:
-        raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
-    return usable
-
-
-def find_images(root: Path, domain: str) -> list[Record]:
-    """Records of a folder's photos or sketches, by category and name; empty if there are none.
-
-    Looked for are, in this order, Sketchy's `256x256/<domain>/tx_000100000000/<class>/*`, then `<domain>/<class>/*`
-    and `<domain>/*`, and, for photos alone, `<class>/*` and `*` in the folder itself.
-    """
-    places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
-    for place in [*places, *([root] if domain == "photo" else [])]:
-        if not place.is_dir():
-            continue
-        loose = [path for path in sorted(place.iterdir()) if path.suffix.lower() in EXTENSIONS and path.is_file()]
-        files = {"": [path for path in loose if not path.name.startswith(".")]} | records.image_files(place)
-        found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
-        if found:
-            return found
-    return []
+    return tensors["embeddings"], described

@@ -19,8 +19,8 @@ from sfhelpers.files import make_folder, replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.tasks.arms import reading_size
-from sfhelpers.tasks.prepared import Prepared, take
-from sfhelpers.tasks.segmentation import DEFINITIONS, SketchSegmenter, refine_with_crf
+from sfhelpers.tasks.prepared import take
+from sfhelpers.tasks.segmentation import DEFINITIONS, SketchSegmenter, refine_with_crf, upsample
 
 CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels
 KEPT_SIDE = 160  # px, of the photos that are kept for pictures
@@ -28,21 +28,13 @@ KEPT_SIDE = 160  # px, of the photos that are kept for pictures
 
 @dataclass
 class Masked:
-    """A photo of the gallery and what was found in it.
+    """A photo of the gallery and what was found in it."""
 
-    Attributes:
-        record: the photo's.
-        photo: (H, W, 3) uint8 at its own size.
-        mask: (H, W) bool.
-        sketch: the path of the first of its category's query sketches.
-        iou: foreground IoU with the photo's own mask file, None without one.
-    """
-
-    record: Record
-    photo: np.ndarray
-    mask: np.ndarray
-    sketch: Path
-    iou: float | None
+    record: Record  # the photo's
+    photo: np.ndarray  # (H, W, 3) uint8 at its own size
+    mask: np.ndarray  # (H, W) bool
+    sketch: Path  # the first of its category's query sketches
+    iou: float | None  # foreground IoU with the photo's own mask file, None without one
 
 
 @torch.no_grad()
@@ -61,15 +53,14 @@ def segment_gallery(
         One `Masked` a photo, in the order of `dataset.photos`.
     """
     model.eval()
-    size = (reading_size(model.extractor.backbone),) * 2
+    side = reading_size(model.extractor.backbone)
     with tqdm(total=len(dataset.photos), desc="masks", leave=False) as bar:
         for category in dataset.categories:
             chosen = dataset.select(categories=[category])
             query = _query(model, chosen.sketches, batch_size)
-            for photos in _batches(chosen.photos, batch_size):
-                logits = model.correlate(query.expand(len(photos), -1), model.extractor(_prepared(model, photos)))
-                found = F.interpolate(logits[:, None], size=size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
-                for record, probability in zip(photos, found.cpu(), strict=True):
+            for photos, prepared in _batches(model, chosen.photos, batch_size):
+                logits = model.correlate(query.expand(len(photos), -1), model.extractor(prepared))
+                for record, probability in zip(photos, upsample(logits, side).sigmoid().cpu(), strict=True):
                     yield _masked(record, probability, threshold, crf, chosen.sketches[0].path)
                     bar.update()
 
@@ -86,14 +77,14 @@ def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[
     folder, kept = output_dir / "masks", {}
     for item in masked:
         category, stem = item.record.category, item.record.path.stem
-        _write(folder / category / f"{stem}_mask.png", _png(item.mask.astype(np.uint8) * 255))
-        _write(folder / category / f"{stem}_overlay.png", _png(plots.overlay(item.photo, item.mask)))
+        make_folder(folder / category)
+        replace_file(folder / category / f"{stem}_mask.png", _png(item.mask.astype(np.uint8) * 255))
+        replace_file(folder / category / f"{stem}_overlay.png", _png(plots.overlay(item.photo, item.mask)))
         kept.setdefault(category, []).append(_small(item))
     for category, items in kept.items():
-        photos, masks = [item.photo for item in items], [item.mask for item in items]
-        title = f"{category}: {len(items)} photos"
+        photos, masks, title = [i.photo for i in items], [i.mask for i in items], f"{category}: {len(items)} photos"
         sheet = plots.contact_sheet(photos, masks, open_image(items[0].sketch), title)
-        _write(folder / f"{category}.png", sheet.png())
+        replace_file(folder / f"{category}.png", sheet.png())
     return kept
 
 
@@ -105,18 +96,16 @@ def row(run: Any, found: list[float], weights_sha256: str) -> results.Row:
     return results.row(run, value=np.mean(found), n=len(found), weights_sha256=weights_sha256, **told)
 
 
-def _batches(records: Sequence[Record], batch_size: int) -> list[Sequence[Record]]:
-    return [records[start : start + batch_size] for start in range(0, len(records), batch_size)]
-
-
-def _prepared(model: SketchSegmenter, records: Sequence[Record]) -> Prepared:
-    size = reading_size(model.extractor.backbone)
-    prepared = model.extractor.prepare(load_images([record.path for record in records], size))
-    return take(prepared, torch.arange(len(records)), model.centre.device)
+def _batches(model: SketchSegmenter, records: Sequence[Record], batch_size: int) -> Iterator[tuple]:
+    """A batch of records after the other, each with what is frozen of its images."""
+    for start in range(0, len(records), batch_size):
+        batch = records[start : start + batch_size]
+        images = load_images([record.path for record in batch], reading_size(model.extractor.backbone))
+        yield batch, take(model.extractor.prepare(images), torch.arange(len(batch)), model.centre.device)
 
 
 def _query(model: SketchSegmenter, sketches: Sequence[Record], batch_size: int) -> Tensor:
-    pooled = [model.extractor.pooled(_prepared(model, batch)) for batch in _batches(sketches, batch_size)]
+    pooled = [model.extractor.pooled(prepared) for _, prepared in _batches(model, sketches, batch_size)]
     return F.normalize(torch.cat(pooled), dim=1).mean(0, keepdim=True)
 
 
@@ -146,8 +135,3 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
     return file.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    make_folder(path.parent)
-    replace_file(path, content)

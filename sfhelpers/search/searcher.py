@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.images import Square, as_seen, open_image
 from sfhelpers.search.framing import Frame, Point, Sketch
-from sfhelpers.search.gallery import Gallery, Kept
+from sfhelpers.search.gallery import Gallery
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.correspondence import sample
 from sfhelpers.tasks.heads import HEADS, Head, file_name, load_head
+from sfhelpers.tasks.segmentation import upsample
 
 MASKS, MATCHES = "fused", "SD+CLIP concatenated"
+KEPT = 8  # sketches, and as many photos; with SD 2.1 each takes 16 MB by the tokens alone
 
 
 @dataclass(frozen=True)
@@ -33,35 +36,22 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """What a sketch found.
+    """What a sketch found."""
 
-    Attributes:
-        sketch: the query as it was asked.
-        order: (N,) positions in the gallery, best first.
-        scores: (N,) cosine of the embeddings, in that order.
-        categories: (name, probability), most probable first; see `Searcher.recognise` for what that means.
-        note: why there are no categories, or "".
-        photo: the gallery position of the photo that was looked into.
-        picture: that photo, small.
-        probability: (h, w) float32, of each pixel of `picture` to belong to what was sketched.
-        mask: (h, w) bool, the probability cut at the segmenter's threshold.
-        matches: one a point.
-    """
-
-    sketch: Image.Image
-    order: np.ndarray
-    scores: np.ndarray
-    categories: tuple[tuple[str, float], ...]
-    note: str
-    photo: int
-    picture: Image.Image
-    probability: np.ndarray
-    mask: np.ndarray
-    matches: tuple[Match, ...]
+    sketch: Image.Image  # the query as it was asked
+    order: np.ndarray  # (N,) positions in the gallery, best first
+    scores: np.ndarray  # (N,) cosine of the embeddings, in that order
+    categories: tuple[tuple[str, float], ...]  # name and probability, most probable first; see `Searcher.recognise`
+    note: str  # why there are no categories, or ""
+    photo: int  # the gallery position of the photo that was looked into
+    picture: Image.Image  # that photo, small
+    probability: np.ndarray  # (h, w) float32, of each pixel of `picture` to belong to what was sketched
+    mask: np.ndarray  # (h, w) bool, the probability cut at the segmenter's threshold
+    matches: tuple[Match, ...]  # one a point
 
 
 class Searcher:
-    """Asks a gallery with sketches. What was computed of the last sketches and photos is kept within a byte budget.
+    """Asks a gallery with sketches. What was computed of the last few sketches and photos is kept.
 
     Ranking and naming compare whole-image embeddings; the mask is a trained segmenter's; the matches compare single
     positions of frozen feature maps, without anything trained for matching.
@@ -72,19 +62,13 @@ class Searcher:
         heads: from `load_heads`; "fused" marks the object, "SD+CLIP concatenated" knows how to standardise features.
         sources: the features that points are matched by, one or several of that head's ("f1", "f2", "f3", "tokens").
             With pocket the tokens alone do best on the toy world's keypoints; 00_start_here measures it.
-        megabytes: for what is kept of sketches and photos.
 
     Raises:
         ValueError: the gallery is another backbone's or a head's, a head is missing, or a source is unknown.
     """
 
     def __init__(
-        self,
-        gallery: Gallery,
-        backbone: Backbone,
-        heads: Mapping[str, Head],
-        sources: Sequence[str] = ("tokens",),
-        megabytes: float = 100,
+        self, gallery: Gallery, backbone: Backbone, heads: Mapping[str, Head], sources: Sequence[str] = ("tokens",)
     ):
         if gallery.embedder.made_by["weights_sha256"] != backbone.weights_sha256:
             raise ValueError(f"the gallery was embedded by another backbone than {backbone.name}: make it anew.")
@@ -97,7 +81,7 @@ class Searcher:
             raise ValueError(f"there is no source {strange[0]!r} to match points by: use some of {', '.join(known)}.")
         self.gallery, self.backbone, self.heads, self.sources = gallery, backbone, dict(heads), tuple(sources)
         self.size = reading_size(backbone)
-        self._kept = Kept(megabytes)
+        self._sketch, self._photo = lru_cache(KEPT)(self._sketch), lru_cache(KEPT)(self._photo)
 
     @torch.no_grad()
     def search(self, sketch: Sketch, points: Sequence[Point] | None = None, place: int = 0) -> Found:
@@ -119,9 +103,9 @@ class Searcher:
         scores, order = (embedding @ self.gallery.embeddings.T)[0].sort(descending=True, stable=True)
         photo = int(order[place])
         square, fused, photo_map = self._photo(photo)
-        picture, probability = self.gallery.picture(photo), self._probability(query, fused)
-        categories, note = self._categories(embedding)
-        probability = Square.of(*picture.size, self.size).undo_map(probability)  # the photo's padding, up to a pixel
+        picture, (categories, note) = self.gallery.picture(photo), self._categories(embedding)
+        padded = upsample(self.heads[MASKS].model.correlate(query, fused).float(), self.size)[0].sigmoid()
+        probability = Square.of(*picture.size, self.size).undo_map(padded)  # the photo's own padding, up to a pixel
         mask = probability >= self.heads[MASKS].threshold
         matches = tuple(_match(point, frame, square, sketch_map, photo_map) for point in points)
         ranked = order.numpy(), scores.numpy()
@@ -156,25 +140,15 @@ class Searcher:
 
     def _sketch(self, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
         """Embedding (1, D), pooled fused feature (1, d) and feature map (C, g, g)."""
-
-        def make() -> tuple[tuple[Tensor, Tensor, Tensor], int]:
-            image = frame.tensor(self.size)[None]
-            made = (self.gallery.embed([frame]), self.heads[MASKS].extractor.pooled(image), self._map(image))
-            return made, sum(tensor.nbytes for tensor in made)
-
-        return self._kept.get(("sketch", frame.key), make)
+        image = frame.tensor(self.size)[None]
+        return self.gallery.embed([frame]), self.heads[MASKS].extractor.pooled(image), self._map(image)
 
     def _photo(self, index: int) -> tuple[Square, Tensor, Tensor]:
         """How the photo was padded, its fused map (1, d, g, g) and its feature map (C, g, g)."""
-
-        def make() -> tuple[tuple[Square, Tensor, Tensor], int]:
-            opened = open_image(self.gallery.records[index].path)
-            square = Square.of(*opened.size, self.size)
-            image = square.image(opened)[None]
-            fused, features = self.heads[MASKS].extractor(image), self._map(image)
-            return (square, fused, features), fused.nbytes + features.nbytes
-
-        return self._kept.get(("photo", index), make)
+        opened = open_image(self.gallery.records[index].path)
+        square = Square.of(*opened.size, self.size)
+        image = square.image(opened)[None]
+        return square, self.heads[MASKS].extractor(image), self._map(image)
 
     def _map(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) to the standardised features of the sources, side by side and of unit length, (C, g, g)."""
@@ -184,12 +158,6 @@ class Searcher:
         standardised = [extractor.statistics[name](features[name]) for name in self.sources]
         joined = torch.cat([to_grid(feature, grid) for feature in standardised], dim=1)
         return F.normalize(joined[0].float(), dim=0).cpu()
-
-    def _probability(self, query: Tensor, fused: Tensor) -> Tensor:
-        """(size, size), of each pixel of the padded photo."""
-        logits = self.heads[MASKS].model.correlate(query, fused)
-        full = F.interpolate(logits[:, None].float(), size=(self.size,) * 2, mode="bilinear", align_corners=False)
-        return full[0, 0].sigmoid()
 
 
 def _match(point: Point, frame: Frame, square: Square, sketch_map: Tensor, photo_map: Tensor) -> Match:
