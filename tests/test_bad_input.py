@@ -33,7 +33,7 @@
 | weights truncated                 | test_loading.py::test_half_a_weights_file_is_refused
 | ... of another shape              | test_loading.py::test_tensors_that_are_missing_or_of_another_shape_are_refused
 | ... with another hash             | test_loading.py::test_weights_other_than_the_preset_describes_are_refused
-|                                   | test_pocket_folder.py::test_a_folder_that_was_changed_after_sealing_is_refused
+|                                   | test_pocket.py::test_a_folder_that_was_changed_after_sealing_is_refused
 | output_dir not writable           | test_params.py::test_output_dir_must_be_writable_and_its_files_stay
 |                                   | test_params.py::test_output_dir_without_permission_is_refused
 | ... full                          | test_params.py::test_a_full_disk_is_refused
@@ -87,7 +87,7 @@
 | ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
-| ... or in a broken file           | test_ablations.py::test_a_broken_file_is_refused_and_left
+| ... or in a broken file           | test_ablations.py::test_a_broken_file_or_one_of_an_earlier_version_is_refused_and_left
 | parts that do not go together     | test_fusion_ablations.py::test_settings_that_do_not_go_together_are_refused
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... hidden is no error            | test_psc6k.py::test_hidden_points_are_empty_and_not_visible
