@@ -8,6 +8,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from sfhelpers import metrics
 from sfhelpers.bench.retrieval import peak_megabytes
+from sfhelpers.metrics import retrieval
 from tests.backbone_fixtures import one_sentence
 
 MEASURES = (
@@ -45,6 +46,12 @@ def from_relevance(measure, ranking, total):
     return metrics.average_precision_at_k(ranking, total, measure.k, measure.denominator, measure.interpolated)
 
 
+def in_blocks_of(megabytes, *problem):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "MEGABYTES", megabytes)
+        return metrics.evaluate_retrieval(*problem)
+
+
 def assert_as_one_by_one(found, queries, gallery, query_labels, gallery_labels, competing=None):
     """Every measure from the ranking of the whole gallery, or of the competing part of it, query by query."""
     for i, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
@@ -57,7 +64,7 @@ def assert_as_one_by_one(found, queries, gallery, query_labels, gallery_labels, 
 @pytest.mark.parametrize("megabytes", [1e-6, 0.03, 128])
 def test_blocks_give_what_whole_rankings_give_also_where_most_items_tie(megabytes):
     problem = signs(83, 1), signs(131, 2), *labelled()
-    assert_as_one_by_one(metrics.evaluate_retrieval(*problem, MEASURES, megabytes=megabytes), *problem)
+    assert_as_one_by_one(in_blocks_of(megabytes, *problem, MEASURES), *problem)
 
 
 def test_the_gallery_class_ranks_each_query_among_photos_of_its_class():
@@ -66,7 +73,7 @@ def test_the_gallery_class_ranks_each_query_among_photos_of_its_class():
     instances = np.arange(131) // 2  # photos in twos; the second one may be of another class
     paired = np.array([generator.choice(np.flatnonzero(photo_classes == name)) for name in query_classes])
     problem = signs(83, 3), signs(131, 4), instances[paired], instances
-    ours = metrics.evaluate_retrieval(*problem, MEASURES, query_classes, photo_classes, megabytes=0.03)
+    ours = in_blocks_of(0.03, *problem, MEASURES, query_classes, photo_classes)
     assert_as_one_by_one(ours, *problem, query_classes[:, None] == photo_classes)
     everywhere = metrics.evaluate_retrieval(*problem, MEASURES)
     assert ours[metrics.Acc(1)].mean() > everywhere[metrics.Acc(1)].mean()
@@ -82,9 +89,8 @@ def test_random_embeddings_in_float64_agree_with_scikit_learn():
     query_labels, photo_labels = generator.integers(4, size=60), np.arange(400) % 4
     ours = metrics.evaluate_retrieval(queries, photos, query_labels, photo_labels)
     scores = cosine_similarity(queries, photos)
-    for i in range(60):
-        relevant = photo_labels == query_labels[i]
-        best = np.argsort(-scores[i])[:200]
+    for i, label in enumerate(query_labels):
+        relevant, best = photo_labels == label, np.argsort(-scores[i])[:200]
         assert ours[metrics.AP()][i] == pytest.approx(average_precision_score(relevant, scores[i]), abs=1e-9)
         among = average_precision_score(relevant[best], scores[i][best])
         at_200 = among * relevant[best].sum() / min(200, relevant.sum())
@@ -102,7 +108,7 @@ def test_values_do_not_depend_on_the_blocks_the_threads_or_the_order_of_the_gall
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        again = metrics.evaluate_retrieval(*problem, megabytes=1e-6)
+        again = in_blocks_of(1e-6, *problem)
     finally:
         torch.set_num_threads(before)
     alone = metrics.evaluate_retrieval(queries[:1], photos, query_labels[:1], photo_labels, MEASURES)
@@ -132,14 +138,11 @@ def test_copies_of_a_photo_under_another_label_stand_before_it(queries, photos, 
         assert found[metrics.Acc(2)].tolist() == [1] * queries
 
 
-def test_copies_of_the_paired_photo_are_no_rivals_of_it():
+def test_copies_of_the_paired_photo_are_no_rivals_and_vectors_of_zeros_are_like_nothing():
     photos, instances = np.random.default_rng(2).standard_normal((30, 8)).astype(np.float32), np.arange(30)
     twice = np.tile(photos, (2, 1)), np.tile(instances, 2)
     found = metrics.evaluate_retrieval(photos, twice[0], instances, twice[1], (metrics.Acc(1), metrics.AP()))
     assert all((values == 1).all() for values in found.values())
-
-
-def test_vectors_of_zeros_are_like_nothing_and_lengths_do_not_matter():
     photos = np.array([[1, 0], [0, 1], [0, 0], [-1, 0]], dtype=np.float32)
     queries = np.array([[0, 0], [5, 0], [1e-3, 0]], dtype=np.float32)
     found = metrics.evaluate_retrieval(queries, photos, [0, 2, 0], np.arange(4), (metrics.AP(),))[metrics.AP()]
@@ -156,10 +159,12 @@ def test_codes_of_any_length_tie_as_their_whole_products_do(dtype, scale):
     assert_as_one_by_one(ours, queries, photos, *labels)
 
 
-def test_large_labels_of_two_kinds_of_integers_stay_apart():
+def test_large_labels_of_two_kinds_of_integers_stay_apart_and_no_queries_give_no_values():
     labels = np.array([2**60, 2**60 + 1]), np.array([2**60 + 1, 2**60], dtype=np.uint64)
     found = metrics.evaluate_retrieval(np.eye(2), np.eye(2), *labels, (metrics.AP(),))[metrics.AP()]
     assert found.tolist() == [0.5, 0.5]
+    values = metrics.evaluate_retrieval(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, dtype=int), [1, 2, 3])
+    assert all(column.shape == (0,) for column in values.values())
 
 
 def test_half_precision_integers_and_read_only_arrays_are_taken_and_left_as_they_were():
@@ -175,20 +180,13 @@ def test_half_precision_integers_and_read_only_arrays_are_taken_and_left_as_they
     assert torch.equal(tensor, 3 * torch.from_numpy(signs(40, 5)))
 
 
-def test_no_queries_give_no_values():
-    values = metrics.evaluate_retrieval(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, dtype=int), [1, 2, 3])
-    assert all(column.shape == (0,) for column in values.values())
-
-
 def test_memory_follows_the_block_and_not_the_whole_matrix():
     queries, photos = (np.random.default_rng(seed).standard_normal((8000, 8), dtype=np.float32) for seed in (0, 1))
     problem = queries, photos, np.arange(8000) % 40, np.arange(8000) % 40
 
-    def grown(megabytes):
-        return peak_megabytes(lambda: metrics.evaluate_retrieval(*problem, megabytes=megabytes), 0.001)[2]
-
-    assert grown(16) < 80
-    assert grown(2000) > 200  # the whole matrix has 256 MB, and the meter sees it
+    grown = [peak_megabytes(lambda size=size: in_blocks_of(size, *problem), 0.001)[2] for size in (16, 2000)]
+    assert grown[0] < 80
+    assert grown[1] > 200  # the whole matrix has 256 MB, and the meter sees it
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

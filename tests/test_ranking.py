@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
-from torchmetrics.functional.retrieval import (
-    retrieval_average_precision,
-    retrieval_hit_rate,
-    retrieval_precision,
-)
+from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate, retrieval_precision
 
 from sfhelpers import metrics
 from tests.backbone_fixtures import one_sentence
@@ -43,9 +39,7 @@ def against_the_query(scores, relevant):
 
 def slow(ranking, n_relevant, k, interpolated=False):
     """AP@k over each denominator and P@k in each variant, counted item by item."""
-    precisions = []
-    for i in range(1, min(k, len(ranking)) + 1):
-        precisions.append(sum(ranking[:i]) / i)
+    precisions = [sum(ranking[:i]) / i for i in range(1, min(k, len(ranking)) + 1)]
     if interpolated:
         precisions = [max(precisions[i:]) for i in range(len(precisions))]
     total = sum(p for p, r in zip(precisions, ranking, strict=False) if r)
@@ -80,29 +74,6 @@ def test_values_worked_out_by_hand(text, k, at_k, p, p_zse, ap, voc):
     assert metrics.average_precision(relevance, interpolated=True) == pytest.approx(voc, abs=5e-5)
 
 
-def test_a_thousand_rankings_with_ties_agree_with_a_loop_over_items_and_with_scikit_learn():
-    for scores, relevant in rankings_with_ties():
-        ranking = against_the_query(scores, relevant)
-        assert metrics.rank(scores, relevant).tolist() == ranking
-        total, size = sum(ranking), len(ranking)
-        for k in (1, 3, size, size + 4):
-            average, precision = slow(ranking, total, k)
-            envelope, _ = slow(ranking, total, k, interpolated=True)
-            for name in DENOMINATORS:
-                ours = metrics.average_precision_at_k(ranking, total, k, name)
-                assert ours == pytest.approx(average[name], abs=1e-9)
-                ours = metrics.average_precision_at_k(ranking, total, k, name, interpolated=True)
-                assert ours == pytest.approx(envelope[name], abs=1e-9)
-            assert envelope["min"] == pytest.approx(voc_area(ranking, k), abs=1e-9)
-            for name, value in precision.items():
-                assert metrics.precision_at_k(ranking, total, k, name) == pytest.approx(value, abs=1e-9)
-            assert metrics.accuracy_at_k(scores, relevant, k) == float(any(ranking[:k]))
-        ours = metrics.average_precision(ranking)
-        assert ours == pytest.approx(average_precision_score(ranking, -np.arange(size)), abs=1e-9)
-        # scikit-learn's rule for ties is the milder one: equal scores share the precision after the last of them.
-        assert ours <= average_precision_score(relevant, scores) + 1e-12
-
-
 class TorchInFloat64:
     """torch for one module of torchmetrics, whose retrieval AP is in float32 whatever it is given."""
 
@@ -112,19 +83,33 @@ class TorchInFloat64:
         return getattr(torch, name)
 
 
-def test_a_thousand_rankings_with_ties_agree_with_torchmetrics(monkeypatch):
+def test_a_thousand_rankings_with_ties_agree_with_a_loop_over_items_scikit_learn_and_torchmetrics(monkeypatch):
     monkeypatch.setattr(sys.modules[retrieval_average_precision.__module__], "torch", TorchInFloat64())
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     for scores, relevant in rankings_with_ties():
-        ranking = torch.tensor(against_the_query(scores, relevant))
-        places = torch.arange(len(ranking), 0, -1.0)
-        total, size = int(ranking.sum()), len(ranking)
-        for k in {1, min(4, size), size}:
-            found = metrics.average_precision_at_k(ranking, total, k, "found")
-            assert found == pytest.approx(retrieval_average_precision(places, ranking, k).item(), abs=1e-9)
-            precision = metrics.precision_at_k(ranking, total, k)
-            assert precision == pytest.approx(retrieval_precision(places, ranking, k).item(), abs=1e-9)
-            assert metrics.accuracy_at_k(places, ranking, k) == retrieval_hit_rate(places, ranking, k).item()
+        ranking = against_the_query(scores, relevant)
+        assert metrics.rank(scores, relevant).tolist() == ranking
+        total, size = sum(ranking), len(ranking)
+        for k in (1, 3, size, size + 4):
+            average, precision = slow(ranking, total, k)
+            envelope, _ = slow(ranking, total, k, interpolated=True)
+            for name in DENOMINATORS:
+                ours = [metrics.average_precision_at_k(ranking, total, k, name, flag) for flag in (False, True)]
+                assert ours == pytest.approx([average[name], envelope[name]], abs=1e-9)
+            assert envelope["min"] == pytest.approx(voc_area(ranking, k), abs=1e-9)
+            for name, value in precision.items():
+                assert metrics.precision_at_k(ranking, total, k, name) == pytest.approx(value, abs=1e-9)
+            assert metrics.accuracy_at_k(scores, relevant, k) == float(any(ranking[:k]))
+            if k <= size:
+                places, right = torch.arange(size, 0, -1.0), torch.tensor(ranking)
+                found = retrieval_average_precision(places, right, k).item()
+                assert average["found"] == pytest.approx(found, abs=1e-9)
+                assert precision["k"] == pytest.approx(retrieval_precision(places, right, k).item(), abs=1e-9)
+                assert retrieval_hit_rate(places, right, k).item() == float(any(ranking[:k]))
+        ours = metrics.average_precision(ranking)
+        assert ours == pytest.approx(average_precision_score(ranking, -np.arange(size)), abs=1e-9)
+        # scikit-learn's rule for ties is the milder one: equal scores share the precision after the last of them.
+        assert ours <= average_precision_score(relevant, scores) + 1e-12
 
 
 def test_a_batch_is_its_rankings_one_by_one_as_arrays_or_tensors():

@@ -5,8 +5,6 @@ where it came from, and a result row must carry it.
 """
 
 from sfhelpers.metrics.bootstrap import *
-from sfhelpers.metrics.classification import *
-from sfhelpers.metrics.keypoints import *
-from sfhelpers.metrics.masks import *
+from sfhelpers.metrics.predictions import *
 from sfhelpers.metrics.ranking import *
 from sfhelpers.metrics.retrieval import *

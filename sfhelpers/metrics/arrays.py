@@ -8,10 +8,7 @@ from torch import Tensor
 
 
 def to_array(values: Any, name: str = "", ndim: int | None = None) -> np.ndarray:
-    """A numpy array of a tensor (any device, any gradient) or of anything numpy understands.
-
-    ValueError if it has neither `ndim` - 1 axes, for one item, nor `ndim`, for a batch.
-    """
+    """A numpy array of a tensor or of anything numpy understands, with `ndim` axes, or one less for a single item."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() and values.itemsize < 4 else values
@@ -31,7 +28,6 @@ def per_item(values: Any, batch: tuple[int, ...], name: str) -> np.ndarray:
 
 
 def numbers(values: np.ndarray, name: str) -> np.ndarray:
-    """The values as float64, none of them NaN."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{name} holds {values.dtype}: give numbers.")
     values = values.astype(np.float64)
@@ -42,14 +38,12 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def flags(values: np.ndarray, name: str) -> np.ndarray:
-    """The values, 0 and 1 or bool, as bool."""
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         raise ValueError(f"{name} holds values other than 0 and 1: compare labels first, or apply a threshold.")
     return values.astype(bool)
 
 
 def whole(k: Any, name: str = "k") -> int:
-    """k as an int of at least 1."""
     try:
         number = operator.index(k)
     except TypeError:

@@ -8,6 +8,7 @@ import numpy as np
 from sfhelpers.metrics.arrays import to_array
 
 __all__ = ["Difference", "paired_bootstrap"]
+DRAWS = 10_000
 ROUNDING = 1e-12
 
 
@@ -16,7 +17,7 @@ class Difference:
     """The mean of first - second over the queries, and what another sample of queries might have given.
 
     `low` and `high` are the 95 % percentile interval of the bootstrap; `p` is two-sided, twice the share of resamples
-    on the other side of zero, at least 1 / draws; `n` groups were resampled.
+    on the other side of zero, at least 1 / DRAWS; `n` groups were resampled.
     """
 
     mean: float
@@ -25,23 +26,14 @@ class Difference:
     p: float
     n: int
 
-    @property
-    def better(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.low > 0
 
-
-def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 10_000, seed: int = 0) -> Difference:
-    """Compare two methods on the same queries.
+def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
+    """Compare two methods on the same queries; ValueError for lengths that differ, one group, or values not finite.
 
     Args:
         first, second: (n,) a value a query and method, of order 1, for example the mean of its AP over the seeds.
         groups: (n,) labels of queries that belong together, such as sketches of one photo, which are drawn together;
             each query for itself if None.
-        draws, seed: of the resampling.
-
-    Raises:
-        ValueError: lengths differ, fewer than two groups, or a value is not finite.
     """
     first, second = (to_array(values).astype(np.float64) for values in (first, second))
     if first.ndim != 1 or first.shape != second.shape:
@@ -56,14 +48,14 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None, draws: int = 1
     n = len(counts)
     if n < 2:
         raise ValueError(f"there is only {n} group of queries: a bootstrap needs two or more.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     # A resample is how often each group was drawn: one row of weights, so no index array of its own is needed.
-    means = np.empty(draws)
-    for start in range(0, draws, 1000):
-        weights = rng.multinomial(n, np.full(n, 1 / n), min(1000, draws - start))
-        means[start : start + len(weights)] = (weights @ sums) / (weights @ counts)
+    means = np.empty(DRAWS)
+    for part in np.split(means, range(1000, DRAWS, 1000)):
+        weights = rng.multinomial(n, np.full(n, 1 / n), len(part))
+        part[:] = (weights @ sums) / (weights @ counts)
     # Values are of order 1 and often means over three seeds: thirds that cancel out leave 1e-17, which is a tie.
     means[np.abs(means) < ROUNDING] = 0
     low, high = np.quantile(means, (0.025, 0.975))
-    p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / draws)
+    p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / DRAWS)
     return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), n)

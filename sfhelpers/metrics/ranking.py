@@ -5,9 +5,10 @@ the first i, P(i) = H(i)/i and S(k) the sum of P(i) over the relevant ranks i <=
 denominators, with or without the VOC envelope, depending on the paper (`AP`); "P@200" is one of three (`P`). Choosing
 another definition moves a result by more than changing the method does: one ranking has .075 or .454.
 
-Two conventions hold everywhere. Ties count against the query: among items of equal score the irrelevant ones stand
-first, so that a constant score earns nothing. A query without a relevant item has the value NaN, since no method could
-do better or worse on it (scikit-learn and torchmetrics give 0 there, SAKE and ZSE leave it out).
+Ties count against the query: among items of equal score the irrelevant ones stand first, so that a constant score
+earns nothing. A query without a relevant item has the value NaN, since no method could do better or worse on it
+(scikit-learn and torchmetrics give 0 there, SAKE and ZSE leave it out). Values are float64 in [0, 1], one a query;
+shapes that do not fit and definitions that do not exist are a ValueError of one sentence.
 """
 
 from dataclasses import dataclass
@@ -26,26 +27,16 @@ TIES = "ties against the query"
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where the relevant items of Q queries stand; of one query without the first axis.
-
-    `positions`: (Q, M) float64, their ranks from 1, ascending in each row; inf where there is none, anywhere in it.
-    `hits`: (Q, M) or (M,), the relevant items up to that rank. `n_relevant`, `n_gallery`: (Q,) or one number, the
-    relevant items in the whole gallery, and all that were ranked.
-    """
+    """The ranks of Q queries' relevant items, (Q, M) from 1, best first, then inf; one query has no first axis."""
 
     positions: np.ndarray
-    hits: np.ndarray
     n_relevant: np.ndarray
     n_gallery: np.ndarray | int
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One definition, for the first k ranks, a whole number from 1 (ValueError otherwise).
-
-    `name` is that of the papers' tables, e.g. "P@200"; `definition` says in words how it is computed, for a result row.
-    Called with a `Ranking` it gives (Q,) values in [0, 1], NaN for a query without a relevant item.
-    """
+    """One definition, for the first k ranks: its name in the papers' tables, and in words for a result row."""
 
     k: int
 
@@ -88,7 +79,7 @@ class P(Measure):
     @property
     def definition(self) -> str:
         cut = {"k": f"{self.k}", "gallery": f"min({self.k}, gallery)", "relevant": f"min({self.k}, R relevant)"}
-        first = cut["relevant"] if self.denominator == "relevant" else f"{self.k}"
+        first = cut["relevant" if self.denominator == "relevant" else "k"]
         return f"relevant items in the first {first} / {cut[self.denominator]}; {TIES}"
 
     def __call__(self, ranking: Ranking) -> np.ndarray:
@@ -119,7 +110,7 @@ class AP(Measure):
     def __post_init__(self) -> None:
         one_of(self.denominator, get_args(Denominator), "denominator")
         if self.k is not None:
-            whole(self.k)
+            super().__post_init__()
         elif self.denominator == "k":
             raise ValueError("denominator is 'k' but there is no k: give one, or choose 'relevant'.")
 
@@ -138,7 +129,7 @@ class AP(Measure):
     def __call__(self, ranking: Ranking) -> np.ndarray:
         k, relevant = self.k or np.finfo(np.float64).max, ranking.n_relevant
         within = ranking.positions <= k
-        precision = np.where(within, ranking.hits / ranking.positions, 0.0)
+        precision = np.where(within, np.arange(1.0, within.shape[-1] + 1) / ranking.positions, 0.0)
         if self.interpolated:
             envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
             precision = np.where(within, envelope, 0.0)
@@ -147,23 +138,11 @@ class AP(Measure):
 
 
 def _divide(total: np.ndarray, divisor: np.ndarray | float, n_relevant: np.ndarray) -> np.ndarray:
-    """total / divisor, 0 where nothing was found, NaN where there was nothing to find."""
     return np.where(n_relevant > 0, total.astype(np.float64), np.nan) / np.maximum(divisor, 1)
 
 
 def rank(scores: Any, relevant: Any) -> np.ndarray:
-    """The relevance in the order of the scores, highest first, ties against the query.
-
-    Args:
-        scores: (N,) or (Q, N), higher is better; minus a distance, for instance.
-        relevant: bool or 0/1 of the same shape.
-
-    Returns:
-        bool of the same shape, a ranking of the whole gallery as the functions below take it.
-
-    Raises:
-        ValueError: shapes differ, the gallery is empty, a score is NaN, or `relevant` is not 0/1.
-    """
+    """The relevance, (N,) or (Q, N) bool, in the order of the scores, highest first, ties against the query."""
     scores, relevant = to_array(scores), to_array(relevant)
     if scores.shape != relevant.shape:
         raise ValueError(f"scores have shape {scores.shape} but relevant {relevant.shape}: give one for each.")
@@ -181,19 +160,12 @@ def average_precision_at_k(
         relevance: (K,) or (Q, K), bool or 0/1, best item first: at least the first k ranks; fewer only if that is the
             whole gallery.
         n_relevant: R, the relevant items in the whole gallery: one number, or one a query.
-
-    Returns:
-        A float, or (Q,) float64 in [0, 1]; NaN for a query without a relevant item.
-
-    Raises:
-        ValueError: as in `AP`; the relevance is not 0/1 or empty; `n_relevant` is below what the ranking shows, or the
-            ranking is shorter than k and yet lacks relevant items.
     """
     return _measured(AP(whole(k), denominator, interpolated), relevance, n_relevant)
 
 
 def average_precision(relevance: Any, interpolated: bool = False) -> np.ndarray | float:
-    """AP@all of rankings of the whole gallery; its mean is mAP@all. All else as in `average_precision_at_k`."""
+    """AP@all of rankings of the whole gallery; its mean is mAP@all."""
     return _measured(AP(None, "relevant", interpolated), relevance)
 
 
@@ -222,12 +194,11 @@ def _measured(measure: Measure, relevance: Any, n_relevant: Any = None) -> np.nd
             f"the ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: "
             f"give the first {measure.k} ranks."
         )
-    positions = np.where(relevance, np.arange(1.0, length + 1), np.inf)
-    return measure(Ranking(positions, relevance.cumsum(-1), given, length))[()]
+    positions = np.sort(np.where(relevance, np.arange(1.0, length + 1), np.inf))
+    return measure(Ranking(positions, given, length))[()]
 
 
 def _relevance(relevance: Any, name: str) -> np.ndarray:
-    """(K,) or (Q, K) bool."""
     relevance = to_array(relevance, name, 2)
     if relevance.shape[-1:] == (0,):
         raise ValueError(f"{name} has no items: the gallery is empty, so there is nothing to rank.")

@@ -20,6 +20,7 @@ from sfhelpers.metrics.ranking import AP, Measure, P, Ranking
 
 __all__ = ["STANDARD", "evaluate_retrieval"]
 STANDARD = (AP(), AP(200), P(100), P(200))
+MEGABYTES = 128  # what the blocks may take that are worked on at a time; one query a thread is the least
 RELEVANT_BYTES = 120  # of one relevant item on its way to the metrics: about 15 arrays of 8 bytes
 
 
@@ -31,30 +32,20 @@ def evaluate_retrieval(
     measures: Sequence[Measure] = STANDARD,
     query_classes: Any = None,
     gallery_classes: Any = None,
-    megabytes: float = 128,
 ) -> dict[Measure, np.ndarray]:
-    """Every query's value of every measure, ranking the gallery by cosine similarity.
+    """(Q,) float64 values of every measure, each query's from ranking the gallery by cosine similarity.
 
-    An item is relevant to a query if their labels are equal: give classes as labels for category-level retrieval,
-    instances for fine-grained retrieval. Items of equal similarity stand against the query, the irrelevant ones first;
-    items of equal embeddings always tie; a vector of zeros has similarity 0 to everything.
+    Ties count against the query, and items of equal embeddings always tie; a vector of zeros has similarity 0 to
+    everything. ValueError for shapes that do not fit, embeddings that are not finite, and queries without an answer.
 
     Args:
-        queries, gallery: (Q, D) and (N, D) embeddings, not necessarily normalised, arrays or tensors. Computed in
-            float64 if either is float64 and in float32 otherwise; similarities closer than the type resolves (about
-            1e-7) are ordered by rounding.
-        query_labels, gallery_labels: (Q,) and (N,) numbers or strings.
+        queries, gallery: (Q, D) and (N, D) embeddings of any length. Computed in float64 if either is float64 and in
+            float32 otherwise; similarities closer than the type resolves (about 1e-7) are ordered by rounding.
+        query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant: classes for
+            category-level retrieval, instances for fine-grained retrieval.
         measures: of `AP`, `P` and `Acc`.
-        query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only, the
-            gallery "class" of Acc@k, far easier than the paper's with all test classes (Sec. 6.1).
-        megabytes: what the blocks of queries may take that are worked on at a time; one query a thread is the least.
-
-    Returns:
-        For each measure (Q,) float64 in the order of the queries.
-
-    Raises:
-        ValueError: shapes or lengths do not fit, the gallery is empty, an embedding is not finite, or a query has no
-            relevant item in its gallery.
+        query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only, far
+            easier than among all test classes as in the paper (Sec. 6.1).
     """
     queries, gallery = _embeddings(queries, gallery)
     labels = (query_labels, gallery_labels, query_classes, gallery_classes)
@@ -64,7 +55,7 @@ def evaluate_retrieval(
     lengths[lengths == 0] = 1
     again, first = _copies(gallery)
     bytes_a_query = (len(gallery) + len(again)) * (gallery.itemsize + 1) + count.max(initial=1) * RELEVANT_BYTES
-    step = max(1, int(megabytes / number * 1e6 / bytes_a_query))
+    step = max(1, int(MEGABYTES / number * 1e6 / bytes_a_query))
     by_label = np.argsort(start, kind="stable")
     blocks = [by_label[begin : begin + step] for begin in range(0, len(by_label), step)]
     values = {measure: np.empty(len(queries)) for measure in measures}
@@ -83,7 +74,7 @@ def evaluate_retrieval(
             ahead = _irrelevant_ahead(scores, start[rows, None], count[rows, None])
             place = np.arange(1.0, ahead.shape[1] + 1)
             positions = np.where(place <= count[rows, None], ahead + place, np.inf)
-            ranking = Ranking(positions, place, count[rows], len(gallery) - others.sum(1))
+            ranking = Ranking(positions, count[rows], len(gallery) - others.sum(1))
             for measure, column in values.items():
                 column[rows] = measure(ranking)
 
@@ -118,8 +109,7 @@ def _relevant(
 def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows that repeat an earlier row bit by bit, and the first such row of each.
 
-    A product adds up its columns in one order in the middle of the matrix and in another at its edges, which depends on
-    the library and on the processor: equal vectors alone do not make equal similarities.
+    Their similarities may differ: a product adds up its columns in another order at the matrix's edges.
     """
     rows = (gallery + 0).view(f"V{gallery.itemsize * gallery.shape[1]}")[:, 0]  # -0 + 0 is 0
     _, first, same = np.unique(rows, return_index=True, return_inverse=True)
@@ -130,7 +120,7 @@ def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
     """(b, M): for each query's relevant items, best first, the irrelevant ones that score as high or higher.
 
-    `scores` (b, N) is overwritten. Where a query has fewer than M relevant items the rest of its row means nothing.
+    `scores` (b, N) is overwritten; a row means nothing after its query's last relevant item.
     """
     place = np.arange(count.max())
     columns = start + place * (place < count)
@@ -144,8 +134,8 @@ def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) 
 
 def _embeddings(*pair: Any) -> list[np.ndarray]:
     """Both in one type, each row times a power of two that brings its largest value near 1: no product runs over."""
-    pair = [to_array(values) for values in pair]
-    for values, name in zip(pair, ("queries", "gallery"), strict=True):
+    pair, names = [to_array(values) for values in pair], ("queries", "gallery")
+    for values, name in zip(pair, names, strict=True):
         if values.ndim != 2 or values.shape[1] == 0:
             raise ValueError(f"{name} have shape {values.shape}: give (number, dimensions) embeddings.")
     widths = [values.shape[1] for values in pair]
@@ -154,7 +144,7 @@ def _embeddings(*pair: Any) -> list[np.ndarray]:
     if len(pair[1]) == 0:
         raise ValueError("the gallery is empty: there is nothing to rank.")
     dtype = np.float64 if np.float64 in (pair[0].dtype, pair[1].dtype) else np.float32
-    for side, name in enumerate(("queries", "gallery")):
+    for side, name in enumerate(names):
         values = pair[side].astype(dtype)
         bad = np.flatnonzero(~np.isfinite(values).all(1))
         if len(bad):

@@ -1,0 +1,250 @@
+"""Metrics of predicted keypoints (PCK), masks (IoU, pixel accuracy) and classes (accuracy, calibration).
+
+PSC6K's own code takes errors `<= alpha * 256` on 256 px images and both directions; SketchFusion's takes `<` on images
+of 336 px, on a 60:40 split of the test pairs. The SketchFusion paper (Sec. 6.4) names "mIoU" and "pAcc" without a
+formula. So each kind is a function or an argument of its own, and a result says which one it is.
+
+Every function gives float64, one value an item, and raises ValueError with one sentence for shapes that do not fit and
+for values that cannot be measured.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import sklearn.metrics
+import torch
+from torch import Tensor
+
+from sfhelpers.metrics.arrays import flags, numbers, one_of, per_item, to_array, whole
+
+__all__ = ["Reliability", "calibration_error", "confusion_matrix", "macro_mean", "reliability", "top_k_accuracy"]
+__all__ += ["dataset_iou", "foreground_iou", "iou_by_threshold", "pixel_accuracy", "two_class_iou"]
+__all__ += ["correct_keypoints", "keypoint_box_side", "pck"]
+
+
+def correct_keypoints(
+    pred: Any, true: Any, alpha: float, base: Any, visible: Any = None, strict: bool = False
+) -> np.ndarray:
+    """(J,) or (B, J) bool, the visible keypoints with a Euclidean error of at most alpha * base.
+
+    Args:
+        pred, true: (J, 2) points of one directed pair, or (B, J, 2), in pixels; anywhere, inside the image or not.
+        alpha: share of the base, e.g. 0.05 or 0.1.
+        base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's (`keypoint_box_side`).
+        visible: (J,) or (B, J) bool or 0/1, the points that count; all if None. Hidden ones may be anything.
+        strict: a point exactly on the threshold is wrong (`<`, SketchFusion's code) instead of right (PSCNet's).
+    """
+    pred, true, visible = _points(pred, true, visible)
+    limit = float(alpha) * per_item(base, pred.shape[:-2], "base").astype(np.float64)[..., None]
+    if not (np.isfinite(limit) & (limit > 0)).all():
+        raise ValueError(f"alpha {alpha} times base is not above 0: give a share such as 0.1 and a base in pixels.")
+    with np.errstate(invalid="ignore"):  # hidden points may hold anything
+        error = np.linalg.norm(pred - true, axis=-1)
+        return visible & ((error < limit) if strict else (error <= limit))
+
+
+def pck(
+    pred: Any, true: Any, alpha: float, base: Any, visible: Any = None, strict: bool = False, per: str = "pair"
+) -> np.ndarray | float:
+    """Share of keypoints that `correct_keypoints` finds right, with its arguments; its mean is PCK@(100 alpha).
+
+    Per "pair", every pair weighs the same (both papers): a float, or (B,) in [0, 1], NaN for a pair without a visible
+    point. Per "point", every visible point does: (P,), 1 or 0 for each, pair by pair.
+    """
+    one_of(per, ("pair", "point"), "per")
+    right = correct_keypoints(pred, true, alpha, base, visible, strict)
+    visible = _points(pred, true, visible)[2]
+    if per == "point":
+        return right[visible].astype(np.float64)
+    shown = visible.sum(-1)
+    return np.where(shown > 0, right.sum(-1) / np.maximum(shown, 1), np.nan)[()]
+
+
+def keypoint_box_side(points: Any, visible: Any = None) -> np.ndarray | float:
+    """The longer side in pixels of the box around the visible true points, the base of PCK "by bounding box"."""
+    points, _, visible = _points(points, points, visible)
+    high = np.where(visible[..., None], points, -np.inf).max(-2)
+    sides = (high - np.where(visible[..., None], points, np.inf).min(-2)).max(-1)
+    if (sides <= 0).any():
+        raise ValueError(
+            f"pair {(sides <= 0).argmax()} has fewer than two visible places: leave it out, or take the image's side "
+            "as base."
+        )
+    return sides
+
+
+def _points(pred: Any, true: Any, visible: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    pred, true = to_array(pred, "predicted points", 3), to_array(true, "true points", 3)
+    if pred.shape != true.shape or pred.shape[-1] != 2 or pred.shape[-2] == 0:
+        raise ValueError(
+            f"predicted points have shape {pred.shape} and true ones {true.shape}: give (B, J, 2) for both."
+        )
+    shown = np.ones(pred.shape[:-1], dtype=bool) if visible is None else to_array(visible)
+    if shown.shape != pred.shape[:-1]:
+        raise ValueError(f"visible has shape {shown.shape} for points {pred.shape[:-1]}: give one for each point.")
+    shown = flags(shown, "visible")
+    pred, true = pred.astype(np.float64), true.astype(np.float64)
+    for points, name in ((pred, "predicted"), (true, "true")):
+        bad = np.argwhere(np.atleast_2d(shown & ~np.isfinite(points).all(-1)))
+        if len(bad):
+            pair, point = bad[0]
+            raise ValueError(
+                f"{name} point {point} of pair {pair} is not finite: mark it hidden, or mend the prediction."
+            )
+    return pred, true, shown
+
+
+def foreground_iou(pred: Any, true: Any) -> np.ndarray:
+    """(B,) intersection over union of (B, H, W) bool masks' foreground; 1 where both are empty, 0 where only one is."""
+    both, wrong, missed, _ = _counts(pred, true)
+    return _ratio(both, both + wrong + missed)
+
+
+def two_class_iou(pred: Any, true: Any) -> np.ndarray:
+    """(B,) mean of the foreground's and the background's IoU; milder, as all-background gets near half of it."""
+    both, wrong, missed, neither = _counts(pred, true)
+    return (_ratio(both, both + wrong + missed) + _ratio(neither, neither + wrong + missed)) / 2
+
+
+def dataset_iou(pred: Any, true: Any) -> float:
+    """`foreground_iou` of all images taken as one: sum of intersections / sum of unions; large objects weigh more."""
+    both, wrong, missed, _ = (count.sum() for count in _counts(pred, true))
+    return float(_ratio(both, both + wrong + missed))
+
+
+def pixel_accuracy(pred: Any, true: Any, kind: Literal["all", "foreground", "class_mean"] = "all") -> np.ndarray:
+    """(B,) share of pixels of (B, H, W) bool masks that are right.
+
+    `kind` says which pixels count:
+        "all": right pixels / all pixels;
+        "foreground": right foreground pixels / true foreground pixels, 1 where there is none to find;
+        "class_mean": mean of that share over the classes (foreground, background) present in the true mask.
+    """
+    if kind not in ("all", "foreground", "class_mean"):
+        raise ValueError(f"pixel_accuracy knows no kind {kind!r}: choose 'all', 'foreground' or 'class_mean'.")
+    both, wrong, missed, neither = _counts(pred, true)
+    if kind == "all":
+        return (both + neither) / (both + wrong + missed + neither)
+    foreground, background = _ratio(both, both + missed), _ratio(neither, neither + wrong)
+    if kind == "foreground":
+        return foreground
+    weights = np.stack([both + missed > 0, neither + wrong > 0])
+    return (np.stack([foreground, background]) * weights).sum(0) / weights.sum(0)
+
+
+def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
+    """(len(candidates),) mean foreground IoU of (B, H, W) maps at every candidate, in one pass over the pixels."""
+    if probabilities.shape != masks.shape or len(masks) == 0:
+        raise ValueError(
+            f"probabilities have shape {tuple(probabilities.shape)} but masks {tuple(masks.shape)}: "
+            "give at least one map, at the masks' side."
+        )
+    # Each pixel is counted under the number of candidates it reaches; summed from the top, these counts are the sizes
+    # of prediction and intersection at each threshold.
+    ordered, places = torch.tensor(candidates, dtype=probabilities.dtype).sort()
+    bins = len(ordered) + 1
+    total = torch.zeros(len(ordered), dtype=torch.float64)
+    for probability, mask in zip(probabilities, masks, strict=True):
+        reached = torch.bucketize(probability.flatten(), ordered, right=True)
+        counts = torch.bincount(reached + bins * mask.flatten(), minlength=2 * bins).view(2, bins).double()
+        outside, inside = counts.flip(1).cumsum(1).flip(1)[:, 1:]
+        union = outside + mask.sum()
+        total += torch.where(union > 0, inside / union, 1.0)
+    return torch.empty_like(total).scatter(0, places, total / len(masks))
+
+
+def _counts(pred: Any, true: Any) -> list[np.ndarray]:
+    """(B,) pixels each: object in both, in the prediction alone, in the truth alone, in neither."""
+    pred, true = to_array(pred), to_array(true)
+    if pred.shape != true.shape:
+        raise ValueError(
+            f"predicted masks have shape {pred.shape} but true masks {true.shape}: resize one to the other."
+        )
+    if pred.ndim != 3 or (pred[:1].size == 0 and len(pred)):
+        raise ValueError(f"masks have shape {pred.shape}: give (B, H, W) with at least one pixel an image.")
+    if pred.dtype != bool or true.dtype != bool:
+        raise ValueError(f"masks are {pred.dtype} and {true.dtype}, not bool: compare with a threshold first.")
+    return [np.count_nonzero(part, axis=(1, 2)) for part in (pred & true, pred & ~true, ~pred & true, ~pred & ~true)]
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, and 1 where `whole` is 0: what does not occur cannot have been missed."""
+    return np.divide(part, whole, out=np.ones(part.shape), where=whole > 0)
+
+
+def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
+    """Acc@k of recognition, 1 or 0: is the true class among the k best? Its mean is the papers' Acc.@k (micro).
+
+    Takes (C,) or (B, C) scores, higher is better, and the true class of each. Ties count against the item: another
+    class with the true one's score stands before it, so that equal scores for all classes earn nothing.
+    """
+    scores, labels = to_array(scores, "scores", 2), to_array(labels)
+    classes = scores.shape[-1]
+    if classes == 0:
+        raise ValueError("scores have no classes: give one score a class.")
+    if labels.shape != scores.shape[:-1]:
+        raise ValueError(
+            f"labels have shape {labels.shape} for {scores.size // classes} items: give one label an item."
+        )
+    if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
+        raise ValueError(f"labels hold something other than the classes 0 to {classes - 1}: use whole numbers.")
+    scores = numbers(scores, "scores")
+    own = np.take_along_axis(scores, labels[..., None].astype(np.int64), axis=-1)
+    return ((scores >= own).sum(-1) <= whole(k)) * 1.0
+
+
+def confusion_matrix(predicted: Any, labels: Any, n_classes: int) -> np.ndarray:
+    """(C, C) counts of (B,) whole numbers: rows the true class, columns the predicted one."""
+    return sklearn.metrics.confusion_matrix(to_array(labels), to_array(predicted), labels=range(n_classes))
+
+
+def macro_mean(values: Any, labels: Any) -> float:
+    """Mean over the classes of each class's mean, so that every class weighs the same (DSN); both are (B,)."""
+    values, labels = to_array(values), to_array(labels)
+    if values.ndim != 1 or values.shape != labels.shape:
+        raise ValueError(f"values have shape {values.shape} and labels {labels.shape}: give (B,) for both.")
+    if len(values) == 0:
+        raise ValueError("none of 0 items has a value: there is no mean to take.")
+    of = np.unique(labels, return_inverse=True)[1]
+    return float((np.bincount(of, numbers(values, "values")) / np.bincount(of)).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Items in bins by their confidence: (bins + 1,) `edges` from 0 to 1, and of each bin how many items it has, their
+    mean confidence, and the share that is right; both NaN in an empty bin."""
+
+    edges: np.ndarray
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:
+    """The reliability diagram (Guo et al. 2017, "On Calibration of Modern Neural Networks", Sec. 2).
+
+    Takes (B, C) probabilities, whose largest is the confidence; the bins have equal width, and a confidence on an edge
+    belongs to the bin below it. An item is right as in `top_k_accuracy`, ties against it.
+    """
+    bins, right = whole(bins, "bins"), top_k_accuracy(probabilities, labels)
+    if np.size(right) == 0 or np.ndim(right) == 0:
+        raise ValueError("calibration is a property of many items: give probabilities (B, C) of at least one.")
+    probabilities = to_array(probabilities).astype(np.float64)
+    if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
+        raise ValueError("probabilities are negative or do not sum to 1 in each row: apply softmax to logits first.")
+    edges, confidence = np.linspace(0, 1, bins + 1), probabilities.max(1)
+    of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    count = np.bincount(of, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(of, weights=values, minlength=bins) / count for values in (confidence, right)]
+    return Reliability(edges, count, *means)
+
+
+def calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
+    """Expected calibration error (ECE) in [0, 1]: the mean gap of confidence and accuracy over the bins of
+    `reliability`, weighted by their items. It depends on the number of bins, so a result must name it."""
+    table = reliability(probabilities, labels, bins)
+    gaps = np.abs(table.confidence - table.accuracy)
+    return float(np.nansum(gaps * table.count) / table.count.sum())
