@@ -11,7 +11,7 @@ from sfhelpers import results, toyworld
 from sfhelpers.datasets import sketchy
 from sfhelpers.images import load_images
 from sfhelpers.tasks.compare import Measured, Task, Trial, compare, differences, rows
-from sfhelpers.tasks.prepared import prepare_records, take
+from sfhelpers.tasks.prepared import prepare_images, reader, take
 
 RUN = SimpleNamespace(notebook="11_ink", backbone="tiny", seed=0, device="cpu", epochs=2)
 
@@ -27,7 +27,7 @@ class InkHead(nn.Module):
 
 def read(extractor, records, size, **noise):
     ink = 1 - load_images([record.path for record in records], 32).mean((1, 2, 3))
-    return {"images": prepare_records(extractor, records, size, "sketches", {"batch_size": 4} | noise), "ink": ink}
+    return {"images": prepare_images(extractor, reader(records, size), len(records), "sketches", **noise), "ink": ink}
 
 
 class Ink(Task):

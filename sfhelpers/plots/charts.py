@@ -93,7 +93,7 @@ def forest(
     circle. What lies far beyond the others is an arrow at the edge, beside its number.
 
     Args:
-        differences: gallery -> method -> (mean, low, high) of "fused - other", as `tasks.differences.read` gives them.
+        differences: gallery -> method -> (mean, low, high) of "fused - other", as `results.differences` gives them.
         verdicts: gallery -> method -> one of `VERDICTS`; what has none is judged by its interval alone.
         xlabel: what differs, with n and what was resampled.
     """

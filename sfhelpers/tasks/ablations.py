@@ -292,10 +292,8 @@ def measured(told: Iterable[results.Row], task: str) -> dict[str, Found]:
 
 
 def beyond(full: Found, other: Found) -> int:
-    """1 if `other` is above full by more than both spreads together, -1 if below by as much, else 0.
-
-    Where one has a single seed, the other's spread counts twice; with no spread at all nothing is beyond it.
-    """
+    """1 if `other` is above full by more than both spreads together, -1 if below by as much, else 0."""
+    # Where one has a single seed, the other's spread counts twice; with no spread at all nothing is beyond it.
     spreads = [s for s in (full.spread, other.spread) if s is not None]
     margin = 2 * fmean(spreads) if spreads else float("inf")
     lead = other.value - full.value

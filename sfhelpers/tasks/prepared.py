@@ -180,10 +180,6 @@ def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor
     return lambda some: load_images([records[k].path for k in some], size)
 
 
-def prepare_records(extractor, records: list[Record], size: int, what: str, settings: dict) -> Prepared:
-    return prepare_images(extractor, reader(records, size), len(records), what, **settings)
-
-
 def prepare_images(
     extractor: nn.Module,
     read: Callable[[Iterable[int]], Tensor],

@@ -22,7 +22,7 @@ from sfhelpers.datasets.problems import GROUP, PROBLEMS, Level, names_of, number
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks.arms import CORE, DIM, reading_size
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
-from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_records, take
+from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, reader, take
 
 Embedder = Callable[[Tensor], Tensor]  # images (B, 3, H, W) in [0, 1] to (B, d); `.size` in px if it wants more detail
 MARGIN = 0.1
@@ -153,7 +153,7 @@ class Retrieval(Task):
 
     @staticmethod
     def read(extractor: nn.Module, records: list[Record], size: int, **noise: Any) -> Prepared:
-        return prepare_records(extractor, records, size, "preparing images", noise | {"batch_size": 32})
+        return prepare_images(extractor, reader(records, size), len(records), "preparing images", **noise)
 
     def __init__(
         self, dataset: Dataset, epochs: int, learning_rate: float, batch_size: int,
