@@ -27,16 +27,11 @@ MAX_BYTES = 5_000_000
 class Drawing:
     """Strokes on a square paper, unchangeable. `Drawing.clipped` and `Drawing.fitted` take strokes that reach beyond.
 
-    Args:
-        size: the paper's side in pixels, 16 to 1024.
-        strokes: in the order they were drawn, every point on the paper, 20,000 points at most.
-
-    Raises:
-        ValueError: the size is wrong, a stroke is none or leaves the paper, or there are too many points.
+    All raise a ValueError if the size is wrong, a stroke is none or leaves the paper, or there are too many points.
     """
 
-    size: int = SIZE
-    strokes: tuple[Stroke, ...] = ()
+    size: int = SIZE  # the paper's side in pixels, 16 to 1024
+    strokes: tuple[Stroke, ...] = ()  # in the order they were drawn, 20,000 points at most
 
     def __post_init__(self) -> None:
         _check_side(self.size)
@@ -51,16 +46,16 @@ class Drawing:
 
     @classmethod
     def clipped(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
-        """What lies on the paper: strokes are cut at its edge, where a pen slips off. Errors as `Drawing`."""
+        """What lies on the paper: strokes are cut at its edge, where a pen slips off."""
         _check_side(size)
         check_count(len(strokes), len(joined(strokes)))
         return cls(size, tuple(clipped(strokes, size)))
 
     @classmethod
     def fitted(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
-        """Strokes of any coordinates, scaled as a whole and centred, with a margin of 8% on each side.
+        """One or more strokes of any coordinates, scaled as a whole and centred, with a margin of 8% on each side.
 
-        Their widths are replaced by 4 px of a 384 px paper. Errors as `Drawing`, and if there are no strokes.
+        Their widths are replaced by 4 px of a 384 px paper.
         """
         _check_side(size)
         if not strokes:
@@ -118,9 +113,8 @@ class Drawing:
     def to_stroke3(self) -> NDArray[np.float64]:
         """The drawing as a recurrent network reads it (Ha and Eck 2017, "A Neural Representation of Sketch Drawings").
 
-        Returns:
-            (N, 3), one row a point: dx, dy in pixels from the point before (the first from the upper left corner), and
-            1 where the pen is lifted after the point, else 0.
+        (N, 3), one row a point: dx, dy in pixels from the point before (the first from the upper left corner), and 1
+        where the pen is lifted after the point, else 0.
         """
         if not self.strokes:
             return np.zeros((0, 3))
@@ -141,13 +135,8 @@ class Drawing:
     def save(self, path: str | Path, word: str = "") -> None:
         """Write a file: SVG keeps all (to 0.01 px), ndjson, for programs that read Quick, Draw!, only the form.
 
-        Args:
-            path: ends in .svg or .ndjson; a file that is there is replaced once the new one is complete.
-            word: what was drawn: the title of an SVG, the word of an ndjson line.
-
-        Raises:
-            FileNotFoundError: there is no such folder.
-            ValueError: another suffix, or nothing is drawn.
+        `word` is what was drawn. FileNotFoundError if there is no such folder, ValueError for another suffix than .svg
+        or .ndjson, and if nothing is drawn.
         """
         path = Path(path)
         kind = _kind(path.name)
@@ -164,9 +153,7 @@ class Drawing:
             size: of the paper; that of our own file, else 384, if None.
             number: which drawing of an .ndjson file, counted from 0.
 
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: in one sentence why the file cannot be read, found before anything large is computed.
+        Raises FileNotFoundError, or a ValueError that says why it cannot be read, before anything large is computed.
         """
         path = Path(path)
         _kind(path.name)
@@ -184,13 +171,16 @@ class Drawing:
         kind = _kind(name)
         _check_bytes(len(content), name)
         try:
-            text = _text(content)
+            text = content.decode("utf-8-sig")  # the one encoding whose every character can be checked
             strokes, own = svg.strokes_of(text) if kind == "svg" else (ndjson.strokes_of(text, number), None)
             if own and _within(strokes, own):
                 return cls(own, tuple(strokes)).resized(size or own)
             return cls.fitted(strokes, size or SIZE)
         except ValueError as error:
-            raise ValueError(f"{name!r} cannot be opened because {error}") from error
+            reason = str(error)
+            if isinstance(error, UnicodeDecodeError):
+                reason = f"it is not UTF-8 text (byte {error.start:,}): save it again as UTF-8."
+            raise ValueError(f"{name!r} cannot be opened because {reason}") from error
 
 
 def _within(strokes: Sequence[Stroke], size: int) -> bool:
@@ -213,22 +203,12 @@ def _check_bytes(number: int, name: str) -> None:
     if number == 0:
         raise ValueError(f"{name!r} is empty (0 bytes): choose another file.")
     if number > MAX_BYTES:
-        largest = f"{MAX_BYTES / 1e6:.0f} MB"
-        raise ValueError(f"{name!r} has {number / 1e6:,.1f} MB, more than {largest}: cut it down to one drawing.")
-
-
-def _text(content: bytes) -> str:
-    """UTF-8 only, the one encoding whose every character can be checked."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 text (byte {error.start:,}): save it again as UTF-8.") from None
-
-
-def _preset(drawn: list[list[list[float]]]) -> Drawing:
-    return Drawing(SIZE, tuple(Stroke(np.transpose(stroke), LINE_WIDTH * SIZE) for stroke in drawn))
+        raise ValueError(f"{name!r} has {number / 1e6:,.1f} MB, more than 5 MB: cut it down to one drawing.")
 
 
 # One a line, named after categories of the toy world; the last four are of those never trained on.
 _LINES = Path(__file__).with_name("presets.ndjson").read_text(encoding="utf-8").splitlines()
-PRESETS = {record["word"]: _preset(record["drawing"]) for record in map(json.loads, _LINES)}
+PRESETS = {
+    record["word"]: Drawing(SIZE, tuple(Stroke(np.transpose(xy), LINE_WIDTH * SIZE) for xy in record["drawing"]))
+    for record in map(json.loads, _LINES)
+}

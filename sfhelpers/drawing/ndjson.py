@@ -18,22 +18,18 @@ EPSILON = 2.0  # of the box
 
 def line_of(strokes: Sequence[Stroke], word: str) -> str:
     """Strokes as one simplified line. They keep their form; place, size and width of lines are not in the format."""
-    drawing = []
-    if strokes:
-        points = joined(strokes)
-        low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
-        scale = BOX / extent if extent > 0 else 1.0
-        lines = [simplified((stroke.points - low) * scale, EPSILON).round().astype(int) for stroke in strokes]
-        drawing = [line.T.tolist() for line in lines]
+    points = joined(strokes)
+    low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
+    scale = BOX / extent if extent > 0 else 1.0
+    lines = [simplified((stroke.points - low) * scale, EPSILON).round().astype(int) for stroke in strokes]
+    drawing = [line.T.tolist() for line in lines]
     return json.dumps({"word": word, "drawing": drawing}, ensure_ascii=False, separators=(",", ":"))
 
 
 def strokes_of(content: str, number: int) -> list[Stroke]:
     """The strokes of one line, counted from 0 without blank ones, in their own pixels and one pixel wide.
 
-    Raises:
-        ValueError: a reason that follows on "because": no such line, or it is cut, no JSON, no drawing, without
-            strokes, too large or not of numbers.
+    Raises a ValueError whose sentence follows on "because".
     """
     lines = [line for line in content.split("\n") if line.strip()]
     if not lines:

@@ -16,18 +16,10 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Stroke:
-    """One line. A single point is a dot.
+    """One line. A single point is a dot. Raises a ValueError if the points or the width are wrong."""
 
-    Args:
-        points: (M, 2), x then y, in pixels from the canvas's upper left corner, M of 1 or more.
-        width: of the line, in pixels, above 0 and at most 1024.
-
-    Raises:
-        ValueError: the points have another shape, are no finite numbers or lie beyond 1e7, or the width is wrong.
-    """
-
-    points: Points
-    width: float
+    points: Points  # (M, 2), x then y, in pixels from the upper left corner, up to 1e7, M of 1 or more
+    width: float  # of the line, in pixels, above 0 and at most 1024
 
     def __post_init__(self) -> None:
         points = _numbers(self.points)

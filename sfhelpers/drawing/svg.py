@@ -80,14 +80,14 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
 
 
 def _root(content: str) -> Element:
-    """The file's elements, nothing in which is active: a script anywhere is a reason to have nothing to do with it."""
+    """The file's elements, none of which is active."""
     if content.count("<") > MAX_TAGS:  # counted before anything is read
         raise ValueError(f"it has more than {MAX_TAGS:,} tags: simplify it.")
     try:
         root = fromstring(content, forbid_dtd=True)
     except DefusedXmlException:
-        advice = "delete its <!DOCTYPE ...> part"
-        raise ValueError(f"it has a document type or entities, which could hide anything: {advice}.") from None
+        advice = "which could hide anything: delete its <!DOCTYPE ...> part."
+        raise ValueError(f"it has a document type or entities, {advice}") from None
     except (ParseError, ValueError) as error:
         raise ValueError(f"it is not an SVG, or it is cut ({error}): save it again.") from None
     if _split(root) not in [(space, "svg") for space in SPACES]:
@@ -104,13 +104,11 @@ def _root(content: str) -> Element:
 
 
 def _split(element: Element) -> tuple[str, str]:
-    """Namespace and name."""
     space, _, local = element.tag.rpartition("}")
     return space.removeprefix("{"), local
 
 
 def _copy(source: Element, target: Element, style: dict[str, str], depth: int = 0) -> None:
-    """Copy groups and shapes with ink, and of each only what places it."""
     if depth > MAX_DEPTH:
         raise ValueError(f"it nests groups more than {MAX_DEPTH} deep: ungroup them.")
     for element in source:
