@@ -16,10 +16,7 @@ State = dict[str, Any]
 
 
 class Still:
-    """Adds a picture to a widget's display, shown wherever no kernel runs. Name it before the ipywidgets class.
-
-    A subclass has `still()`, which gives the picture and a line of text that says what it shows.
-    """
+    """A widget with `still()`: a picture, shown wherever no kernel runs, and what it shows in words."""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         shown = super()._repr_mimebundle_(**kwargs)
@@ -32,10 +29,8 @@ class Still:
 class Live(Still):
     """A widget that shows a state, a part of which each control sets.
 
-    Every change, by a control or by `update`, waits until the one before it is drawn; changes that arrive meanwhile
-    are drawn together, the newest last. What cannot be drawn is said in one sentence and changes nothing.
-
-    A subclass calls `_begin` first, and has `image` and `_drawn(state)`, which gives its PNG and the words beside it.
+    Changes that arrive while one is drawn wait, and are drawn together. What cannot be drawn is said in one sentence
+    and changes nothing. A subclass has `_drawn(state)`, which gives a PNG and the words beside it.
     """
 
     def _begin(self, state: State, controls: Mapping[str, ipywidgets.Widget]) -> None:
@@ -47,7 +42,7 @@ class Live(Still):
             control.observe(lambda change, name=name: self._moved(name, change.new), "value")
 
     def update(self, **changes: Any) -> None:
-        """Show something else, by the names of the widget's state; what cannot be shown is said in the widget."""
+        """Show something else, by the names of the state; what cannot be shown is said in the widget."""
         self._pending.append(changes)
         with self._drawing:
             if not self._pending:
@@ -95,17 +90,15 @@ class Live(Still):
         self.words.value = f'<div style="line-height: 1.4">{words}</div>'
 
 
-def shown(name: str, doc: str) -> property:
+def shown(name: str) -> property:
     """A part of a live widget's state, to be read."""
-    return property(lambda widget: widget._state[name], doc=doc)
+    return property(lambda widget: widget._state[name])
 
 
 def check_labels(labels: list[str]) -> None:
-    """ValueError if a label comes twice."""
     if twice := [label for label in labels if labels.count(label) > 1]:
         raise ValueError(f"the label {twice[0]!r} names {twice.count(twice[0])} pairs: number them.")
 
 
 def _failed(error: Exception) -> str:
-    """An error's sentence as HTML, whatever the user's text in it holds."""
     return f'<span style="color: {VERMILION}">{html.escape(str(error))}</span>'

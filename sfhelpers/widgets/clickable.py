@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anywidget
 import traitlets
@@ -12,18 +13,14 @@ class Clickable(anywidget.AnyWidget):
 
     With the keyboard: Tab reaches the picture, the arrow keys move a ring (with Shift five times as far), Enter or
     Space chooses.
-
-    Args:
-        value: the picture's bytes; assign to it to show another one.
-        label: what the picture shows, for screen readers.
     """
 
     _esm = Path(__file__).with_suffix(".js")
     value = traitlets.Bytes().tag(sync=True)
-    label = traitlets.Unicode().tag(sync=True)
+    label = traitlets.Unicode("picture").tag(sync=True)  # what it shows, for screen readers
 
-    def __init__(self, value: bytes = b"", label: str = "picture"):
-        super().__init__(value=value, label=label)
+    def __init__(self, **traits: Any):
+        super().__init__(**traits)
         self._callbacks: list[Callable[[float, float], None]] = []
         self.on_msg(lambda widget, content, buffers: self.click(content["x"], content["y"]))
 

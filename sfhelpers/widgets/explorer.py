@@ -43,12 +43,10 @@ class Explorer(Live, ipywidgets.HBox):
         maps: where the features come from.
         settings: where the controls start.
 
-    Raises:
-        ValueError: pairs and labels do not fit together, an image is none, or the settings cannot be drawn.
+    Raises a ValueError if pairs and labels do not fit together, an image is none, or the settings cannot be drawn.
     """
 
-    label = shown("label", "The pair that is shown.")
-    basis = shown("basis", "What the principal components are fitted on.")
+    label, basis = shown("label"), shown("basis")
 
     def __init__(
         self, pairs: Sequence[tuple[Picture, Picture]], labels: Sequence[str], maps: FeatureMaps,
@@ -70,7 +68,6 @@ class Explorer(Live, ipywidgets.HBox):
         self._settle([])
 
     def _made(self) -> dict[str, ipywidgets.Widget]:
-        """A control for each part of the state; `_settle` gives them their values."""
         last, slow = self.maps.backbone.diffusion.scheduler.config.num_train_timesteps - 1, {"continuous_update": False}
         hint = f"empty, or: a photo of {CLASS}"
         return {
@@ -108,7 +105,7 @@ class Explorer(Live, ipywidgets.HBox):
         return state
 
     def _features(self, state: State) -> tuple[Tensor, int]:
-        """(N, 2, C, h, w), the chosen pair's or, where the basis is fitted on the set, all pairs'; and which it is."""
+        """(N, 2, C, h, w), the chosen pair's or, for a basis of the set, all pairs'; and which is the chosen."""
         chosen = self.labels.index(state["label"])
         wanted = range(len(self.labels)) if state["basis"] == "set" else [chosen]
         found = []
@@ -124,12 +121,12 @@ class Explorer(Live, ipywidgets.HBox):
         return [html.escape(note)] if note else []
 
     def _still_views(self) -> dict[str, State]:
-        """Heading to state of the still picture's columns: those of `STILL` whose head is there, of the first pair."""
-        views = {}
-        for source, injection in STILL:
-            if source != "fused" or "fused" in self.maps.heads:
-                views[source] = {**self._start, "source": source, "injection": injection, "draws": 1, "basis": "pair"}
-        return views
+        """Heading to state of the still picture's columns, of the first pair."""
+        return {
+            source: {**self._start, "source": source, "injection": injection, "draws": 1, "basis": "pair"}
+            for source, injection in STILL
+            if source != "fused" or "fused" in self.maps.heads
+        }
 
 
 def _settings(state: State) -> Settings:

@@ -28,10 +28,10 @@ class FrequencyExplorer(Explorer):
     power at a frequency over the mean of all; the dotted lines show white noise and a field whose amplitude falls as
     1/f, and the dashed one where a grid of n positions ends, at n / 2 cycles.
 
-    Args and Raises: as `Explorer`; `update` also takes `band`, the lowest and highest frequency kept.
+    Arguments and errors as `Explorer`; `update` also takes `band`, the lowest and highest frequency kept.
     """
 
-    band = shown("band", "The frequencies kept, in cycles per image; at the slider's upper end, all above too.")
+    band = shown("band")  # the frequencies kept, in cycles per image; at the slider's upper end, all above too
 
     def _own(self) -> tuple[ipywidgets.Image, State, dict]:
         diffusion, heads = self.maps.backbone.diffusion, self.maps.heads.values()
@@ -72,7 +72,6 @@ class FrequencyExplorer(Explorer):
         return figure.quick_png(), "<br>".join([_said((low, high), shares, maps.shape[-1]), *self._notes(state)])
 
     def still(self) -> tuple[plots.Figure, str]:
-        """The first pair's spectra and radial profiles from a few sources."""
         views, profiles = self._still_views(), []
         figure = plots.Figure(figsize=(800 / DPI, 330 / DPI))
         for part, (name, state) in zip(figure.subfigures(1, len(views), squeeze=False)[0], views.items(), strict=True):

@@ -18,22 +18,19 @@ STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 class MaskExplorer(Live, ipywidgets.HBox):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
-    The still picture is of the first pair, cut at three thresholds. `update` takes `label` and `threshold`.
+    `update` takes `label` and `threshold`.
 
     Args:
-        sketches: N images of any kind that `plots` takes, as are the photos.
-        photos: N images of side x side pixels.
+        sketches: N images of any kind that `plots` takes, as are the photos, of side x side pixels.
         probabilities: (N, side, side) in [0, 1]; a pixel is foreground at the threshold or above.
         truths: (N, side, side) bool.
         labels: N different names, as the menu shows them.
         threshold: where the slider starts, 0.01 to 0.99.
 
-    Raises:
-        ValueError: the arguments differ in number or size, a label comes twice, or a value is out of range.
+    Raises a ValueError if they differ in number or size, a label comes twice, or a value is out of range.
     """
 
-    label = shown("label", "The pair that is shown.")
-    threshold = shown("threshold", "The threshold that is shown.")
+    label, threshold = shown("label"), shown("threshold")
 
     def __init__(
         self, sketches: Sequence[Picture], photos: Sequence[Picture], probabilities: Tensor, truths: Tensor,
@@ -83,7 +80,6 @@ class MaskExplorer(Live, ipywidgets.HBox):
         return plots.mask_grid(*([image] for image in images), size=1.3).png(), words
 
     def still(self) -> tuple[plots.Figure, str]:
-        """The first pair, cut at three thresholds."""
         photo, map_, truth = self.photos[0], self.probabilities[0], self.truths[0]
         cuts = sorted({*STILL, self.start})
         heads = [f"mask at {cut:.2f}, IoU {_iou(map_ >= cut, truth):.2f}" for cut in cuts]

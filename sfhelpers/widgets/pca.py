@@ -21,13 +21,12 @@ class PCAExplorer(Explorer):
     """Sketch and photo beside their PCA maps; click a point to see where the features are most like those at it.
 
     A PCA map shows the first three principal components of the features as red, green and blue (paper, Fig. 1). Its
-    colours can only be compared within one basis: within one image, the pair, or the whole set. The cosine maps
-    compare the feature at the marked point with every position of both images.
+    colours can only be compared within one basis: one image, the pair, or the whole set.
 
-    Args and Raises: as `Explorer`; the picture can be clicked anywhere, and `update` also takes `point`.
+    Arguments and errors as `Explorer`; `update` also takes `point`.
     """
 
-    point = shown("point", 'The marked point: "sketch" or "photo", and x and y in it from 0 to 1.')
+    point = shown("point")  # "sketch" or "photo", and x and y in it from 0 to 1
 
     def _own(self) -> tuple[Clickable, State, dict]:
         image = Clickable(label="Sketch and photo, their PCA maps, and the cosine to the marked point")
@@ -67,7 +66,6 @@ class PCAExplorer(Explorer):
         return figure.quick_png(), "<br>".join(words)
 
     def still(self) -> tuple[plots.Figure, str]:
-        """The first pair's PCA maps from a few sources, a basis fitted on the pair for each."""
         columns: dict[str, Any] = {self.labels[0]: [self.pictures[0][side] for side in SIDES]}
         for name, state in self._still_views().items():
             colors, (basis,) = pca_maps(self._features(state)[0], "pair")
@@ -83,7 +81,7 @@ def _empty() -> tuple[plots.Figure, dict[str, Axes]]:
 
 
 def _similar(axes: dict[str, Axes], maps: Tensor, point: tuple[str, float, float]) -> str:
-    """Draw the cosine maps and the marks; what they say in words. `maps` (2, C, h, w)."""
+    """Draw the cosine maps and the marks of `maps` (2, C, h, w); what they say in words."""
     asked, x, y = point
     chosen = SIDES.index(asked)
     other = SIDES[1 - chosen]

@@ -26,7 +26,7 @@ class SketchSearch(Live, ipywidgets.HBox):
 
     Shown are the best photos with the cosine of their embeddings, the matches of a few points of the sketch in one of
     them, the mask of what was sketched, and the likeliest categories. A click on a photo looks into that one, a click
-    on the sketch chooses a point. The still picture shows the drawing it started with and presets.
+    on the sketch chooses a point.
 
     `found` is the last answer, `pad` the sketch pad. `update` takes another `drawing`, which is answered with its best
     photo and points along its lines, another `place` (0 for the best photo) to look into, or `points` to match.
@@ -34,10 +34,7 @@ class SketchSearch(Live, ipywidgets.HBox):
     Args:
         searcher: a gallery and the models that are asked.
         pad: to draw on; a new one, with the first preset that the gallery has photos of, if None.
-        top: photos that are shown, 1 to 8.
-
-    Raises:
-        ValueError: `top` is out of range.
+        top: photos that are shown, 1 to 8; others are a ValueError.
     """
 
     def __init__(self, searcher: Searcher, pad: SketchPad | None = None, top: int = 6):

@@ -23,7 +23,7 @@ HISTORY = 200  # steps that can be undone
 
 
 class Refused(traitlets.TraitError, ValueError):
-    """A value that a pad cannot take. Of both kinds, so that traitlets puts the earlier value back."""
+    """A width that a pad cannot take. Of both kinds, so that traitlets puts the earlier value back."""
 
 
 class SketchPad(Still, anywidget.AnyWidget):
@@ -35,23 +35,16 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     Args:
         size: the paper's side in pixels, 256, 384 or 512.
-        line_width: of the pen in pixels, 1 to 24.
-        drawing: to begin with; scaled to `size`.
+        line_width: of the pen in pixels, 1 to 24; a trait, to be assigned to.
+        drawing: to begin with, scaled to `size`; a property, to be assigned to.
 
-    Attributes:
-        strokes: the drawing as plain numbers, [{"width": w, "points": [[x, y], ...]}, ...], to 0.01 px; assigning a
-            list draws it, as one step that can be undone.
-        size, line_width: as above; assigning another size scales the drawing.
-        words, wrong: what the pad says below the paper, and whether it is an error.
-
-    Raises:
-        ValueError: the size, the width or the drawing is wrong.
+    Raises a ValueError if one of them is wrong. `strokes` holds the drawing as plain numbers, to 0.01 px.
     """
 
     _esm = Path(__file__).with_suffix(".js")
     _css = Path(__file__).with_suffix(".css")
-    strokes = traitlets.List().tag(sync=True)
-    size = traitlets.Any(384).tag(sync=True)
+    strokes = traitlets.List(read_only=True).tag(sync=True)  # [{"width": w, "points": [[x, y], ...]}, ...]
+    size = traitlets.Int(384, read_only=True).tag(sync=True)
     line_width = traitlets.Any(4).tag(sync=True)
     words = traitlets.Unicode().tag(sync=True)
     wrong = traitlets.Bool().tag(sync=True)
@@ -64,10 +57,8 @@ class SketchPad(Still, anywidget.AnyWidget):
         self._callbacks: list[Callable[[Drawing], Any]] = []
         self._past: deque[Drawing] = deque(maxlen=HISTORY)
         self._future: deque[Drawing] = deque(maxlen=HISTORY)
-        self._drawing, self._plain = Drawing(_size(size)), []
-        super().__init__(size=size, line_width=line_width)
-        if drawing is not None:
-            self._put(_drawing(drawing).resized(size))
+        super().__init__(line_width=line_width)
+        self._put((Drawing() if drawing is None else _drawing(drawing)).resized(_size(size)))
         self.on_msg(self._heard)
 
     @property
@@ -81,11 +72,11 @@ class SketchPad(Still, anywidget.AnyWidget):
             self._step(_drawing(drawing))
 
     def to_image(self, side: int | None = None) -> Image.Image:
-        """The drawing as an RGB picture, see `Drawing.to_image`."""
+        """As `Drawing.to_image`."""
         return self._drawing.to_image(side)
 
     def to_stroke3(self) -> NDArray[np.float64]:
-        """The drawing as (N, 3): dx, dy, pen lifted, see `Drawing.to_stroke3`."""
+        """As `Drawing.to_stroke3`."""
         return self._drawing.to_stroke3()
 
     def on_drawn(self, callback: Callable[[Drawing], Any]) -> None:
@@ -93,18 +84,18 @@ class SketchPad(Still, anywidget.AnyWidget):
         self._callbacks.append(callback)
 
     def preset(self, name: str) -> None:
-        """Show one of `PRESETS`. ValueError if there is none of that name."""
+        """Show one of `PRESETS`."""
         with self._changing():
             if not isinstance(name, str) or name not in PRESETS:
                 raise ValueError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
             self._step(PRESETS[name], f"Preset: {name}.")
 
     def load(self, path: str | Path, number: int = 0) -> None:
-        """Show a drawing from an .svg or .ndjson file. Errors as `Drawing.load`; the drawing then stays as it was."""
+        """Show a drawing from a file, see `Drawing.load`."""
         self._open(lambda: Drawing.load(path, number=number), Path(path).name)
 
     def save(self, path: str | Path, word: str = "") -> None:
-        """Save the drawing as .svg or .ndjson. Arguments and errors as `Drawing.save`."""
+        """As `Drawing.save`."""
         with self._changing():
             self._drawing.save(path, word)
             self._say(f"Saved as {Path(path).name}.")
@@ -121,19 +112,21 @@ class SketchPad(Still, anywidget.AnyWidget):
         """Empty the paper; can be undone."""
         with self._changing():
             if self._drawing.strokes:
-                self._step(Drawing(self.size))
+                self._step(Drawing(self._drawing.size))
 
     def still(self) -> tuple[plots.Figure, str]:
-        """The drawing, or the presets if nothing is drawn."""
-        paper = f"SketchPad of {self.size} x {self.size} pixels"
+        paper = f"SketchPad of {self._drawing.size} x {self._drawing.size} pixels"
         if self._drawing.strokes:
             text = f"<{paper}, {_counted(self._drawing)}>"
             return plots.grid([[self.to_image()]], size=2.4), text
         images = [drawing.to_image(150) for drawing in PRESETS.values()]
         return plots.grid([images], None, list(PRESETS), 0.75), f"<{paper}, empty; shown: presets {', '.join(PRESETS)}>"
 
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """What a page may set: `strokes` and `size` are told to it, it asks for others in messages."""
+        super().set_state({name: value for name, value in sync_data.items() if name not in ("strokes", "size")})
+
     def _heard(self, widget: Any, content: Any, buffers: Sequence[Any]) -> None:
-        """A message of the front end; what is wrong with it is said on the pad."""
         try:
             self._do(content if isinstance(content, dict) else {}, buffers)
         except (ValueError, OSError) as error:
@@ -151,7 +144,8 @@ class SketchPad(Still, anywidget.AnyWidget):
             case {"do": "preset", "name": name}:
                 self.preset(name)
             case {"do": "size", "value": size}:
-                self._resize(_size(size))
+                with self._changing():
+                    self._put(self._drawing.resized(_size(size)))
             case {"do": "open", "name": str(name)} if len(buffers) == 1:
                 self._open(lambda: Drawing.parse(bytes(buffers[0]), name), name)
             case {"do": "save", "as": "svg" | "ndjson" as kind, "id": id_}:
@@ -163,38 +157,35 @@ class SketchPad(Still, anywidget.AnyWidget):
         """Add a stroke that was drawn on a paper of `size`, cut where it leaves the paper."""
         _width(width)
         with self._changing():
-            stroke = Stroke(points, width).scaled(self.size / _size(size))
-            if added := Drawing.clipped([stroke], self.size).strokes:
-                self._step(Drawing(self.size, (*self._drawing.strokes, *added)))
-
-    def _resize(self, size: int) -> None:
-        with self._changing():
-            if size != self._drawing.size:
-                self._put(self._drawing.resized(size))
+            own = self._drawing.size
+            stroke = Stroke(points, width).scaled(own / _size(size))
+            if added := Drawing.clipped([stroke], own).strokes:
+                self._step(Drawing(own, (*self._drawing.strokes, *added)))
 
     def _open(self, read: Callable[[], Drawing], name: str) -> None:
         with self._changing():
-            drawing = read()
-            self._step(drawing, f"Opened {name}: {_counted(drawing)}.")
+            self._step(drawing := read(), f"Opened {name}: {_counted(drawing)}.")
 
     def _back(self, source: deque[Drawing], target: deque[Drawing], otherwise: str) -> None:
         with self._changing():
             if not source:
                 return self._say(otherwise)
             target.append(self._drawing)
-            self._put(source.pop().resized(self.size))
+            self._put(source.pop().resized(self._drawing.size))
 
     def _step(self, drawing: Drawing, words: str = "") -> None:
         """Show a drawing and remember the one before it."""
-        resized = drawing.resized(self.size)
+        resized = drawing.resized(self._drawing.size)
         self._past.append(self._drawing)
         self._future.clear()
         self._put(resized, words)
 
     def _put(self, drawing: Drawing, words: str = "") -> None:
-        self._drawing, self._plain = drawing, _plain(drawing)
+        plain = [{"width": stroke.width, "points": stroke.points.round(2).tolist()} for stroke in drawing.strokes]
+        self._drawing = drawing
         with self.hold_sync():  # one message, so that the front end never sees the strokes of another size
-            self.size, self.strokes = drawing.size, self._plain
+            self.set_trait("size", drawing.size)
+            self.set_trait("strokes", plain)
             self.undoable, self.redoable = bool(self._past), bool(self._future)
             self.words, self.wrong = words, False
 
@@ -216,39 +207,12 @@ class SketchPad(Still, anywidget.AnyWidget):
         for callback in list(self._callbacks) if changed else ():
             callback(self._drawing)
 
-    @traitlets.validate("strokes", "size", "line_width")
-    def _validated(self, proposal: Any) -> Any:
-        check = {"strokes": self._read, "size": _size, "line_width": _width}[proposal.trait.name]
+    @traitlets.validate("line_width")
+    def _validated(self, proposal: Any) -> float:
         try:
-            return check(proposal.value)
+            return _width(proposal.value)
         except ValueError as error:
             raise Refused(str(error)) from error
-
-    def _read(self, strokes: Any) -> list[dict[str, Any]]:
-        """Strokes from plain numbers, clipped, as plain numbers again."""
-        if strokes is self._plain:  # set by the pad itself
-            return strokes
-        return _plain(_parsed(strokes, self.size))
-
-    @traitlets.observe("strokes", "size")
-    def _assigned(self, change: Any) -> None:
-        """A trait was set from outside: by code, or by a front end that is not ours."""
-        if change.name == "size":
-            self._resize(change.new)
-        elif change.new is not self._plain:
-            with self._changing():
-                self._step(_parsed(change.new, self.size))
-
-
-def _plain(drawing: Drawing) -> list[dict[str, Any]]:
-    return [{"width": stroke.width, "points": stroke.points.round(2).tolist()} for stroke in drawing.strokes]
-
-
-def _parsed(strokes: Any, size: int) -> Drawing:
-    """Plain numbers as a drawing. ValueError if they are not in the form of the trait `strokes`."""
-    if not isinstance(strokes, list) or not all(isinstance(item, dict) for item in strokes):
-        raise ValueError('the strokes are not a list of {"width": w, "points": [[x, y], ...]}: pass such a list.')
-    return Drawing.clipped([Stroke(item.get("points"), item.get("width")) for item in strokes], size)
 
 
 def _drawing(drawing: Any) -> Drawing:
