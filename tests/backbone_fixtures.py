@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from sfhelpers.backbones import load_backbone, write_tiny
+from sfhelpers.backbones import load_backbone
 from sfhelpers.fusion import FusedExtractor
+from tests.tiny import write_tiny
 
 
 @pytest.fixture(scope="session")

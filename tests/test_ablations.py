@@ -11,7 +11,7 @@ from torch import nn
 
 from sfhelpers import params, results, toyworld
 from sfhelpers.backbones import encoders, randomised
-from sfhelpers.backbones.encoder_tokens import with_encoder
+from sfhelpers.backbones.loading import with_encoder
 from sfhelpers.datasets import Dataset, first_sketches, sketchy
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import ablations

@@ -8,10 +8,11 @@ import torch
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from sfhelpers.backbones import load_backbone, write_tiny
+from sfhelpers.backbones import load_backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.plots.schemes import architecture
 from tests.backbone_fixtures import small
+from tests.tiny import write_tiny
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from sfhelpers import kept
 from sfhelpers.backbones import load_backbone, randomised
-from sfhelpers.backbones.presets import POCKET_FOLDER, folder_sha256
+from sfhelpers.backbones.presets import POCKET_FOLDER
 from sfhelpers.fusion import ARMS
 from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import extractor_for
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
 from tests.backbone_fixtures import one_sentence
+from tests.tiny import folder_sha256
 
 RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 

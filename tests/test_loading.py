@@ -12,15 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import (
     PRESETS,
-    folder_sha256,
     load_backbone,
     randomised,
     resolve_device,
     write_preset,
-    write_tiny,
 )
 from sfhelpers.backbones.presets import WEIGHTS
 from tests.backbone_fixtures import one_sentence
+from tests.tiny import folder_sha256, write_tiny
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"

@@ -13,13 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from sfhelpers import toyworld
-from sfhelpers.backbones import folder_sha256, load_backbone
+from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.presets import WEIGHTS
 from sfhelpers.files import file_sha256
 from sfhelpers.pocket import data, models, training
 from sfhelpers.toyworld import SEEN, UNSEEN, render_photo
 from tests.backbone_fixtures import one_sentence
+from tests.tiny import folder_sha256
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "90_train_pocket.ipynb"
 CELLS = nbformat.read(NOTEBOOK, as_version=4).cells

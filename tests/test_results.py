@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from sfhelpers import results
-from sfhelpers.backbones import folder_sha256
 from tests.backbone_fixtures import one_sentence
+from tests.tiny import folder_sha256
 
 ROOT = Path(__file__).parents[1]
 RUN = SimpleNamespace(

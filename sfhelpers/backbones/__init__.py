@@ -3,8 +3,7 @@
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.inputs import check_images
 from sfhelpers.backbones.loading import Backbone, load_backbone, randomised, resolve_device
-from sfhelpers.backbones.presets import PRESETS, Preset, folder_sha256, write_preset
-from sfhelpers.backbones.tiny import write_tiny
+from sfhelpers.backbones.presets import PRESETS, Preset, write_preset
 from sfhelpers.backbones.vision import VisionFeatures
 
 __all__ = [
@@ -14,10 +13,8 @@ __all__ = [
     "Preset",
     "VisionFeatures",
     "check_images",
-    "folder_sha256",
     "load_backbone",
     "randomised",
     "resolve_device",
     "write_preset",
-    "write_tiny",
 ]

@@ -8,13 +8,13 @@ pass. Neither repeats the UNet's own forward: both let it run and listen, by hoo
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sfhelpers.backbones.inputs import repeat_draws, to_pixels
-from sfhelpers.backbones.prompts import check_prompt, untaught_words
 
 Inject = Callable[[int, Tensor], Tensor]
 
@@ -34,11 +34,8 @@ class DiffusionFeatures:
     device. With several draws, the features are averaged over the draws after the UNet.
 
     Args:
-        vae, unet, text_encoder: diffusers and transformers models; they are frozen and put into eval mode.
-        tokenizer: the text encoder's tokenizer.
-        scheduler: the diffusers scheduler that adds the noise.
-        size: default side in pixels.
-        timestep: default timestep.
+        vae, unet, text_encoder, tokenizer, scheduler: of diffusers and transformers; the models are frozen here.
+        size, timestep: used where none is asked for; the size is the side in pixels.
 
     Attributes:
         block_dims: channels of the four up-blocks' outputs; `down_dims`: those of the down-blocks.
@@ -73,11 +70,7 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def latents(self, images: Tensor, size: int | None = None) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the VAE's mode, no sampling.
-
-        Raises:
-            ValueError: images of another shape or range, or a size that the VAE's factor does not divide.
-        """
+        """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the mode, no sampling."""
         size = self.size if size is None else size
         if size < self.factor or size % self.factor:
             raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
@@ -86,7 +79,7 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def text(self, prompt: str = "") -> Tensor:
-        """The prompt's (L, D) hidden states; encoded once and kept. Errors as `check_prompt`."""
+        """The prompt's (L, D) hidden states; encoded once and kept."""
         if prompt not in self._texts:
             self.check_prompt(prompt)
             length = self.text_encoder.config.max_position_embeddings
@@ -95,12 +88,20 @@ class DiffusionFeatures:
         return self._texts[prompt]
 
     def check_prompt(self, prompt: str) -> None:
-        """Raise a ValueError of one sentence unless the text encoder can read the whole prompt."""
-        check_prompt(prompt, self.tokenizer, self.text_encoder.config.max_position_embeddings)
+        """ValueError unless the text encoder can read the whole prompt."""
+        if not isinstance(prompt, str):
+            raise ValueError(f"the prompt is of type {type(prompt).__name__}: pass a text.")
+        length = self.text_encoder.config.max_position_embeddings
+        tokens = len(self.tokenizer(prompt, verbose=False).input_ids)  # both ends included
+        if tokens > length:
+            raise ValueError(
+                f"the prompt has {tokens - 2} tokens, but the text encoder reads {length - 2} at most: shorten it."
+            )
 
     def untaught_words(self, prompt: str) -> list[str]:
         """The prompt's words that the tokenizer breaks into single letters: the text encoder was never taught them."""
-        return untaught_words(prompt, self.tokenizer)
+        words = dict.fromkeys(word.strip(",.;:!?") for word in prompt.split())
+        return [word for word in words if _is_spelt(self.tokenizer.tokenize(word), self.tokenizer.unk_token)]
 
     def noise(self, shape: tuple[int, ...], seed: int = 0, draws: int = 1) -> Tensor:
         """(draws, *shape) of unit Gaussian noise; draw k does not depend on how many draws follow."""
@@ -122,8 +123,13 @@ class DiffusionFeatures:
     ) -> dict[str, Tensor]:
         """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
 
+        Args:
+            timestep, size: of the backbone if None; the size is the side in pixels, a multiple of `factor`.
+            prompt: its words go into the UNet's attention.
+            seed, draws: of the noise, and over how many draws the features are averaged.
+
         Raises:
-            ValueError: a timestep outside the scheduler's range, or what `latents` and `noise` refuse.
+            ValueError: one sentence, for images of another shape or range, or settings that the model does not have.
         """
         timestep = self.check_timestep(self.timestep if timestep is None else timestep)
         latents = self.latents(images, size)
@@ -144,17 +150,12 @@ class DiffusionFeatures:
         self,
         images: Tensor,
         blocks: tuple[int, ...] = (0, 1, 2, 3),
-        timestep: int | None = None,
-        prompt: str = "",
-        seed: int = 0,
-        draws: int = 1,
-        size: int | None = None,
+        **noise: Any,
     ) -> list[Tensor]:
-        """Outputs (B, C, h, w) of the up-blocks named in `blocks` (0 is f1), averaged over the draws."""
+        """Outputs (B, C, h, w) of the up-blocks named in `blocks` (0 is f1); `noise` as of `noised`."""
         if not blocks or not set(blocks) <= set(range(len(self.block_dims))):
             raise ValueError(f"blocks {tuple(blocks)} are not up-blocks: choose from 0 to {len(self.block_dims) - 1}.")
-        noised = self.noised(images, timestep, prompt, seed, draws, size)
-        outputs = self.through_hooks(noised, until=max(blocks) + 1)
+        outputs = self.through_hooks(self.noised(images, **noise), until=max(blocks) + 1)
         return [outputs[block] for block in blocks]
 
     def through_hooks(
@@ -164,85 +165,60 @@ class DiffusionFeatures:
         inject_down: Inject | None = None,
         until: int = 3,
     ) -> list[Tensor]:
-        """f1..f_until by forward hooks on the running UNet; gradients reach whatever `inject` learns.
+        """f1..f_until, (B, C, h, w) each, by forward hooks on the running UNet, averaged over the draws.
 
         Args:
             noised: as `noised` gives it.
-            inject: (up-block, output (B * draws, C, h, w)) -> what goes on instead; must not write into it.
+            inject: (up-block, output (B * draws, C, h, w)) -> what goes on instead, with gradients; must not write
+                into it.
             inject_down: the same for the down-blocks' outputs; the skips stay as they are.
             until: how many up-blocks to run.
         """
         outputs: list[Tensor] = []
 
-        def on_up(block: int) -> Callable:
-            def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-                outputs.append(output if inject is None else inject(block, output))
-                if block == until - 1:
-                    raise _Reached
-                return outputs[-1]
+        def on_up(block: int, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+            outputs.append(output if inject is None else inject(block, output))
+            if block == until - 1:
+                raise _Reached
+            return outputs[-1]
 
-            return hook
+        def on_down(block: int, module: nn.Module, args: Any, output: tuple) -> tuple:
+            return inject_down(block, output[0]), output[1]
 
-        def on_down(block: int) -> Callable:
-            return lambda module, args, output: (inject_down(block, output[0]), output[1])
-
-        hooks = [(b.register_forward_hook, on_up(i), {}) for i, b in enumerate(self.unet.up_blocks[:until])]
+        hooks = [(b.register_forward_hook, partial(on_up, n), {}) for n, b in enumerate(self.unet.up_blocks[:until])]
         if inject_down is not None:
-            hooks += [(b.register_forward_hook, on_down(i), {}) for i, b in enumerate(self.unet.down_blocks)]
+            hooks += [(b.register_forward_hook, partial(on_down, n), {}) for n, b in enumerate(self.unet.down_blocks)]
         self._run(noised, hooks)
         return [_average(output, noised["noisy"].shape[:2]) for output in outputs]
 
     @torch.no_grad()
-    def prefix(
-        self,
-        images: Tensor,
-        timestep: int | None = None,
-        prompt: str = "",
-        seed: int = 0,
-        draws: int = 1,
-        size: int | None = None,
-        until: int = 3,
-    ) -> dict[str, Tensor]:
+    def prefix(self, images: Tensor, until: int = 3, **noise: Any) -> dict[str, Tensor]:
         """All that is frozen before the first injection, batch first, so that prefix[key][i] is image i's part.
 
         Returns:
             `hidden` (B, draws, C, h, w), the raw f1; `skips<n>.<k>` (B, draws, C, h, w), what up-block n concatenates;
             `temb` (B, D); `text` (B, L, D); `upsample_size` (B, until, 2), zero where the UNet simply doubles.
         """
-        noised = self.noised(images, timestep, prompt, seed, draws, size)
-        hidden: list[Tensor] = []
-        calls: dict[int, dict[str, Any]] = {}
+        noised = self.noised(images, **noise)
+        caught: dict[int, Any] = {}
 
-        def keep_hidden(module: nn.Module, args: Any, output: Tensor) -> None:
-            hidden.append(output)
-            if until == 1:
+        def keep(block: int, module: nn.Module, args: Any, found: Any) -> None:
+            caught[block] = found
+            if block == until - 1:
                 raise _Reached
 
-        def keep_call(block: int) -> Callable:
-            def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-                calls[block] = kwargs
-                if block == until - 1:
-                    raise _Reached
-
-            return hook
-
         blocks = self.unet.up_blocks
-        hooks = [(blocks[0].register_forward_hook, keep_hidden, {})]
-        hooks += [(blocks[n].register_forward_pre_hook, keep_call(n), {"with_kwargs": True}) for n in range(1, until)]
+        hooks = [
+            (blocks[0].register_forward_hook, partial(keep, 0), {})
+        ]  # its output, and what the others are called with
+        hooks += [
+            (blocks[n].register_forward_pre_hook, partial(keep, n), {"with_kwargs": True}) for n in range(1, until)
+        ]
         self._run(noised, hooks)
-        return _pack(hidden[0], calls, noised, until)
+        return _pack(caught.pop(0), caught, noised, until)
 
     def suffix(self, prefix: dict[str, Tensor], inject: Inject | None = None, until: int = 3) -> list[Tensor]:
-        """f1..f_until from a stored prefix, by running up-blocks 2 to `until` only.
-
-        Args:
-            prefix: as `prefix` gives it, made with at least this `until`.
-            inject: as in `through_hooks`.
-            until: how many up-blocks' outputs to give.
-
-        Returns:
-            (B, C, h, w) for each up-block, averaged over the draws.
-        """
+        """As `through_hooks`, from what `prefix` gave with at least this `until`: runs up-blocks 2 to `until` only."""
         batch, draws = prefix["hidden"].shape[:2]
         hidden = prefix["hidden"].flatten(0, 1)
         sizes = prefix["upsample_size"][0].tolist()
@@ -262,7 +238,7 @@ class DiffusionFeatures:
         return [_average(output, (batch, draws)) for output in outputs]
 
     def check_timestep(self, timestep: int) -> int:
-        """The timestep itself, if the scheduler has it; else a ValueError of one sentence."""
+        """The timestep itself, if the scheduler has it; else a ValueError."""
         last = self.scheduler.config.num_train_timesteps - 1
         if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
             raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
@@ -279,13 +255,17 @@ class DiffusionFeatures:
             self.unet(noisy.flatten(0, 1), steps, encoder_hidden_states=text)
 
 
+def _is_spelt(pieces: list[str], unknown: str) -> bool:
+    parts = [part.split() for part in " ".join(pieces).split("</w>")]  # "it's" may be several parts to a tokenizer
+    return unknown in pieces or any(len(part) > 1 and min(map(len, part)) == 1 for part in parts)
+
+
 def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:
     output = output.unflatten(0, tuple(batch_and_draws))
     return output[:, 0] if output.shape[1] == 1 else output.mean(dim=1)
 
 
 def _pack(hidden: Tensor, calls: dict[int, dict[str, Any]], noised: dict[str, Tensor], until: int) -> dict[str, Tensor]:
-    """The captured calls as batch-first tensors; see `DiffusionFeatures.prefix`."""
     batch, draws = noised["noisy"].shape[:2]
     sizes = torch.zeros(batch, until, 2, dtype=torch.long)
     packed = {"hidden": hidden.unflatten(0, (batch, draws)), "text": noised["text"]}

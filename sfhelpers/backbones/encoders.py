@@ -2,6 +2,7 @@
 
 import pickle
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import timm
@@ -11,32 +12,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sfhelpers.backbones.inputs import to_pixels
+from sfhelpers.backbones.inputs import standardised
 from sfhelpers.files import file_sha256
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What belongs to the weights.
+    """What belongs to the weights."""
 
-    Args:
-        model: timm's name of the architecture.
-        mean, std: of the pixels that it was trained with.
-        size: side in px that it is given.
-        options: further arguments of timm's model.
-        file: of the weights inside a folder.
-        source: where they come from, for error messages.
-        renamed: the file lists timm's tensors in timm's order under names of its own, and a classifier's two after.
-    """
-
-    model: str
+    model: str  # timm's name of the architecture
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    source: str
+    source: str  # for error messages
     size: int = 224
     options: tuple[tuple[str, bool], ...] = ()
     file: str = "model.safetensors"
-    renamed: bool = False
+    renamed: bool = False  # the file lists timm's tensors in timm's order under other names, and a classifier's two
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -59,11 +50,10 @@ ENCODERS = {
 class Encoder:
     """A frozen image encoder: images (B, 3, H, W) in [0, 1] of any size to unit vectors (B, D).
 
-    Attributes:
-        name: of ENCODERS.
-        size: side in px that the model sees.
-        weights_sha256: of its file.
+    Its patch tokens can stand in CLIP's place, see `loading.with_encoder`.
     """
+
+    layer = -2  # which gives the tokens, as of CLIP
 
     def __init__(self, name: str, model: nn.Module, weights_sha256: str):
         self.name, self.weights_sha256 = name, weights_sha256
@@ -73,9 +63,20 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        pixels = to_pixels(images, self.size, "bicubic", next(self.model.parameters()))
-        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (self.kind.mean, self.kind.std))
-        return F.normalize(self.model((pixels - mean) / std), dim=1)
+        return F.normalize(self.model(self.pixels(images)), dim=1)
+
+    @cached_property
+    def token_dim(self) -> int:
+        return self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w)."""
+        pixels = self.pixels(images)
+        return self.model.forward_intermediates(pixels, indices=[self.layer], intermediates_only=True)[0]
+
+    def pixels(self, images: Tensor) -> Tensor:
+        return standardised(images, self.size, self.kind.mean, self.kind.std, next(self.model.parameters()))
 
 
 def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu") -> Encoder:
@@ -108,11 +109,7 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
 
 
 def load_others(others: str, device: torch.device | str = "cpu") -> dict[str, Encoder]:
-    """The encoders of a notebook's parameter `others`: "ImageNet=/path/file.pth,B-DINOv2=/path"; "" gives none.
-
-    Raises:
-        ValueError: an entry that is not name=path, a name twice, or what `load_encoder` refuses.
-    """
+    """The encoders of a notebook's parameter `others`: "ImageNet=/path/file.pth,B-DINOv2=/path"; "" gives none."""
     found: dict[str, Encoder] = {}
     for entry in filter(None, (part.strip() for part in others.split(","))):
         name, equals, where = (part.strip() for part in entry.partition("="))

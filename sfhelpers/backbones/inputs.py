@@ -27,16 +27,9 @@ def check_images(images: Tensor) -> None:
 
 
 def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:
-    """Checked images at the side a model wants, on the device and in the dtype of `like`.
+    """Checked images (B, 3, H, W) squeezed to (B, 3, size, size), on the device and in the dtype of a model's weight.
 
-    Args:
-        images: (B, 3, H, W) float tensor in [0, 1]; those that are not square are squeezed.
-        size: side in pixels.
-        mode: "bilinear" or "bicubic", both smoothed when shrinking.
-        like: one of the model's weights.
-
-    Returns:
-        (B, 3, size, size) in [0, 1].
+    `mode` is "bilinear" or "bicubic", both smoothed when shrinking.
     """
     check_images(images)
     images = images.to(like.device)
@@ -45,6 +38,13 @@ def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         images = F.interpolate(images, size=(size, size), mode=mode, align_corners=False, antialias=True).clamp(0, 1)
     return images.to(like.dtype)
+
+
+def standardised(images: Tensor, size: int, mean: tuple, std: tuple, like: Tensor) -> Tensor:
+    """As `to_pixels`, bicubic, and by the mean and std of the pixels that a model was trained with."""
+    images = to_pixels(images, size, "bicubic", like)
+    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+    return (images - mean) / std
 
 
 def repeat_draws(per_image: Tensor, draws: int) -> Tensor:

@@ -1,5 +1,6 @@
 """From a name, a hub id or a local folder to a `Backbone`: find, verify, load."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -16,15 +17,8 @@ from safetensors import SafetensorError, safe_open
 
 from sfhelpers import params
 from sfhelpers.backbones.diffusion import DiffusionFeatures
-from sfhelpers.backbones.presets import (
-    PRESET_FILE,
-    PRESETS,
-    WEIGHTS,
-    Preset,
-    Vision,
-    combined_sha256,
-    read_preset,
-)
+from sfhelpers.backbones.encoders import Encoder
+from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, WEIGHTS, Preset, Vision, combined_sha256, read_preset
 from sfhelpers.backbones.vision import VisionFeatures
 from sfhelpers.files import file_sha256
 
@@ -36,24 +30,17 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either holds
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen diffusion model and a frozen vision model, side by side.
-
-    Args:
-        name: what was asked for; goes into result rows.
-        diffusion, vision: their features.
-        weights_sha256: over all weights files; goes into result rows.
-        device: where both live.
-    """
+    """A frozen diffusion model and a frozen vision model; their name and sha256 go into result rows."""
 
     name: str
     diffusion: DiffusionFeatures
-    vision: VisionFeatures
+    vision: VisionFeatures | Encoder
     weights_sha256: str
     device: torch.device
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """`params.resolve_device` as a torch device; the same errors."""
+    """`params.resolve_device` as a torch device."""
     return torch.device(params.resolve_device(device))
 
 
@@ -65,18 +52,17 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
             settings with the diffusion weights of a local diffusers folder or of another hub id
             ("sd21:/models/stable-diffusion-2-1"). A `vision/` in the folder is used in place of a download.
             A local folder is read without any network.
-        device: see `resolve_device`.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: of weights and features; float16 is refused since SD 2.1 gives NaN in it, bfloat16 works on GPUs.
 
     Raises:
-        ValueError: one sentence, for an unknown name, a device that is not there, or weights that are truncated, of
-            another shape, or whose sha256 differs from the folder's preset.
-        FileNotFoundError: one sentence, for a folder or file that is missing, or a hub that cannot be reached.
+        ValueError, FileNotFoundError: one sentence, for a name, device, folder, file or hub that is not there, or
+            weights that are truncated, of another shape, or whose sha256 differs from the folder's preset.
     """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
     target = resolve_device(device)
-    preset, folder = find(name_or_folder)
+    preset, folder = _find(name_or_folder)
     local_vision = (folder / "vision").is_dir() or not preset.vision.model
     hashes = _verify(folder, preset, local_vision)
     diffusion = _load_diffusion(folder, preset, target, dtype)
@@ -85,8 +71,7 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
 
 
-def find(name_or_folder: str | Path) -> tuple[Preset, Path]:
-    """The preset and the local folder that a name stands for; a hub id is downloaded or found in the hub's cache."""
+def _find(name_or_folder: str | Path) -> tuple[Preset, Path]:
     name, _, source = str(name_or_folder).partition(":")
     if name in PRESETS:
         preset = PRESETS[name]
@@ -118,6 +103,12 @@ def randomised(backbone: Backbone, seed: int = 0) -> Backbone:
     return replace(backbone, name=f"{backbone.name} (random UNet)", diffusion=diffusion, weights_sha256=digest)
 
 
+def with_encoder(backbone: Backbone, encoder: Encoder) -> Backbone:
+    """The backbone with another encoder's tokens injected in the place of CLIP's (SketchFusion, Sec. 7, [iv])."""
+    both = hashlib.sha256(f"{backbone.weights_sha256} {encoder.weights_sha256}".encode()).hexdigest()
+    return replace(backbone, name=f"{backbone.name} with {encoder.name}", vision=encoder, weights_sha256=both)
+
+
 def _locate(places: tuple[str, ...], name: str) -> Path:
     patterns = [*CONFIGS, *WEIGHTS[:3], "tokenizer/*"]
     failures = []
@@ -139,7 +130,7 @@ def _locate(places: tuple[str, ...], name: str) -> Path:
 
 
 def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
-    """Every file is there and whole, and as the preset says; gives the weights' hashes."""
+    """The weights' hashes, once every file is there and whole, and as the preset says."""
     weights = WEIGHTS if local_vision else WEIGHTS[:-1]
     wanted = [*CONFIGS, *weights] + ([VISION_CONFIG] if local_vision else [])
     missing = [name for name in wanted if not (folder / name).is_file()]
@@ -187,8 +178,7 @@ def _pretrained(cls: Any, path: Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Transformers leaves a bar behind for every model it loads; put its setting back as it was."""
+def _no_progress_bar() -> Iterator[None]:  # transformers leaves one behind for every model it loads
     settings = transformers.utils.logging
     shown = settings.is_progress_bar_enabled()
     settings.disable_progress_bar()
@@ -237,7 +227,6 @@ def _scheduler(folder: Path) -> diffusers.DDIMScheduler:
 def _load_vision(
     folder: Path, preset: Vision, local: bool, device: torch.device, dtype: torch.dtype
 ) -> tuple[VisionFeatures, Path]:
-    """The features and the weights file they were read from."""
     name, tag = (f"local-dir:{folder / 'vision'}", None) if local else (preset.model, preset.pretrained)
     where = folder / "vision" if local else Path(name)
     with _reading(where):

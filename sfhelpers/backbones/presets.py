@@ -19,34 +19,21 @@ WEIGHTS = (
 
 @dataclass(frozen=True)
 class Diffusion:
-    """How a Stable Diffusion model is used.
+    """How a Stable Diffusion model is used."""
 
-    Args:
-        size: side in pixels of the images it gets.
-        timestep: how much noise is added before its features are read (195 of 1000 in SketchFusion, 273 in SD-PL).
-        ids: where it may be found, tried in this order: local folders or hub ids.
-    """
-
-    size: int
-    timestep: int = 195
-    ids: tuple[str, ...] = ()
+    size: int  # side in pixels of the images it gets
+    timestep: int = 195  # how much noise is added before its features are read: of 1000 in SketchFusion, 273 in SD-PL
+    ids: tuple[str, ...] = ()  # where it may be found, tried in this order: local folders or hub ids
 
 
 @dataclass(frozen=True)
 class Vision:
-    """How an open_clip model is used.
+    """How an open_clip model is used."""
 
-    Args:
-        model: open_clip's name for it, when open_clip itself fetches the weights; "" if `vision/` holds them.
-        pretrained: open_clip's tag for the weights, with `model`.
-        layer: which layer gives the patch tokens; -2 is the penultimate (SketchFusion, Sec. 5.1).
-        quick_gelu: whether the weights were trained with QuickGELU; a model that differs is refused.
-    """
-
-    model: str = ""
-    pretrained: str = ""
-    layer: int = -2
-    quick_gelu: bool = False
+    model: str = ""  # open_clip's name for it, when open_clip itself fetches the weights; "" if `vision/` holds them
+    pretrained: str = ""  # open_clip's tag for the weights, with `model`
+    layer: int = -2  # which gives the patch tokens: the penultimate (SketchFusion, Sec. 5.1)
+    quick_gelu: bool = False  # whether the weights were trained with it; a model that differs is refused
 
 
 @dataclass(frozen=True)
@@ -69,11 +56,6 @@ PRESETS = {
 
 
 def read_preset(folder: Path) -> Preset:
-    """The folder's `preset.json`.
-
-    Raises:
-        ValueError: one sentence, for a file that is no JSON, lacks a part or has one too many.
-    """
     path = folder / PRESET_FILE
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
@@ -94,9 +76,6 @@ def write_preset(folder: Path, size: int, timestep: int = 195, layer: int = -2, 
         folder: holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as
             open_clip does.
         size, timestep, layer, quick_gelu: see `Diffusion` and `Vision`.
-
-    Returns:
-        The file written.
     """
     diffusion = {"size": size, "timestep": timestep}
     vision = {key: value for key, value in asdict(Vision(layer=layer, quick_gelu=quick_gelu)).items() if value != ""}
@@ -111,8 +90,3 @@ def combined_sha256(hashes: dict[str, str]) -> str:
     """One sha256 for several weights files: over the lines "hash  path", sorted by path."""
     lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
     return sha256(lines.encode()).hexdigest()
-
-
-def folder_sha256(folder: str | Path) -> str:
-    """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
-    return combined_sha256({name: file_sha256(Path(folder) / name) for name in WEIGHTS})

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfhelpers.backbones.inputs import to_pixels
+from sfhelpers.backbones.inputs import standardised
 
 
 class VisionFeatures:
@@ -21,7 +21,7 @@ class VisionFeatures:
 
     Attributes:
         size: side in pixels of the images the model sees.
-        token_dim: channels of the patch tokens.
+        token_dim: channels of the patch tokens, read off one pass so that no table of towers is kept.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, layer: int = -2):
@@ -38,15 +38,13 @@ class VisionFeatures:
 
     @cached_property
     def token_dim(self) -> int:
-        """Channels of the patch tokens, read off one pass so that no table of towers is kept."""
         return self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w).
 
-        Raises:
-            ValueError: images of another shape or range, or a layer that the model does not have.
+        ValueError for images of another shape or range, or a layer that the model does not have.
         """
         return self.intermediate(self.pixels(images))
 
@@ -74,6 +72,4 @@ class VisionFeatures:
 
     def pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to what the model reads: (B, 3, size, size), standardised by its mean and std."""
-        images = to_pixels(images, self.size, "bicubic", self._like)
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        return standardised(images, self.size, self.mean, self.std, self._like)

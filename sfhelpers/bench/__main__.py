@@ -1,11 +1,8 @@
 """Command line of the measurements; see the package's docstring."""
 
 import argparse
-import tempfile
-from dataclasses import replace
 
-from sfhelpers.backbones import load_backbone, write_tiny
-from sfhelpers.backbones.presets import POCKET_FOLDER
+from sfhelpers.backbones import load_backbone
 from sfhelpers.bench.retrieval import metrics_table
 from sfhelpers.bench.steps import drawing, steps
 from sfhelpers.bench.widgets import updates
@@ -17,9 +14,7 @@ def main() -> None:
     """Parse the command line and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m sfhelpers.bench")
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all if left out")
-    parser.add_argument(
-        "--backbone", default="", help="name or folder; pocket, or a tiny random one where it is missing"
-    )
+    parser.add_argument("--backbone", default="pocket", help="name or folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch", type=int, default=16, help="images a step")
     parser.add_argument("--repeats", type=int, default=10, help="steps or updates timed for each way")
@@ -32,15 +27,11 @@ def main() -> None:
         print(metrics_table())  # first, so that the memory it tells is its own
     if "toyworld" in parts:
         print(drawing())
-    with tempfile.TemporaryDirectory() as folder:
-        name = args.backbone or ("pocket" if POCKET_FOLDER.is_dir() else "")
-        backbone = load_backbone(name or write_tiny(folder, widths=(32, 64, 96, 128)), args.device)
-        if not name:
-            backbone = replace(backbone, name="a random backbone")
-        if "steps" in parts:
-            print(steps(backbone, args.batch, args.repeats, args.draws))
-        if "widgets" in parts:
-            print(updates(backbone, args.repeats))
+    backbone = load_backbone(args.backbone, args.device)
+    if "steps" in parts:
+        print(steps(backbone, args.batch, args.repeats, args.draws))
+    if "widgets" in parts:
+        print(updates(backbone, args.repeats))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A backbone of the real topology with tiny random weights, saved in the real folder format: for tests and timings."""
+"""A backbone of the real topology with tiny random weights, saved in the real folder format."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sfhelpers.backbones.presets import write_preset
+from sfhelpers.backbones.presets import WEIGHTS, combined_sha256, write_preset
+from sfhelpers.files import file_sha256
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 TOWERS = {
@@ -53,6 +54,11 @@ def write_tiny(
         _write_vision(folder / "vision", TOWERS[tower] if isinstance(tower, str) else tower, quick_gelu)
     write_preset(folder, size=size, quick_gelu=quick_gelu)
     return folder
+
+
+def folder_sha256(folder: str | Path) -> str:
+    """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
+    return combined_sha256({name: file_sha256(Path(folder) / name) for name in WEIGHTS})
 
 
 def small_tokenizer(words: tuple[str, ...] = ("a", "photo", "sketch", "of", "cat", "car")) -> CLIPTokenizer:
