@@ -23,12 +23,9 @@ BACKGROUND = (255, 255, 255)  # what shows through transparency: paper
 def open_image(path: str | Path) -> Image.Image:
     """Open an image as a person sees it: EXIF turned, transparency over white, 8-bit RGB.
 
-    Grey, palette, 16-bit grey and CMYK files are converted; of an animation the first frame is taken.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is empty, truncated or not an image (JPEG, PNG, BMP, GIF, TIFF, WebP), a side is shorter
-            than 8 pixels, or its header announces more than 50 megapixels (found before anything is decoded).
+    Grey, palette, 16-bit grey and CMYK files are converted; of an animation the first frame is taken. FileNotFoundError
+    without the file; ValueError if it is empty, truncated, not one of FORMATS, has a side shorter than 8 pixels, or
+    announces more than 50 megapixels, which is found before anything is decoded.
     """
     return _rgb(_decoded(path))
 
@@ -43,9 +40,6 @@ def open_mask(path: str | Path) -> np.ndarray:
 
     Values above half of the largest one are the object, so masks written as 0/1, 0/255, in 16 bits or in one colour
     on black all work. If the file has transparent pixels, it is a cut-out and the object is what is opaque.
-
-    Raises:
-        FileNotFoundError, ValueError: as `open_image`.
     """
     image = _decoded(path)
     if _is_transparent(image):
@@ -73,11 +67,7 @@ def problem(path: str | Path) -> str:
 
 
 def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
-    """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`.
-
-    Raises:
-        TypeError: one path instead of several.
-    """
+    """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`."""
     if isinstance(paths, str | Path):
         raise TypeError(f"load_images takes a list of paths, but got {shown(paths)} alone: put it into a list.")
     images = [open_image(path) for path in paths]
@@ -88,10 +78,8 @@ def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Square:
-    """Fits an image of `width` x `height` into a square of `size` pixels: scaled as a whole, centred, padded.
-
-    Make it with `Square.of`. Images, points and masks that go through the same `Square` stay aligned.
-    """
+    """Fits images, points and masks of `width` x `height` into a square of `size` pixels, all alike: scaled as a whole,
+    centred, padded. Make it with `Square.of`."""
 
     width: int
     height: int
@@ -207,7 +195,7 @@ def _unsuitable(image: Image.Image) -> str:
 
 
 def _is_grey16(image: Image.Image) -> bool:
-    return image.mode == "I" or image.mode.startswith("I;16")
+    return image.mode.startswith("I")  # "I" or "I;16", whatever its bytes' order
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -54,10 +54,9 @@ def _signature(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> s
 
 
 class Fresh(type(Path())):  # Path itself can be subclassed from Python 3.12 on
-    """A folder of many trainings that begins anew: no training inside goes on from what an earlier run kept there.
+    """A folder of many trainings, and those made from it with `/`, in which none goes on from what an earlier run kept.
 
-    Nothing is removed before a training begins, so that a run that is refused leaves all as it was. The folders that
-    are made from it with `/` belong to it.
+    Nothing is removed before a training begins, so that a run that is refused leaves all as it was.
     """
 
     top: "Fresh | None" = None
@@ -79,11 +78,7 @@ class Fresh(type(Path())):  # Path itself can be subclassed from Python 3.12 on
 def checkpoints(output_dir: Path, keep: bool) -> Path:
     """The folder of a notebook's checkpoints; its first training removes those of earlier runs unless they are kept.
 
-    Args:
-        keep: the notebook's `resume`.
-
-    Raises:
-        FileExistsError: one sentence, if a file has its name, or a link, through which nothing shall be removed.
+    FileExistsError if a file has its name, or a link, through which nothing shall be removed.
     """
     folder = Path(output_dir) / "checkpoints"
     if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):

@@ -24,55 +24,34 @@ VERDICTS = BETTER, NOT_TOLD, WORSE = "better", "not told apart", "worse"
 ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definition", "method", "backbone", "seed")
 
 
+@cache  # they are read from disk, and a task writes hundreds of rows
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can change a number."""
-    return dict(_versions())
-
-
-@cache  # they are read from disk, and a task writes hundreds of rows
-def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured value.
+    """One measured value; ValueError for a number that is not finite, n below 1, or a required text that is empty."""
 
-    Args:
-        notebook: file name without its ending, e.g. "04_segmentation".
-        task, method: e.g. "segmentation"; "fused", "SD only", "mean mask".
-        backbone, weights_sha256: preset or folder name; "" only where no backbone is used.
-        dataset, split, gallery: what it was measured on, e.g. "toy", "default", "seen categories".
-        metric, definition: e.g. "foreground IoU" and, in words, how it is computed.
-        value: a finite number, in the metric's own unit.
-        n: how many items (pairs, queries, photos) the value is a mean over.
-        seed, epochs, device: of the run, e.g. 0, 3, "cpu".
-        seconds: wall clock; the one field that differs between two runs with the same seed.
-        spread: sample standard deviation over the seeds, where `value` is a mean over seeds; else None.
-        versions: package name to version.
-
-    Raises:
-        ValueError: value, spread or seconds is not finite, n is below 1, or a required text is empty.
-    """
-
-    notebook: str
+    notebook: str  # file name without its ending, e.g. "04_segmentation"
     task: str
-    method: str
-    backbone: str
+    method: str  # e.g. "fused", "SD only", "mean mask"
+    backbone: str  # preset or folder name; "" only where none is used, as for its weights
     weights_sha256: str
     dataset: str
     split: str
-    gallery: str
+    gallery: str  # e.g. "seen categories"
     metric: str
-    definition: str
-    value: float
-    n: int
+    definition: str  # in words, how the metric is computed
+    value: float  # in the metric's own unit
+    n: int  # items (pairs, queries, photos) that the value is a mean over
     seed: int
     epochs: int
-    seconds: float
+    seconds: float  # wall clock; the one field that differs between two runs with the same seed
     device: str
-    spread: float | None = None
-    versions: dict[str, str] = field(default_factory=versions)
+    spread: float | None = None  # sample standard deviation, where `value` is a mean over seeds
+    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
 
     def __post_init__(self) -> None:
         name = f"the row {self.method!r}, {self.metric!r}"
@@ -88,24 +67,16 @@ class Row:
 
 
 def row(run: Any, **values: Any) -> Row:
-    """A row with what is not given filled in from the run.
+    """A row with what is not given filled in from the run, as `params.check` returned it.
 
-    Args:
-        run: what `params.check` returned (or anything with notebook, backbone, dataset, split, seed, device and, if it
-            trains, epochs).
-        values: task, method, metric, definition, value, n, weights_sha256, if there are any gallery, seconds and
-            spread, and what differs from the run's, e.g. `seed=2`, `epochs=0`, `backbone="pocket (random UNet)"`.
-
-    Returns:
-        Row. Numbers become plain Python numbers, so tensors and numpy scalars are welcome.
+    The values must hold task, method, metric, definition, value, n and weights_sha256; they may hold gallery, seconds,
+    spread, and what differs from the run's, e.g. `seed=2`, `epochs=0`. Tensors and numpy scalars are numbers too.
     """
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
     ours = {key: getattr(run, key) for key in wanted if key not in values}
-    ours |= {"epochs": getattr(run, "epochs", 0), "gallery": "", "seconds": 0.0, "spread": None}
-    values = ours | values
-    spread = values.pop("spread")
+    values = ours | {"epochs": getattr(run, "epochs", 0), "gallery": "", "seconds": 0.0, "spread": None} | values
     values |= {"value": float(values["value"]), "n": int(values["n"]), "seconds": round(float(values["seconds"]), 1)}
-    return Row(**values, spread=None if spread is None else float(spread))
+    return Row(**values | {"spread": None if values["spread"] is None else float(values["spread"])})
 
 
 def write(rows: Iterable[Row], path: str | Path) -> None:
@@ -142,11 +113,9 @@ def committed(notebook: str) -> list[Row]:
 
 
 def table(found: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
-    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), from result rows.
+    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), best first.
 
-    Args:
-        gallery: what it was measured on, e.g. "seen categories".
-        rule: with which the rows' definition must end, e.g. how masks were cut.
+    Rows count whose definition ends with the rule, which says for instance how masks were cut.
     """
     by_method: dict[str, list[float]] = {}
     for row in found:
@@ -156,34 +125,23 @@ def table(found: Iterable[Row], gallery: str, metric: str, rule: str = "") -> di
     return {m: (fmean(v), stdev(v) if len(v) > 1 else None) for m, v in ordered}
 
 
-def differences(
-    found: Iterable[Row], gallery: str, metric: str, first: str = "fused", split: str = ""
-) -> dict[str, tuple[float, ...]]:
-    """Method -> (mean, low, high) of `first` minus that method, from the rows of a paired test; split "" is any."""
+def differences(found: Iterable[Row], gallery: str, metric: str) -> dict[str, tuple[float, ...]]:
+    """Method -> (mean, low, high) of "fused" minus that method, from the rows of a paired test."""
     ends: dict[str, dict[str, float]] = {}
     for row in found:
-        if row.gallery == gallery and row.metric == f"{metric}: {first} - other" and split in ("", row.split):
+        if row.gallery == gallery and row.metric == f"{metric}: fused - other":
             ends.setdefault(row.method, {})[row.definition.rpartition("; ")[2]] = row.value
     return {method: tuple(values[end] for end in ENDS) for method, values in ends.items()}
 
 
-def verdict(
-    table: Mapping[str, tuple[float, float | None]],
-    found: Mapping[str, tuple[float, ...]],
-    other: str,
-    first: str = "fused",
-) -> str:
-    """One of VERDICTS: whether `first` is ahead of `other`, behind it, or neither.
+def verdict(table: Mapping[str, tuple[float, float | None]], found: Mapping[str, tuple[float, ...]], other: str) -> str:
+    """One of VERDICTS: whether "fused" is ahead of `other`, behind it, or neither, from `table` and `differences`.
 
     Ahead or behind asks two things: a distance of more than both spreads over seeds together, since another training
     should say so too, and an interval that leaves out zero, since other queries should.
-
-    Args:
-        table: from `table`.
-        found: from `differences`.
     """
     _, low, high = found[other]
-    lead = table[first][0] - table[other][0]
-    if abs(lead) <= (table[first][1] or 0) + (table[other][1] or 0) or low <= 0 <= high:
+    lead = table["fused"][0] - table[other][0]
+    if abs(lead) <= (table["fused"][1] or 0) + (table[other][1] or 0) or low <= 0 <= high:
         return NOT_TOLD
     return BETTER if lead > 0 else WORSE

@@ -5,18 +5,18 @@
 | a misspelt parameter              | test_params.py::test_a_misspelt_parameter_is_named_with_its_neighbour
 | ... in the real notebook          | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell
 | ... through papermill             | test_bad_input.py::test_papermill_with_a_misspelt_parameter_fails_in_one_sentence
-| a wrong type                      | test_params.py::test_a_wrong_type_says_what_to_pass
-| a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused
+| a wrong type                      | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
+| a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_fit.py::test_values_out_of_range_are_refused_before_anything_runs
 | 0 epochs evaluate only            | test_segmentation.py::test_no_epochs_evaluate_the_untrained_model
-| unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused
+| unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_loading.py::test_unknown_names_are_refused
 |                                   | test_loading.py::test_devices_that_are_not_there_are_refused
 | ... without check                 | test_datasets.py::test_unknown_name_split_limit_and_a_root_for_toy_fail
-| an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused
+| an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_arms.py::test_misuse_is_refused_in_one_sentence
-| `cuda` where there is none        | test_params.py::test_a_device_that_is_not_there_is_refused
-| data_root missing                 | test_params.py::test_data_root_must_fit_the_dataset
+| `cuda` where there is none        | test_params.py::test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken
+| data_root missing                 | test_params.py::test_data_root_must_be_there_and_fit_the_dataset
 | ... or a file, or empty           | test_datasets.py::test_data_root_missing_not_given_a_file_or_empty
 | ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_or_without_sketches
 | ... with classes that do not meet | test_datasets.py::test_classes_that_do_not_meet
@@ -26,7 +26,7 @@
 | ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
 | ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_is_found_before_any_work
 | ... a mask                        | test_bad_input.py::test_a_broken_mask_is_found_before_any_work
-| a name that is not ASCII          | test_images.py::test_name_that_is_not_ascii
+| a name that is not ASCII          | test_images.py::test_a_name_need_not_be_ascii_nor_its_extension_true
 |                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
 |                                   | test_masks.py::test_names_that_are_not_ascii_keep_their_letters
 |                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
@@ -34,12 +34,11 @@
 | ... of another shape              | test_loading.py::test_tensors_that_are_missing_or_of_another_shape_are_refused
 | ... with another hash             | test_loading.py::test_weights_other_than_the_preset_describes_are_refused
 |                                   | test_pocket.py::test_a_folder_that_was_changed_after_sealing_is_refused
-| output_dir not writable           | test_params.py::test_output_dir_must_be_writable_and_its_files_stay
-|                                   | test_params.py::test_output_dir_without_permission_is_refused
-| ... full                          | test_params.py::test_a_full_disk_is_refused
+| output_dir not writable           | test_params.py::test_output_dir_must_be_writable_with_room_and_its_files_stay
+| ... full                          | test_params.py::test_output_dir_must_be_writable_with_room_and_its_files_stay
 | ... full only later               | test_bad_input.py::test_results_that_cannot_be_written_leave_the_earlier_ones
 | a notebook interrupted half way   | test_bad_input.py::test_results_are_written_in_the_last_cell_alone
-|                                   | test_results.py::test_an_interrupted_write_leaves_the_earlier_file_and_no_other
+|                                   | test_files.py::test_a_full_disk_asks_for_room_and_an_interruption_too_leaves_the_earlier_file
 |                                   | test_masks.py::test_an_interrupted_run_leaves_the_earlier_files_whole
 |                                   | test_notebooks.py::test_execute_leaves_a_failing_notebook_as_it_was
 | refused: earlier files stay       | test_bad_input.py::test_a_refused_run_leaves_the_earlier_files_as_they_were

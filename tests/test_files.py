@@ -2,6 +2,7 @@
 
 import errno
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,24 +30,22 @@ def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-def test_a_full_disk_asks_for_room_and_the_earlier_file_stays(tmp_path, monkeypatch):
+def test_a_full_disk_asks_for_room_and_an_interruption_too_leaves_the_earlier_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_text("earlier")
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     said = refused(path, OSError, replace_file, path, bytes(2_500_000))
     assert "(No space left on device): make room for 2.5 MB" in said
+    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(path, b"new")
     assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_in_the_place_of_a_file_is_one_sentence(tmp_path):
-    (tmp_path / "heads").write_text("")
-    assert "(File exists): name another folder" in refused(
-        tmp_path / "heads", FileExistsError, make_folder, tmp_path / "heads"
-    )
+    file = tmp_path / "heads"
+    file.write_text("")
+    assert "(File exists): name another folder" in refused(file, FileExistsError, make_folder, file)
     make_folder(tmp_path / "a" / "b")
     make_folder(tmp_path / "a" / "b")
 

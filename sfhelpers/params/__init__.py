@@ -19,9 +19,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, SHARED, TASKS, TRAINING, Notebook, Parameter
+from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
-__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "Parameter", "ROOT", "Run", "TASKS", "check", "resolve_device"]
+__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
 BACKBONES = ("pocket", "sd21")
 KINDS = {  # what a value is called, and how another one is passed
     bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
@@ -35,10 +35,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Run(SimpleNamespace):
-    """The checked values of one run: `notebook`, every parameter by its name, `output_dir` as an existing Path.
+    """The checked values of one run: `notebook`, and every parameter by its name.
 
-    `device` is resolved ("cpu", "cuda:0", "mps"), `data_root` is an absolute Path or "", `backbone` a preset's name or
-    a folder's absolute path.
+    `output_dir` is an existing Path, `device` resolved ("cpu", "cuda:0", "mps"), `data_root` an absolute Path or "",
+    `backbone` a preset's name or a folder's absolute path.
     """
 
     @property
@@ -48,24 +48,12 @@ class Run(SimpleNamespace):
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in aside}
 
 
-def check(
-    notebook: str,
-    namespace: Mapping[str, Any],
-    *,
-    seconds: Any = None,
-    gigabytes: Any = None,
-    training: bool = True,
-    extras: Mapping[str, Parameter] | None = None,
-    without: Collection[str] = (),
-) -> Run:
+def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """Check a notebook's parameters, make its output folder, and print what will run.
 
     Args:
         notebook: file name without its ending, one of NOTEBOOKS, e.g. "04_segmentation".
         namespace: the notebook's `globals()`.
-
-    Returns:
-        Run.
 
     Raises:
         ValueError: a misspelt or missing parameter, a value out of range, an unknown choice.
@@ -73,15 +61,9 @@ def check(
         RuntimeError: a device that is not there.
         OSError: `data_root` is missing, `output_dir` is not writable or its disk is full.
     """
-    if seconds is not None:  # the older call, until every notebook has moved
-        extras = dict(extras or {})
-        names = [name for name in dict.fromkeys((*(TRAINING if training else SHARED), *extras)) if name not in without]
-        seconds, gigabytes = ((lambda _, v=v: v) if not callable(v) else v for v in (seconds, gigabytes))
-        declared = Notebook(tuple(names), seconds, gigabytes, extras)
-    elif notebook in NOTEBOOKS:
-        declared = NOTEBOOKS[notebook]
-    else:
+    if notebook not in NOTEBOOKS:
         raise ValueError(f"no notebook is called {notebook!r}: choose {_or(NOTEBOOKS)}, or declare its parameters.")
+    declared = NOTEBOOKS[notebook]
     table = {name: (PARAMETERS | declared.own)[name] for name in declared.names}
     given = _given(namespace, table)
     _check_names(notebook, given, table)
@@ -91,16 +73,14 @@ def check(
     if "dataset" in table:
         run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
     run.output_dir = _output_dir(run.output_dir, notebook)
-    _print(run, table, declared.seconds(run), declared.gigabytes(run))
+    _print(run, table, declared)
     return run
 
 
 def resolve_device(device: str) -> str:
     """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into the name of a device that is there.
 
-    Raises:
-        ValueError: not one of these names.
-        RuntimeError: the device is not there.
+    ValueError for another name, RuntimeError if the device is not there.
     """
     import torch  # seconds to import, and only this check needs it
 
@@ -132,11 +112,8 @@ def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict
     starts = starts or [i for i, names in enumerate(cells) if 2 * len(names & table.keys()) > len(table)]
     if not starts:
         return given
-    typed: set[str] = set()
-    for source, names in zip(history[starts[-1] :], cells[starts[-1] :], strict=True):
-        if "params.check(" in source:
-            break
-        typed |= names
+    checks = (i for i, source in enumerate(history) if i >= starts[-1] and "params.check(" in source)
+    typed = set().union(*cells[starts[-1] : next(checks, len(cells))])
     return {name: value for name, value in given.items() if name in typed}
 
 
@@ -253,13 +230,13 @@ def _output_dir(output_dir: str, notebook: str) -> Path:
     return folder
 
 
-def _print(run: Run, table: Mapping[str, Parameter], seconds: float, gigabytes: float) -> None:
+def _print(run: Run, table: Mapping[str, Parameter], declared: Notebook) -> None:
     print(run.notebook)
     for name, parameter in table.items():
         print(f"  {name:<14} {_shown(getattr(run, name)):<22} {parameter.help}")
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(declared.seconds(run)), 60)
     time = f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    print(f"  expected: about {time} on two CPU cores, {gigabytes:.1f} GB of memory at the peak")
+    print(f"  expected: about {time} on two CPU cores, {declared.gigabytes(run):.1f} GB of memory at the peak")
 
 
 def _shown(value: Any) -> str:

@@ -11,15 +11,7 @@ TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a notebook.
-
-    Args:
-        type: bool, int, float, str or list.
-        help: what it means, a few words.
-        choices: the values allowed (empty: any).
-        low, high: the range allowed, both ends included (None: open).
-        positive: the value must be greater than zero.
-    """
+    """What a parameter of a notebook may be: no `choices` are any, `low` and `high` belong to the range."""
 
     type: type
     help: str
@@ -31,12 +23,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Notebook:
-    """What one notebook takes and is expected to cost.
+    """What one notebook takes, and its time and peak memory on two CPU cores, functions of the checked values.
 
-    Args:
-        names: of its parameters, as they are printed.
-        seconds, gigabytes: time and peak memory on two CPU cores, of its checked values.
-        own: parameters that mean something else here than in PARAMETERS.
+    `names` are printed in this order; `own` are parameters that mean something else here than in PARAMETERS.
     """
 
     names: tuple[str, ...]
