@@ -136,7 +136,7 @@ def test_the_encoder_learns_with_batch_norm_as_it_was(trained):
     names = {**vars(trained), "run": SimpleNamespace(**{**vars(trained.run), "encoder_steps": 6})}
     run_cells(names, "encoder-data")
     before = {key: value.clone() for key, value in names["clip"].state_dict().items()}
-    assert run_cells(names, "encoder")["encoder_losses"][-1] < 1.2 * names["encoder_losses"][0]
+    assert run_cells(names, "encoder")["encoder_losses"][-1] < 0.9 * names["encoder_losses"][0]
     for key, value in names["clip"].state_dict().items():
         assert torch.equal(value, before[key]) == ("running_" in key or "num_batches" in key), key
 
