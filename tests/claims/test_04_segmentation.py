@@ -1,5 +1,9 @@
 """What 04_segmentation says of the committed rows, a test a sentence."""
 
+import re
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pytest
 
@@ -7,6 +11,7 @@ from sfhelpers import results
 from sfhelpers.results import BETTER, NOT_TOLD, WORSE
 from sfhelpers.tasks.segmentation import CHOSEN
 
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_segmentation.ipynb"
 ROWS = results.committed("04_segmentation")
 IOU = "foreground IoU"
 TABLE = {name: results.table(ROWS, f"{name} categories", IOU, CHOSEN) for name in ("seen", "unseen")}
@@ -71,3 +76,28 @@ def test_with_crf_fused_keeps_less_than_two_thirds_of_its_lead_and_late_fusion_p
     after, before = (table["fused"][0] - table["CLIP only"][0] for table in (CRF, TABLE["seen"]))
     assert 0 < after < before * 2 / 3
     assert 0 < CRF["late fusion"][0] - CRF["fused"][0] < CRF["fused"][1]
+
+
+@pytest.fixture(scope="module")
+def printed():
+    """Everything that the committed notebook printed in its default run."""
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    return "".join(o.text for cell in cells for o in cell.get("outputs", []) if o.output_type == "stream")
+
+
+def test_asked_with_a_sketch_of_another_category_the_masks_lose_less_than_two_points(printed):
+    own, other = re.search(r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),", printed).groups()
+    assert 0 < float(own) - float(other) < 0.02
+
+
+def test_in_this_run_nothing_to_speak_of_is_left_of_the_lead_once_the_crf_has_sharpened_both(printed):
+    found = dict(re.findall(r"(fused|CLIP only) +CRF off [\d.]+, on ([\d.]+)", printed))
+    assert abs(float(found["fused"]) - float(found["CLIP only"])) < 0.005
+
+
+def test_the_gallerys_mean_is_well_below_that_of_the_pairs_with_the_crf_too(printed):
+    gallery, pairs = (
+        float(re.search(pattern, printed)[1])
+        for pattern in (r"foreground IoU ([\d.]+), n", r"fused +CRF off [\d.]+, on ([\d.]+)")
+    )
+    assert gallery < pairs - 0.05
