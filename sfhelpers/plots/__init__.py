@@ -5,19 +5,16 @@ Every function returns a `Figure` that shows itself in a notebook and draws the 
 and white if bool, and a colour map over [0, 1] if float.
 """
 
-from sfhelpers.plots.charts import bars_with_spread, curve, forest
+from sfhelpers.plots.charts import bars_with_spread, curve, forest, heat_table
 from sfhelpers.plots.figure import BLUE, Figure
-from sfhelpers.plots.grids import color_map, contact_sheet, enlarged, grid, mask_grid, overlay, picture
-from sfhelpers.plots.heat import Cell, heat_table
+from sfhelpers.plots.grids import color_map, enlarged, grid, mask_grid, overlay, picture
 from sfhelpers.plots.spectra import maps_and_spectra, radial_profiles, spectra_row
 
 __all__ = [
     "BLUE",
-    "Cell",
     "Figure",
     "bars_with_spread",
     "color_map",
-    "contact_sheet",
     "curve",
     "enlarged",
     "forest",

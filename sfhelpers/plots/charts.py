@@ -1,10 +1,11 @@
-"""Curves, dots with their spread, and paired differences as a forest plot."""
+"""Curves, dots with their spread, paired differences as a forest plot, and tables coloured by what they mean."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -12,6 +13,7 @@ from sfhelpers.plots.figure import BLUE, DASHED, DPI, HAIR, INK, LOOKS, PALE, PL
 
 WIDTH = 8.0  # inches, what a laptop shows beside the file list
 Dot = tuple[float, float, float, str, str, str]  # value, both ends of its bar, its number in words, colour, marker
+SHADES = LinearSegmentedColormap.from_list("worse to better", [VERMILION, "#FFFFFF", BLUE])
 VERDICTS = {"better": (BLUE, ">"), "not told apart": (PALE, "o"), "worse": (VERMILION, "<")}
 
 
@@ -27,7 +29,6 @@ def curve(
     """Lines over x with a band of plus and minus the spread, each named at its right end.
 
     Args:
-        x: positions, the same for all series.
         series: name to (means, spreads); None instead of the spreads draws no band.
         baselines: name to a level, drawn as a dashed line.
         log_x: a logarithmic x axis with a tick at every x.
@@ -64,8 +65,7 @@ def bars_with_spread(
     """Methods compared, a dot and plus and minus the spread for each, with a trivial baseline as a dashed line.
 
     Args:
-        panels: panel title (say, seen and unseen categories) to {method: (mean, spread)}, the spread None if there
-            is but one run; the panels share their x axis.
+        panels: panel title (say, seen and unseen categories) to {method: (mean, spread or None)}.
         xlabel: what is measured, with n and what the spread is over.
         baselines: panel title to (name, level).
         highlight: the method drawn in colour. The axis then shows it and what lies near it; a method far from it is
@@ -110,6 +110,24 @@ def forest(
     return figure
 
 
+def heat_table(rows: Mapping[str, Sequence[tuple[str, float]]], columns: Sequence[str], title: str = "") -> Figure:
+    """Rows by name, a cell a column: its text, and its shade from -1 (worse) over 0 (white) to 1 (better)."""
+    axes = chart(WIDTH, 0.9 + 0.235 * len(rows), title).subplots()
+    for y, cells in enumerate(rows.values()):
+        for x, (text, _) in enumerate(cells):
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color=INK)
+    shades = np.array([[shade for _, shade in cells] for cells in rows.values()])
+    shades = 0.66 * np.clip(shades, -1, 1)  # never so dark that black on it is hard to read
+    axes.pcolormesh(shades, cmap=SHADES, vmin=-1, vmax=1, edgecolors="white", linewidth=1.5)
+    axes.invert_yaxis()
+    axes.xaxis.tick_top()
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8, weight="bold", color=INK, **PLAIN)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, list(rows), fontsize=8.5, color=INK, **PLAIN)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return axes.figure
+
+
 def _dot_panels(
     panels: Mapping[str, Mapping[str, Dot]],
     xlabel: str,
@@ -118,7 +136,6 @@ def _dot_panels(
     around: float | None,
     highlight: str = "",
 ) -> Figure:
-    """Panels side by side: names to the left of the first, numbers to the right of each, a dashed line in it."""
     methods = list(dict.fromkeys(method for panel in panels.values() for method in panel))
     figure = chart(WIDTH, 1.35 + 0.27 * len(methods), title)
     first, *others = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
@@ -136,16 +153,16 @@ def _dot_panels(
             _draw_dot(axes, methods.index(method), dot, "bold" if method == highlight else "normal")
         if name in lines:
             _draw_line(axes, *lines[name])
-    for label in first.get_yticklabels():
-        chosen = label.get_text() == highlight
-        label.set(fontsize=9, color=BLUE if chosen else INK, weight="bold" if chosen else "normal")
+    first.tick_params("y", labelsize=9, labelcolor=INK)
+    for label in [label for label in first.get_yticklabels() if label.get_text() == highlight]:
+        label.set(color=BLUE, weight="bold")
     beyond = "" if all(low <= dot[0] <= high for dot in dots) else "  (« »: beyond the axis)"
     figure.supxlabel(xlabel + beyond, fontsize=9, color=INK, **PLAIN)
     return figure
 
 
 def _limits(dots: Sequence[Dot], levels: Sequence[float], around: float | None) -> tuple[float, float]:
-    """The x axis: all dots and lines or, if that is much wider, the dots that lie near `around`."""
+    """All dots and lines or, if that is much wider, the dots that lie near `around`."""
     ends = [*levels, *(end for dot in dots for end in dot[1:3])]
     if around is not None:
         reach = 4 * np.median([abs(dot[0] - around) for dot in dots])
@@ -195,7 +212,7 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Non
 
 
 def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Write each line's name beside its last point, pushed apart where one would cover another."""
+    """Each line's name beside its last point, pushed apart where one would cover another."""
     low, high = axes.get_ylim()
     step = 13 * (high - low) / (0.75 * axes.get_figure().get_figheight() * DPI)
     ordered = sorted(ends)

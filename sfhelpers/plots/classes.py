@@ -18,12 +18,7 @@ MOST = 48  # categories that a confusion matrix has room for
 def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
     """A confusion matrix as shares of each row: rows are the true categories, columns what they were taken for.
 
-    Args:
-        matrix: (C, C) counts, as `metrics.confusion_matrix` gives them, C of MOST or fewer.
-        names: of the C categories.
-
-    Raises:
-        ValueError: more categories than there is room for, or another number of names.
+    `matrix` (C, C) counts, C of 48 or fewer, or a ValueError.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape != (len(names), len(names)) or len(names) > MOST:
@@ -48,10 +43,8 @@ def confusion(matrix: np.ndarray, names: Sequence[str], title: str = "") -> Figu
 def reliability_diagram(tables: Mapping[str, Reliability], title: str = "") -> Figure:
     """Accuracy over confidence, bin by bin, and below it how many sketches a bin holds.
 
-    Whoever is as sure as right lies on the diagonal; a bin of few sketches says little.
-
-    Args:
-        tables: name to what `metrics.reliability` gave.
+    Whoever is as sure as right lies on the diagonal; a bin of few sketches says little. `tables`: name to what
+    `metrics.reliability` gave.
     """
     above, below = chart(5, 4.8, title).subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.plot([0, 1], [0, 1], **DASHED)
@@ -81,9 +74,6 @@ def scattered(
         images: N pictures on white.
         right: those that are False get a frame.
         names: of the N pictures' categories, each written once, below the picture that lies nearest to its others.
-
-    Raises:
-        ValueError: points and images differ in number.
     """
     if len(points) != len(images):
         raise ValueError(f"there are {len(points)} points for {len(images)} images: give one for each.")
@@ -102,7 +92,7 @@ def scattered(
 
 
 def _name_middles(axes: Axes, places: np.ndarray, names: np.ndarray) -> None:
-    """Write each name once, at the place nearest to the others of that name whose words cover no earlier ones."""
+    """Each name once, at the place nearest to its others whose words cover no earlier ones."""
     taken = np.zeros((0, 2))
     for name in np.unique(names):
         own = places[names == name]
@@ -111,31 +101,15 @@ def _name_middles(axes: Axes, places: np.ndarray, names: np.ndarray) -> None:
         x, y = own[free[0] if free else order[0]]
         taken = np.vstack([taken, (x, y)])
         edge = [withStroke(linewidth=2.5, foreground="white")]
-        x = np.clip(x, 30, 770)
-        write(
-            axes,
-            x,
-            y,
-            name.replace("_", " "),
-            8,
-            color=BLUE,
-            ha="center",
-            va="center",
-            weight="bold",
-            path_effects=edge,
-        )
+        style = {"color": BLUE, "ha": "center", "va": "center", "weight": "bold", "path_effects": edge}
+        write(axes, np.clip(x, 30, 770), y, name.replace("_", " "), 8, **style)
 
 
 def captioned(images: Sequence[Picture], captions: Sequence[str], columns: int = 7) -> Figure:
-    """Images in rows, each with a line or two below it.
-
-    Raises:
-        ValueError: there is no image, or images and captions differ in number.
-    """
+    """Images in rows, each with a line or two below it."""
     if not len(images) or len(images) != len(captions):
-        raise ValueError(
-            f"there are {len(images)} images for {len(captions)} captions: give one for each, at least one."
-        )
+        counts = f"{len(images)} images for {len(captions)} captions"
+        raise ValueError(f"there are {counts}: give one for each, at least one.")
     starts = range(0, len(images), columns)
     rows, words = ([some[start : start + columns] for start in starts] for some in (images, captions))
     return grid(rows, size=1.05, captions=words)

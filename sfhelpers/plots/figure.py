@@ -59,9 +59,9 @@ class Figure(MatplotlibFigure):
         return data, {"image/png": {"width": width}}
 
 
-def chart(width: float, height: float, title: str = "", layout: str = "constrained") -> Figure:
+def chart(width: float, height: float, title: str = "") -> Figure:
     """A figure of that many inches, drawn twice as fine as shown, that matplotlib lays out."""
-    figure = Figure(figsize=(width, height), dpi=2 * DPI, layout=layout)
+    figure = Figure(figsize=(width, height), dpi=2 * DPI, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", **TITLE)
     return figure
 
@@ -77,11 +77,11 @@ def sheet(width: float, height: float, title: str = "", fine: float = 1) -> Axes
 
 
 def write(axes: Axes, x: float, y: float, text: str, size: float = 9, **style: Any) -> None:
-    """Words of the user's on axes, in ink unless `style` says otherwise."""
+    """Words of the user's on axes."""
     axes.text(x, y, text, **{"fontsize": size, "color": INK, "linespacing": 1.1, **PLAIN, **style})
 
 
 def text_width(text: str, size: float) -> float:
-    """The width of a text of `size` points, in pixels as shown. `$` is a letter like any other, as with `PLAIN`."""
+    """In pixels as shown, of `size` points. `$` is a letter like any other, as with `PLAIN`."""
     lines = [line.replace("$", r"\$") for line in text.split("\n") if line.strip()]
     return max((TextPath((0, 0), line, size=size).get_extents().x1 for line in lines), default=0.0) * DPI / 72

@@ -18,27 +18,17 @@ NAMES, NUMBERS = 84, 40  # px, room beside a bar
 
 @dataclass(frozen=True)
 class Answer:
-    """What is drawn.
-
-    Attributes:
-        sketch: the query.
-        photos: thumbnails of the best photos, best first, with a line or two below each in `captions`.
-        chosen: which of them is looked into; -1 for none of them.
-        looked: that photo, larger, and its `mask`, (H, W) bool of the same size.
-        matches: ((x, y) in the sketch, (x, y) in the photo, score), x and y in [0, 1]; at most seven.
-        categories: (name, probability) of the likeliest ones, best first; empty if there are none.
-        title: a line above all.
-    """
+    """What is drawn."""
 
     sketch: Picture
-    photos: Sequence[Picture]
-    captions: Sequence[str]
-    chosen: int
-    looked: Picture
-    mask: np.ndarray
-    matches: Sequence[tuple[tuple[float, float], tuple[float, float], float]]
-    categories: Sequence[tuple[str, float]]
-    title: str = ""
+    photos: Sequence[Picture]  # thumbnails, best first
+    captions: Sequence[str]  # a line or two below each
+    chosen: int  # which of them is looked into
+    looked: Picture  # that photo, larger
+    mask: np.ndarray  # (H, W) bool, of the same size
+    matches: Sequence[tuple[tuple[float, float], tuple[float, float], float]]  # sketch and photo in [0, 1], score
+    categories: Sequence[tuple[str, float]]  # name and probability of the likeliest ones, best first
+    title: str = ""  # above all
 
 
 @dataclass
@@ -51,14 +41,9 @@ class Sheet:
     sketches: list[Box] = field(default_factory=list)
     photos: list[Box] = field(default_factory=list)
 
-    def png(self) -> bytes:
-        """The sheet for live use."""
-        return self.figure.quick_png()
-
     def sketch_at(self, x: float, y: float) -> tuple[float, float] | None:
         """The point of the sketch, x and y in [0, 1] of it, at a point of the sheet (in [0, 1] too), or None."""
-        spots = (self._inside(box, x, y) for box in self.sketches)
-        return next((spot for spot in spots if spot is not None), None)
+        return self._inside(self.sketches[0], x, y)
 
     def photo_at(self, x: float, y: float) -> int | None:
         """Which of the ranked photos lies at a point of the sheet, or None."""
@@ -70,11 +55,7 @@ class Sheet:
 
 
 def search_sheet(answers: Sequence[Answer]) -> Sheet:
-    """Draw answers side by side, 432 px each.
-
-    Raises:
-        ValueError: there is nothing to draw, or a mask and its photo differ in size.
-    """
+    """Draw answers side by side, 432 px each."""
     if not answers:
         raise ValueError("there is nothing to show: pass at least one answer.")
     photos = max(_side(max(4, len(answer.photos))) for answer in answers) + CAPTION
@@ -88,7 +69,6 @@ def search_sheet(answers: Sequence[Answer]) -> Sheet:
 
 
 def _side(count: int) -> int:
-    """Side of one of `count` cells in a row."""
     return (WIDTH - 4 - (count - 1) * GAP) // count
 
 
@@ -124,7 +104,6 @@ def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
 
 
 def _lines(axes: Axes, answer: Answer, sketch: Box, photo: Box, left: int, below: float) -> None:
-    """Every match as a numbered line from the sketch to the photo, its score below."""
     for number, ((start, end, score), color) in enumerate(zip(answer.matches, COLORS, strict=False), start=1):
         places = inside(sketch, start), inside(photo, end)
         connect(axes, *places, color)

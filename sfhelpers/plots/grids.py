@@ -21,7 +21,7 @@ Box = tuple[int, int, int, int]  # left, top, width, height in px
 
 
 def picture(image: Picture) -> np.ndarray:
-    """Any image or map as (H, W, 3) uint8. ValueError if its shape is none of the module's."""
+    """Any image or map as (H, W, 3) uint8."""
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"))
     values = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
@@ -44,10 +44,7 @@ def color_map(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def overlay(image: Picture, mask: np.ndarray | Tensor, color: str = VERMILION) -> np.ndarray:
-    """Lay a mask, (H, W) bool or in [0, 1], over its image: the object tinted and outlined at 0.5, all else faded.
-
-    Returns (H, W, 3) uint8. Raises ValueError if mask and image differ in height or width.
-    """
+    """(H, W, 3) uint8: an image under its mask (H, W), bool or 0 to 1, tinted and outlined at 0.5, all else faded."""
     pixels = picture(image).astype(np.float32) / 255
     strength = np.asarray(mask, dtype=np.float32)
     if strength.shape != pixels.shape[:2]:
@@ -87,14 +84,11 @@ def grid(
 
     Args:
         rows: images; None leaves a cell empty. Rows may differ in length.
-        row_labels: one a row, written to its left.
-        column_labels: one a column, written above.
+        row_labels, column_labels: one a row, written to its left, and one a column, written above.
         size: the side of a cell in inches; images keep their proportions inside.
-        title: a line above all.
         captions: for each row its images' captions, a line or two each.
 
-    Raises:
-        ValueError: there is no image, or labels and rows or columns differ in number.
+    Raises a ValueError if there is no image, or labels and rows or columns differ in number.
     """
     count = max((len(row) for row in rows), default=0)
     if count == 0:
@@ -131,12 +125,10 @@ def mask_grid(
     truths: Sequence[np.ndarray | Tensor] | None = None,
     row_labels: Sequence[str] | None = None,
     size: float = 1.1,
-    title: str = "",
 ) -> Figure:
     """One row a query: sketch, photo, correlation map, predicted mask and, if given, the true one (paper, Fig. 4).
 
     All correlation maps share one colour scale, whose ends stand above them, so that rows can be compared.
-    Raises ValueError if the sequences differ in length.
     """
     maps = [np.asarray(values, dtype=np.float64) for values in correlations]
     low, high = min(values.min() for values in maps), max(values.max() for values in maps)
@@ -148,16 +140,7 @@ def mask_grid(
     }
     if truths is not None:
         columns["truth"] = [overlay(photo, truth, BLUE) for photo, truth in zip(photos, truths, strict=True)]
-    return grid(list(zip(*columns.values(), strict=True)), row_labels, list(columns), size, title)
-
-
-def contact_sheet(
-    photos: Sequence[Picture], masks: Sequence[np.ndarray | Tensor], sketch: Picture, title: str
-) -> Figure:
-    """All photos of a category with their masks, in reading order; the query sketch stands first."""
-    cells = [sketch, *(overlay(photo, mask) for photo, mask in zip(photos, masks, strict=True))]
-    rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]
-    return grid(rows, None, ["query"] + [""] * (len(rows[0]) - 1), 0.8, title)
+    return grid(list(zip(*columns.values(), strict=True)), row_labels, list(columns), size)
 
 
 def enlarged(pixels: np.ndarray, side: int = 144) -> np.ndarray:

@@ -14,37 +14,22 @@ BETWEEN, HEAD = 26, 18  # pixels between source and target, for the lines to cro
 
 @dataclass(frozen=True)
 class Match:
-    """One directed pair.
-
-    Args:
-        source, target: its images.
-        points: (J, 2) where the points are in the source, x then y in [0, 1].
-        predicted: (J, 2) where they were found in the target.
-        truth: (J, 2) where they are; None if nobody knows.
-        right: (J,) bool, which predictions are near enough; None if nobody knows.
-        label: above the pair.
-    """
+    """One directed pair."""
 
     source: Picture
     target: Picture
-    points: np.ndarray
-    predicted: np.ndarray
-    truth: np.ndarray | None = None
-    right: np.ndarray | None = None
-    label: str = ""
+    points: np.ndarray  # (J, 2) where the points are in the source, x then y in [0, 1]
+    predicted: np.ndarray  # (J, 2) where they were found in the target
+    truth: np.ndarray | None = None  # (J, 2) where they are; None if nobody knows
+    right: np.ndarray | None = None  # (J,) bool, which predictions are near enough; None if nobody knows
+    label: str = ""  # above the pair
 
 
 def matches(pairs: Sequence[Match], columns: int = 2, size: float = 1.6, title: str = "") -> Figure:
     """Source and target side by side with a line a point.
 
     A right point has a solid blue line to a dot, a wrong one a dashed vermilion line to a cross and a small square
-    where it should be. Without a truth all lines are grey, numbered at both ends.
-
-    Args:
-        size: side of an image in inches.
-
-    Raises:
-        ValueError: there is no pair.
+    where it should be. Without a truth all lines are grey, numbered at both ends. `size`: side of an image in inches.
     """
     if not pairs:
         raise ValueError("there is no pair to show: pass at least one Match.")

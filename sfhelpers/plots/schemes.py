@@ -44,12 +44,8 @@ FLOWS = (  # from, to, colour, words on the way and where they stand
 def parts(pictures: Mapping[str, Picture]) -> Figure:
     """Sketch and photo go through two frozen models; what is learned sits on top; four kinds of answers come out.
 
-    Args:
-        pictures: "sketch" and "photo"; "SD", "CLIP" and "fused", the photo's features as colours; "mask", the
-            photo with its mask.
-
-    Raises:
-        ValueError: one of these is missing.
+    `pictures`: "sketch" and "photo"; "SD", "CLIP" and "fused", the photo's features as colours; "mask", the photo with
+    its mask.
     """
     if missing := [name for name in PICTURES if name not in pictures]:
         raise ValueError(f"there is no picture {missing[0]!r}: pass {', '.join(PICTURES)}.")
@@ -93,15 +89,8 @@ def _read_shapes(extractor: FusedExtractor, images: Tensor) -> dict[str, str]:
 def architecture(extractor: FusedExtractor, images: Tensor, title: str = "") -> Figure:
     """Draw an extractor (SketchFusion, Fig. 2): frozen parts in grey, learned ones in blue with a thick edge.
 
-    All shapes are read off one run. Skips are drawn level by level; of three that an up-block joins, one comes from
-    the level above.
-
-    Args:
-        extractor: one that injects into the up-blocks and aggregates each that is run.
-        images: (B, 3, H, W) in [0, 1]; one is enough.
-
-    Raises:
-        ValueError: it injects elsewhere or aggregates something else.
+    All shapes are read off one run on `images`. Skips are drawn level by level; of three that an up-block joins, one
+    comes from the level above. The extractor must inject into the up-blocks and aggregate each that is run.
     """
     until, names = extractor.until, tuple(f"f{n + 1}" for n in range(extractor.until))
     if extractor.inject not in ("up", "random") or extractor.branches != names or len(extractor.injected) != until:
@@ -142,7 +131,7 @@ def architecture(extractor: FusedExtractor, images: Tensor, title: str = "") -> 
 
 
 def _branch(axes: Axes, extractor: FusedExtractor, n: int, y: float, clip: float, end: float) -> None:
-    """One up-block's injection, fed from a bus that rises from CLIP, and its way into the sum."""
+    """One up-block's injection, fed from a bus that rises from CLIP, on its way into the sum."""
     _arrow(axes, (ENCODER + 46, clip), (BUS, clip), (BUS, y + 36), (CONV + 39, y + 36), color=VERMILION)
     _arrow(axes, (CONV - 39, y + 36), (PLUS, y + 36), (PLUS, y + 8), color=VERMILION)
     _arrow(axes, (UP + 46, y), (PLUS - 8, y))
@@ -172,7 +161,6 @@ def _legend(axes: Axes, extractor: FusedExtractor) -> None:
 def _box(
     axes: Axes, x: float, y: float, name: str, detail: str, style: str, width: float = 92, height: float = 48
 ) -> None:
-    """A box around (x, y) with its name and shape."""
     _frame(axes, x - width / 2, y - height / 2, width, height, style)
     look = {"ha": "center", "va": "center", "color": PALE if style == "not run" else INK, "zorder": 4}
     write(axes, x, y - height / 4.4, name, 8, weight="bold", **look)

@@ -22,8 +22,7 @@ def maps_and_spectra(
     Their colours run from a column's largest magnitude down to a hundredth of it.
 
     Args:
-        columns: source -> row, such as "photo" and "sketch" -> (map or image, log10 magnitude (h, w), centred); all
-            sources have the same rows.
+        columns: source -> row, such as "photo" and "sketch" -> (map or image, log10 magnitude (h, w), centred).
         limit: the highest frequency shown, in cycles per image.
     """
     names = list(next(iter(columns.values())))
@@ -40,14 +39,11 @@ def maps_and_spectra(
 def spectra_row(panels: Mapping[str, np.ndarray], title: str = "") -> Figure:
     """Spectra of one grid side by side on one colour scale, from the largest value down to four decades less.
 
-    Args:
-        panels: heading -> log10 magnitude (h, w), centred.
+    `panels`: heading -> log10 magnitude (h, w), centred.
     """
-    top, limit = (
-        max(values.max() for values in panels.values()),
-        max(max(values.shape) // 2 for values in panels.values()),
-    )
-    low = max(min(values.min() for values in panels.values()), top - 4)
+    spectra = np.stack(list(panels.values()))
+    top, limit = spectra.max(), max(spectra.shape[1:]) // 2
+    low = max(spectra.min(), top - 4)
     words = f"±{limit} cycles per image\nlog10 from {low:.1f} (violet)\nto {top:.1f} (yellow)".replace("-", "−")
     return grid([[_spectrum(values, limit, low, top) for values in panels.values()]], [words], list(panels), 1.4, title)
 

@@ -83,7 +83,9 @@ def write_gallery(masked: Iterator[Masked], output_dir: Path) -> dict[str, list[
         kept.setdefault(category, []).append(_small(item))
     for category, items in kept.items():
         photos, masks, title = [i.photo for i in items], [i.mask for i in items], f"{category}: {len(items)} photos"
-        sheet = plots.contact_sheet(photos, masks, open_image(items[0].sketch), title)
+        cells = [open_image(items[0].sketch), *map(plots.overlay, photos, masks)]
+        rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]
+        sheet = plots.grid(rows, None, ["query"] + [""] * (len(rows[0]) - 1), 0.8, title)
         replace_file(folder / f"{category}.png", sheet.png())
     return kept
 

@@ -81,7 +81,7 @@ class SketchSearch(Live, ipywidgets.HBox):
         if state["drawing"].strokes:
             found = self.searcher.search(state["drawing"], state["points"], state["place"])
             sheet, told = search_sheet([self._answer(found, state["place"])]), self._told(found)
-            self.image.value = sheet.png()
+            self.image.value = sheet.figure.quick_png()
             said = "<br>".join(html.escape(line) for line in (told, found.note, HINT) if line)
         self.found, self._sheet, self._said = found, sheet, said
         self.image.label, self.image.layout.display = told, None if found else "none"
