@@ -223,10 +223,6 @@ def test_categories_that_are_not_there_and_more_drawings_than_there_are_fail(fol
         with pytest.raises(ValueError) as error:
             quickdraw.read(folder, split)
         one_sentence(error)
-    assert len(quickdraw.read(folder, limit=2)) == 6
-    with pytest.raises(ValueError, match="limit is -1") as error:
-        quickdraw.read(folder, limit=-1)
-    one_sentence(error)
 
 
 def test_a_file_changed_after_it_was_read_is_noticed(lines):

@@ -4,7 +4,15 @@ from pathlib import Path
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import folder, sketchy
-from sfhelpers.datasets.records import Dataset, Record, first_sketches, pairs, require_both, without_broken
+from sfhelpers.datasets.records import (
+    Dataset,
+    Record,
+    first_sketches,
+    given_folder,
+    pairs,
+    require_both,
+    without_broken,
+)
 from sfhelpers.files import shown
 
 __all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
@@ -33,8 +41,8 @@ def load_dataset(
         seed: chooses the photos if `limit` leaves some out.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: `root` is not there or is no folder.
-        ValueError: an unknown name or split, a root that is empty or laid out otherwise, or broken images.
+        ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name or split, a root that is
+            not there, no folder, empty or laid out otherwise, or broken images.
     """
     base = _checked(name, root, split, limit)
     if name == "toy":
@@ -57,20 +65,14 @@ def _checked(name: str, root: str | Path, split: str, limit: int) -> Path:
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
     if limit < 0:
         raise ValueError(f"limit is {limit}: pass 0 for all photos, or the most you want of a category.")
-    base = Path(root).expanduser()
     if name == "toy":
         if str(root):
             raise ValueError(
                 f"dataset 'toy' makes its own files and takes no data_root (got {shown(root)}): "
                 "leave it out, or pass -p dataset folder or sketchy."
             )
-        return base
-    if not str(root):
-        raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
-    if not base.exists():
-        raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
-    if not base.is_dir():
-        raise NotADirectoryError(f"data_root {shown(base)} is a file, not a folder: pass the folder that holds photo/.")
+        return Path()
+    base = given_folder(name, root, "is a file, not a folder: pass the folder that holds photo/.")
     if not any(path for path in base.iterdir() if not path.name.startswith(".")):
         raise ValueError(f"data_root {shown(base)} is empty: put your files there, or pass another -p data_root.")
     return base

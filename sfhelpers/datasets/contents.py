@@ -24,9 +24,7 @@ def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
 def fingerprint(items: Iterable[Record | Doodle], more: Iterable[bytes] = ()) -> str:
     """The beginning of a sha256 that changes with any image, mask, part or order, and not with the folder.
 
-    Args:
-        items: records, by what their files hold; drawings, by their keys.
-        more: what else belongs to them, e.g. keypoints.
+    Records count by what their files hold, drawings by their keys; `more` is what belongs to them, e.g. keypoints.
     """
     digest = sha256()
     for item in tqdm(list(items), "fingerprint of the images", leave=False, delay=2):

@@ -12,35 +12,23 @@ from sfhelpers.images import EXTENSIONS
 
 
 def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> list[Record]:
-    """Records of the user's own photos and sketches.
+    """Records of the user's own photos and sketches, by `limit` of each a category, chosen by `seed`.
 
-    Args:
-        root: the folder that holds `photo/` and `sketch/`.
-        split: "default" makes every image a test image; "parts" divides each category's photos and sketches into
-            about 60 % train, 15 % val and 25 % test by their hashed names, for training on them. A category
-            with one photo, or with too few sketches for each of its parts to have one, goes to test as a whole.
-        limit: at most so many photos, and so many sketches, a category; 0 takes all.
-        seed: chooses them.
-
-    Raises:
-        ValueError: photos or sketches are not where they should be, a category has photos and no sketch, two photos
-            of a category share a name, or masks belong to no photo.
+    Split "default" makes every image a test image; "parts" divides each category's photos and sketches by their hashed
+    names. A category with one photo, or too few sketches for each of its parts to have one, goes to test as a whole.
     """
     photo_files, sketch_files = _files(root, "photo"), _files(root, "sketch")
     _require_meeting(photo_files.keys(), sketch_files.keys(), root)
     masks = _masks(root, photo_files)
     found = []
-    for category, paths in sorted(photo_files.items()):
-        found += [_record(p, "photo", category, masks.get((category, records.nfc(p.stem)))) for p in paths]
-        found += [_record(path, "sketch", category) for path in sketch_files[category]]
+    for category in sorted(photo_files):
+        for domain, files in (("photo", photo_files), ("sketch", sketch_files)):
+            stems = ((path, records.nfc(path.stem)) for path in files[category])
+            found += [Record(p, domain, category, s, masks.get((category, s, domain))) for p, s in stems]
     if split == "parts":
         found = _parted(found)
-    photos = records.limited([record for record in found if record.domain == "photo"], limit, seed)
-    return photos + records.limited([record for record in found if record.domain == "sketch"], limit, seed)
-
-
-def _record(path: Path, domain: str, category: str, mask: Path | None = None) -> Record:
-    return Record(path, domain, category, records.nfc(path.stem), mask)
+    by_domain = ([record for record in found if record.domain == domain] for domain in ("photo", "sketch"))
+    return [record for some in by_domain for record in records.limited(some, limit, seed)]
 
 
 def _files(root: Path, domain: str) -> dict[str, list[Path]]:
@@ -71,8 +59,7 @@ def _require_meeting(photo: set[str], sketch: set[str], root: Path) -> None:
         )
 
 
-def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, str], Path]:
-    """(category, stem) of a photo to its mask."""
+def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, str, str], Path]:
     photos = Counter((category, records.nfc(p.stem)) for category, paths in photo_files.items() for p in paths)
     (category, stem), count = photos.most_common(1)[0]
     if count > 1:
@@ -88,7 +75,7 @@ def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, st
             f"{len(strays)} masks under {shown(root)} belong to no photo ({records.listed(strays)}): "
             f"name each like its photo, mask/<class>/<stem>.png, or take it away."
         )
-    return masks
+    return {(*key, "photo"): path for key, path in masks.items()}
 
 
 def _parted(found: list[Record]) -> list[Record]:

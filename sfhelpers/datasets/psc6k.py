@@ -28,33 +28,21 @@ TRAIN_SHARE = (3, 5)  # of a category's photos, in the 60:40 protocol
 
 @dataclass(frozen=True, eq=False)
 class KeypointPair:
-    """One annotated sketch-photo pair.
-
-    Attributes:
-        sketch, photo: their records; category, instance, part and seen are the same in both.
-        sketch_points, photo_points: (8, 2) float64, x then y, in pixels of a 256 x 256 frame; NaN where not given.
-        visible: (8,) bool, the points that are given in both.
-    """
+    """One annotated sketch-photo pair; category, instance, part and seen are the same in both records."""
 
     sketch: Record
     photo: Record
-    sketch_points: np.ndarray
+    sketch_points: np.ndarray  # (8, 2) float64, x then y, in pixels of a 256 x 256 frame; NaN where not given
     photo_points: np.ndarray
-    visible: np.ndarray
+    visible: np.ndarray  # (8,) bool, the points that are given in both
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """What a correspondence model is trained and tested on.
+    """What a correspondence model is trained and tested on, and the dataset and split that it comes from."""
 
-    Attributes:
-        pairs: the annotated pairs, part by record, that may be trained on with their keypoints or tested.
-        unlabelled: sketch-photo pairs of the parts train and val, for training without keypoints ("self-supervised").
-        dataset, split: where they come from.
-    """
-
-    pairs: tuple[KeypointPair, ...]
-    unlabelled: Dataset
+    pairs: tuple[KeypointPair, ...]  # part by record: to be trained on with their keypoints, or tested
+    unlabelled: Dataset  # of the parts train and val, for training without keypoints ("self-supervised")
     dataset: str
     split: str
 
@@ -93,9 +81,8 @@ def load(
         seed: chooses the photos if `limit` leaves some out.
 
     Raises:
-        FileNotFoundError: there is no table.
-        ValueError: an unknown split or category, a row that cannot be, with its line, or an image file that is
-            trained on and tested with under two names.
+        ValueError, FileNotFoundError: one sentence, for an unknown split or category, no table, a row that cannot be,
+            with its line, or an image file that is trained on and tested with under two names.
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r} of the keypoints: choose one of {', '.join(SPLITS)}.")
@@ -126,13 +113,7 @@ def load(
 
 
 def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
-    """The pairs whose two images are in the dataset, in the table's order, except those without a visible point.
-
-    Raises:
-        ValueError: the file is no table in UTF-8; a column is missing; a row has other than eight points, a number that
-            is none, a point outside the 256 x 256 frame or given by half; names a file that is not there, a category
-            that the tree does not have, or a sketch that was not drawn from its photo; or is there twice.
-    """
+    """The pairs whose two images are in the dataset, in the table's order, except those without a visible point."""
     records = {_key(record.path): record for record in dataset.records}
     seen: dict[tuple, int] = {}
     found = []
@@ -154,7 +135,6 @@ def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Every row of the table with the number of its line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
@@ -171,11 +151,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:
-    """The pairs with the parts of the paper's 60:40 protocol, see `load`; the real set gives 3,750 and 2,500 pairs.
-
-    Raises:
-        ValueError: a category has fewer than three photos, so that one of the three parts would be empty.
-    """
+    """The pairs with the parts of the paper's 60:40 protocol, see `load`; the real set gives 3,750 and 2,500 pairs."""
     ordered = sorted(pairs, key=lambda pair: (pair.photo.category, pair.photo.path.name, pair.sketch.path.name))
     found = []
     for category, group in groupby(ordered, key=lambda pair: pair.photo.category):
@@ -208,7 +184,6 @@ def check_parts(pairs: Iterable[KeypointPair]) -> None:
 def _unsupervised(
     pairs: list[KeypointPair], dataset: Dataset, annotated: list[Record]
 ) -> tuple[list[KeypointPair], Dataset]:
-    """Pairs to test, and the records that train and validate without keypoints."""
     if 2 * len(annotated) > len(dataset.photos):
         pairs = [pair for pair in pairs if pair.photo.part == "test"]
         annotated = [photo for photo in annotated if photo.part == "test"]
@@ -233,8 +208,7 @@ def _table(root: Path) -> Path:
 
 
 def _key(path: str | Path) -> tuple[str, ...]:
-    """photo or sketch, rendering, category, file: the part of a path that every unpacking keeps."""
-    return Path(path).parts[-4:]
+    return Path(path).parts[-4:]  # photo or sketch, rendering, category, file: what every unpacking keeps
 
 
 def _image(text: str | None, kind: str, root: Path, where: str) -> tuple[str, ...]:
@@ -250,7 +224,6 @@ def _image(text: str | None, kind: str, root: Path, where: str) -> tuple[str, ..
 
 
 def _points(row: dict, letter: str, where: str) -> np.ndarray:
-    """(8, 2) float64 of "A" or "B", NaN where both numbers are empty."""
     columns = []
     for axis in "XY":
         cells = (row[axis + letter] or "").split(";")

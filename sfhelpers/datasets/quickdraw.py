@@ -8,9 +8,8 @@ size; like Google's own bitmaps they are scaled as a whole and centred by their 
 import hashlib
 import json
 import re
-import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -32,30 +31,21 @@ VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbe
 
 @dataclass(frozen=True, slots=True)
 class Doodle:
-    """One drawing in a file.
-
-    Attributes:
-        path, line: the file and the line, counted from 1.
-        offset, length: where the line begins and how long it is, in bytes.
-        category: the file's name without .ndjson.
-        key: its key_id, or, where a line has none, the sha256 of the line.
-        part: "train", "val" or "test".
-    """
+    """One drawing in a file."""
 
     path: Path
-    line: int
-    offset: int
+    line: int  # counted from 1
+    offset: int  # of the line, in bytes
     length: int
     category: str
-    key: str
-    part: str = "test"
+    key: str  # its key_id, or, where a line has none, the sha256 of the line
+    part: str = "test"  # or "train" or "val"
 
 
 def read(
     root: Path,
     split: str = "default",
     categories: Collection[str] | None = None,
-    limit: int = 0,
     skip_broken: bool = False,
     repair: str = "repair or remove these",
 ) -> list[Doodle]:
@@ -66,20 +56,15 @@ def read(
         split: "default": about 60 % train, 15 % val and 25 % test by their hashed keys. "20/5": of each category 20
             drawings to train on and 5 to test, chosen by their hashed keys; one in five of the 20 is for validation.
         categories: which to read, None for all; `-`, `_` and spaces in their names are one.
-        limit: at most so many drawings a category, the first of each file; 0 takes all.
         skip_broken: leave broken and repeated drawings out with a warning that names and counts them.
         repair: what to do about broken ones, for the error.
-
-    Raises:
-        ValueError: no ndjson file, a category that is not there, another split, more drawings asked for than there
-            are, a limit below 0, files that cannot be read, or lines that are cut, empty, no drawing or a repetition.
     """
-    if limit < 0:
-        raise ValueError(f"limit is {limit}: pass 0 for all drawings, or the most you want of a category.")
-    numbers = split_numbers(split)
-    found, problems = _indexed(_chosen(_files(root), categories, root), limit)
-    if problems:
-        _complain(problems, len(found) + len(problems), root, skip_broken, repair)
+    numbers = _split_numbers(split)
+    files = _files(root)
+    wanted = files if categories is None else records.own_names(categories, files, root, ", or add the files")
+    found, problems = _indexed({name: path for name, path in files.items() if name in wanted})
+    counted = f"{len(problems)} of {len(found) + len(problems)} drawings"
+    records.tell_broken(problems, counted, root, skip_broken, repair)
     if not found:
         raise ValueError(f"no usable drawing is left under {shown(root)}: repair its lines or pass another folder.")
     if numbers is None:
@@ -90,12 +75,8 @@ def read(
 def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
     """One drawing from the disk, scaled as a whole and centred on `side` px of paper, 16 to 1024, with 8 % margin.
 
-    Args:
-        line_width: as a share of the side.
-
-    Raises:
-        ValueError: the line is not what it was when the folder was read.
-        FileNotFoundError: the file is not there any more.
+    `line_width` is a share of the side. ValueError or FileNotFoundError if the file has changed or gone since it was
+    read.
     """
     try:
         with doodle.path.open("rb") as file:
@@ -116,8 +97,7 @@ def load_doodles(doodles: Iterable[Doodle], side: int, line_width: float = LINE_
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
-def split_numbers(split: str) -> tuple[int, int] | None:
-    """(20, 5) for "20/5", None for "default", else ValueError."""
+def _split_numbers(split: str) -> tuple[int, int] | None:
     if split == "default":
         return None
     numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
@@ -129,7 +109,6 @@ def split_numbers(split: str) -> tuple[int, int] | None:
 
 
 def _files(root: Path) -> dict[str, Path]:
-    """Category to file."""
     found = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
     if not found:
         raise ValueError(
@@ -139,21 +118,7 @@ def _files(root: Path) -> dict[str, Path]:
     return found
 
 
-def _chosen(files: dict[str, Path], categories: Collection[str] | None, root: Path) -> dict[str, Path]:
-    if categories is None:
-        return files
-    known = {records.plain(name): name for name in files}
-    missing = [name for name in categories if records.plain(name) not in known]
-    if missing:
-        raise ValueError(
-            f"there is no category {records.listed(missing)} under {shown(root)} (it has {records.listed(files)}): "
-            "correct the list of categories, or add the files."
-        )
-    wanted = {known[records.plain(name)] for name in categories}
-    return {name: path for name, path in files.items() if name in wanted}
-
-
-def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str]]:
+def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str]]:
     """The usable drawings, and what is wrong with the others."""
     found: list[Doodle] = []
     problems: list[str] = []
@@ -162,10 +127,7 @@ def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str
         if problem := _file_problem(path):
             problems.append(f"{shown(path.name)} {problem}")
             continue
-        taken = 0
         for line, offset, content in _lines(path):
-            if limit and taken == limit:
-                break
             problem = _strokes(content)[1]
             doodle = Doodle(path, line, offset, len(content), category, "" if problem else _key(content))
             if not problem and doodle.key in first:
@@ -177,7 +139,6 @@ def _indexed(files: dict[str, Path], limit: int) -> tuple[list[Doodle], list[str
                 continue
             first[doodle.key] = doodle
             found.append(doodle)
-            taken += 1
     return found, problems
 
 
@@ -229,14 +190,6 @@ def _digest(content: bytes) -> str:
 
 def _where(path: Path, line: int) -> str:
     return f"{shown(path.name)} line {line}"
-
-
-def _complain(problems: Sequence[str], total: int, root: Path, skip_broken: bool, repair: str) -> None:
-    summary = f"{len(problems)} of {total} drawings under {shown(root)} cannot be used"
-    if not skip_broken:
-        named = records.listed(problems)
-        raise ValueError(f"{summary} ({named}): {repair}, or pass skip_broken=True to leave them out.")
-    warnings.warn(f"{summary} and are skipped: {records.listed(problems, most=20)}.", stacklevel=4)
 
 
 def _counted(doodles: list[Doodle], train: int, test: int) -> list[Doodle]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import cycle
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -20,25 +21,15 @@ PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
 
 @dataclass(frozen=True)
 class Record:
-    """One image file.
-
-    Attributes:
-        path: the file.
-        domain: "photo" or "sketch".
-        category: the name of its class.
-        instance: a photo's file name without extension; a sketch of Sketchy has its photo's, any other its own.
-        mask: the file of a photo's exact mask, if there is one.
-        part: "train", "val" or "test".
-        seen: False for a category that training must not see.
-    """
+    """One image file."""
 
     path: Path
-    domain: str
+    domain: str  # "photo" or "sketch"
     category: str
-    instance: str
-    mask: Path | None = None
-    part: str = "test"
-    seen: bool = True
+    instance: str  # a photo's file name without extension; a sketch of Sketchy has its photo's, any other its own
+    mask: Path | None = None  # the file of a photo's exact mask
+    part: str = "test"  # or "train" or "val"
+    seen: bool = True  # False for a category that training must not see
 
 
 @dataclass(frozen=True)
@@ -93,37 +84,30 @@ def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
     """(sketch, photo) pairs: each photo with every sketch drawn from it, or else with one sketch of its category.
 
     The latter are dealt out in turn, in the order of their names, so that all of a category's sketches get used.
-
-    Raises:
-        ValueError: a photo's category has no sketch among the records.
+    ValueError if a photo's category has no sketch among the records.
     """
     drawn_from: dict[tuple[str, str], list[Record]] = {}
     drawn_in: dict[str, list[Record]] = {}
     for sketch in dataset.sketches:
         drawn_from.setdefault((sketch.category, sketch.instance), []).append(sketch)
         drawn_in.setdefault(sketch.category, []).append(sketch)
+    if lacking := [photo.category for photo in dataset.photos if photo.category not in drawn_in]:
+        raise ValueError(f"no sketch of {lacking[0]!r} to pair its photos with: select records with both.")
+    in_turn = {category: cycle(sketches) for category, sketches in drawn_in.items()}
     result = []
-    turn: Counter[str] = Counter()
     for photo in dataset.photos:
-        own = drawn_from.get((photo.category, photo.instance))
-        if own is None:
-            if photo.category not in drawn_in:
-                raise ValueError(f"no sketch of {photo.category!r} to pair its photos with: select records with both.")
-            of_category = drawn_in[photo.category]
-            own = [of_category[turn[photo.category] % len(of_category)]]
-            turn[photo.category] += 1
+        own = drawn_from.get((photo.category, photo.instance)) or [next(in_turn[photo.category])]
         result += [(sketch, photo) for sketch in own]
     return result
 
 
 def first_sketches(dataset: Dataset, number: int) -> Dataset:
     """The dataset with at most `number` sketches a photo, or, where sketches stand alone, all of them."""
-    seen: dict[tuple[str, str], int] = {}
+    seen: Counter[tuple[str, str, str]] = Counter()
     kept = []
     for record in dataset.records:
-        key = (record.category, record.instance)
-        if record.domain == "sketch":
-            seen[key] = seen.get(key, 0) + 1
+        key = (record.domain, record.category, record.instance)
+        seen[key] += 1
         if record.domain == "photo" or seen[key] <= number:
             kept.append(record)
     return replace(dataset, records=tuple(kept))
@@ -146,7 +130,6 @@ def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
     """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares.
 
     The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
-    ValueError for a limit below 0.
     """
     if limit < 0:
         raise ValueError(f"limit is {limit}: pass 0 for all of them, or the most you want of a category.")
@@ -188,9 +171,8 @@ def contents(folder: Path) -> str:
 
 
 def image_files(folder: Path) -> dict[str, list[Path]]:
-    """Category (name of the subfolder) to its image files, sorted; subfolders without any image are left out.
+    """Category (name of the subfolder) to its image files, sorted; what is hidden or no image is left out.
 
-    Hidden files and files with other extensions than `images.EXTENSIONS` (.DS_Store, Thumbs.db, ...) are ignored.
     Links that lead nowhere and images one folder deeper are counted in a warning.
     """
     found: dict[str, list[Path]] = {}
@@ -231,26 +213,20 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 def without_broken(records: list[Record], root: Path, skip_broken: bool, repair: str = "replace them") -> list[Record]:
-    """Decode every image once, so that no damaged file stops the work later.
+    """Decode every image once, so that no damaged file stops the work later; errors as of `tell_broken`."""
+    found = {record.path: _problem(record, root) for record in tqdm(records, desc="checking images", leave=False)}
+    problems = [problem for problem in found.values() if problem]
+    tell_broken(problems, f"{len(problems)} of {len(records)} images", root, skip_broken, repair)
+    return [record for record in records if not found[record.path]]
 
-    Args:
-        repair: what to do about broken ones, for the error.
 
-    Raises:
-        ValueError: images are broken and `skip_broken` is False; with True they are named in a warning and left out.
-    """
-    problems = {}
-    for record in tqdm(records, desc="checking images", leave=False):
-        found = _problem(record, root)
-        if found:
-            problems[record.path] = found
+def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool, repair: str) -> None:
+    """If there are problems, a ValueError that names some, or, with `skip_broken`, a warning that names them."""
+    summary = f"{counted} under {shown(root)} cannot be used"
+    if problems and not skip_broken:
+        raise ValueError(f"{summary} ({listed(problems)}): {repair}, or pass skip_broken=True to leave them out.")
     if problems:
-        summary = f"{len(problems)} of {len(records)} images under {shown(root)} cannot be used"
-        if not skip_broken:
-            named = listed(problems.values())
-            raise ValueError(f"{summary} ({named}): {repair}, or pass skip_broken=True to leave them out.")
-        warnings.warn(f"{summary} and are skipped: {listed(problems.values(), most=20)}.", stacklevel=3)
-    return [record for record in records if record.path not in problems]
+        warnings.warn(f"{summary} and are skipped: {listed(problems, most=20)}.", stacklevel=4)
 
 
 def _problem(record: Record, root: Path) -> str:
@@ -267,6 +243,30 @@ def _problem(record: Record, root: Path) -> str:
 
 def _under(path: Path, root: Path) -> str:
     return str(path.relative_to(root))
+
+
+def given_folder(name: str, root: str | Path, no_folder: str) -> Path:
+    """The folder given for a dataset; an error of one sentence if there is none."""
+    base = Path(root).expanduser()
+    if not str(root):
+        raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
+    if not base.exists():
+        raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
+    if not base.is_dir():
+        raise NotADirectoryError(f"data_root {shown(base)} {no_folder}")
+    return base
+
+
+def own_names(categories: Collection[str], there: Iterable[str], root: Path, more: str = "") -> set[str]:
+    """The names under which categories are there, whatever their dashes, spaces and capitals."""
+    there = list(there)
+    known = {plain(name): name for name in there}
+    if missing := [name for name in categories if plain(name) not in known]:
+        raise ValueError(
+            f"there is no category {listed(missing)} under {shown(root)} (it has {listed(there)}): "
+            f"correct the list of categories{more}."
+        )
+    return {known[plain(name)] for name in categories}
 
 
 def require_both(records: list[Record], root: Path) -> None:

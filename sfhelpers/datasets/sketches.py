@@ -1,5 +1,6 @@
 """Sketches with a category each and no photo beside them: Quick, Draw!, the toy world's own, or a folder's."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,12 +23,7 @@ NAMES = ("toy", "quickdraw", "folder")
 
 @dataclass(frozen=True)
 class Sketches:
-    """Sketches in order of category and place, none of them in memory.
-
-    Attributes:
-        name, root, split: what they were taken from.
-        items: each has a `category` and a `part`, "train", "val" or "test".
-    """
+    """Sketches in order of category and place, none of them in memory; name, root and split say where from."""
 
     name: str
     root: Path
@@ -43,14 +39,8 @@ class Sketches:
 
     def select(self, part: str | None = None, categories: Collection[str] | None = None) -> "Sketches":
         """Those of a part, of some categories, or both."""
-        return replace(
-            self,
-            items=tuple(
-                item
-                for item in self.items
-                if (part is None or item.part == part) and (categories is None or item.category in categories)
-            ),
-        )
+        of_part = (item for item in self.items if part is None or item.part == part)
+        return replace(self, items=tuple(i for i in of_part if categories is None or i.category in categories))
 
     def few(self, number: int, seed: int = 0) -> "Sketches":
         """At most `number` of each category, the same for the same seed; fewer are always among more. 0 takes all.
@@ -59,22 +49,18 @@ class Sketches:
         """
         if number == 0:
             return self
-        taken: dict[str, int] = {}
+        taken: Counter[str] = Counter()
         kept = set()
-        for item in sorted(self.items, key=lambda item: records.fraction(f"{seed}/{item.category}/{name_of(item)}")):
-            taken[item.category] = taken.get(item.category, 0) + 1
+        for item in sorted(self.items, key=lambda item: records.fraction(f"{seed}/{item.category}/{_name_of(item)}")):
+            taken[item.category] += 1
             if taken[item.category] <= number:
                 kept.add(item)
         return replace(self, items=tuple(item for item in self.items if item in kept))
 
     def images(self, which: Iterable[int], side: int) -> Tensor:
-        """Some of them as pictures, (B, 3, side, side) in [0, 1], read from the disk.
+        """Those at some positions as pictures, (B, 3, side, side) in [0, 1], read from the disk.
 
-        Args:
-            which: positions in `items`.
-
-        Raises:
-            ValueError, FileNotFoundError: a file was changed or taken away after it was checked.
+        ValueError or FileNotFoundError if a file was changed or taken away after it was checked.
         """
         items = [self.items[k] for k in which]
         if not items:  # e.g. a category that has no sketch in this part
@@ -84,8 +70,7 @@ class Sketches:
         return load_images([item.path for item in items], side)
 
 
-def name_of(item: Doodle | Record) -> str:
-    """What tells a sketch apart within its category: the key of a drawing, the name of an image file."""
+def _name_of(item: Doodle | Record) -> str:
     return item.key if isinstance(item, Doodle) else item.path.name
 
 
@@ -108,58 +93,35 @@ def load_sketches(
         skip_broken: leave what is broken out with a warning that names and counts it.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: `root` is not there or is no folder.
-        ValueError: an unknown name, split or category, a root for "toy" or none for the others, or broken files.
+        ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name, split or category, a root
+            for "toy" or none for the others, one that is not there or no folder, or broken files.
     """
     if name not in NAMES:
         raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
     if name == "folder":
         return _from_folder(root, split, categories, skip_broken)
-    own = name == "toy" and not str(root)
-    base = quick.ensure_quick() if own else _folder(name, root)
-    told = {"repair": DRAWN_ANEW} if own else {}
-    found = quickdraw.read(base, split, categories, skip_broken=skip_broken, **told)
-    return Sketches(name, base, split, tuple(found))
-
-
-def _folder(name: str, root: str | Path) -> Path:
-    base = Path(root).expanduser()
-    if name == "toy":
+    if name == "toy" and str(root):
         raise ValueError(
             f"dataset 'toy' makes its own drawings and takes no data_root (got {shown(root)}): "
             "leave it out, or pass -p dataset quickdraw or folder."
         )
-    if not str(root):
-        raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
-    if not base.exists():
-        raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
-    if not base.is_dir():
-        raise NotADirectoryError(f"data_root {shown(base)} is a file: pass the folder that holds <category>.ndjson.")
-    return base
+    no_folder = "is a file: pass the folder that holds <category>.ndjson."
+    base = quick.ensure_quick() if name == "toy" else records.given_folder(name, root, no_folder)
+    told = {"repair": DRAWN_ANEW} if name == "toy" else {}
+    found = quickdraw.read(base, split, categories, skip_broken=skip_broken, **told)
+    return Sketches(name, base, split, tuple(found))
 
 
 def _from_folder(root: str | Path, split: str, categories: Collection[str] | None, skip_broken: bool) -> Sketches:
     if split != "default":
         raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
     data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
-    known = {records.plain(name): name for name in data.categories}
-    missing = [name for name in categories or () if records.plain(name) not in known]
-    if missing:
-        raise ValueError(
-            f"there is no category {records.listed(missing)} under {shown(data.root)} "
-            f"(it has {records.listed(data.categories)}): correct the list of categories."
-        )
-    wanted = None if categories is None else {known[records.plain(name)] for name in categories}
+    wanted = None if categories is None else records.own_names(categories, data.categories, data.root)
     return Sketches("folder", data.root, split, data.select(categories=wanted).sketches)
 
 
 def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sketches]:
-    """ "train", "validation" and "test" of a data set, as many a category as asked for (0: all).
-
-    Raises:
-        ValueError: fewer than two categories, more shots than there are or fewer than none, likewise the limit, a
-            category without a test sketch, or an image file that is learned from and tested with under two names.
-    """
+    """ "train", "validation" and "test" of a data set, as many a category as asked for (0: all)."""
     for name, number in (("shots", shots), ("limit", limit)):
         if number < 0:
             raise ValueError(f"{name} is {number}: give how many sketches a category, or 0 for all of them.")
@@ -181,16 +143,7 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
 
 
 def choose_shots(sketches: Sketches, shots: int, categories: Sequence[str]) -> Sketches:
-    """`shots` sketches of each category, fewer always among more.
-
-    Args:
-        sketches: of the train part.
-        shots: 0 takes all, of however many each category has.
-        categories: that each must have so many, and at least one.
-
-    Raises:
-        ValueError: a category has fewer sketches than that.
-    """
+    """`shots` sketches (0: all) of each category, fewer always among more; each must have so many, and at least one."""
     counts = {name: len(sketches.select(categories=[name])) for name in categories}
     short = {name: count for name, count in counts.items() if count < max(shots, 1)}
     if short:

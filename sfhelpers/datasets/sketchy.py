@@ -26,11 +26,7 @@ def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int
     Args:
         root: the folder that holds `256x256`, or that folder itself.
         unseen: names of the unseen categories; `-`, `_` and spaces in them are one.
-        limit: at most so many photos a category, with all their sketches; 0 takes all.
-        seed: chooses those photos.
-
-    Raises:
-        ValueError: photos or sketches are not where they should be, or belong to different categories.
+        limit, seed: at most so many photos a category, with all their sketches; 0 takes all.
     """
     base = root if root.name == "256x256" else root / "256x256"
     files = {domain: _files(base, domain) for domain in ("photo", "sketch")}

@@ -25,23 +25,12 @@ Kind = Literal["class", "sample"]
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Classes by what they are for; no class is for two things.
+    """Classes by what they are for; no class is for two things, and ValueError if one is or if there are too few."""
 
-    Args:
-        name: of the protocol, as result rows carry it.
-        train: teach the head.
-        validation: choose the epoch; taken out of the training classes, never out of the test classes.
-        test: are asked for.
-
-    Raises:
-        ValueError: a class is in two of them or twice in one, fewer than two training or test classes, or no
-            validation class.
-    """
-
-    name: str
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
+    name: str  # of the protocol, as result rows carry it
+    train: tuple[str, ...]  # teach the head
+    validation: tuple[str, ...]  # choose the epoch; taken out of the training classes, never out of the test classes
+    test: tuple[str, ...]  # are asked for
 
     def __post_init__(self) -> None:
         for role, names in self.roles.items():
@@ -64,49 +53,31 @@ class ClassSplit:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """A split's images.
-
-    Attributes:
-        split: what they were chosen by.
-        train, validation: images of training and validation classes.
-        test: queries and gallery.
-        seen: images of training and validation classes that nothing is trained on or chosen by, for the generalised
-            protocol.
-    """
+    """A split's images."""
 
     split: ClassSplit
     train: Dataset
     validation: Dataset
-    test: Dataset
-    seen: Dataset
+    test: Dataset  # queries and gallery
+    seen: Dataset  # of training and validation classes, but kept from training and choosing: for the generalised test
 
 
 @dataclass(frozen=True)
 class Generalised:
-    """Queries and gallery of a generalised test.
-
-    Attributes:
-        kind, fraction, seed: how the seen images were drawn.
-        classes: of the seen images that were drawn.
-        test: the zero-shot test and they.
-    """
+    """Queries and gallery of a generalised test: the zero-shot test and the seen images that were drawn."""
 
     kind: Kind
     fraction: float
     seed: int
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # of the images that were drawn
     test: Dataset
 
 
 def strict(dataset: Dataset, validation: float = 0.15, seed: int = 0) -> ClassSplit:
     """The classes that the dataset calls unseen against all others.
 
-    Args:
-        validation: the share of the other classes, at least one, that chooses the epoch.
-        seed: draws those.
-
-    Raises:
-        ValueError: the dataset has no unseen class, or too few others.
+    The share `validation` of the others, at least one, chooses the epoch; `seed` draws them. ValueError if the dataset
+    has no unseen class, or too few others.
     """
     unseen = {record.category for record in dataset.records if not record.seen}
     if not unseen:
@@ -120,11 +91,7 @@ def strict(dataset: Dataset, validation: float = 0.15, seed: int = 0) -> ClassSp
 def clip_style(dataset: Dataset, number: int = 9, validation: float = 0.15, seed: int = 0) -> ClassSplit:
     """So many classes drawn from all, whatever the backbone has seen, against all others.
 
-    The draw is fixed by `seed` and differs from the dataset's own unseen classes. Arguments and errors beyond these
-    as in `strict`.
-
-    Raises:
-        ValueError: not more classes than `number`, or `number` is below 2.
+    The draw is fixed by `seed` and differs from the dataset's own unseen classes; the rest as in `strict`.
     """
     if number < 2:
         raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
@@ -140,11 +107,7 @@ def clip_style(dataset: Dataset, number: int = 9, validation: float = 0.15, seed
 def class_split(
     dataset: Dataset, name: str, test: Iterable[str], validation: float = 0.15, seed: int = 0
 ) -> ClassSplit:
-    """These classes against all others of the dataset. Arguments and errors as in `strict`.
-
-    Raises:
-        ValueError: a class that the dataset does not have.
-    """
+    """These classes against all others of the dataset; the rest as in `strict`."""
     test = tuple(sorted(set(test)))
     _there(dataset, name, test)
     others = [category for category in dataset.categories if category not in test]
@@ -158,10 +121,6 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     Of training and validation classes the test part is set aside (`ZeroShot.seen`); a class that the dataset calls
     unseen has no parts of its own and gets them by the same hash of its names. Of test classes all images are taken,
     one of each photo (`without_duplicates`).
-
-    Raises:
-        ValueError: a class that is not there, a query without a photo of its class, nothing to train on, or a file
-            that stands on both sides.
     """
     for names in split.roles.values():
         _there(dataset, split.name, names)
@@ -200,10 +159,6 @@ def generalised(found: ZeroShot, kind: Kind = "class", fraction: float = 0.2, se
             classes, sketches only of classes of which a photo was drawn (sem-pcyc, which does not ask that).
         fraction: above 0.
         seed: of the draw.
-
-    Raises:
-        ValueError: an unknown kind, a fraction that is not above 0 or not finite, no seen image to add, or the same
-            photo file in a test class and in a seen one.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind is {kind!r}: use {' or '.join(get_args(Kind))}.")
@@ -230,9 +185,7 @@ def without_duplicates(dataset: Dataset) -> Dataset:
 
     Sketchy-Extended holds its 12,500 original photos once more, and file lists that add them a third time make the
     same ranking look better. The first in order is kept; sketches of a photo that goes belong to the one that stays.
-
-    Raises:
-        ValueError: the same file in two classes, which would be right and wrong at once.
+    ValueError for the same file in two classes, which would be right and wrong at once.
     """
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
