@@ -109,7 +109,7 @@ class Square:
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         square = np.empty((self.size, self.size, 3), dtype=np.float32)
         square[:] = np.median(border, axis=0)
-        square[self._rows, self._columns] = pixels
+        square[self._inner] = pixels
         return torch.from_numpy(square.transpose(2, 0, 1).copy())
 
     def points(self, xy: Tensor) -> Tensor:
@@ -124,24 +124,21 @@ class Square:
         grey = Image.fromarray(mask.astype(np.uint8) * 255)
         inner = np.asarray(grey.resize((self.inner_width, self.inner_height), Image.Resampling.BOX)) > 127
         square = torch.zeros(self.size, self.size, dtype=torch.bool)
-        square[self._rows, self._columns] = torch.from_numpy(inner)
+        square[self._inner] = torch.from_numpy(inner)
         return square
 
     def undo_map(self, values: Tensor) -> np.ndarray:
         """Bring a (size, size) map back to the image's own pixels: padding cropped, (height, width) float32."""
         if values.shape != (self.size, self.size):
             raise ValueError(f"the map must be {self.size} x {self.size}, not {tuple(values.shape)}: resize it first.")
-        inner = values.detach().float().cpu()[None, None, self._rows, self._columns]
+        inner = values.detach().float().cpu()[None, None, *self._inner]
         size = (self.height, self.width)
         return F.interpolate(inner, size=size, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
 
     @property
-    def _rows(self) -> slice:
-        return slice(self.top, self.top + self.inner_height)
-
-    @property
-    def _columns(self) -> slice:
-        return slice(self.left, self.left + self.inner_width)
+    def _inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that the image fills."""
+        return slice(self.top, self.top + self.inner_height), slice(self.left, self.left + self.inner_width)
 
 
 def _decoded(path: str | Path) -> Image.Image:

@@ -65,9 +65,9 @@
 | ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_and_a_failure_keeps_the_drawing
 | a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
-|                                   | test_heads.py::test_a_head_of_another_version_is_refused
+|                                   | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
 | ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
-| ... of another configuration      | test_heads.py::test_a_head_that_does_not_fit_its_description_is_refused
+| ... of another configuration      | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
 | ... cut                           | test_heads.py::test_a_damaged_head_and_a_file_of_another_kind_are_refused
 | an index of another backbone      | test_index.py::test_an_index_of_another_backbone_is_refused
 | ... or another head               | test_index.py::test_a_trained_retriever_may_embed_and_another_one_is_refused

@@ -1,3 +1,5 @@
+"""A training that was stopped, killed or short of disk goes on to the same numbers; what is not its own is refused."""
+
 import json
 import multiprocessing
 import random
@@ -7,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from sfhelpers import kept
@@ -17,8 +19,10 @@ from tests.fit_fixtures import (
     SETTINGS,
     fail_at_the_seventh,
     network,
+    never,
     noisy_loss,
     run,
+    scripted,
     stopping,
     train_in_child,
     validate,
@@ -49,15 +53,6 @@ def stopped(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         short(tmp_path, loss=stopping(7))
     return tmp_path
-
-
-def never(*given):
-    raise AssertionError("a step was taken")
-
-
-def scripted(values):
-    values = iter(values)
-    return lambda model: next(values)
 
 
 def names(folder):
@@ -167,16 +162,15 @@ def partly_frozen():
         ({"learning_rate": 0.02}, "fit learning_rate was 0.01 and is 0.02"),
         ({"seed": 3, "epochs": 5}, "fit epochs was 4 and is 5, fit seed was 0 and is 3"),
         ({"train": 41}, "fit train was 40 and is 41"),
-        ({"configuration": CONFIGURATION | {"dataset": "own"}}, "configuration dataset was 'toy' and is 'own'"),
-        (
-            {"configuration": CONFIGURATION | {"weights_sha256": "b" * 100}},
-            r"configuration weights_sha256 was 'a{64}' and is 'b{79}\.\.\.",
+        *(
+            ({"configuration": CONFIGURATION | change}, f"configuration {named}")
+            for change, named in (
+                ({"dataset": "own"}, "dataset was 'toy' and is 'own'"),
+                ({"weights_sha256": "b" * 100}, r"weights_sha256 was 'a{64}' and is 'b{79}\.\.\."),
+                ({"arm": {"inject": "late", "width": 8}}, r"arm inject was 'up' and is 'late'\)"),
+                ({"limit": 4}, "limit was not set and is 4"),
+            )
         ),
-        (
-            {"configuration": CONFIGURATION | {"arm": {"inject": "late", "width": 8}}},
-            r"\(configuration arm inject was 'up' and is 'late'\)",
-        ),
-        ({"configuration": CONFIGURATION | {"limit": 4}}, "configuration limit was not set and is 4"),
         ({"configuration": None}, "configuration dataset was 'toy' and is not set"),
         ({"model": network(width=65)}, r"weights 0.bias was 'torch.float32 \[64\] trained' and is .*65"),
         ({"model": nn.Sequential(network())}, "weights 0.0.bias was not set .*, and 4 more"),
@@ -208,6 +202,7 @@ def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeyp
         lambda content: content.replace(b'\\"best_epoch\\": 1', b'\\"best_epoch\\": 0'),
         lambda content: b"",
         lambda content: b"GIF89a",
+        lambda content: save({"weight": torch.zeros(2)}),
     ],
 )
 def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
@@ -222,12 +217,6 @@ def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
     assert short(stopped) == short()
 
 
-def test_other_weights_under_the_name_of_a_checkpoint_are_refused(tmp_path):
-    save_file({"weight": torch.zeros(2)}, tmp_path / kept.FILE)
-    with pytest.raises(ValueError, match="is not a whole checkpoint"):
-        short(tmp_path, loss=never)
-
-
 def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped):
     path = stopped / kept.FILE
     best = {name.removeprefix("best/") for name in load_file(path) if name.startswith("best/")}
@@ -238,13 +227,10 @@ def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped)
     assert made_by["fit"]["learning_rate"] == SETTINGS["learning_rate"]
 
 
-@pytest.mark.parametrize("value", [float("nan"), {1, 2}, torch.zeros(2)])
-def test_a_configuration_that_json_cannot_hold_is_refused_before_anything_runs(tmp_path, value):
-    with pytest.raises(ValueError, match="the configuration cannot be kept"):
-        short(tmp_path, validate=never, configuration={"value": value})
-
-
-def test_a_folder_that_cannot_be_made_or_a_file_that_cannot_be_read_is_one_sentence(tmp_path):
+def test_a_configuration_that_json_cannot_hold_and_a_place_that_cannot_be_used_are_one_sentence(tmp_path):
+    for value in (float("nan"), {1, 2}, torch.zeros(2)):
+        with pytest.raises(ValueError, match="the configuration cannot be kept"):
+            short(tmp_path, validate=never, configuration={"value": value})
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="no checkpoint can be kept in"):
         short(tmp_path / "file", loss=never)
@@ -284,13 +270,11 @@ def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused_and_stays(t
     place = tmp_path / "checkpoints"
     place.symlink_to(tmp_path / "disk")
     assert checkpoints(tmp_path, keep=True) == place
-    with pytest.raises(FileExistsError, match="is a link, not a folder") as error:
-        checkpoints(tmp_path, keep=False)
-    one_sentence(error)
-    place.unlink()
-    place.write_text("mine")
-    for keep in (True, False):
-        with pytest.raises(FileExistsError, match="is a file, not a folder") as error:
+    for kind, keep in (("link", False), ("file", True), ("file", False)):
+        if kind == "file":
+            place.unlink()
+            place.write_text("mine")
+        with pytest.raises(FileExistsError, match=f"is a {kind}, not a folder") as error:
             checkpoints(tmp_path, keep)
         one_sentence(error)
     assert place.read_text() == "mine" and (tmp_path / "disk").is_dir()
