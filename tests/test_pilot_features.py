@@ -1,5 +1,7 @@
 """PCA maps, spectra, CKA and AUC of constructed maps, where the right answer is known."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -93,13 +95,9 @@ def test_bases_come_in_order_and_colours_differ_between_them():
     single, _ = pca_maps(pairs[1:2], "pair")
     assert np.array_equal(maps["pair"][1:2], single), "a pair's basis must not see the other pairs"
     assert not np.array_equal(maps["image"], maps["pair"]) and not np.array_equal(maps["pair"], maps["set"])
-
-
-def test_equal_features_get_equal_colours_within_a_pair():
-    pairs = made(2).unflatten(0, (1, 2))
     pairs[0, 1] = pairs[0, 0].flip(2)
     colours, _ = pca_maps(pairs, "pair")
-    assert np.array_equal(colours[0, 0], colours[0, 1][:, ::-1])
+    assert np.array_equal(colours[0, 0], colours[0, 1][:, ::-1]), "equal features, equal colours"
 
 
 def test_a_map_that_never_varies_or_has_few_channels_is_grey_there():
@@ -135,14 +133,11 @@ def test_power_adds_up_to_the_mean_square_and_over_channels():
     np.testing.assert_allclose(found, sum(power(maps[:, [c]], False, False) for c in range(5)), rtol=1e-5)
 
 
-def test_without_its_mean_removed_a_constant_rules_the_spectrum_and_with_it_nothing_is_left():
+def test_removing_the_mean_leaves_nothing_of_a_constant_and_a_window_no_cross_of_a_ramp():
     flat = wave(24, 5) + 100
     kept, removed = power(flat, remove_mean=False)[0], power(flat)[0]
     assert kept[12, 12] > 0.4 * kept.sum() and removed[12, 12] < 1e-9 * removed.sum()
     assert removed[11:14, 11:14].sum() < 1e-6 * removed.sum(), "it must not leak into the neighbours either"
-
-
-def test_without_a_window_a_ramp_shows_a_cross_and_with_it_not():
     ramp, far = torch.linspace(0, 1, 24).expand(1, 1, 24, 24), np.s_[0, 12, 18:]
     assert power(ramp, window=False)[far].mean() > 100 * power(ramp)[far].mean()
 
@@ -164,20 +159,18 @@ def test_the_profile_is_the_mean_over_each_ring_and_ends_where_the_grid_does():
 
 
 @pytest.mark.parametrize("grid", [12, 24, 10, 7])
-def test_low_and_high_band_add_up_to_the_whole(grid):
+def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside_it(grid):
     maps = drawn(2, 3, grid, grid).float() + 4
     low, high = band_pass(maps, 0, 2.1), band_pass(maps, 2.2, float("inf"))
-    torch.testing.assert_close(low + high, maps, atol=1e-5, rtol=0)
-    torch.testing.assert_close(low.mean((2, 3)), maps.mean((2, 3)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(high.mean((2, 3)), torch.zeros(2, 3), atol=1e-5, rtol=0)
-    torch.testing.assert_close(band_pass(low, 0, 2.1), low, atol=1e-5, rtol=0)
-    assert band_pass(low, 2.2, 99).abs().max() < 1e-5
-
-
-def test_a_band_keeps_the_waves_inside_it():
+    close = partial(torch.testing.assert_close, atol=1e-5, rtol=0)
+    close(low + high, maps)
+    close(low.mean((2, 3)), maps.mean((2, 3)))
+    close(high.mean((2, 3)), torch.zeros(2, 3))
+    close(band_pass(low, 0, 2.1), low)
+    close(band_pass(low, 2.2, 99), torch.zeros_like(low))
     waves = {k: wave(24, k).float() for k in (1, 4, 9)}
-    torch.testing.assert_close(band_pass(sum(waves.values()), 3, 9), waves[4] + waves[9], atol=1e-5, rtol=0)
-    torch.testing.assert_close(band_pass(waves[4] + 7, 0, 0), torch.full((1, 1, 24, 24), 7.0), atol=1e-5, rtol=0)
+    close(band_pass(sum(waves.values()), 3, 9), waves[4] + waves[9])
+    close(band_pass(waves[4] + 7, 0, 0), torch.full((1, 1, 24, 24), 7.0))
 
 
 def test_cka_is_1_whatever_the_rotation_scale_and_offset_and_symmetric():

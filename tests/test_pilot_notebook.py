@@ -71,9 +71,8 @@ def test_the_spectrum_and_its_profile_are_the_packages(grid, window, remove_mean
 def test_cka_and_auc_are_the_packages():
     a, b = drawn(30, 6), torch.cat([drawn(30, 6)[:, :2], drawn(30, 3, seed=1)], dim=1)
     assert torch.equal(HAND.kernel(a), pilot.kernel(a))
-    assert float(HAND.cka(HAND.kernel(a), HAND.kernel(b))) == pytest.approx(
-        pilot.cka(pilot.kernel(a), pilot.kernel(b)), abs=1e-6
-    )
+    kernels = pilot.kernel(a), pilot.kernel(b)
+    assert float(HAND.cka(*kernels)) == pytest.approx(pilot.cka(*kernels), abs=1e-6)
     scores, mask = drawn(9, 9).mul(2).round(), drawn(9, 9, seed=1) > 0.5  # with ties
     assert HAND.auc(scores, mask) == pytest.approx(pilot.foreground_auc(scores[None, None], mask[None])[0, 0], abs=1e-6)
     assert HAND.auc(scores, mask) == pytest.approx(roc_auc_score(mask.flatten(), scores.flatten()), abs=1e-6)
@@ -186,11 +185,8 @@ def test_comparing_takes_the_mean_over_noise_seeds_of_every_source(tiny_backbone
     maps, some = FeatureMaps(tiny_backbone, {}), pairs[range(4)]
     plan = {name: Settings(name) for name in ("SD f3", "CLIP tokens")}
     table = HAND.compare(plan, some, HAND.main_numbers, (0, 1), maps)
-    single = [
-        scores_of(HAND.main_numbers, pilot.pair_maps(maps, some.images, some.labels, Settings(seed=seed)), some)
-        for seed in (0, 1)
-    ]
-    first, second = (scores["CKA"].value for scores in single)
+    both = (pilot.pair_maps(maps, some.images, some.labels, Settings(seed=seed)) for seed in (0, 1))
+    first, second = (scores_of(HAND.main_numbers, features, some)["CKA"].value for features in both)
     assert table["SD f3"]["CKA"].value == pytest.approx((first + second) / 2) and first != second
     assert table["CLIP tokens"]["agreement"].spread == pytest.approx(0, abs=1e-12), "no noise enters CLIP"
 

@@ -35,10 +35,9 @@ class PCA:
 def fit_pca(maps: Tensor) -> PCA:
     """Principal components over all positions of all maps (B, C, h, w).
 
-    A component's sign is arbitrary. It is fixed by what its scores look like and not by its loadings, so that the
-    result is the same under any rotation of the channel space: the scores lean to the right (positive third moment);
-    where they lean to neither side, they rise downwards, else to the right, else towards the centre of the image.
-    Components of equal variance can be mixed freely, and no rule makes them stable.
+    A component's sign is fixed by what its scores look like and not by its loadings, so that the result is the same
+    under any rotation of the channel space: the scores lean to the right (positive third moment); where they lean to
+    neither side, they rise downwards, else to the right, else towards the centre of the image.
     """
     _check(maps)
     mean = maps.double().mean(dim=(0, 2, 3))
@@ -66,14 +65,10 @@ def project(pca: PCA, maps: Tensor) -> Tensor:
 
 
 def pca_maps(pairs: Tensor, basis: str) -> tuple[np.ndarray, list[PCA]]:
-    """PCA maps of sketch-photo pairs; colours can be compared only where one basis was used.
+    """PCA maps of sketch-photo pairs (N, 2, C, h, w); colours can be compared only where one basis was used.
 
-    Args:
-        pairs: (N, 2, C, h, w), sketch and photo.
-        basis: fitted on each "image" alone, on each "pair", or on the whole "set".
-
-    Returns:
-        (N, 2, h, w, 3) uint8, grey where nothing varies, and the 2N (sketch and photo in turn), N or 1 bases.
+    The basis is fitted on each "image" alone, on each "pair", or on the whole "set". Returns (N, 2, h, w, 3) uint8,
+    grey where nothing varies, and the 2N (sketch and photo in turn), N or 1 bases.
     """
     if basis not in BASES:
         raise ValueError(f"there is no basis {basis!r}: choose from {', '.join(BASES)}.")
@@ -93,24 +88,23 @@ def spectrum(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.
     """Log10 magnitude (B, h, w), averaged over the channels before the logarithm, zero frequency at [h // 2, w // 2].
 
     Args:
-        window: fade out towards the edges by a Hann window. Fourier's picture repeats itself endlessly, and without
-            it the jump from one edge to the other shows as a bright cross.
-        remove_mean: take off every channel's mean, which says nothing about where things are and outshines all else.
-            The zero frequency then takes the lowest value of the rest, so that it does not stretch the colours.
+        window: fade out towards the edges by a Hann window; without it the jump from one edge to the other, where
+            Fourier's picture repeats itself, shows as a bright cross.
+        remove_mean: take off every channel's mean, which outshines all else. The zero frequency then takes the lowest
+            value of the rest, so that it does not stretch the colours.
     """
     magnitude = _fourier(maps, window, remove_mean).abs().mean(dim=1)
-    height, width = maps.shape[2:]
-    if remove_mean and height * width > 1:
-        others = torch.ones(height, width, dtype=torch.bool)
-        others[height // 2, width // 2] = False
-        magnitude[:, height // 2, width // 2] = magnitude[:, others].amin(dim=1)
+    zero = (slice(None), maps.shape[2] // 2, maps.shape[3] // 2)
+    if remove_mean:
+        magnitude[zero] = torch.inf
+        magnitude[zero] = magnitude.amin(dim=(1, 2))
     return magnitude.clamp(min=1e-12).log10().numpy()
 
 
 def power(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.ndarray:
     """Power (B, h, w), summed over the channels and centred; arguments as `spectrum`.
 
-    The window is scaled so that the mean power of white noise is the same with it and without.
+    With the window, the mean power of white noise is the same as without.
     """
     return _fourier(maps, window, remove_mean).abs().square().sum(dim=1).numpy()
 
@@ -142,10 +136,7 @@ def sample(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def similar_positions(a_map: Tensor, position: tuple[float, float], b_map: Tensor) -> Tensor:
-    """Cosines (h', w') of a point (x, y) of one image, each 0 to 1, with every position of another.
-
-    The maps are (C, h, w) and (C, h', w').
-    """
+    """Cosines (h', w') of a point (x, y), each 0 to 1, in a map (C, h, w) with every position of one (C, h', w')."""
     if a_map.ndim != 3 or b_map.ndim != 3 or len(a_map) != len(b_map):
         shapes = f"{tuple(a_map.shape)} and {tuple(b_map.shape)}"
         raise ValueError(f"the maps have the shapes {shapes}: pass (C, h, w) with equal channels.")
@@ -181,11 +172,8 @@ def cka(k: Tensor, l: Tensor) -> float:  # noqa: E741  the names of the paper
 def foreground_auc(scores: Tensor, masks: Tensor) -> np.ndarray:
     """(N, K) areas under the ROC curve: the chance that a random pixel of the object scores above one of the ground.
 
-    0.5 says nothing, 0 and 1 separate perfectly; NaN where a mask is empty or full.
-
-    Args:
-        scores: (N, K, h, w), e.g. PCA scores; brought to the masks' size, bilinearly.
-        masks: (N, H, W) bool.
+    0.5 says nothing, 0 and 1 separate perfectly; NaN where a mask is empty or full. Scores (N, K, h, w) are brought to
+    the size of the masks (N, H, W), bilinearly.
     """
     _check(scores)
     if masks.dtype != torch.bool or masks.ndim != 3 or len(masks) != len(scores):
@@ -201,7 +189,6 @@ def foreground_auc(scores: Tensor, masks: Tensor) -> np.ndarray:
 
 
 def _check(maps: Tensor) -> None:
-    """Raise a ValueError of one sentence unless `maps` is a finite (B, C, h, w) tensor that is not empty."""
     if not isinstance(maps, Tensor) or maps.ndim != 4 or 0 in maps.shape:
         shape = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise ValueError(f"the feature maps are {shape}: pass a (B, C, h, w) tensor, a single map as map[None].")
@@ -215,7 +202,7 @@ def _centred(maps: Tensor, mean: Tensor) -> Iterator[Tensor]:
 
 
 def _sign(scores: Tensor) -> Tensor:
-    """1 or -1 for a component's scores (B, h, w); see `fit_pca`."""
+    """1 or -1 for a component's scores (B, h, w), as `fit_pca` says."""
     scores = scores / scores.square().mean().sqrt().clamp(min=1e-300)
     down, right = (torch.linspace(-1, 1, size, dtype=torch.float64) for size in scores.shape[1:])
     inwards = -(down[:, None].square() + right.square())
@@ -230,7 +217,7 @@ def _fourier(maps: Tensor, window: bool, remove_mean: bool) -> Tensor:
     values = maps.detach().cpu().double()
     # The window's zeros lie half a position outside the map, so that no position is thrown away.
     rows, columns = (torch.sin(math.pi * (torch.arange(n).double() + 0.5) / n).square() for n in values.shape[2:])
-    weights = rows[:, None] * columns if window else torch.ones(values.shape[2:], dtype=torch.float64)
+    weights = rows[:, None] * columns if window else torch.ones_like(values[0, 0])
     if remove_mean:  # the mean under the window, or a constant would leak into the frequencies beside zero
         values = values - (values * weights).sum(dim=(2, 3), keepdim=True) / weights.sum()
     weights = weights / weights.square().mean().sqrt()

@@ -44,8 +44,8 @@ class Settings:
 class FeatureMaps:
     """Feature maps of images, each computed once, kept within a byte budget, safe for two threads.
 
-    One pass through the UNet gives all four blocks, so they are kept together, image by image; of what does not fit
-    the budget, the images used longest ago are forgotten.
+    One pass through the UNet gives all four blocks, so they are kept together, image by image; those used longest ago
+    are forgotten first.
 
     Args:
         backbone: from `load_backbone`.
@@ -75,7 +75,7 @@ class FeatureMaps:
             return (self._joined if settings.source in SOURCES[5:] else self._block)(images, settings)
 
     def check(self, settings: Settings) -> None:
-        """Raise a ValueError of one sentence unless such maps can be made with this backbone and these heads."""
+        """ValueError unless such maps can be made with this backbone and these heads."""
         for name, choices in (("source", SOURCES), ("injection", INJECTIONS)):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"there is no {name} {getattr(settings, name)!r}: choose from {', '.join(choices)}.")
@@ -107,10 +107,8 @@ class FeatureMaps:
         extractor = self.heads[method].extractor
         wanted = {name: key for key, name in METHODS.items()}.get(method, "none")
         if extractor.inject != wanted:
-            raise ValueError(
-                f'the head "{method}" was trained with inject="{extractor.inject}", but "{wanted}" is needed: '
-                f"run 04_segmentation with -p inject {wanted}."
-            )
+            trained = f'the head "{method}" was trained with inject="{extractor.inject}"'
+            raise ValueError(f'{trained}, but "{wanted}" is needed: run 04_segmentation with -p inject {wanted}.')
         return extractor
 
     def _tokens(self, images: Tensor) -> Tensor:
@@ -121,9 +119,10 @@ class FeatureMaps:
         inside = settings.injection if settings.injection in ("up", "random") else "none"
         noise = (settings.timestep, settings.prompt, settings.seed, settings.draws)
 
+        diffusion = self.backbone.diffusion
+
         def run(batch: Tensor) -> tuple[Tensor, ...]:
             inject = None if inside == "none" else self._injecting(METHODS[inside], batch)
-            diffusion = self.backbone.diffusion
             return tuple(diffusion.through_hooks(diffusion.noised(batch, *noise), inject, until=len(BLOCKS)))
 
         return self._each(images, (inside, *noise), settings.draws, run)
@@ -148,7 +147,6 @@ class FeatureMaps:
         return inject(block, feature.to(self.backbone.device)).float().cpu()
 
     def _joined(self, images: Tensor, settings: Settings) -> Tensor:
-        """The concatenated or the aggregated map, from the blocks and tokens that are kept."""
         if settings.source == CONCATENATED:
             settings = replace(settings, injection="none")
         extractor, made = self._head(_method(settings)), []
@@ -201,8 +199,10 @@ def pair_maps(maps: FeatureMaps, images: Tensor, labels: Sequence[str], settings
 
 def _method(settings: Settings) -> str:
     """The head that these settings need, "" for none."""
-    if settings.source in (CONCATENATED, "CLIP tokens"):
-        return CONCATENATED if settings.source == CONCATENATED else ""
+    if settings.source == CONCATENATED:
+        return CONCATENATED
+    if settings.source == "CLIP tokens":
+        return ""
     return METHODS[settings.injection] if settings.source == "fused" or settings.injection != "none" else ""
 
 

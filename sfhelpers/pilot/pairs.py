@@ -46,14 +46,10 @@ class ToyPairs:
         return [label in SEEN for label in self.labels]
 
 
-def toy_pairs(
-    per_category: int, categories: Sequence[str] = tuple(CATEGORIES), seed: int = PAIRS_SEED,
-    difficulty: float = DIFFICULTY,
-) -> ToyPairs:  # fmt: skip
+def toy_pairs(per_category: int, categories: Sequence[str] = tuple(CATEGORIES)) -> ToyPairs:
     """Pairs of the toy world that no model here was trained on, so many of each category; 15 ms each.
 
-    Raises:
-        ValueError: fewer than one pair, or a category that is not in the world.
+    Raises a ValueError for fewer than one pair, or a category that is not in the world.
     """
     names = list(categories)
     unknown = [name for name in names if name not in CATEGORIES]
@@ -61,17 +57,15 @@ def toy_pairs(
         asked = f"categories {', '.join(unknown or names) or 'none'} and {per_category} pairs of each"
         raise ValueError(f"asked for {asked}: give one pair or more, of categories among {', '.join(CATEGORIES)}.")
     plan = [(name, k) for name in names for k in range(per_category)]
-    found = [_pair(*entry, seed, difficulty) for entry in tqdm(plan, desc="drawing pairs", leave=False, delay=1)]
+    found = [_pair(*entry) for entry in tqdm(plan, desc="drawing pairs", leave=False, delay=1)]
     return ToyPairs(*(torch.stack(parts) for parts in zip(*found, strict=True)), [name for name, _ in plan])
 
 
 def folder_pairs(dataset: datasets.Dataset, per_category: int, size: int = SIZE) -> tuple[Tensor, list[str]]:
     """The first sketch-photo pairs of every category of a data set; each sketch and each photo comes once.
 
-    Where sketches belong to no photo, they are paired by category. What is not square is padded.
-
-    Returns:
-        (N, 2, 3, size, size) in [0, 1], sketch and photo; and the N categories.
+    Where sketches belong to no photo, they are paired by category. What is not square is padded. Returns
+    (N, 2, 3, size, size) in [0, 1], sketch and photo, and the N categories.
     """
     chosen = []
     for _, group in groupby(datasets.pairs(dataset), key=lambda pair: pair[1].category):
@@ -84,18 +78,18 @@ def folder_pairs(dataset: datasets.Dataset, per_category: int, size: int = SIZE)
     return images.unflatten(0, (len(chosen), 2)), [photo.category for _, photo in chosen]
 
 
-def _pair(category: str, index: int, seed: int, difficulty: float) -> tuple[Tensor, ...]:
-    photo, mask, in_photo = render_photo(category, index, seed, difficulty)
-    sketch, in_sketch = render_sketch(category, index, 0, seed, difficulty)
+def _pair(category: str, index: int) -> tuple[Tensor, ...]:
+    photo, mask, in_photo = render_photo(category, index, PAIRS_SEED, DIFFICULTY)
+    sketch, in_sketch = render_sketch(category, index, 0, PAIRS_SEED, DIFFICULTY)
     colours = torch.from_numpy(np.stack([np.repeat(sketch[..., None], 3, axis=2), photo])).permute(0, 3, 1, 2)
     keypoints = torch.from_numpy(np.stack([in_sketch, in_photo])).float()
-    silhouette = _silhouette(category, index, seed, in_sketch[:, :2])
+    silhouette = _silhouette(category, index, in_sketch[:, :2])
     return colours.float() / 255, keypoints[..., :2] / SIZE, keypoints[..., 2] > 0, torch.from_numpy(mask), silhouette
 
 
-def _silhouette(category: str, index: int, seed: int, keypoints: np.ndarray) -> Tensor:
+def _silhouette(category: str, index: int, keypoints: np.ndarray) -> Tensor:
     """(160, 160) bool: all parts of the individual, moved to where its keypoints lie in the sketch."""
-    drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
+    drawing = CATEGORIES[category].draw(uniform(stream("shape", PAIRS_SEED, category, index)))
     own = np.array(list(drawing.keypoints.values()))
     # A pose is a similarity transform, so the keypoints' two places give it exactly.
     move = np.linalg.lstsq(np.column_stack([own, np.ones(len(own))]), keypoints, rcond=None)[0]
