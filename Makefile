@@ -27,10 +27,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 notebooks: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m sfhelpers.notebooks run --out runs --jobs 2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tools.notebooks run --out runs --jobs 2
 
 execute: $(INSTALLED)
-	$(BIN)/python -m sfhelpers.notebooks execute
+	$(BIN)/python -m tools.notebooks execute
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -48,11 +48,11 @@ test: export OMP_NUM_THREADS := 1
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile tests
 	$(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
-	$(BIN)/python -m sfhelpers.notebooks run --out runs --jobs 2
+	$(BIN)/python -m tools.notebooks run --out runs --jobs 2
 
 # JupyterLab makes a fresh token and prints the address that holds it.
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=notebooks
 
 bench: $(INSTALLED)
-	$(BIN)/python -m sfhelpers.bench
+	$(BIN)/python -m tools.bench

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sfhelpers.notebooks.clean import declared
-
 ROOT = Path(__file__).parents[1]
 OVERRIDES = ROOT / "tests" / "nbval_parameters.yaml"
 FAILED = pytest.StashKey[bool]()
@@ -31,7 +29,7 @@ def pytest_collection_modifyitems(items):
         cell = getattr(item, "cell", None)
         if cell is None or "parameters" not in cell.metadata.get("tags", []):
             continue
-        stem, names = item.path.stem, declared({"cells": [cell]})
+        stem, names = item.path.stem, re.findall(r"^(\w+)(?:: \w+)? = ", cell.source, re.MULTILINE)
         values = dict(overrides.get(stem) or {})
         for name in values:
             if name not in names:

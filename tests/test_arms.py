@@ -72,7 +72,7 @@ def test_images_and_tensors_that_do_not_fit_are_refused(tiny_backbone, two_image
 
 
 def test_the_benchmark_prints_a_ratio(tiny_folder):
-    command = [sys.executable, "-m", "sfhelpers.bench", "steps", "widgets", "--backbone", str(tiny_folder)]
+    command = [sys.executable, "-m", "tools.bench", "steps", "widgets", "--backbone", str(tiny_folder)]
     done = subprocess.run(
         [*command, "--device", "cpu", "--batch", "2", "--repeats", "1"], capture_output=True, text=True, check=True
     )

@@ -131,11 +131,12 @@ from PIL import Image
 from sfhelpers import params, results
 from sfhelpers.datasets import load_dataset
 from sfhelpers.images import load_images
-from sfhelpers.notebooks import FOLDER, clean, runner
 from tests.backbone_fixtures import one_sentence
 from tests.test_images import png_header
 from tests.test_params import values
 from tests.test_results import make
+from tools import clean
+from tools.notebooks import FOLDER, papermill
 
 NOTEBOOK = FOLDER / "04_segmentation.ipynb"
 
@@ -277,7 +278,7 @@ def test_papermill_with_a_misspelt_parameter_fails_in_one_sentence(tmp_path):
     results.write([make()], out / "results.json")
     before = files(out)
     given = {"epoch": "20", "output_dir": str(out)}
-    outcome = runner.papermill(NOTEBOOK, tmp_path / "executed.ipynb", given, {"CUDA_VISIBLE_DEVICES": ""})
+    outcome = papermill(NOTEBOOK, tmp_path / "executed.ipynb", given, {"CUDA_VISIBLE_DEVICES": ""})
     assert outcome.result.startswith("failed: ValueError: ")
     said = outcome.result.removeprefix("failed: ValueError: ")
     assert "'epoch'" in said and "use epochs" in said and said.endswith(".") and ". " not in said

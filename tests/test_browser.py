@@ -12,11 +12,11 @@ import yaml
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from sfhelpers.notebooks import find
-from sfhelpers.notebooks.html import page
 from tests.browser import chromium, live, server
 from tests.browser.lab import Lab, copied
 from tests.test_html import images_of
+from tools.notebooks import find
+from tools.pages import page
 
 ROOT = Path(__file__).parents[1]
 SMALL = yaml.safe_load((ROOT / "tests" / "nbval_parameters.yaml").read_text(encoding="utf-8"))

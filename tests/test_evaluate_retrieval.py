@@ -7,9 +7,9 @@ from sklearn.metrics import average_precision_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sfhelpers import metrics
-from sfhelpers.bench.retrieval import peak_megabytes
 from sfhelpers.metrics import retrieval
 from tests.backbone_fixtures import one_sentence
+from tools.bench import peak_megabytes
 
 MEASURES = (
     metrics.AP(),

@@ -10,12 +10,12 @@ import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from sfhelpers.notebooks import clean
 from sfhelpers.pilot import FeatureMaps, Settings, band_pass
 from sfhelpers.tasks.heads import untrained_head
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer
 from sfhelpers.widgets.explorer import SIDES
 from sfhelpers.widgets.pca import _empty
+from tools import clean
 
 BOTH = pytest.mark.parametrize("kind", [PCAExplorer, FrequencyExplorer])
 

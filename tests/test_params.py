@@ -12,9 +12,9 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 from sfhelpers import params
-from sfhelpers.notebooks import FOLDER
-from sfhelpers.notebooks.clean import KERNEL
 from tests.backbone_fixtures import one_sentence
+from tools.clean import KERNEL
+from tools.notebooks import FOLDER
 
 NAME = "04_segmentation"
 CHECK = "run = params.check(...)"

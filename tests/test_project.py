@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from sfhelpers import backbones, datasets, params
-from sfhelpers.notebooks import clean, find
+from tools import clean
+from tools.notebooks import FOLDER, find
 
 ROOT = Path(__file__).parents[1]
-TOP = {"notebooks", "sfhelpers", "data", "tests", "environment.yml", "README.md"}
+TOP = {"notebooks", "sfhelpers", "tools", "data", "tests", "environment.yml", "README.md"}
 TOP |= {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "CITATION.cff"}
 TOP |= {".ci", ".gitignore", ".pre-commit-config.yaml"}
 IMPORTED_AS = {
@@ -33,7 +34,7 @@ NOT_IMPORTED = {
     "ipykernel": "runs the notebooks",
     "jupyterlab": "make lab",
     "nbval": "make test",
-    "papermill": "sfhelpers.notebooks starts it as a process",
+    "papermill": "tools.notebooks starts it as a process",
     "pytest-xdist": "make test",
     "ruff": "make test",
     "timm": "open_clip builds image towers with it",
@@ -57,16 +58,15 @@ def name_of(requirement):
 
 def imported():
     """Top-level names of the third-party modules that the code and the notebooks import."""
-    sources = [
-        path.read_text(encoding="utf-8") for folder in ("sfhelpers", "tests") for path in ROOT.glob(f"{folder}/**/*.py")
-    ]
+    files = [path for folder in ("sfhelpers", "tools", "tests") for path in ROOT.glob(f"{folder}/**/*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in files]
     for path in find([]):
         cells = nbformat.read(path, as_version=4).cells
         sources += [re.sub(r"^\s*[%!].*", "", cell.source, flags=re.M) for cell in cells if cell.cell_type == "code"]
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
-    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tests"}
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
 
 
 def test_the_top_level_holds_what_was_agreed_and_nothing_else():
@@ -134,17 +134,34 @@ def test_only_numbered_notebooks_are_tracked():
     assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
 
 
-def test_small_values_for_nbval_are_parameters_of_their_notebook():
+def test_small_values_for_nbval_are_parameters_of_their_notebook_and_all_notebooks_share_some():
     overrides = yaml.safe_load((ROOT / "tests" / "nbval_parameters.yaml").read_text(encoding="utf-8"))
-    for name, values in overrides.items():
-        (path,) = find([name])
-        assert values.keys() <= clean.declared(nbformat.read(path, as_version=4)), f"of {name}"
-
-
-def test_every_notebook_shares_the_parameters():
     for path in find([]):
         names = clean.declared(nbformat.read(path, as_version=4))
         assert {"seed", "device", "output_dir"} <= names, f"{path.stem} lacks a shared parameter"
+        assert overrides.pop(path.stem, {}).keys() <= names, f"of {path.stem}"
+    assert overrides == {}, "there are no such notebooks"
+
+
+def in_its_own_words(path):
+    """A notebook's row on the map, from its first cell: `# NN · Title: ...`, and what follows the bold words."""
+    text = nbformat.read(path, as_version=4).cells[0].source
+    title = re.match(rf"# {path.name[:2]} · ([^:\n]+)", text)[1]
+    said = {}
+    for word in ("Question", "Time and memory", "Paper"):
+        found = re.search(rf"^\*\*{word}\.\*\* (.+?)(?=\n\s*\n|\n\*\*|\Z)", text, re.M | re.S)
+        assert found, f"the first cell of {path.name} has no line **{word}.** with text behind it"
+        said[word] = " ".join(found[1].split())
+    assert said["Question"].endswith("?")
+    return f"| [{path.name[:2]} · {title}]({path.name}) | {said['Question']} | {said['Paper']} |"
+
+
+def test_the_map_in_the_first_notebook_names_every_notebook_in_its_own_words():
+    cells = nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4).cells
+    (text,) = [cell.source for cell in cells if "## The map" in cell.source]
+    rows = [line for line in text.splitlines() if re.match(r"\| \[\d\d · ", line)]
+    assert rows == [in_its_own_words(path) for path in find([])]
+    assert len({path.name[:2] for path in find([])}) == len(rows), "two notebooks have the same number"
 
 
 def test_the_citation_names_the_collection_and_the_three_papers():

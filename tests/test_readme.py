@@ -16,11 +16,15 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 from safetensors import safe_open
 
-from sfhelpers import params, readme, results
-from sfhelpers.tasks import differences
-from sfhelpers.tasks import segmentation_report as report
+from sfhelpers import params, results
+from sfhelpers.tasks import segmentation
+from sfhelpers.tasks.arms import extractor_for
+from sfhelpers.tasks.correspondence import SketchMatcher
+from sfhelpers.tasks.heads import save_heads
 from sfhelpers.toyworld import SEEN, UNSEEN
 from tests.backbone_fixtures import one_sentence
+from tests.search_helpers import photo, sketch
+from tools import clean, readme
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,13 +36,13 @@ SHA = "0123456789abcdef" * 4
 MEASURED = {"SD only": (0.5, 0.52, 0.54), "fused": (0.6, 0.62, 0.64), "mean mask": (0.3, 0.3, 0.3)}
 
 
-def made(method, gallery, value, seed, rule=report.CHOSEN, metric="foreground IoU", **changes):
+def made(method, gallery, value, seed, rule=segmentation.CHOSEN, metric="foreground IoU", **changes):
     return results.row(
         RUN,
         task="segmentation",
         method=method,
         metric=metric,
-        definition=f"{report.DEFINITIONS[metric]}; {rule}",
+        definition=f"{segmentation.DEFINITIONS[metric]}; {rule}",
         value=value,
         n=100 if gallery == "seen categories" else 40,
         weights_sha256=SHA,
@@ -71,7 +75,7 @@ def tasks():
             found[line.notebook] += [at(line, method, line.metric, line.rule, v) for method, v in values.items()]
     for line in readme.HEADLINES:
         name = f"{line.metric}: fused - other"
-        ends = zip(differences.ENDS, (0.1, 0.05, 0.15), strict=True)
+        ends = zip(results.ENDS, (0.1, 0.05, 0.15), strict=True)
         found[line.notebook] += [at(line, "SD only", name, f"test; {end}", value) for end, value in ends]
     found["04_segmentation"] += [made("CLIP only", g, 0.5, s) for g in readme.GALLERIES for s in range(3)]
     return found
@@ -109,25 +113,14 @@ def project(tmp_path):
     return tmp_path
 
 
-def test_the_table_has_mean_and_spread_over_seeds_best_method_first():
-    lines = readme.results_block(rows()).splitlines()
-    assert lines[2:5] == [
+def test_the_table_of_segmentation_has_mean_and_spread_over_seeds_best_method_first():
+    assert readme.segmentation_block(rows()).splitlines()[2:5] == [
         "| fused | 0.620 ± 0.020 | 0.520 ± 0.020 | 100 / 40 |",
         "| SD only | 0.520 ± 0.020 | 0.420 ± 0.020 | 100 / 40 |",
         "| mean mask | 0.300 ± 0.000 | 0.200 ± 0.000 | 100 / 40 |",
     ]
-
-
-def test_the_table_states_definition_seeds_epochs_weights_and_differences():
-    block = readme.results_block(rows())
-    wanted = [report.DEFINITIONS["foreground IoU"], report.CHOSEN, "3 seeds (0, 1, 2)", "12 epochs", f"`{SHA[:12]}`"]
-    wanted += ["seen categories +0.320 against mean mask, +0.100 against SD only"]
-    assert [text for text in wanted if text not in block] == []
-
-
-def test_one_seed_gets_no_spread():
-    block = readme.results_block([row for row in rows() if row.seed == 0])
-    assert "| fused | 0.600 | 0.500 | 100 / 40 |" in block and "±" not in block and "1 seed (0)" in block
+    block = readme.segmentation_block([row for row in rows() if row.seed == 0])
+    assert "| fused | 0.600 | 0.500 | 100 / 40 |" in block and "±" not in block
 
 
 @pytest.mark.parametrize(
@@ -139,12 +132,13 @@ def test_one_seed_gets_no_spread():
         (lambda r: r[1:], "each seed once"),
         (lambda r: [replace(r[0], weights_sha256="f" * 64), *r[1:]], "mix rows of several runs .weights_sha256"),
         (lambda r: [replace(r[0], epochs=1), *r[1:]], "mix rows of several runs .epochs"),
-        (lambda r: [replace(r[0], n=3), *r[1:]], "mix rows of several runs .n for SD only"),
+        (lambda r: [replace(r[0], n=3), *r[1:]], "mix rows of several runs .n for SD only, seen"),
     ],
 )
 def test_rows_that_make_no_honest_table_are_refused(change, says):
-    with pytest.raises(ValueError, match=says):
-        readme.results_block(change(rows()))
+    with pytest.raises(ValueError, match=says) as error:
+        readme.segmentation_block(change(rows()))
+    one_sentence(error)
 
 
 def test_each_task_has_its_row_with_a_verdict_against_the_better_single_backbone():
@@ -191,24 +185,14 @@ def test_a_readme_without_its_marks_is_refused(text):
         readme.with_block(text, "new")
 
 
-def test_the_picture_is_the_one_of_the_tagged_cell(tmp_path):
-    assert readme.picture(write_notebook(tmp_path / "a.ipynb", png())) == png()
-
-
-def test_a_notebook_without_the_picture_is_refused_in_one_sentence(tmp_path):
-    (tmp_path / "broken.ipynb").write_text("no notebook")
-    cases = {
-        "not a notebook": tmp_path / "broken.ipynb",
-        "0 cells tagged": write_notebook(tmp_path / "a.ipynb", png(), tags=()),
-        "shows 0 pictures": write_notebook(tmp_path / "b.ipynb"),
-        "shows 2 pictures": write_notebook(tmp_path / "c.ipynb", png(), png()),
-        "no readable PNG": write_notebook(tmp_path / "d.ipynb", png()[:40]),
-        "no notebook": tmp_path / "missing.ipynb",
-    }
-    for says, path in cases.items():
-        with pytest.raises((ValueError, FileNotFoundError), match=says) as error:
-            readme.picture(path)
-        one_sentence(error)
+@pytest.mark.parametrize(
+    ("images", "tags", "says"),
+    [([png()], (), "0 cells tagged"), ([], ("readme",), "shows 0 pictures"), ([png()] * 2, ("readme",), "2 pictures")],
+)
+def test_a_notebook_without_the_picture_is_refused_in_one_sentence(tmp_path, images, tags, says):
+    with pytest.raises(ValueError, match=says) as error:
+        readme.picture(write_notebook(tmp_path / "a.ipynb", *images, tags=tags))
+    one_sentence(error)
 
 
 def test_update_writes_both_files_and_main_names_them(project, capsys):
@@ -226,7 +210,7 @@ def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(pro
     assert readme.main(project) == 1
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
     said = capsys.readouterr()
-    assert said.out == "" and said.err.endswith(".\n") and said.err.count("\n") == 1
+    assert said.out == "" and Path(gone).name in said.err and said.err.count("\n") == 1
 
 
 def test_an_interrupted_update_leaves_the_earlier_files_and_no_other(project, monkeypatch):
@@ -244,9 +228,9 @@ def test_an_interrupted_update_leaves_the_earlier_files_and_no_other(project, mo
 def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes():
     folder = ROOT / "data" / "results"
     block = readme.block({line.notebook: results.read(folder / f"{line.notebook}.json") for line in readme.HEADLINES})
-    assert readme.with_block(README, block) == README, "run python -m sfhelpers.readme"
+    assert readme.with_block(README, block) == README, "run python -m tools.readme"
     shown = readme.picture(ROOT / "notebooks" / "04_segmentation.ipynb")
-    assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m sfhelpers.readme"
+    assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m tools.readme"
 
 
 def recipes():
@@ -290,9 +274,7 @@ def test_every_notebook_is_answered_for():
 
 def declared(notebook):
     """Names of a notebook's parameters."""
-    cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
-    (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    return set(re.findall(r"^(\w+) =", cell.source, re.M))
+    return clean.declared(nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4))
 
 
 def test_every_setting_of_the_readme_is_a_parameter_of_its_notebook():
@@ -351,3 +333,44 @@ def test_the_citations_are_those_of_the_citation_file():
 def test_the_unseen_categories_are_named_as_they_are():
     assert ", ".join(UNSEEN).replace("_", " ") in POCKET_README
     assert f"{len(SEEN)} seen and {len(UNSEEN)} unseen" in README
+
+
+def python_examples():
+    """Title -> code of the examples in Python, in the README's order."""
+    section = README.split("\n## From Python\n")[1].split("\n## ")[0]
+    text, *rest = section.split("```python\n")
+    found = {}
+    for piece in rest:
+        title = re.findall(r"\*\*([^*]+)\*\*", text)[-1]
+        found[title.strip(".")], text = piece.split("```\n", 1)
+    assert len(found) == README.count("```python")
+    return found
+
+
+def test_the_python_examples_are_short():
+    examples = python_examples()
+    assert len(examples) == 5
+    assert all(len([line for line in code.splitlines() if line]) < 10 for code in examples.values())
+
+
+def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_path, monkeypatch, capsys):
+    """In an empty folder with a sketch, a photo and a few photos; only the backbone and its heads are tiny ones."""
+    sketch().save(tmp_path / "sketch.png")
+    for name in ("photo.jpg", "photos/cat/a.jpg", "photos/cat/b.jpg", "photos/dog/c.png"):
+        photo(tmp_path / name, seed=len(name))
+    extractor = extractor_for("fused", tiny_backbone, seed=0)
+    trial = SimpleNamespace(method="fused", seed=0, model=SketchMatcher(extractor))
+    trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
+    folder = tmp_path / "heads" / "correspondence"
+    save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
+    monkeypatch.setattr("sfhelpers.search.searcher.HEADS", tmp_path / "heads")
+    monkeypatch.chdir(tmp_path)
+    namespace, printed = {}, {}
+    for title, code in python_examples().items():
+        exec(code.replace('"pocket"', repr(str(tiny_folder))), namespace)
+        printed[title] = capsys.readouterr().out.splitlines()
+    assert namespace["images"].shape == (2, 3, 160, 160) and namespace["fused"].shape == (2, 64, 24, 24)
+    assert namespace["vectors"].shape == (3, tiny_backbone.vision.embed(namespace["images"]).shape[1])
+    assert [path.name for path in namespace["paths"]] == ["a.jpg", "b.jpg", "c.png"]
+    assert len(printed["Asked with a sketch"]) == 3 == len(namespace["index"])
+    assert len(printed["Matches for a pair"]) == 5 and "->" in printed["Matches for a pair"][0]

@@ -9,7 +9,6 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
-from sfhelpers.notebooks import clean
 from sfhelpers.plots.found import Answer, search_sheet
 from sfhelpers.plots.schemes import PICTURES, parts
 from sfhelpers.search.gallery import Gallery
@@ -17,6 +16,7 @@ from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from sfhelpers.widgets.sketchpad import SketchPad
 from tests.search_helpers import photo
+from tools import clean
 
 LINE = Stroke(np.array([[20.0, 20.0], [300.0, 200.0]]), 4.0)
 MORE = Stroke(np.array([[40.0, 300.0], [300.0, 310.0]]), 4.0)

@@ -14,8 +14,8 @@ from PIL import Image
 import sfhelpers.widgets.sketchpad as module
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.drawing.strokes import MAX_POINTS
-from sfhelpers.notebooks import clean
 from sfhelpers.widgets.sketchpad import HISTORY, SketchPad
+from tools import clean
 
 LINE = [[10, 20], [30.5, 40], [100, 200.25]]
 STROKE = {"do": "stroke", "points": LINE, "width": 4, "size": 384}

@@ -16,10 +16,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 from sfhelpers.metrics import foreground_iou
-from sfhelpers.notebooks import clean, runner
 from sfhelpers.widgets import MaskExplorer
 from sfhelpers.widgets.clickable import Clickable
 from tests.search_helpers import photo
+from tools import clean, notebooks
 
 SIDE = 32
 MAKE = f"""
@@ -127,7 +127,7 @@ def test_the_still_picture_survives_cleaning_and_the_notebook_can_be_committed(t
     cells = [parameters, new_code_cell(MAKE + "explorer", id="explorer")]
     path = tmp_path / "01_tiny.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": clean.KERNEL}), path)
-    assert runner.papermill(path, tmp_path / "out.ipynb", {}, {}).result == "ok"
+    assert notebooks.papermill(path, tmp_path / "out.ipynb", {}, {}).result == "ok"
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert clean.WIDGET in executed.cells[1].outputs[0].data
     path.write_text(clean.text_of(clean.stamped(executed)), encoding="utf-8")

@@ -7,7 +7,7 @@ import numpy as np
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-from sfhelpers.notebooks import clean
+from tools import clean
 
 SETUP = """
 import numpy as np

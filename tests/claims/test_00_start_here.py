@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from sfhelpers import results
-from sfhelpers.notebooks import FOLDER
+from tools.notebooks import FOLDER
 
 CELLS = nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4).cells
 PRINTED = "".join(output.get("text", "") for cell in CELLS for output in cell.get("outputs", []))

@@ -1,12 +1,11 @@
 """What a committed notebook looks like: the same bytes for the same results, nothing of the machine that ran it."""
 
-import ast
 import base64
 import hashlib
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -20,8 +19,7 @@ PROGRESS = re.compile(r"\d+%\|")
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
 MACHINE = re.compile(r"(?<![\w.~/])/(?:home|root|Users|work|tmp|usr|opt|mnt|var)/\w+|[A-Z]:\\Users")
 MAX_FIGURE = 150_000
-MAX_NOTEBOOK = 1_500_000
-MAX_LINES = 30
+MAX_NOTEBOOK = 1.5  # MB
 
 
 def source_sha256(notebook: NotebookNode) -> str:
@@ -83,9 +81,9 @@ def problems(path: Path) -> list[str]:
     """What keeps a notebook from being committed, one sentence each (empty: nothing)."""
     text = path.read_text(encoding="utf-8")
     notebook = nbformat.reads(text, as_version=4)
-    found = []
-    if len(text.encode()) > MAX_NOTEBOOK:
-        found.append(f"it has {len(text.encode()) / 1e6:.2f} MB, more than {MAX_NOTEBOOK / 1e6} MB")
+    found, megabytes = [], len(text.encode()) / 1e6
+    if megabytes > MAX_NOTEBOOK:
+        found.append(f"it has {megabytes:.2f} MB, more than {MAX_NOTEBOOK} MB")
     if notebook.nbformat_minor < 5:
         found.append("its cells have no ids, so each execution would invent others: save it in JupyterLab 4")
     if text != text_of(clean(notebook)):
@@ -97,52 +95,34 @@ def problems(path: Path) -> list[str]:
         found.append("its cells were not executed once each, in order: run make execute")
     if not code or "parameters" not in code[0].metadata.get("tags", []):
         found.append("its first code cell is not tagged parameters")
-    found += _runs_of_code(notebook)
+    for before, cell in pairwise(notebook.cells):  # only the parameters and their check may touch
+        if before.cell_type == cell.cell_type == "code" and "parameters" not in before.metadata.get("tags", []):
+            found.append(f"no text stands between code cells {code.index(before) + 1} and {code.index(cell) + 1}")
     for number, cell in enumerate(code, start=1):
-        found += [f"code cell {number} {problem}" for problem in _cell_problems(cell)]
+        found += [f"code cell {number} {problem}" for output in cell.outputs for problem in _output_problems(output)]
     return found
 
 
-def _runs_of_code(notebook: NotebookNode) -> list[str]:
-    """Text stands between any two code cells; only the parameters and their check may touch."""
-    found, number = [], 0
-    for before, cell in zip([None, *notebook.cells], notebook.cells, strict=False):
-        number += cell.cell_type == "code"
-        if before is None or cell.cell_type != "code" or before.cell_type != "code":
-            continue
-        if "parameters" not in before.metadata.get("tags", []):
-            found.append(f"no text stands between code cells {number - 1} and {number}")
-    return found
-
-
-def _cell_problems(cell: NotebookNode) -> list[str]:
-    found = []
-    lines = len(cell.source.splitlines())
-    if lines > MAX_LINES:
-        found.append(f"has {lines} lines, more than {MAX_LINES}")
-    for output in cell.outputs:
-        if output.output_type == "error":
-            found.append(f"ended with {output.ename}")
-        if output.get("name") == "stderr":
-            found.append("printed a warning: mend its cause")
-        size = max((_image_bytes(kind, data) for kind, data in output.get("data", {}).items()), default=0)
+def _output_problems(output: NotebookNode) -> list[str]:
+    found, data = [], output.get("data", {})
+    if output.output_type == "error":
+        found.append(f"ended with {output.ename}")
+    if output.get("name") == "stderr":
+        found.append("printed a warning: mend its cause")
+    for kind, image in data.items():
+        size = len(image if kind == "image/svg+xml" else base64.b64decode(image)) if kind.startswith("image/") else 0
         if size > MAX_FIGURE:
             found.append(f"has a figure of {size / 1000:.0f} kB, more than {MAX_FIGURE / 1000:.0f} kB")
-        words = _words(output)
-        if ADDRESS.search(words):
-            found.append("shows a memory address, which differs from run to run")
-        if MACHINE.search(words):
-            found.append(f"shows a path of this machine, {MACHINE.search(words).group()}")
+    words = words_of(output)
+    if ADDRESS.search(words):
+        found.append("shows a memory address, which differs from run to run")
+    if MACHINE.search(words):
+        found.append(f"shows a path of this machine, {MACHINE.search(words).group()}")
     return found
 
 
-def _image_bytes(kind: str, data: Any) -> int:
-    if not kind.startswith("image/"):
-        return 0
-    return len(data) if kind == "image/svg+xml" else len(base64.b64decode(data))
-
-
-def _words(output: NotebookNode) -> str:
+def words_of(output: NotebookNode) -> str:
+    """What an output says in words: printed, or beside a picture."""
     texts = [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
     return "\n".join([output.get("text", ""), *(str(text) for text in texts)])
 
@@ -150,7 +130,4 @@ def _words(output: NotebookNode) -> str:
 def declared(notebook: NotebookNode) -> set[str]:
     """Names that the cell tagged parameters assigns."""
     sources = [cell.source for cell in notebook["cells"] if "parameters" in cell.metadata.get("tags", [])]
-    nodes = [node for source in sources for node in ast.parse(source).body]
-    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
-    targets += [node.target for node in nodes if isinstance(node, ast.AnnAssign)]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for source in sources for name in re.findall(r"^(\w+)(?:: \w+)? = ", source, re.MULTILINE)}

@@ -7,7 +7,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from sfhelpers.notebooks.clean import WIDGET
+from tools.clean import WIDGET
 
 # Pictures first: a widget's still picture is what an HTML page can show.
 PRIORITY = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]
@@ -32,10 +32,7 @@ TEMPLATE = """{%- extends 'index.html.j2' -%}
 def page(notebook: NotebookNode, title: str) -> str:
     """The notebook as one HTML page: every picture within it, formulas as MathML, no script, no request.
 
-    Links to other notebooks of the collection lead to their pages.
-
-    Raises:
-        ValueError: a formula cannot be turned into MathML.
+    Links to other notebooks of the collection lead to their pages. ValueError if a formula cannot become MathML.
     """
     exporter = HTMLExporter(raw_template=TEMPLATE, filters={"markdown2html": markdown})
     exporter.config.NbConvertBase.display_data_priority = PRIORITY  # of the exporter's filters, which read its config
@@ -62,24 +59,16 @@ class _Renderer(IPythonRenderer):
 
 
 def mathml(formula: str, display: str = "inline") -> str:
-    """A LaTeX formula as MathML, "inline" or as a "block".
-
-    Raises:
-        ValueError: it is not LaTeX, or holds something that the converter does not know.
-    """
+    """A LaTeX formula as MathML, "inline" or as a "block"; ValueError for what the converter does not know."""
     try:
-        found = convert(formula.strip(), display=display)
+        found, reason = convert(formula.strip(), display=display), "a command or environment it does not know"
     except Exception as error:  # the converter's errors have no common class
-        raise ValueError(_refused(formula, type(error).__name__)) from error
+        found, reason = "\\", type(error).__name__
     # What it does not know it copies: the name of a command, or the & of an environment that it takes for none.
     if "\\" in found or "<mi>&</mi>" in found:
-        raise ValueError(_refused(formula, "a command or environment it does not know"))
+        shown = " ".join(formula.split())
+        raise ValueError(f"the formula {shown!r} cannot be turned into MathML ({reason}): write it in plainer LaTeX.")
     return found
-
-
-def _refused(formula: str, reason: str) -> str:
-    shown = " ".join(formula.split())
-    return f"the formula {shown!r} cannot be turned into MathML ({reason}): write it in plainer LaTeX."
 
 
 def _described(notebook: NotebookNode) -> NotebookNode:

@@ -1,6 +1,11 @@
-"""Executes notebooks with papermill, each in a process of its own, and measures time and memory."""
+"""Runs the notebooks with papermill, executes and cleans the committed ones, and checks that they are clean.
 
-import html
+python -m tools.notebooks run [--out runs] [--jobs 2] [names...]
+python -m tools.notebooks execute [names...]
+python -m tools.notebooks check [names...]
+"""
+
+import argparse
 import os
 import subprocess
 import sys
@@ -8,15 +13,18 @@ import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 import nbformat
 import psutil
 
-from sfhelpers.notebooks import clean
-from sfhelpers.notebooks.html import page
+from tools import clean
+from tools.pages import page
 
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 # What `execute` fixes so that the same seed gives the same bytes: hash order, threads (the order of sums), the CPU.
 FIXED = {
     "PYTHONHASHSEED": "0",
@@ -38,9 +46,22 @@ class Outcome:
     peak: int
     result: str
 
-    def line(self) -> str:
-        """As printed."""
+    def __str__(self) -> str:
         return f"{self.name:<24} {self.seconds:7.1f} s  {self.peak / 1e9:6.2f} GB  {self.result}"
+
+
+def find(names: list[str], folder: Path = FOLDER) -> list[Path]:
+    """Notebooks called NN_name.ipynb, in order; with names only those (04, 04_segmentation or a path will do)."""
+    notebooks = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    found = [] if names else notebooks
+    for name in names:
+        stem = Path(name).name.removesuffix(".ipynb")
+        matches = [path for path in notebooks if stem in (path.stem, path.stem.split("_")[0])]
+        if not matches:
+            known = ", ".join(path.stem for path in notebooks)
+            raise FileNotFoundError(f"no notebook {name!r} in {folder.name}/: choose from {known}.")
+        found += matches
+    return found
 
 
 def papermill(source: Path, target: Path, parameters: Mapping[str, str], environment: Mapping[str, str]) -> Outcome:
@@ -60,20 +81,18 @@ def papermill(source: Path, target: Path, parameters: Mapping[str, str], environ
         try:
             while process.poll() is None:
                 peak = max(peak, _resident(process.pid))
-                _wait(process, 0.2)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.2)
         finally:
-            _end(process)
+            if process.poll() is None:  # interrupted: leave no kernel behind
+                for child in _tree(process.pid):
+                    with suppress(psutil.NoSuchProcess):
+                        child.kill()
+                process.wait()
         log.seek(0)
         printed = log.read().decode(errors="replace")
     result = "ok" if process.returncode == 0 else _reason(target, printed)
     return Outcome(source.stem, time.perf_counter() - start, peak, result)
-
-
-def _wait(process: subprocess.Popen, seconds: float) -> None:
-    try:
-        process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -87,42 +106,24 @@ def _tree(pid: int) -> list[psutil.Process]:
 def _resident(pid: int) -> int:
     total = 0
     for process in _tree(pid):
-        try:
+        with suppress(psutil.NoSuchProcess):  # it ended since the list was made
             total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue  # it ended since the list was made
     return total
-
-
-def _end(process: subprocess.Popen) -> None:
-    """Leave no kernel behind when the run is interrupted."""
-    if process.poll() is None:
-        for child in _tree(process.pid):
-            try:
-                child.kill()
-            except psutil.NoSuchProcess:
-                continue
-        process.wait()
 
 
 def _reason(target: Path, printed: str) -> str:
     """The error of the cell that failed, in one line; where no cell was reached, papermill's last line."""
-    if target.exists():
-        for cell in nbformat.read(target, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                if output.output_type == "error":
-                    return f"failed: {output.ename}: {' '.join(output.evalue.split())}"
+    cells = nbformat.read(target, as_version=4).cells if target.exists() else []
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        if output.output_type == "error":
+            return f"failed: {output.ename}: {' '.join(output.evalue.split())}"
     return f"failed: {(printed.strip().splitlines() or ['papermill said nothing'])[-1]}"
 
 
 def run(notebooks: list[Path], out: Path, jobs: int = 1) -> bool:
-    """Execute notebooks into `out` with their results beside them, print a line each, and write out/index.html.
+    """Execute notebooks into `out` with their results beside them, and write out/index.html; True if none failed.
 
-    Args:
-        jobs: how many at a time; they share OMP_NUM_THREADS, for the small models gain nothing from a second thread.
-
-    Returns:
-        Whether all of them ran to their end.
+    So many jobs at a time share OMP_NUM_THREADS, for the small models gain nothing from a second thread.
     """
     out = out.expanduser().resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +132,7 @@ def run(notebooks: list[Path], out: Path, jobs: int = 1) -> bool:
     with ThreadPoolExecutor(jobs) as pool:  # each only waits for a process of its own
         for done in as_completed([pool.submit(_run_one, path, out / path.name, threads) for path in notebooks]):
             outcomes = sorted([*outcomes, done.result()], key=lambda outcome: outcome.name)
-            print(done.result().line(), flush=True)
+            print(done.result(), flush=True)
             (out / "index.html").write_text(_index(outcomes, out), encoding="utf-8")
     print(f"index: {out / 'index.html'}")
     return all(outcome.result == "ok" for outcome in outcomes)
@@ -139,10 +140,10 @@ def run(notebooks: list[Path], out: Path, jobs: int = 1) -> bool:
 
 def _run_one(path: Path, target: Path, environment: Mapping[str, str]) -> Outcome:
     target.unlink(missing_ok=True)
-    notebook = nbformat.read(path, as_version=4)
-    own = {"output_dir": str(target.with_suffix(""))} if "output_dir" in clean.declared(notebook) else {}
-    outcome = papermill(path, target, own, environment)
     target.with_suffix(".html").unlink(missing_ok=True)
+    names = clean.declared(nbformat.read(path, as_version=4))
+    own = {"output_dir": str(target.with_suffix(""))} if "output_dir" in names else {}
+    outcome = papermill(path, target, own, environment)
     if target.exists():
         try:
             text = page(nbformat.read(target, as_version=4), target.stem)
@@ -157,8 +158,8 @@ def _index(outcomes: list[Outcome], out: Path) -> str:
     for outcome in outcomes:
         ends = [end for end in (".html", ".ipynb") if (out / f"{outcome.name}{end}").exists()]
         links = [f'<a href="{outcome.name}{end}">{end[1:]}</a>' for end in ends]
-        cells = [html.escape(outcome.name), " ".join(links), _files(out / outcome.name, out)]
-        cells += [f"{outcome.seconds:.1f} s", f"{outcome.peak / 1e9:.2f} GB", html.escape(outcome.result)]
+        cells = [escape(outcome.name), " ".join(links), _files(out / outcome.name, out)]
+        cells += [f"{outcome.seconds:.1f} s", f"{outcome.peak / 1e9:.2f} GB", escape(outcome.result)]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{name}</th>" for name in ("notebook", "read", "made", "time", "peak memory", "result"))
     style = "body{font-family:sans-serif;margin:2em}td,th{padding:.3em 1em;text-align:left;vertical-align:top}"
@@ -173,18 +174,12 @@ def _files(folder: Path, out: Path) -> str:
     links = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         count = f" ({sum(1 for _ in path.iterdir())} files)" if path.is_dir() else ""
-        links.append(f'<a href="{html.escape(path.relative_to(out).as_posix())}">{html.escape(path.name)}</a>{count}')
+        links.append(f'<a href="{escape(path.relative_to(out).as_posix())}">{escape(path.name)}</a>{count}')
     return "<br>".join(links)
 
 
 def execute(notebooks: list[Path]) -> bool:
-    """Execute notebooks with their default parameters on the CPU, clean them, and put them in place of the old ones.
-
-    A notebook that fails or is interrupted stays as it was.
-
-    Returns:
-        Whether all of them ran to their end.
-    """
+    """Execute notebooks on the CPU, clean them and put them in place of the old; one that fails stays as it was."""
     fine = True
     for path in notebooks:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".execute-") as folder:
@@ -195,5 +190,35 @@ def execute(notebooks: list[Path]) -> bool:
                 target.write_text(clean.text_of(notebook), encoding="utf-8", newline="\n")
                 os.replace(target, path)
         fine = fine and outcome.result == "ok"
-        print(outcome.line(), flush=True)
+        print(outcome, flush=True)
     return fine
+
+
+def check(notebooks: list[Path]) -> bool:
+    """Print what keeps each notebook from being committed; True if nothing does."""
+    found = [f"{path.name}: {problem}" for path in notebooks for problem in clean.problems(path)]
+    print("\n".join(found) or f"{len(notebooks)} notebooks are clean")
+    return not found
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; the exit status is 1 if a notebook failed or is not clean, and 2 if it is not there."""
+    parser = argparse.ArgumentParser(prog="python -m tools.notebooks")
+    parser.add_argument("command", choices=("run", "execute", "check"))
+    parser.add_argument("names", nargs="*", help="04, 04_segmentation or a path; all if left out")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="where `run` writes (default: runs)")
+    parser.add_argument("--jobs", type=int, default=1, help="notebooks that `run` executes at a time (default: 1)")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the notebooks are")
+    options = parser.parse_args(words)
+    try:
+        paths = find(options.names, options.folder)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.command == "run":
+        return 0 if run(paths, options.out, options.jobs) else 1
+    return 0 if (execute if options.command == "execute" else check)(paths) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
