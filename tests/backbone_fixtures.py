@@ -1,5 +1,7 @@
 """A tiny random backbone in the real folder format, made once a session."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -31,6 +33,14 @@ def one_sentence(error: pytest.ExceptionInfo) -> str:
     message = str(error.value)
     assert "\n" not in message and message.endswith(".") and ". " not in message, message
     return message
+
+
+@contextmanager
+def refused(said, kind=ValueError):
+    """What is done inside fails with one sentence that matches."""
+    with pytest.raises(kind, match=said) as error:
+        yield error
+    one_sentence(error)
 
 
 def small(backbone, inject="up", **options):

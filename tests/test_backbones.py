@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import one_sentence, refused
 
 
 def unet_by_hand(unet, noisy, timestep, text):
@@ -191,9 +191,8 @@ def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_b
 
 @pytest.mark.parametrize("timestep", [-1, 1000, 1.5, True, "195"])
 def test_a_timestep_outside_the_scheduler_is_refused(tiny_backbone, two_images, timestep):
-    with pytest.raises(ValueError, match="from 0 to 999") as error:
+    with refused("from 0 to 999"):
         tiny_backbone.diffusion.features(two_images, timestep=timestep)
-    one_sentence(error)
 
 
 @pytest.mark.parametrize(
@@ -211,9 +210,8 @@ def test_a_timestep_outside_the_scheduler_is_refused(tiny_backbone, two_images, 
 )
 def test_images_of_another_shape_or_range_are_refused(tiny_backbone, images):
     for ask in (tiny_backbone.diffusion.features, tiny_backbone.diffusion.prefix, tiny_backbone.vision.tokens):
-        with pytest.raises(ValueError, match="image") as error:
+        with refused("image"):
             ask(images)
-        one_sentence(error)
 
 
 def test_other_misuse_is_refused(tiny_backbone, two_images):
@@ -230,9 +228,8 @@ def test_a_prompt_is_read_as_a_whole_or_refused_never_cut(tiny_backbone, two_ima
     assert diffusion.text(longest).shape == (16, 32)
     for prompt in (f"{longest} car", "cat " * 500, None, 7):
         for ask in (diffusion.check_prompt, diffusion.text, lambda p: diffusion.features(two_images, prompt=p)):
-            with pytest.raises(ValueError, match="prompt") as error:
+            with refused("prompt"):
                 ask(prompt)
-            one_sentence(error)
 
 
 @pytest.mark.parametrize(

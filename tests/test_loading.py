@@ -18,7 +18,7 @@ from sfhelpers.backbones import (
     write_preset,
 )
 from sfhelpers.backbones.presets import WEIGHTS
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import one_sentence, refused
 from tests.tiny import folder_sha256, write_tiny
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -162,16 +162,14 @@ def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(broken
     tokenizer = load_backbone(broken, device="cpu").diffusion.tokenizer
     assert tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
     (folder / "merges.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"lacks tokenizer/tokenizer\.json") as error:
+    with refused(r"lacks tokenizer/tokenizer\.json", FileNotFoundError):
         load_backbone(broken, device="cpu")
-    one_sentence(error)
 
 
 def test_a_scheduler_that_states_no_betas_is_refused(broken):
     (broken / "scheduler/scheduler_config.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"scheduler_config\.json does not state beta_start, beta_end") as error:
+    with refused(r"scheduler_config\.json does not state beta_start, beta_end"):
         load_backbone(broken, device="cpu")
-    one_sentence(error)
 
 
 def test_pieces_of_different_models_are_refused(broken, tmp_path):
@@ -182,16 +180,14 @@ def test_pieces_of_different_models_are_refused(broken, tmp_path):
         broken / "vae"
     )
     write_preset(broken, size=96)
-    with pytest.raises(ValueError, match="vae has 4 latent channels and unet 8") as error:
+    with refused("vae has 4 latent channels and unet 8"):
         load_backbone(broken, device="cpu")
-    one_sentence(error)
 
 
 def test_a_quickgelu_mismatch_is_an_error(broken):
     write_preset(broken, size=96, quick_gelu=True)
-    with pytest.raises(ValueError, match="QuickGELU") as error:
+    with refused("QuickGELU"):
         load_backbone(broken, device="cpu")
-    one_sentence(error)
 
 
 def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(broken, monkeypatch):
@@ -202,9 +198,8 @@ def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(broken,
     monkeypatch.setitem(PRESETS, "wrong", wrong)
     (broken / "preset.json").unlink()
     shutil.rmtree(broken / "vision")
-    with pytest.raises(ValueError, match="QuickGELU is False in the model and True in its weights") as error:
+    with refused("QuickGELU is False in the model and True in its weights"):
         load_backbone(f"wrong:{broken}", device="cpu")
-    one_sentence(error)
 
 
 def test_copies_encode_prompts_anew(tiny_backbone):
@@ -218,18 +213,15 @@ def test_copies_encode_prompts_anew(tiny_backbone):
 def test_a_broken_preset_file_is_refused(broken):
     for text in ("{", "{}", '{"diffusion": {"sise": 96}, "vision": {}}'):
         (broken / "preset.json").write_text(text)
-        with pytest.raises(ValueError, match="is not a preset") as error:
+        with refused("is not a preset"):
             load_backbone(broken, device="cpu")
-        one_sentence(error)
 
 
 def test_unknown_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown backbone 'pockett': use pocket, sd21") as error:
+    with refused(r"unknown backbone 'pockett': use pocket, sd21"):
         load_backbone("pockett", device="cpu")
-    one_sentence(error)
-    with pytest.raises(FileNotFoundError, match=r"tried .*nowhere \(no such folder\)") as error:
+    with refused(r"tried .*nowhere \(no such folder\)", FileNotFoundError):
         load_backbone(f"sd21:{tmp_path / 'nowhere'}", device="cpu")
-    one_sentence(error)
 
 
 def test_without_a_hub_every_mirror_is_named(monkeypatch):
@@ -260,13 +252,11 @@ def test_devices_that_are_not_there_are_refused(tiny_folder, device):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
 def test_cuda_without_a_gpu_is_refused():
-    with pytest.raises(RuntimeError, match="cuda") as error:
+    with refused("cuda", RuntimeError):
         resolve_device("cuda")
-    one_sentence(error)
     assert resolve_device("auto").type in ("cpu", "mps")
 
 
 def test_half_precision_is_refused(tiny_folder):
-    with pytest.raises(ValueError, match="float16") as error:
+    with refused("float16"):
         load_backbone(tiny_folder, device="cpu", dtype=torch.float16)
-    one_sentence(error)

@@ -12,7 +12,7 @@ from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
 from sfhelpers.datasets.contents import check_apart
 from sfhelpers.datasets.splits import ClassSplit
 from sfhelpers.files import file_sha256
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import one_sentence, refused
 
 SEEN = ("bus", "cat", "cup", "duck", "fish")
 CATEGORIES = (*SEEN, *toyworld.UNSEEN[:3])
@@ -114,9 +114,8 @@ def test_splits_that_overlap_or_are_too_small_are_refused(train, validation, tes
 
 
 def test_a_class_list_that_names_a_class_which_is_not_there_is_refused(world):
-    with pytest.raises(ValueError, match="names dragon, which dataset toy does not have") as error:
+    with refused("names dragon, which dataset toy does not have"):
         splits.class_split(world, "mine", ("dragon", "cat"))
-    one_sentence(error)
     with pytest.raises(ValueError, match="names unicorn"):
         splits.apply(world, ClassSplit("mine", ("cat", "duck"), ("unicorn",), ("bus", "cup")))
 
@@ -126,9 +125,8 @@ def test_a_gallery_without_the_querys_class_is_refused(world):
     lost = replace(
         found.test, records=tuple(r for r in found.test.records if (r.domain, r.category) != ("photo", "church"))
     )
-    with pytest.raises(ValueError, match="no photo of church") as error:
+    with refused("no photo of church"):
         splits.require_relevant(lost)
-    one_sentence(error)
     with pytest.raises(ValueError, match="no query sketch"):
         splits.require_relevant(replace(lost, records=lost.photos))
 
@@ -146,9 +144,8 @@ def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_
     assert len(asking) == 2 and len(single.sketches) == 48
     shutil.copy(twins[0], folder.parent / "cat" / "n99_1.jpg")
     mixed = [*doubled.records, replace(doubled.photos[0], path=folder.parent / "cat" / "n99_1.jpg", category="cat")]
-    with pytest.raises(ValueError, match="is the same file as") as error:
+    with refused("is the same file as"):
         splits.without_duplicates(replace(doubled, records=tuple(mixed)))
-    one_sentence(error)
 
 
 def test_a_test_image_under_another_name_in_training_is_refused(world, tmp_path):
@@ -166,9 +163,8 @@ def test_a_photo_of_an_unseen_class_among_the_seen_ones_is_refused_where_both_ar
     copy = shutil.copy(found.test.photos[0].path, tmp_path / "other-name.jpg")
     twin = replace(found.seen.photos[0], path=copy)
     both = replace(found, seen=replace(found.seen, records=(*found.seen.records, twin)))
-    with pytest.raises(ValueError, match=r"other-name.jpg of class .* is the same file as") as error:
+    with refused(r"other-name.jpg of class .* is the same file as"):
         splits.generalised(both, kind, fraction=1.0)
-    one_sentence(error)
 
 
 def test_one_class_and_one_image_a_class(world, tmp_path):
@@ -180,12 +176,10 @@ def test_one_class_and_one_image_a_class(world, tmp_path):
     one_sentence(error)
     toyworld.write_folder(tmp_path / "few", photos=1, sketches=1, categories=CATEGORIES, masks=False)
     few = load_dataset("folder", tmp_path / "few")
-    with pytest.raises(ValueError, match=r"has no class that its backbone never saw.* give photos and") as error:
+    with refused(r"has no class that its backbone never saw.* give photos and"):
         splits.strict(few)
-    one_sentence(error)
-    with pytest.raises(ValueError, match="has no train image in split 'clip-style'") as error:
+    with refused("has no train image in split 'clip-style'"):
         splits.apply(few, splits.clip_style(few, number=2))
-    one_sentence(error)
 
 
 def test_arguments_out_of_range_are_refused(world):
@@ -193,12 +187,10 @@ def test_arguments_out_of_range_are_refused(world):
     wrong = [("photo", 0.2, "kind is 'photo'"), ("class", 0.0, "fraction is 0.0")]
     wrong += [(kind, float("inf"), "fraction is inf") for kind in ("class", "sample")]
     for kind, fraction, words in wrong:
-        with pytest.raises(ValueError, match=words) as error:
+        with refused(words):
             splits.generalised(found, kind, fraction)
-        one_sentence(error)
     with pytest.raises(ValueError, match="no held-out image of a seen class"):
         splits.generalised(replace(found, seen=replace(found.seen, records=())))
     for number in (-1, 1):
-        with pytest.raises(ValueError, match=f"number is {number}: give") as error:
+        with refused(f"number is {number}: give"):
             splits.clip_style(world, number=number)
-        one_sentence(error)

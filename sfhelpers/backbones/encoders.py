@@ -80,12 +80,7 @@ class Encoder:
 
 
 def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu") -> Encoder:
-    """One of ENCODERS from its weights file, or from the folder that holds it.
-
-    Raises:
-        ValueError: an unknown name, or a file that is broken or of another model.
-        FileNotFoundError: nothing there.
-    """
+    """One of ENCODERS from its weights file, or from the folder that holds it."""
     if name not in ENCODERS:
         raise ValueError(f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}.")
     kind, path = ENCODERS[name], Path(where).expanduser()

@@ -15,8 +15,7 @@ class VisionFeatures:
     Images are (B, 3, H, W) floats in [0, 1] of any size; resizing and the model's mean and std are applied here.
 
     Args:
-        model: an open_clip model; it is frozen and put into eval mode.
-        tokenizer: open_clip's tokenizer for it.
+        model, tokenizer: of open_clip; the model is frozen here.
         layer: which layer gives the tokens, counted from the end; -2 is the penultimate (SketchFusion, Sec. 5.1).
 
     Attributes:
@@ -55,9 +54,8 @@ class VisionFeatures:
                 pixels, indices=[self.layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
             )
         except AssertionError as error:  # how timm and open_clip report an index out of range
-            raise ValueError(
-                f"the vision model has no layer {self.layer}: choose a smaller one in the preset."
-            ) from error
+            said = f"the vision model has no layer {self.layer}: choose a smaller one in the preset."
+            raise ValueError(said) from error
         return result["image_intermediates"][0]
 
     @torch.no_grad()

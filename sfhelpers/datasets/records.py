@@ -146,7 +146,7 @@ def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
 
 
 def nfc(name: str) -> str:
-    """The composed form of a name: the same letters can come as other bytes from another operating system."""
+    """The composed form of a name: the same letters come as other bytes from another system."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -166,8 +166,7 @@ def contents(folder: Path) -> str:
     """What a folder holds, for error messages: `photo/, sketch/ and 2 more`, or `nothing`."""
     if not folder.is_dir():
         return "no such folder"
-    names = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    return listed(names) or "nothing"
+    return listed(path.name + "/" * path.is_dir() for path in _entries(folder)) or "nothing"
 
 
 def image_files(folder: Path) -> dict[str, list[Path]]:

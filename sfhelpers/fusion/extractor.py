@@ -28,8 +28,7 @@ class FusedExtractor(nn.Module):
     """Images to a (B, dim, grid, grid) map from frozen backbones, by what little is learned (SketchFusion, Sec. 5.1).
 
     Learned are the injection's 1-D convolutions, the aggregation's ResNet blocks and the branch weights. The backbone
-    is frozen and not part of `parameters()` or `state_dict()`. The arguments from `inject_into` on take one part away
-    or change it, as in the ablations of Sec. 7.
+    is frozen and not part of `parameters()` or `state_dict()`.
 
     Args:
         backbone: from `load_backbone`.
@@ -41,16 +40,8 @@ class FusedExtractor(nn.Module):
         branches: what is aggregated, each "f1" to "f4", "tokens", or several joined by "+", which are concatenated.
         width: channels inside the ResNet blocks.
         seed: of all that is initialised here.
-        inject_into: up-blocks whose output gets the tokens, e.g. ("f2",); () is all that are run.
-        match: how the tokens' channels become a block's: "convolution" learns it; "interpolation" is linear along the
-            channels and learns nothing, the tokens added as large as they are; "scaled interpolation" first brings
-            them to the spread of the block's output, image by image.
-        kernel: of the 1-D convolutions, odd; the tokens are read row by row, so a neighbour may be a row's end.
-        aggregate: False does without the ResNet blocks: every branch is interpolated linearly to (dim, grid, grid),
-            along its channels as over the positions, and learns nothing but its weight.
-        learn_weights: False keeps the branch weights equal.
-        start: of the convolutions that are learned: "zero", the plain UNet, which the tokens enter as far as they help;
-            or "random", as PyTorch has it and the released code, where the tokens rule from the first step on.
+        changes: of a part, as in the ablations of Sec. 7: inject_into, match, kernel, aggregate, learn_weights, start,
+            all explained in `plan.Plan`.
 
     Raises:
         ValueError: one sentence, for settings that are unknown or do not go together.
@@ -65,19 +56,12 @@ class FusedExtractor(nn.Module):
         branches: tuple[str, ...] = ("f1", "f2", "f3"),
         width: int = 32,
         seed: int = 0,
-        inject_into: tuple[str, ...] = (),
-        match: str = "convolution",
-        kernel: int = 1,
-        aggregate: bool = True,
-        learn_weights: bool = True,
-        start: str = "zero",
+        **changes: Any,
     ):
         super().__init__()
-        self.backbone, self.inject, self.branches, self.start = backbone, inject, tuple(branches), start
+        plan = Plan(inject, tuple(branches), dim, width, grid, **changes)
+        self.backbone, self.inject, self.branches, self.start = backbone, inject, plan.branches, plan.start
         self.seed = seed
-        plan = Plan(
-            inject, self.branches, dim, width, grid, tuple(inject_into), match, kernel, aggregate, learn_weights, start
-        )
         self.sources, self.injected, self.until = plan.sources, plan.injected, plan.until
         backbone.vision.token_dim  # noqa: B018  read once before the seed is set, since reading it runs the model
         with torch.random.fork_rng(devices=[]):

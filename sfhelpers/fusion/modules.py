@@ -99,12 +99,9 @@ class FeatureAggregator(nn.Module):
     """Brings every branch to one grid and one depth and sums them by learned weights (SketchFusion, Sec. 5.1).
 
     Args:
-        branch_dims: channels of each branch, e.g. (1280, 1280, 640).
-        dim: channels of the result.
+        branch_dims: channels of each branch, e.g. (1280, 1280, 640); `dim`: of the result, of side `grid`.
         width: channels inside the ResNet blocks.
-        grid: side of the result, in positions (60 in the paper).
-        aggregate: False interpolates the channels instead of learning ResNet blocks (Sec. 7, [i]).
-        learn_weights: False keeps all branch weights equal (Sec. 7, [ii]).
+        aggregate, learn_weights: as in `plan.Plan` (Sec. 7, [i] and [ii]).
     """
 
     def __init__(

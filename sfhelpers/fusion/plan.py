@@ -16,7 +16,20 @@ UNET_BRANCHES = ("f1", "f2", "f3", "f4")
 
 @dataclass(frozen=True)
 class Plan:
-    """The settings of a `FusedExtractor`, which explains them, and what follows from them."""
+    """The settings of a `FusedExtractor`, which explains the first ones, and what follows from them.
+
+    Args:
+        inject_into: up-blocks whose output gets the tokens, e.g. ("f2",); () is all that are run.
+        match: how the tokens' channels become a block's: "convolution" learns it; "interpolation" is linear along the
+            channels and learns nothing, the tokens added as large as they are; "scaled interpolation" first brings
+            them to the spread of the block's output, image by image.
+        kernel: of the 1-D convolutions, odd; the tokens are read row by row, so a neighbour may be a row's end.
+        aggregate: False does without the ResNet blocks: every branch is interpolated linearly to (dim, grid, grid),
+            along its channels as over the positions, and learns nothing but its weight.
+        learn_weights: False keeps the branch weights equal.
+        start: of the convolutions that are learned: "zero", the plain UNet, which the tokens enter as far as they help;
+            or "random", as PyTorch has it and the released code, where the tokens rule from the first step on.
+    """
 
     inject: str
     branches: tuple[str, ...]
@@ -43,9 +56,6 @@ class Plan:
             raise ValueError(
                 f'inject="{self.inject}" has no UNet branch to inject into: add f1, f2 or f3, or use inject="none".'
             )
-        self._check_injection()
-
-    def _check_injection(self) -> None:
         if self.match not in MATCH:
             raise ValueError(f"unknown match {self.match!r}: use one of {', '.join(MATCH)}.")
         if self.start not in START:
@@ -59,8 +69,7 @@ class Plan:
         if self.inject == "none" and (self.inject_into or self.match != "convolution" or self.kernel != 1):
             raise ValueError('inject="none" injects nothing: leave out inject_into, match and kernel.')
         open_to = [UNET_BRANCHES[n] for n in self._may_be_injected]
-        wrong = [name for name in self.inject_into if name not in open_to]
-        if wrong:
+        if wrong := [name for name in self.inject_into if name not in open_to]:
             raise ValueError(f"inject_into names {', '.join(wrong)}: choose from {', '.join(open_to)}.")
 
     @property
@@ -74,15 +83,12 @@ class Plan:
     @property
     def _may_be_injected(self) -> tuple[int, ...]:
         """All up-blocks that are run, or, afterwards, only those whose output is used."""
-        if self.inject == "late":
-            return tuple(n for n, name in enumerate(UNET_BRANCHES) if name in self.sources)
-        return tuple(range(self.until))
+        used = tuple(n for n, name in enumerate(UNET_BRANCHES) if name in self.sources)
+        return used if self.inject == "late" else tuple(range(self.until))
 
     @property
     def injected(self) -> tuple[int, ...]:
-        if self.inject == "none":
-            return ()
-        chosen = self.inject_into or UNET_BRANCHES
+        chosen = self.inject_into or UNET_BRANCHES if self.inject != "none" else ()
         return tuple(n for n in self._may_be_injected if UNET_BRANCHES[n] in chosen)
 
     def modules(self, backbone: Backbone) -> dict[str, nn.Module]:
