@@ -12,7 +12,7 @@ from PIL import Image
 
 from sfhelpers import metrics, plots
 from sfhelpers.pilot import power, radial_profile, spectrum
-from sfhelpers.plots import classes, figure, found, matches
+from sfhelpers.plots import classes, figure, matches
 from sfhelpers.plots.charts import VERDICTS
 from sfhelpers.plots.matches import Match
 
@@ -268,7 +268,6 @@ def test_enlarged_maps_have_sharp_blocks():
         lambda: classes.confusion(np.zeros((60, 60)), ["x"] * 60),
         lambda: classes.confusion(np.zeros((2, 2)), ["x"]),
         lambda: classes.scattered(np.zeros((2, 2)), []),
-        lambda: found.search_sheet([]),
         lambda: classes.captioned([], []),
     ],
 )

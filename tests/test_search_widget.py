@@ -196,7 +196,7 @@ def test_a_sheet_knows_what_lies_where():
 
 def test_a_match_is_drawn_where_it_is():
     pixels = [
-        np.asarray(Image.open(io.BytesIO(search_sheet([answer(matches=matches)]).figure.png())), dtype=int)
+        np.asarray(Image.open(io.BytesIO(search_sheet([answer(matches=matches)]).figure.quick_png())), dtype=int)
         for matches in ([], [((0.5, 0.5), (0.25, 0.5), 0.9)])
     ]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
@@ -210,5 +210,3 @@ def test_the_parts_are_drawn_around_their_pictures():
     seen = np.asarray(Image.open(io.BytesIO(parts(given).png())).convert("RGB"))
     for k in range(1, len(PICTURES)):
         assert (seen == 10 * k).all(2).sum() > 5000
-    with pytest.raises(ValueError, match="there is no picture 'mask'"):
-        parts({name: given[name] for name in PICTURES[:-1]})

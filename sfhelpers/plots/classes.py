@@ -75,8 +75,6 @@ def scattered(
         right: those that are False get a frame.
         names: of the N pictures' categories, each written once, below the picture that lies nearest to its others.
     """
-    if len(points) != len(images):
-        raise ValueError(f"there are {len(points)} points for {len(images)} images: give one for each.")
     side, width, height = 34, 800, 560
     axes = sheet(width, height, fine=2)
     corners = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
@@ -107,9 +105,6 @@ def _name_middles(axes: Axes, places: np.ndarray, names: np.ndarray) -> None:
 
 def captioned(images: Sequence[Picture], captions: Sequence[str], columns: int = 7) -> Figure:
     """Images in rows, each with a line or two below it."""
-    if not len(images) or len(images) != len(captions):
-        counts = f"{len(images)} images for {len(captions)} captions"
-        raise ValueError(f"there are {counts}: give one for each, at least one.")
     starts = range(0, len(images), columns)
     rows, words = ([some[start : start + columns] for start in starts] for some in (images, captions))
     return grid(rows, size=1.05, captions=words)

@@ -55,9 +55,7 @@ class Sheet:
 
 
 def search_sheet(answers: Sequence[Answer]) -> Sheet:
-    """Draw answers side by side, 432 px each."""
-    if not answers:
-        raise ValueError("there is nothing to show: pass at least one answer.")
+    """Draw answers, one or more, side by side, 432 px each."""
     photos = max(_side(max(4, len(answer.photos))) for answer in answers) + CAPTION
     height = 24 * any(answer.title for answer in answers) + 3 * HEAD + photos + _side(2) + SCORES + _side(3) + 2
     width = len(answers) * (WIDTH + APART) - APART

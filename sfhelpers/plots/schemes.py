@@ -47,8 +47,6 @@ def parts(pictures: Mapping[str, Picture]) -> Figure:
     `pictures`: "sketch" and "photo"; "SD", "CLIP" and "fused", the photo's features as colours; "mask", the photo with
     its mask.
     """
-    if missing := [name for name in PICTURES if name not in pictures]:
-        raise ValueError(f"there is no picture {missing[0]!r}: pass {', '.join(PICTURES)}.")
     axes = sheet(800, 304)
     for name, x, y in (("sketch", 8, 40), ("photo", 8, 200), ("mask", 716, 40)):
         paste(axes, pictures[name], x, y, 78)
@@ -68,7 +66,7 @@ def parts(pictures: Mapping[str, Picture]) -> Figure:
 
 @torch.no_grad()
 def _read_shapes(extractor: FusedExtractor, images: Tensor) -> dict[str, str]:
-    """Run an extractor once: "CLIP", "up-block 1" and so on -> "channels × height × width" of one image."""
+    """ "CLIP", "up-block 1" and so on -> "channels × height × width" of one image, from one run."""
     diffusion, found = extractor.backbone.diffusion, {}
     blocks = {f"down-block {n + 1}": block for n, block in enumerate(diffusion.unet.down_blocks)}
     blocks["mid block"] = diffusion.unet.mid_block
@@ -178,7 +176,6 @@ def _sign(axes: Axes, x: float, y: float, sign: str) -> None:
 
 
 def _arrow(axes: Axes, *points: tuple[float, float], color: str = INK, dashes="-") -> None:
-    """An arrow along points."""
     path, length = np.array(points, dtype=float), 10
     axes.plot(*path.T, color="white", linewidth=4, zorder=1)
     axes.plot(*path.T, color=color, linewidth=1.2, linestyle=dashes, zorder=2)
