@@ -3,7 +3,6 @@
 import base64
 import io
 import math
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -213,18 +212,6 @@ def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(pro
     assert said.out == "" and Path(gone).name in said.err and said.err.count("\n") == 1
 
 
-def test_an_interrupted_update_leaves_the_earlier_files_and_no_other(project, monkeypatch):
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        readme.update(project)
-    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
-
-
 def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes():
     folder = ROOT / "data" / "results"
     block = readme.block({line.notebook: results.read(folder / f"{line.notebook}.json") for line in readme.HEADLINES})
@@ -347,12 +334,6 @@ def python_examples():
     return found
 
 
-def test_the_python_examples_are_short():
-    examples = python_examples()
-    assert len(examples) == 5
-    assert all(len([line for line in code.splitlines() if line]) < 10 for code in examples.values())
-
-
 def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_path, monkeypatch, capsys):
     """In an empty folder with a sketch, a photo and a few photos; only the backbone and its heads are tiny ones."""
     sketch().save(tmp_path / "sketch.png")
@@ -365,8 +346,10 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
     monkeypatch.setattr("sfhelpers.search.searcher.HEADS", tmp_path / "heads")
     monkeypatch.chdir(tmp_path)
-    namespace, printed = {}, {}
-    for title, code in python_examples().items():
+    namespace, printed, examples = {}, {}, python_examples()
+    assert len(examples) == 5
+    for title, code in examples.items():
+        assert len([line for line in code.splitlines() if line]) < 10, title
         exec(code.replace('"pocket"', repr(str(tiny_folder))), namespace)
         printed[title] = capsys.readouterr().out.splitlines()
     assert namespace["images"].shape == (2, 3, 160, 160) and namespace["fused"].shape == (2, 64, 24, 24)
