@@ -36,7 +36,7 @@ def one_sentence(error: pytest.ExceptionInfo) -> str:
 
 
 @contextmanager
-def refused(said, kind=ValueError):
+def refused(said=None, kind=ValueError):
     """What is done inside fails with one sentence that matches."""
     with pytest.raises(kind, match=said) as error:
         yield error

@@ -87,7 +87,7 @@
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
 | ... or in a broken file           | test_ablations.py::test_a_broken_file_or_one_of_an_earlier_version_is_refused_and_left
-| parts that do not go together     | test_fusion_ablations.py::test_settings_that_do_not_go_together_are_refused
+| parts that do not go together     | test_arms.py::test_misuse_is_refused_in_one_sentence
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... hidden is no error            | test_psc6k.py::test_hidden_points_are_empty_and_not_visible
 | ... of files that are not there   | test_psc6k.py::test_a_table_without_a_column_or_none_at_all_is_refused

@@ -42,6 +42,15 @@ def table(world, tmp_path):
     return rows, read
 
 
+def annotating(few, world, folder):
+    """The table's lines, written beside the world's images for a few photos alone."""
+    with (world.root / psc6k.NAME).open() as file:
+        rows = [line for line in file if line.startswith("photo,") or line.split(",")[0].rpartition("/")[2][:-4] in few]
+    (folder / "256x256").symlink_to(world.root / "256x256")
+    (folder / psc6k.NAME).write_text("".join(rows))
+    return rows
+
+
 def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame(world):
     pairs = {pair.sketch.path.stem: pair for pair in psc6k.load(world).pairs}
     stem = next(p.photo.instance for p in pairs.values() if p.photo.category == "duck")
@@ -122,10 +131,7 @@ def test_self_supervised_trains_on_no_keypoint(world):
 
 def test_self_supervised_tests_every_annotated_pair_of_a_tree_that_holds_more(world, tmp_path):
     few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part == "val"}
-    with (world.root / psc6k.NAME).open() as file:
-        rows = [line for line in file if line.startswith("photo,") or line.split(",")[0].rpartition("/")[2][:-4] in few]
-    (tmp_path / "256x256").symlink_to(world.root / "256x256")
-    (tmp_path / psc6k.NAME).write_text("".join(rows))
+    rows = annotating(few, world, tmp_path)
     annotated = psc6k.load(replace(world, root=tmp_path), "self-supervised")
     assert len(annotated.pairs) == len(rows) - 1
     assert not {r.instance for r in annotated.unlabelled.records} & few
@@ -233,10 +239,7 @@ def test_images_that_the_dataset_leaves_out_are_left_out(world):
 
 def test_a_limit_counts_annotated_photos_alone(world, tmp_path):
     few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part != "test"}
-    with (world.root / psc6k.NAME).open() as file:
-        rows = [line for line in file if line.startswith("photo,") or line.split(",")[0].rpartition("/")[2][:-4] in few]
-    (tmp_path / "256x256").symlink_to(world.root / "256x256")
-    (tmp_path / psc6k.NAME).write_text("".join(rows))
+    annotating(few, world, tmp_path)
     limited = psc6k.load(replace(world, root=tmp_path), limit=2)
     assert len({p.photo for p in limited.pairs}) == 2 * 2 and {p.photo.instance for p in limited.pairs} <= few
     blind = psc6k.load(world, "self-supervised", limit=3)

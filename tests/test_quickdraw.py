@@ -10,7 +10,7 @@ import pytest
 from sfhelpers.datasets import quickdraw
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.toyworld import CATEGORIES, quick, world
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import one_sentence, refused
 
 FEW = ("airplane", "cup", "key")
 
@@ -81,9 +81,8 @@ def test_what_is_written_is_read_back_and_both_formats_show_the_same(folder, tmp
     assert len(stroke) == 3
     quantised = json.loads((folder / "cup.ndjson").read_text().splitlines()[0])["drawing"]
     assert max(max(axis) for stroke in quantised for axis in stroke) == 255
-    with pytest.raises(ValueError) as error:
+    with refused("raw"):
         quick.write_quick(tmp_path / "x", 1, layout="binary")
-    assert "raw" in one_sentence(error)
 
 
 def test_a_drawing_fills_its_picture_whatever_its_own_units(lines):
@@ -200,9 +199,8 @@ def test_an_enormous_line_is_refused_without_reading_it_whole(tmp_path, monkeypa
 
 def test_a_folder_without_drawings_says_what_was_found(tmp_path, lines):
     (tmp_path / "photo").mkdir()
-    with pytest.raises(ValueError) as error:
+    with refused("photo/"):
         quickdraw.read(tmp_path)
-    assert "photo/" in one_sentence(error)
     (tmp_path / "cat.ndjson").write_bytes(b"")
     with pytest.raises(ValueError, match=r"cat\.ndjson is empty"):
         quickdraw.read(tmp_path)
@@ -212,30 +210,25 @@ def test_a_folder_without_drawings_says_what_was_found(tmp_path, lines):
 
 
 def test_categories_that_are_not_there_and_more_drawings_than_there_are_fail(folder, tmp_path):
-    with pytest.raises(ValueError) as error:
+    with refused("zebra"):
         quickdraw.read(folder, categories=["cup", "zebra"])
-    assert "zebra" in one_sentence(error)
     assert {d.category for d in quickdraw.read(folder, categories=["Cup"])} == {"cup"}
-    with pytest.raises(ValueError) as error:
+    with refused("'airplane' has 12 drawings"):
         quickdraw.read(folder, "20/5")
-    assert "'airplane' has 12 drawings" in one_sentence(error)
     for split in ("20", "0/5", "20/", "a/b", "parts"):
-        with pytest.raises(ValueError) as error:
+        with refused():
             quickdraw.read(folder, split)
-        one_sentence(error)
 
 
 def test_a_file_changed_after_it_was_read_is_noticed(lines):
     root = lines(line("1"))
     found = quickdraw.read(root)
     lines(b"gone")
-    with pytest.raises(ValueError) as error:
+    with refused("has changed"):
         quickdraw.load_doodles(found, 32)
-    assert "has changed" in one_sentence(error)
     (root / "cat.ndjson").unlink()
-    with pytest.raises(FileNotFoundError) as error:
+    with refused(r"cat\.ndjson cannot be read any more", FileNotFoundError):
         quickdraw.load_doodles(found, 32)
-    assert "cat.ndjson cannot be read any more" in one_sentence(error)
 
 
 @pytest.mark.parametrize(
@@ -258,16 +251,13 @@ def test_a_name_that_is_no_file_is_named_and_skipped_only_if_asked(lines, make, 
 
 def test_names_and_roots_that_cannot_be_are_refused(tmp_path):
     for name, root in (("sketchy", ""), ("toy", tmp_path), ("quickdraw", "")):
-        with pytest.raises(ValueError) as error:
+        with refused():
             load_sketches(name, root)
-        one_sentence(error)
-    with pytest.raises(FileNotFoundError) as error:
+    with refused(None, FileNotFoundError):
         load_sketches("quickdraw", tmp_path / "none")
-    one_sentence(error)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(NotADirectoryError) as error:
+    with refused(None, NotADirectoryError):
         load_sketches("quickdraw", tmp_path / "file")
-    one_sentence(error)
 
 
 def test_a_folder_of_sketches_is_parted_and_read(tmp_path):
@@ -284,9 +274,8 @@ def test_a_folder_of_sketches_is_parted_and_read(tmp_path):
     assert sketches.images([0, 23], 32).shape == (2, 3, 32, 32) and sketches.images([], 32).shape == (0, 3, 32, 32)
     assert load_sketches("folder", tmp_path, categories=["dog"]).categories == ("dog",)
     for settings in ({"categories": ["cow"]}, {"split": "20/5"}):
-        with pytest.raises(ValueError) as error:
+        with refused():
             load_sketches("folder", tmp_path, **settings)
-        one_sentence(error)
 
 
 def test_the_cached_set_is_written_once(tmp_path, monkeypatch):
