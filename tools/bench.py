@@ -155,19 +155,20 @@ def widgets(backbone: Backbone, repeats: int, folder: Path) -> None:
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench")
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS, help="all if left out")
+    parser.add_argument("parts", nargs="*", choices=(*PARTS, "all"), default="all")
     parser.add_argument("--backbone", default="pocket", help="name or folder")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
     parser.add_argument("--batch", type=int, default=16, help="images a step")
     parser.add_argument("--draws", type=int, default=1, help="noise draws an image")
     args = parser.parse_args()
-    if "metrics" in args.parts:
+    parts = PARTS if "all" in args.parts else args.parts
+    if "metrics" in parts:
         metrics(args.repeats)  # first, so that the memory it tells is its own
     backbone = load_backbone(args.backbone, args.device)
-    if "steps" in args.parts:
+    if "steps" in parts:
         steps(backbone, args.repeats, args.batch, args.draws)
-    if "widgets" in args.parts:
+    if "widgets" in parts:
         with tempfile.TemporaryDirectory() as folder:
             widgets(backbone, args.repeats, Path(folder))
 
