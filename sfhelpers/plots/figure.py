@@ -61,7 +61,7 @@ class Figure(MatplotlibFigure):
 
 def chart(width: float, height: float, title: str = "") -> Figure:
     """A figure of that many inches, drawn twice as fine as shown, that matplotlib lays out."""
-    figure = Figure(figsize=(width, height), dpi=2 * DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=1.5 * DPI, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", **TITLE)
     return figure
 
