@@ -14,7 +14,6 @@ from selenium.webdriver.support.select import Select
 
 from tests.browser import chromium, live, server
 from tests.browser.lab import Lab, copied
-from tests.test_html import images_of
 from tools.notebooks import find
 from tools.pages import page
 
@@ -33,6 +32,12 @@ INK = """
 const { width, height } = arguments[0], pixels = arguments[0].getContext("2d").getImageData(0, 0, width, height).data;
 return pixels.filter((value, place) => place % 4 === 0 && value < 128).length;
 """
+
+
+def images_of(notebook):
+    """How many outputs of a notebook are shown as a picture."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return sum("image/png" in output.get("data", {}) and "text/html" not in output.data for output in outputs)
 
 
 @pytest.fixture(scope="module")

@@ -54,13 +54,13 @@ class Figure(MatplotlibFigure):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         # A mime bundle and not _repr_png_, since matplotlib's inline backend registers its own printer for the latter.
-        width = round(self.get_figwidth() * DPI)  # charts are drawn twice as fine as they are shown
+        width = round(self.get_figwidth() * DPI)  # charts are drawn finer than they are shown
         data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": f"<figure, {width} px wide>"}
         return data, {"image/png": {"width": width}}
 
 
 def chart(width: float, height: float, title: str = "") -> Figure:
-    """A figure of that many inches, drawn twice as fine as shown, that matplotlib lays out."""
+    """A figure of that many inches, drawn half again as fine as shown, that matplotlib lays out."""
     figure = Figure(figsize=(width, height), dpi=1.5 * DPI, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", **TITLE)
     return figure
