@@ -14,7 +14,7 @@ from torch import nn
 from sfhelpers import metrics
 from sfhelpers.tasks import segmentation
 from sfhelpers.tasks.prepared import PreparedPairs
-from tests.backbone_fixtures import small
+from tests.backbone_fixtures import assert_same_loss_and_gradients, small
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "04_segmentation.ipynb"
 CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
@@ -49,13 +49,7 @@ def test_loss_and_gradients_by_hand_are_those_of_the_package(hand, both):
     loss = hand.cross_entropy(ours({k: v[pairs[:, 0]] for k, v in prepared.items()},
                                    {k: v[pairs[:, 1]] for k, v in prepared.items()}), masks[pairs[:, 1]])  # fmt: skip
     package = segmentation.Segmentation.loss(None, theirs, {"train": data}, torch.arange(2))
-    assert abs(loss - package) < 1e-6
-    for value in (loss, package):
-        value.backward()
-    expected = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        assert parameter.grad.abs().max() > 0, name
-        torch.testing.assert_close(parameter.grad, expected[name].grad, atol=1e-6, rtol=0, msg=name)
+    assert_same_loss_and_gradients(ours, loss, theirs, package)
 
 
 def test_a_step_by_hand_lowers_the_loss(hand, both):

@@ -21,7 +21,7 @@ from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.contents import check_apart, fingerprint
 from sfhelpers.datasets.records import listed
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
-from sfhelpers.tasks.prepared import Prepared, PreparedPairs, fit_statistics, prepare_pairs, take, tested
+from sfhelpers.tasks.prepared import Prepared, PreparedPairs, compute, fit_statistics, prepare_pairs, take, tested
 
 PAPER_THRESHOLD = 0.47
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))
@@ -233,12 +233,9 @@ def predict_pairs(
     side = 160 if data.masks is None else data.masks.shape[-1]
     device = model.centre.device
 
-    def compute(function, prepared: Prepared, n: int, what: str) -> Tensor:
-        batches = tqdm(torch.arange(n).split(batch_size), what, leave=False, disable=progress is None)
-        return torch.cat([function(take(prepared, batch, device)).cpu() for batch in batches])
-
-    features = compute(model.extractor.pooled, data.sketches, len(data.sketch_records), f"{progress}: sketches")
-    maps = compute(model.extractor, data.photos, len(data.photo_records), f"{progress}: photos")
+    what = (None, None) if progress is None else (f"{progress}: sketches", f"{progress}: photos")
+    features = compute(model.extractor.pooled, data.sketches, device, batch_size, what[0])
+    maps = compute(model.extractor, data.photos, device, batch_size, what[1])
     probabilities = torch.empty(len(data), side, side)
     for batch in torch.arange(len(data)).split(batch_size):
         sketch, photo = data.pairs[batch].unbind(1)
