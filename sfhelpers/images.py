@@ -152,8 +152,7 @@ def _decoded(path: str | Path) -> Image.Image:
 
 def _read(path: str | Path) -> Image.Image:
     """Decode the file, EXIF turned, in its own mode; ValueError with a reason that follows on the file's name."""
-    image = _header(path)
-    with image:
+    with _header(path) as image:
         try:
             image.load()
             return ImageOps.exif_transpose(image)
@@ -162,33 +161,30 @@ def _read(path: str | Path) -> Image.Image:
 
 
 def _header(path: str | Path) -> Image.Image:
+    """Open the file without decoding it; ValueError as `_read`."""
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         raise ValueError("is empty (0 bytes)")
+    most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit is checked below
         try:
             image = Image.open(path, formats=FORMATS)
         except Image.DecompressionBombError as error:
-            raise ValueError(f"is larger than {MAX_PIXELS / 1e6:.0f} megapixels") from error
+            raise ValueError(f"is larger than {most}") from error
         except (FileNotFoundError, PermissionError):
             raise
         except Exception as error:  # damaged headers make the readers raise many kinds
             raise ValueError("is not an image that can be read") from error
-    if reason := _unsuitable(image):
+    width, height = image.size
+    reasons = {
+        f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more": min(width, height) < MIN_SIDE,
+        f"is {width} x {height} pixels, more than {most}": width * height > MAX_PIXELS,
+        f"has pixels of mode {image.mode}, which have no 8-bit meaning": image.mode in ("F", "LAB"),  # no known range
+    }
+    for reason in (reason for reason, holds in reasons.items() if holds):
         image.close()
         raise ValueError(reason)
     return image
-
-
-def _unsuitable(image: Image.Image) -> str:
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        return f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more"
-    if width * height > MAX_PIXELS:
-        return f"is {width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} megapixels"
-    if image.mode in ("F", "LAB"):  # floats have no known range
-        return f"has pixels of mode {image.mode}, which have no 8-bit meaning"
-    return ""
 
 
 def _is_grey16(image: Image.Image) -> bool:

@@ -52,7 +52,7 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """Check a notebook's parameters, make its output folder, and print what will run.
 
     Args:
-        notebook: file name without its ending, one of NOTEBOOKS, e.g. "04_segmentation".
+        notebook: one of NOTEBOOKS, e.g. "04_segmentation".
         namespace: the notebook's `globals()`.
 
     Raises:
@@ -66,8 +66,13 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     declared = NOTEBOOKS[notebook]
     table = {name: (PARAMETERS | declared.own)[name] for name in declared.names}
     given = _given(namespace, table)
-    _check_names(notebook, given, table)
-    run = Run(notebook=notebook, **{name: _check_value(name, given[name], table[name]) for name in table})
+    for name in (name for name in given if name not in table):
+        near = difflib.get_close_matches(name.casefold().strip("_"), table, n=1)
+        hint = f"use {near[0]} if that was meant" if near else "leave it out"
+        raise ValueError(f"{name!r} is not a parameter of {notebook}: {hint} (it has {', '.join(table)}).")
+    if missing := [name for name in table if name not in given]:
+        raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
+    run = Run(notebook=notebook, **{name: _checked(name, given[name], table[name]) for name in table})
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:
@@ -100,9 +105,10 @@ def resolve_device(device: str) -> str:
 
 
 def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The user's plain public values; of a kernel with a history, those of the cells from the parameters to the check.
+    """The parameters that are set, and plain public values that may be misspelt ones.
 
-    Without the history, a second run of the check cell would take every later variable for a misspelt parameter.
+    In a kernel these are what the cells from the parameters to the check assign: on a second run of the check, what
+    later cells assigned is no slip.
     """
     given = {name: value for name, value in namespace.items() if name in table or _may_be_slip(name, value, table)}
     history = namespace.get("In", [])
@@ -118,10 +124,8 @@ def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict
 
 
 def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
-    """Whether a name that is no parameter may be a misspelt one: `epoch`, `EPOCHS`, `batchSize`, `_seed`.
-
-    What IPython and editors add begins with an underscore or is no plain value; capitals may name a table of constants.
-    """
+    """Whether a name may be a misspelt parameter: `epoch`, `EPOCHS`, `batchSize`, `_seed`; but not what IPython adds,
+    which begins with an underscore or is no plain value, nor a table of constants in capitals."""
     if isinstance(value, bool | int | float | str | None):
         folded = [known.replace("_", "").casefold() for known in (name, *table)]
         return not name.startswith("_") or folded[0] in folded[1:]
@@ -138,19 +142,14 @@ def _assigned(source: str) -> set[str]:
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
-def _check_names(notebook: str, given: Mapping[str, Any], table: Mapping[str, Parameter]) -> None:
-    for name in given:
-        if name not in table:
-            near = difflib.get_close_matches(name.casefold().strip("_"), table, n=1)
-            hint = f"use {near[0]} if that was meant" if near else "leave it out"
-            raise ValueError(f"{name!r} is not a parameter of {notebook}: {hint} (it has {', '.join(table)}).")
-    missing = [name for name in table if name not in given]
-    if missing:
-        raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
-
-
-def _check_value(name: str, value: Any, parameter: Parameter) -> Any:
-    value = _typed(name, value, parameter.type)
+def _checked(name: str, value: Any, parameter: Parameter) -> Any:
+    """The value in the parameter's type; only a whole number for a float and a tuple for a list are converted."""
+    if (parameter.type, type(value)) in ((float, int), (list, tuple)):
+        value = parameter.type(value)
+    if type(value) is not parameter.type:
+        expected, advice = KINDS[parameter.type]
+        shown = f"the {type(value).__name__} {value!r}".replace("the str ", "the text ")
+        raise TypeError(f"{name} must be {expected}, but it is {shown}: {advice.format(name)}.")
     if parameter.choices and value not in parameter.choices:
         raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
@@ -163,17 +162,6 @@ def _check_value(name: str, value: Any, parameter: Parameter) -> Any:
         if broken:
             raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
     return value
-
-
-def _typed(name: str, value: Any, kind: type) -> Any:
-    """The value as `kind`; only a whole number for a float and a tuple for a list are converted."""
-    if (kind, type(value)) in ((float, int), (list, tuple)):
-        return kind(value)
-    if type(value) is kind:
-        return value
-    expected, advice = KINDS[kind]
-    shown = f"the {type(value).__name__} {value!r}".replace("the str ", "the text ")
-    raise TypeError(f"{name} must be {expected}, but it is {shown}: {advice.format(name)}.")
 
 
 def _or(choices: Collection[Any]) -> str:
@@ -195,8 +183,7 @@ def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path |
         if data_root:
             others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
             raise ValueError(
-                f"data_root is {data_root!r} but dataset is 'toy', which makes its own data: "
-                f"pass {others} with it, or leave data_root out."
+                f"data_root is given but dataset 'toy' makes its own data: pass {others} with it, or none."
             )
         return ""
     if not data_root:
@@ -208,25 +195,16 @@ def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path |
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:
-    if output_dir:
-        folder = Path(output_dir).expanduser().resolve()
-    else:
-        checkout = (ROOT / "pyproject.toml").exists()
-        folder = (ROOT if checkout else Path.home() / "sketchfusion") / "runs" / notebook
+    base = ROOT if (ROOT / "pyproject.toml").exists() else Path.home() / "sketchfusion"
+    folder = Path(output_dir).expanduser().resolve() if output_dir else base / "runs" / notebook
+    name, remedy = f"output_dir {str(folder)!r}", "pass another one with -p output_dir."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"0")
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise type(error)(
-            f"output_dir {str(folder)!r} cannot be written to ({error.strerror}): pass another one with -p output_dir."
-        ) from error
-    free = shutil.disk_usage(folder).free / 1e6
-    if free < MEGABYTES:
-        raise OSError(
-            f"output_dir {str(folder)!r} has {free:.0f} MB free but this run needs {MEGABYTES} MB: "
-            "make room or pass another one with -p output_dir."
-        )
+        raise type(error)(f"{name} cannot be written to ({error.strerror}): {remedy}") from error
+    if (free := shutil.disk_usage(folder).free / 1e6) < MEGABYTES:
+        raise OSError(f"{name} has {free:.0f} MB free but this run needs {MEGABYTES} MB: make room or {remedy}")
     return folder
 
 
