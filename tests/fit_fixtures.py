@@ -95,32 +95,29 @@ def train_in_child(folder, out, begun):
     replace_file(out, json.dumps(run(folder, loss=counted, steps=3)).encode())  # the kill may come here too
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def fail_at_the_seventh(folder, moment, out=None):
     """`run` whose process is killed at this moment of writing the seventh checkpoint, or whose disk is full then."""
     torch.set_num_threads(1)
-    contents = []
+    written, make = [], tempfile.mkstemp
 
-    def half_written(**how):
-        os.write(make(**how)[0], contents[-1][: len(contents[-1]) // 2])
-        die()
+    def die(*names):
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def failing(path, content):
-        contents.append(content)
-        if len(contents) == 7 and moment == "half written":
-            tempfile.mkstemp = half_written
-        if len(contents) == 7 and moment == "not yet renamed":
-            os.replace = lambda *names: die()
-        if len(contents) == 7 and moment == "full":
-            resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, resource.RLIM_INFINITY))
+        written.append(path)
+        if len(written) < 7:
+            return replace_file(path, content)
+        half = len(content) // 2
+        if moment == "half written":
+            tempfile.mkstemp = lambda **how: die(os.write(make(**how)[0], content[:half]))
+        if moment == "not yet renamed":
+            os.replace = die
+        if moment == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (half, resource.RLIM_INFINITY))
         replace_file(path, content)
-        if len(contents) == 7:
-            die()
+        die()
 
-    make, kept.replace_file = tempfile.mkstemp, failing
+    kept.replace_file = failing
     try:
         run(folder, steps=5)
     except OSError as error:

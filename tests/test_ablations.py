@@ -35,13 +35,15 @@ class Toy(Task):
     """A task on two images without any training; it notes what is prepared and for whom a model is made."""
 
     def __init__(self, name="toy", images="", stop=99):
-        super().__init__({}, "toy", "s", images, 0, 1e-3, 2)
+        super().__init__({"test": None}, "toy", "s", images, 0, 1e-3, 2)
         self.name, self.prepared, self.made, self.stop = name, [], [], stop
 
-    def prepare(self, extractor, **noise):
+    def read(self, extractor, part, size, **noise):
         self.prepared.append((extractor.inject, extractor.until, noise))
-        pixels = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-        return {"train": pixels, "test": extractor.prepare(pixels, **noise)}
+        return extractor.prepare(torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)), **noise)
+
+    def examples(self, frozen):
+        return 2
 
     def model(self, extractor, frozen):
         if len(self.made) == self.stop:
@@ -120,7 +122,7 @@ def test_full_is_tested_again_with_each_branch_silenced(tiny_backbone):
         (FULL, f"closeness without f{n}") for n in (1, 2, 3)
     }
     extractor = ablations.arm_of(VARIANTS[0], tiny_backbone, 0).extractor()
-    model, frozen = Head(extractor), toy.prepare(extractor)
+    model, frozen = Head(extractor), {"test": toy.read(extractor, None, 96)}
     lost, whole = 0.0, toy.predict(model, frozen).mean()
     for n, branch in enumerate(("f1", "f2", "f3")):
         with ablations.silenced(extractor, n):

@@ -17,13 +17,11 @@ from sfhelpers.search import masks as galleries
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
-from sfhelpers.tasks.fit import checkpoints
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
-SHARING = ("late fusion", "SD only", "CLIP only")
 RUN = SimpleNamespace(
     notebook="04_segmentation", backbone="tiny", dataset="folder", split="parts", seed=0, device="cpu", epochs=1
 )
@@ -42,8 +40,8 @@ def small(world):
     return first_sketches(world, 1)
 
 
-def compare(backbone, dataset, methods, seeds=(0,), **options):
-    task = Segmentation(dataset, options.pop("epochs", 1), 2e-3, 4)
+def compare(backbone, dataset, methods, seeds=(0,), epochs=1, **options):
+    task = Segmentation(dataset, epochs, 2e-3, 4)
     return protocol.compare(backbone, task, methods, seeds, **{"log": lambda line: None} | options)
 
 
@@ -55,44 +53,40 @@ def compared(tiny_backbone, small):
     return {trial.method: trial for trial in trials}, frozen, lines
 
 
-def alone(method, backbone, dataset, inject="up"):
-    """A method's trial with seed 0, its frozen tensors computed for it and by its own extractor."""
-    task, arm = Segmentation(dataset, 1, 2e-3, 4), arms.arm_of(method, backbone, 0, inject)
-    return protocol._train(task, arm, "", task.prepare(arm.extractor()), None, None)
-
-
 def assert_same(first, second):
-    assert first.found.threshold == second.found.threshold
     for part, maps in first.found.probabilities.items():
         torch.testing.assert_close(maps, second.found.probabilities[part], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_gives_probabilities_for_seen_and_unseen_categories(compared, method):
-    trials, frozen, _ = compared
-    trial = trials[method]
-    assert trial.found.probabilities.keys() == segmentation.tested(frozen).keys() == {"seen", "unseen"}
-    for part, maps in trial.found.probabilities.items():
-        assert maps.shape == (len(frozen[part]), 160, 160)
-        assert maps.min() >= 0 and maps.max() <= 1 and maps.std() > 0
-        assert all(np.isfinite(v).all() for v in segmentation.scores(trial, part, frozen[part].pair_masks).values())
-    assert 0 < trial.found.threshold < 1
-    if method == MEAN_MASK:
-        assert trial.model is None and trial.history is None and trial.parameters == 0
-    else:
-        assert [entry["epoch"] for entry in trial.history.epochs] == [0, 1]
+def assert_as_if_alone(trial, backbone, dataset, inject="up"):
+    """As with frozen tensors that its own extractor computed, for it alone."""
+    task, arm = Segmentation(dataset, 1, 2e-3, 4), arms.arm_of(trial.method, backbone, 0, inject)
+    extractor, size = arm.extractor(), arms.reading_size(arm.backbone)
+    frozen = {name: task.read(extractor, part, size) for name, part in task.parts.items()}
+    assert_same(trial, protocol._train(task, arm, "", frozen, None, None))
 
 
-def test_training_never_sees_test_photos_or_unseen_categories(compared):
-    _, frozen, _ = compared
-    trained = {(r.category, r.instance) for data in (frozen["train"], frozen["validation"]) for r in data.photo_records}
-    tested = {
-        name: {(r.category, r.instance) for r in data.photo_records}
-        for name, data in segmentation.tested(frozen).items()
-    }
-    assert not trained & (tested["seen"] | tested["unseen"])
-    assert {category for category, _ in trained} <= set(CATEGORIES[:2])
-    assert {category for category, _ in tested["unseen"]} == {CATEGORIES[2]}
+def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_logs_a_line(compared):
+    trials, frozen, lines = compared
+    assert tuple(trials) == METHODS and segmentation.tested(frozen).keys() == {"seen", "unseen"}
+    for method, trial in trials.items():
+        assert trial.found.probabilities.keys() == {"seen", "unseen"} and 0 < trial.found.threshold < 1
+        for part, maps in trial.found.probabilities.items():
+            assert maps.shape == (len(frozen[part]), 160, 160)
+            assert maps.min() >= 0 and maps.max() <= 1 and maps.std() > 0, method
+            scores = segmentation.scores(trial, part, frozen[part].pair_masks)
+            assert all(np.isfinite(values).all() for values in scores.values())
+        curve = trial.history and [entry["epoch"] for entry in trial.history.epochs]
+        assert curve == (None if method == MEAN_MASK else [0, 1])
+    assert trials[MEAN_MASK].model is None and trials[MEAN_MASK].parameters == 0
+    rates = {trials[method].history.epochs[1]["learning_rate"] for method in (arms.FINETUNING, "fused")}
+    assert rates == {2e-3 * arms.FINETUNING_RATE, 2e-3}
+    assert sorted(line.split(", seed 0")[0] for line in lines) == sorted(arms.METHODS)
+
+
+def test_the_arms_learn_equally_many_parameters(compared):
+    counts = {m: trial.parameters for m, trial in compared[0].items() if m not in (arms.FINETUNING, MEAN_MASK)}
+    assert max(counts.values()) <= 1.03 * min(counts.values()), counts
 
 
 @pytest.mark.parametrize("kind", ["toy", "folder"])
@@ -107,6 +101,8 @@ def test_no_test_image_is_seen_in_training(world, tmp_path, kind):
         for some in ([parts["train"]], [parts["validation"]], segmentation.tested(parts).values())
     )
     assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
+    assert {record.category for record in (*parts["train"].records, *parts["validation"].records)} <= {*CATEGORIES[:2]}
+    assert kind == "folder" or {record.category for record in parts["unseen"].records} == {CATEGORIES[2]}
 
 
 def contents(path):
@@ -118,9 +114,8 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
     data = load_dataset("folder", tmp_path, "parts")
     known, asked = (data.select(part=part).photos[0].path for part in ("train", "test"))
     asked.write_bytes(known.read_bytes())
-    with pytest.raises(ValueError, match="is trained on and is the same file as the test image") as error:
+    with refused("is trained on and is the same file as the test image"):
         segmentation.parts_of(data)
-    one_sentence(error)
 
 
 def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them(world):
@@ -129,92 +124,63 @@ def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them(worl
     with pytest.warns(UserWarning, match=r"^2 of \d+ photos have no mask.*cat/"):
         parts = segmentation.parts_of(some)
     whole = segmentation.parts_of(world)
-    for name in ("train", "seen"):
-        assert len(parts[name].photos) == len(whole[name].photos) - 1
-        assert all(photo.mask for photo in parts[name].photos)
-    assert all(parts[name] == whole[name] for name in ("validation", "unseen"))
+    for name, part in parts.items():
+        assert len(part.photos) == len(whole[name].photos) - (name in ("train", "seen"))
+        assert all(photo.mask for photo in part.photos)
 
 
 @pytest.mark.filterwarnings("ignore:.*have no mask")
 @pytest.mark.parametrize("part", ["train", "val", "test"])
 def test_a_part_without_any_mask_is_refused(world, part):
     none = replace(world, records=tuple(replace(r, mask=None) if r.part == part else r for r in world.records))
-    with pytest.raises(ValueError, match=f"in its part '{part}' has a mask") as error:
+    with refused(f"in its part '{part}' has a mask"):
         segmentation.parts_of(none)
-    one_sentence(error)
 
 
-def test_the_arms_learn_equally_many_parameters(compared):
-    trials, _, _ = compared
-    counts = {m: trial.parameters for m, trial in trials.items() if trial.model and m != arms.FINETUNING}
-    assert len(counts) == len(METHODS) - 2
-    assert max(counts.values()) <= 1.03 * min(counts.values()), counts
-
-
-def test_a_line_is_logged_for_every_training(compared):
-    _, _, lines = compared
-    assert sorted(line.split(", seed 0")[0] for line in lines) == sorted(arms.METHODS)
-
-
-@pytest.mark.parametrize("method", SHARING)
+@pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only"])
 def test_arms_that_share_frozen_tensors_are_as_if_prepared_alone(compared, tiny_backbone, small, method):
-    assert_same(compared[0][method], alone(method, tiny_backbone, small))
+    assert_as_if_alone(compared[0][method], tiny_backbone, small)
 
 
 @pytest.mark.parametrize("inject", ["none", "late"])
 def test_the_random_unet_never_shares_the_trained_ones_features(tiny_backbone, small, inject):
     trials, _ = compare(tiny_backbone, small, ["SD only", RANDOM_UNET], inject=inject)
-    assert_same(trials[1], alone(RANDOM_UNET, randomised(tiny_backbone, seed=0), small, inject))
+    assert_as_if_alone(trials[1], randomised(tiny_backbone, seed=0), small, inject)
     assert not torch.allclose(trials[0].found.probabilities["seen"], trials[1].found.probabilities["seen"])
 
 
 def test_the_seed_alone_decides(compared, tiny_backbone, small):
     methods = ("fused", "fused (fixed random injection)", "CLIP only")
-    trials, frozen = compare(tiny_backbone, small, methods, seeds=(1, 0), keep_models=False)
+    trials, _ = compare(tiny_backbone, small, methods, seeds=(1, 0), keep_models=False)
     assert [(t.method, t.seed) for t in trials] == [(method, seed) for method in methods for seed in (1, 0)]
     assert all(trial.model is None for trial in trials)
-    masks = frozen["seen"].pair_masks
     for other, again in zip(trials[::2], trials[1::2], strict=True):
         before = compared[0][again.method]
         assert torch.equal(before.found.probabilities["seen"], again.found.probabilities["seen"])
+        assert before.found.threshold == again.found.threshold
         assert not torch.equal(before.found.probabilities["seen"], other.found.probabilities["seen"])
-        first, second = (segmentation.scores(t, "seen", masks) for t in (before, again))
-        assert all(np.array_equal(first[metric], second[metric]) for metric in first)
 
 
 @pytest.mark.parametrize(
     ("methods", "said"),
-    [
-        ([MEAN_MASK], "name at least one"),
-        ([], "name at least one"),
-        (["fused", "SD"], "unknown method 'SD'"),
-    ],
+    [([MEAN_MASK], "name at least one"), ([], "name at least one"), (["fused", "SD"], "unknown method 'SD'")],
 )
-def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(tiny_backbone, small, methods, said):
-    with pytest.raises(ValueError, match=said) as error:
+def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small, methods, said):
+    with refused(said):
         compare(None, small, methods)
-    one_sentence(error)
 
 
 def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, small):
     trials, frozen = compare(tiny_backbone, small.select(seen=True), ["CLIP only", MEAN_MASK], epochs=0)
-    assert (
-        segmentation.tested(frozen).keys()
-        == trials[0].found.probabilities.keys()
-        == trials[1].found.probabilities.keys()
-        == {"seen"}
-    )
+    found = [segmentation.tested(frozen), *(trial.found.probabilities for trial in trials)]
+    assert [set(parts) for parts in found] == [{"seen"}] * 3
 
 
-def test_first_sketches_keeps_so_many_a_photo(world):
+def test_first_sketches_keeps_so_many_a_photo_and_all_where_sketches_stand_alone(world, small, tmp_path):
     assert len(world.sketches) == 2 * len(world.photos)
-    one = first_sketches(world, 1)
-    assert one.photos == world.photos and len(one.sketches) == len(one.photos)
-    assert {r.path.stem.rpartition("-")[2] for r in one.sketches} == {"1"}
+    assert small.photos == world.photos and len(small.sketches) == len(small.photos)
+    assert {r.path.stem.rpartition("-")[2] for r in small.sketches} == {"1"}
     assert first_sketches(world, 2).records == world.records
-
-
-def test_first_sketches_keeps_all_where_sketches_stand_alone(tmp_path):
     toyworld.write_folder(tmp_path, photos=2, sketches=2, categories=CATEGORIES[:1])
     own = load_dataset("folder", tmp_path)
     assert first_sketches(own, 1).records == own.records
@@ -243,24 +209,18 @@ def told(trials, frozen, small, of=protocol.rows):
 def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule(compared, small):
     trials, frozen, _ = compared
     rows = told([trials["fused"], trials[MEAN_MASK]], frozen, small)
+    assert {(row.dataset, row.split) for row in rows} == {("toy", "default")}, "RUN asks for a folder without masks"
     for method in ("fused", MEAN_MASK):
-        for gallery in ("seen categories", "unseen categories"):
-            some = [row for row in rows if (row.method, row.gallery) == (method, gallery)]
+        for part in ("seen", "unseen"):
+            some = [row for row in rows if (row.method, row.gallery) == (method, f"{part} categories")]
             chosen = {row.metric: row for row in some if row.definition.endswith(segmentation.CHOSEN)}
             assert chosen.keys() == segmentation.DEFINITIONS.keys()
             (paper,) = [row for row in some if row.definition.endswith("threshold 0.47 (paper), no CRF")]
             assert len(some) == len(chosen) + 1 and paper.metric == "foreground IoU"
-            data = frozen[gallery.split()[0]]
-            by_hand = (trials[method].found.probabilities[gallery.split()[0]] >= 0.47, data.pair_masks)
+            by_hand = (trials[method].found.probabilities[part] >= 0.47, frozen[part].pair_masks)
             assert paper.value == pytest.approx(metrics.foreground_iou(*by_hand).mean())
             assert all(row.definition.startswith(segmentation.DEFINITIONS[row.metric]) for row in some)
-            assert all((row.n, row.seed, row.weights_sha256) == (len(data), 0, "aa") for row in some)
-
-
-def test_rows_name_the_data_that_was_measured_and_not_the_photos_that_were_only_masked(compared, small):
-    trials, frozen, _ = compared
-    rows = told([trials["fused"]], frozen, small)
-    assert {(row.dataset, row.split) for row in rows} == {("toy", "default")}, "RUN asks for a folder without masks"
+            assert all((row.n, row.seed, row.weights_sha256) == (len(frozen[part]), 0, "aa") for row in some)
 
 
 def test_crf_rows_say_so(compared, small):
@@ -279,50 +239,36 @@ def test_a_gallery_with_masks_is_one_row_over_photos():
     assert row.definition.startswith("mean over photos") and "CRF" in row.definition
 
 
-def test_rows_go_through_results_and_back(compared, small, tmp_path):
-    trials, frozen, _ = compared
-    rows = told(trials.values(), frozen, small)
-    results.write(rows, tmp_path / "results.json")
-    table = results.table(results.read(tmp_path / "results.json"), "unseen categories", "mIoU", segmentation.CHOSEN)
-    assert table.keys() == set(METHODS) and all(spread is None for _, spread in table.values())
-
-
-@pytest.mark.parametrize("changed", ["images", "learning_rate", "split"])
-def test_a_training_that_was_kept_is_gone_on_from_only_if_nothing_has_changed(tiny_backbone, small, tmp_path, changed):
-    def run(**changes):
-        task = Segmentation(small, 1, 2e-3, 4)
-        task.images, task.learning_rate = (changes.get(k, getattr(task, k)) for k in ("images", "learning_rate"))
-        made_by = {"split": changes.get("split", "default")}
-        trials, _ = protocol.compare(
-            tiny_backbone, task, ["CLIP only"], log=lambda line: None, checkpoints=tmp_path, configuration=made_by
-        )
-        return trials[0]
-
-    assert_same(run(), run())
-    other = {"images": "others", "learning_rate": 1e-3, "split": "parts"}
-    with pytest.raises(ValueError, match=f"is of another training .*{changed} was ") as error:
-        run(**{changed: other[changed]})
-    one_sentence(error)
-
-
-def test_the_paired_test_averages_over_seeds_first_and_resamples_photos(compared, small):
+@pytest.mark.parametrize("part", ["seen", "unseen"])
+def test_the_paired_test_averages_over_seeds_first_and_resamples_photos(compared, small, part):
     trials, frozen, _ = compared
     rows = told([*trials.values(), replace(trials["fused"], seed=1)], frozen, small, protocol.differences)
     assert {row.metric for row in rows} == {"foreground IoU: fused - other"}
     assert all("over photos, each method's values averaged over its seeds (fused 2, " in row.definition for row in rows)
-    for gallery, part in (("seen categories", "seen"), ("unseen categories", "unseen")):
-        found = results.differences(rows, gallery, "foreground IoU")
-        assert found.keys() == set(METHODS) - {"fused"}
-        masks = frozen[part].pair_masks
-        by_hand = [segmentation.scores(trials[m], part, masks)["foreground IoU"] for m in ("fused", "SD only")]
-        assert found["SD only"][0] == pytest.approx(np.mean(by_hand[0] - by_hand[1]))
-        assert all(low <= mean <= high for mean, low, high in found.values())
+    found = results.differences(rows, f"{part} categories", "foreground IoU")
+    assert found.keys() == set(METHODS) - {"fused"}
+    masks = frozen[part].pair_masks
+    by_hand = [segmentation.scores(trials[m], part, masks)["foreground IoU"] for m in ("fused", "SD only")]
+    assert found["SD only"][0] == pytest.approx(np.mean(by_hand[0] - by_hand[1]))
 
 
-def test_in_a_folder_that_begins_anew_nothing_of_an_earlier_run_is_gone_on_from(tiny_backbone, small, tmp_path):
-    def run(keep, **changes):
-        kept = {"checkpoints": checkpoints(tmp_path, keep), "configuration": changes, "log": lambda line: None}
-        return protocol.compare(tiny_backbone, Segmentation(small, 1, 2e-3, 4), ["CLIP only"], **kept)[0][0]
+def test_a_run_that_does_not_go_on_removes_earlier_trainings_once_it_trains_and_not_before(
+    tiny_backbone, small, tmp_path, monkeypatch
+):
+    def run(resume, epochs=1, **changes):
+        options = {"checkpoints": tmp_path, "resume": resume, "configuration": changes, "epochs": epochs}
+        return compare(tiny_backbone, small, ["CLIP only"], **options)[0][0]
+
+    def broken(*given, **noise):
+        raise ValueError("an image is broken")
 
     first = run(False)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    run(False, epochs=0)
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="an image is broken"):
+        patch.setattr(Segmentation, "read", broken)
+        run(False)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == kept and len(kept) == 1
+    with refused("is of another training .*split was not set and is 'other'"):
+        run(True, split="other")
     assert_same(first, run(False, split="other"))

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from sfhelpers import params, results
 from sfhelpers.tasks import segmentation
 from sfhelpers.tasks.arms import extractor_for
+from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.tasks.heads import save_heads
 from sfhelpers.toyworld import SEEN, UNSEEN
@@ -314,7 +315,7 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     for name in ("photo.jpg", "photos/cat/a.jpg", "photos/cat/b.jpg", "photos/dog/c.png"):
         photo(tmp_path / name, seed=len(name))
     extractor = extractor_for("fused", tiny_backbone, seed=0)
-    trial = SimpleNamespace(method="fused", seed=0, model=SketchMatcher(extractor))
+    trial = Trial("fused", 0, model=SketchMatcher(extractor))
     trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
     folder = tmp_path / "heads" / "correspondence"
     save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")

@@ -13,20 +13,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from sfhelpers import kept
-from sfhelpers.tasks.fit import checkpoints
-from tests.backbone_fixtures import one_sentence
-from tests.fit_fixtures import (
-    SETTINGS,
-    fail_at_the_seventh,
-    network,
-    never,
-    noisy_loss,
-    run,
-    scripted,
-    stopping,
-    train_in_child,
-    validate,
-)
+from tests import fit_fixtures as fixtures
+from tests.backbone_fixtures import refused
+from tests.fit_fixtures import network, never, run, scripted, stopping
 
 SHORT = dict(train=40, epochs=4, steps=2)  # 5 steps an epoch
 CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
@@ -60,12 +49,12 @@ def names(folder):
 
 
 def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone(child, tmp_path):
-    child(train_in_child, None, tmp_path / "alone.json", tmp_path / "begun").join()
+    child(fixtures.train_in_child, None, tmp_path / "alone.json", tmp_path / "begun").join()
     alone = json.loads((tmp_path / "alone.json").read_text())
     moments, kills, starts, endings = random.Random(0), 0, 0, 0
     while kills < 10 or not (tmp_path / f"{endings}.json").exists():
         folder, out, begun = tmp_path / f"run{endings}", tmp_path / f"{endings}.json", tmp_path / f"begun{starts}"
-        process = child(train_in_child, folder, out, begun)
+        process = child(fixtures.train_in_child, folder, out, begun)
         starts += 1
         wait, more = moments.randrange(12), moments.random() / 100
         while process.is_alive() and (kills >= 10 or (begun.stat().st_size if begun.exists() else 0) < wait):
@@ -85,27 +74,27 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
 
 @pytest.mark.parametrize("moment", ["half written", "not yet renamed", "just renamed"])
 def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(child, tmp_path, moment):
-    process = child(fail_at_the_seventh, tmp_path, moment)
+    process = child(fixtures.fail_at_the_seventh, tmp_path, moment)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert len(set(names(tmp_path)) - {kept.FILE}) == (moment != "just renamed")
-    steps = torch.zeros(())
+    steps = []
 
     def counted(model, indices):
-        steps.add_(1)
-        return noisy_loss(model, indices)
+        steps.append(indices)
+        return fixtures.noisy_loss(model, indices)
 
     assert run(tmp_path, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
-    assert steps == SETTINGS["epochs"] * 12 - done
+    assert len(steps) == fixtures.SETTINGS["epochs"] * 12 - done
     assert names(tmp_path) == [kept.FILE]
 
 
 def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole(child, tmp_path):
     folder, out = tmp_path / "run", tmp_path / "error.txt"
-    child(fail_at_the_seventh, folder, "full", out).join()
+    child(fixtures.fail_at_the_seventh, folder, "full", out).join()
     message = out.read_text()
-    assert message.startswith(f"the checkpoint {folder / kept.FILE} could not be written (File too large): make room")
+    assert message.startswith(f"{folder / kept.FILE} could not be written (File too large): ")
     assert "\n" not in message and ". " not in message and message.endswith(".")
     assert names(folder) == [kept.FILE]
     assert run(folder) == run()
@@ -124,8 +113,7 @@ def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_t
     with pytest.raises(StopIteration):
         short(tmp_path, validate=scripted(before))
     resumed = short(tmp_path, validate=scripted(after))
-    assert resumed == short(validate=scripted(before + after))
-    assert resumed["best_epoch"] == best
+    assert resumed == short(validate=scripted(before + after)) and resumed["best_epoch"] == best
 
 
 @pytest.mark.parametrize(("values", "patience", "rows"), [([0, 1, 0.5, 0.4], 2, 4), ([0, 1, 2, 3, 4], 0, 5)])
@@ -136,17 +124,15 @@ def test_after_its_end_early_or_not_it_is_given_back_at_once_with_its_generators
 
 
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):
-    sizes = []
+    sizes, model = [], network(width=5000)
 
     def watched(model):
         sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
-        return validate(model)
+        return fixtures.validate(model)
 
-    model = network(width=5000)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     short(tmp_path, model=model, validate=watched, epochs=8)
-    assert names(tmp_path) == [kept.FILE]
-    assert sizes[0] == 0 < max(sizes) < 4 * weights + 40_000
+    assert names(tmp_path) == [kept.FILE] and sizes[0] == 0 < max(sizes) < 4 * weights + 40_000
     assert (tmp_path / kept.FILE).stat().st_size < weights + 40_000
 
 
@@ -165,7 +151,6 @@ def partly_frozen():
         *(
             ({"configuration": CONFIGURATION | change}, f"configuration {named}")
             for change, named in (
-                ({"dataset": "own"}, "dataset was 'toy' and is 'own'"),
                 ({"weights_sha256": "b" * 100}, r"weights_sha256 was 'a{64}' and is 'b{79}\.\.\."),
                 ({"arm": {"inject": "late", "width": 8}}, r"arm inject was 'up' and is 'late'\)"),
                 ({"limit": 4}, "limit was not set and is 4"),
@@ -180,17 +165,15 @@ def partly_frozen():
 )
 def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped, changes, named):
     before = (stopped / kept.FILE).read_bytes()
-    with pytest.raises(ValueError, match=named) as error:
+    with refused(rf"is of another training \(.*{named}"):
         short(stopped, loss=never, **changes)
-    assert "is of another training (" in one_sentence(error)
     assert (stopped / kept.FILE).read_bytes() == before
 
 
 def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeypatch):
     monkeypatch.setattr(kept, "FORMAT", kept.FORMAT + 1)
-    with pytest.raises(ValueError, match=rf"another version of sfhelpers \(format {kept.FORMAT - 1}") as error:
+    with refused(rf"another version of sfhelpers \(format {kept.FORMAT - 1}"):
         short(stopped, loss=never)
-    one_sentence(error)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +182,8 @@ def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeyp
         lambda content: content[: len(content) * 2 // 3],
         lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
         lambda content: content[:-4096] + bytes(4096),
-        lambda content: content.replace(b'\\"best_epoch\\": 1', b'\\"best_epoch\\": 0'),
+        lambda content: content.replace(b'\\"batches\\": 2', b'\\"batches\\": 1'),
         lambda content: b"",
-        lambda content: b"GIF89a",
         lambda content: save({"weight": torch.zeros(2)}),
     ],
 )
@@ -210,9 +192,8 @@ def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
     content = path.read_bytes()
     path.write_bytes(damage(content))
     assert path.read_bytes() != content
-    with pytest.raises(ValueError, match="is not a whole checkpoint: delete it") as error:
+    with refused("is not a whole checkpoint: delete it"):
         short(stopped, loss=never)
-    one_sentence(error)
     path.unlink()
     assert short(stopped) == short()
 
@@ -224,57 +205,37 @@ def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped)
     with safe_open(path, framework="pt") as file:
         made_by = json.loads(file.metadata()[kept.KEY])["made_by"]
     assert made_by["configuration"] == CONFIGURATION | {"seeds": [0, 1]}
-    assert made_by["fit"]["learning_rate"] == SETTINGS["learning_rate"]
+    assert made_by["fit"]["learning_rate"] == fixtures.SETTINGS["learning_rate"]
 
 
 def test_a_configuration_that_json_cannot_hold_and_a_place_that_cannot_be_used_are_one_sentence(tmp_path):
     for value in (float("nan"), {1, 2}, torch.zeros(2)):
-        with pytest.raises(ValueError, match="the configuration cannot be kept"):
+        with refused("the configuration cannot be kept"):
             short(tmp_path, validate=never, configuration={"value": value})
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="no checkpoint can be kept in"):
+    with refused("file could not be written", OSError):
         short(tmp_path / "file", loss=never)
     (tmp_path / "run" / kept.FILE).mkdir(parents=True)
-    with pytest.raises(OSError, match="cannot be read"):
+    with refused("cannot be read", OSError):
         short(tmp_path / "run", loss=never)
 
 
-def test_a_new_run_removes_the_trainings_of_an_earlier_one_when_it_trains_and_nothing_else(tmp_path):
-    old = checkpoints(tmp_path, keep=True)
+def test_a_new_run_removes_the_trainings_of_an_earlier_one_and_nothing_else(tmp_path):
     for name in ("fused-seed0", "sd-only-seed1/strict"):
-        short(old / name)
-    foreign = [old / "mine.txt", old / "fused-seed0" / "notes.md", old / "mine" / kept.FILE]
+        short(tmp_path / name)
+    foreign = [tmp_path / "mine.txt", tmp_path / "fused-seed0" / "notes.md", tmp_path / "mine" / kept.FILE]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
-
-    folder = checkpoints(tmp_path, keep=False)
-    with pytest.raises(ValueError, match="batch_size"):
-        short(folder / "fused-seed0", batch_size=0)
-    short(folder / "fused-seed0", epochs=0)
-    short(folder / "none", epochs=0)
-    assert not (folder / "none").exists()
-    assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
-
-    trained = ("clip-only-seed0/strict", "clip-only-seed0/style", "fused-seed0")
-    for name in trained:
-        short(folder / name, learning_rate=0.02)
-    left = {path for path in old.rglob("*") if path.is_file()}
-    assert left == {old / name / kept.FILE for name in trained} | set(foreign)
-    short(checkpoints(tmp_path, keep=True) / "fused-seed0", loss=never, learning_rate=0.02)  # no step is left to train
+    kept.remove_trainings(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(foreign)
 
 
-def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused_and_stays(tmp_path):
+def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused(tmp_path):
     (tmp_path / "disk").mkdir()
-    place = tmp_path / "checkpoints"
-    place.symlink_to(tmp_path / "disk")
-    assert checkpoints(tmp_path, keep=True) == place
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    kept.check_place(tmp_path / "link", keep=True)
     for kind, keep in (("link", False), ("file", True), ("file", False)):
-        if kind == "file":
-            place.unlink()
-            place.write_text("mine")
-        with pytest.raises(FileExistsError, match=f"is a {kind}, not a folder") as error:
-            checkpoints(tmp_path, keep)
-        one_sentence(error)
-    assert place.read_text() == "mine" and (tmp_path / "disk").is_dir()
+        with refused(f"is a {kind}, not a folder", FileExistsError):
+            kept.check_place(tmp_path / kind, keep)

@@ -268,17 +268,17 @@ def test_prepared_values_belong_to_their_record(tmp_path):
         torch.testing.assert_close(data.photos["pixels"][i], alone)
 
 
-def test_photos_without_masks_are_prepared_and_those_with_masks_can_be_told_apart(tmp_path):
+def test_photos_without_masks_are_prepared_but_cannot_be_scored(tmp_path):
     nothing = load_dataset("folder", write_folder(tmp_path / "a", masks=0))
     data = prepare_pairs(TinyExtractor(), nothing, size=32)
-    assert data.masks is None and len(data.with_masks()) == 0
+    assert data.masks is None
     with pytest.raises(ValueError, match="6 of 6 pairs"):
         data.pair_masks  # noqa: B018
     some = load_dataset("folder", write_folder(tmp_path / "b", masks=2))
     data = prepare_pairs(TinyExtractor(), some, size=32)
     with pytest.raises(ValueError, match="2 of 6 pairs have photos without a mask"):
         data.pair_masks  # noqa: B018
-    masked = data.with_masks()
+    masked = prepare_pairs(TinyExtractor(), some.select(masked=True), size=32)
     assert len(data) == 6 and len(masked) == 4
     assert masked.pair_masks.flatten(1).any(1).all()
 

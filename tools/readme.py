@@ -19,7 +19,7 @@ from sfhelpers import params, results
 from sfhelpers.files import replace_file
 from sfhelpers.metrics import AP, Acc
 from sfhelpers.tasks import recognition as shots
-from sfhelpers.tasks.arms import SINGLE, best_single
+from sfhelpers.tasks.arms import SINGLE
 from sfhelpers.tasks.correspondence import DEFINITION
 from sfhelpers.tasks.segmentation import CHOSEN
 
@@ -80,7 +80,7 @@ def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
         table = results.table(kept, line.gallery, line.metric)
         if not {"fused", *SINGLE, line.trivial} <= table.keys():
             raise ValueError(f"{line.notebook}.json lacks rows of {line.metric}: put those of a whole run back.")
-        single = best_single(table)
+        single = max(SINGLE, key=lambda method: table[method][0])
         verdicts.append(results.verdict(table, results.differences(rows, line.gallery, line.metric), single))
         others = [f"{name}: {_cell(table[name])}" for name in (single, next(iter(table)), line.trivial)]
         cells = [line.metric, _cell(table["fused"]), others[0], verdicts[-1], *others[1:], _only(kept, "n")]

@@ -1,10 +1,8 @@
 """The rows of every table: which extractor an arm stands for, alike in grid and in the number of learned parameters."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from torch import nn
 
 from sfhelpers.backbones import Backbone, randomised
 from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters
@@ -16,38 +14,25 @@ METHODS = (*ARMS, RANDOM_UNET, FINETUNING)
 SINGLE = ("SD only", "CLIP only")  # what fusing has to beat
 UP = ("f1", "f2", "f3")
 DIM, WIDTH = 64, 32  # of the map and of the fused arm's ResNet blocks; the other arms' widths are matched to it
-# Weights that were trained before are spoilt at the rate at which new ones learn.
-FINETUNING_RATE = 0.1
+FINETUNING_RATE = 0.1  # of the others' rate: weights that were trained before are spoilt at that of new ones
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of a table with one seed, not yet trained.
-
-    Attributes:
-        method, seed: which.
-        backbone: what the extractor stands on.
-        settings: of FusedExtractor, but for dim, grid and seed.
-        noise: of its `prepare`: timestep, draws, prompt.
-        finetuned: whether both backbones learn too.
-    """
+    """One row of a table with one seed, not yet trained."""
 
     method: str
     seed: int
     backbone: Backbone
-    settings: Mapping[str, Any]
-    noise: Mapping[str, Any] = field(default_factory=dict)
-    finetuned: bool = False
+    settings: Mapping[str, Any]  # of FusedExtractor, but for dim, grid and seed
+    noise: Mapping[str, Any] = field(default_factory=dict)  # of its `frozen`: timestep, draws, prompt
+    finetuned: bool = False  # whether both backbones learn too
 
     def extractor(self, start: str = "zero") -> FusedExtractor:
         """A new, untrained extractor; `start` as in FusedExtractor, for arms that learn an injection."""
         grid = self.backbone.diffusion.size // self.backbone.diffusion.factor  # the third up-block's own
         make = FinetunedExtractor if self.finetuned else FusedExtractor
         return make(self.backbone, dim=DIM, grid=grid, seed=self.seed, start=start, **self.settings)
-
-    def rate(self, learning_rate: float) -> float:
-        """The arm's learning rate when the others learn at `learning_rate`."""
-        return learning_rate * (FINETUNING_RATE if self.finetuned else 1)
 
     @property
     def frozen_key(self) -> tuple:
@@ -62,28 +47,25 @@ class Arm:
         return "plain" in self.frozen_key
 
 
-def arms_for(methods: Iterable[str], seeds: Iterable[int], backbone: Backbone, inject: str = "up") -> list[Arm]:
-    """An arm for every method and seed, method by method.
-
-    Args:
-        methods: of METHODS.
-        inject: of the arm called "fused".
-    """
-    seeds = tuple(seeds)
-    untrained = randomised(backbone, seed=0) if RANDOM_UNET in (methods := tuple(methods)) else None
-    return [
-        arm_of(method, untrained if method == RANDOM_UNET else backbone, seed, inject)
-        for method in methods
-        for seed in seeds
-    ]
+def arms_for(
+    methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: Sequence[str]
+) -> list[Arm]:
+    """An arm for every one of METHODS and every seed; ValueError for a method neither of these nor of `others`."""
+    for method in methods:
+        if method not in (*METHODS, *others):
+            raise ValueError(f"unknown method {method!r}: use some of {', '.join((*METHODS, *others))}.")
+    if not (trained := [method for method in methods if method in METHODS]):
+        raise ValueError(f"no arm to train: name at least one of {', '.join(METHODS)}.")
+    used = dict.fromkeys(trained, backbone)
+    if RANDOM_UNET in used:
+        used[RANDOM_UNET] = randomised(backbone, seed=0)
+    return [arm_of(method, used[method], seed, inject) for method in trained for seed in seeds]
 
 
 def arm_of(method: str, backbone: Backbone, seed: int, inject: str = "up") -> Arm:
-    """The arm of one of METHODS, its width matched to the parameters of the fused arm."""
-    settings: dict[str, Any] = dict(ARMS.get("SD+CLIP concatenated" if method == FINETUNING else method, {}))
-    if method in ("fused", RANDOM_UNET):
-        settings["inject"] = inject
-    settings.setdefault("branches", UP)
+    """The arm of one of METHODS, its width matched to the parameters of the fused arm, whose injection is `inject`."""
+    known = "SD+CLIP concatenated" if method == FINETUNING else method
+    settings = {"branches": UP, **({"inject": inject} if method in ("fused", RANDOM_UNET) else ARMS[known])}
     target = trainable_parameters(backbone, UP, "up", DIM, WIDTH)
     settings["width"] = matched_width(backbone, settings["branches"], settings["inject"], DIM, target)
     return Arm(method, seed, backbone, settings, finetuned=method == FINETUNING)
@@ -97,7 +79,7 @@ def extractor_for(
 
 
 def preparer(group: Sequence[Arm]) -> FusedExtractor:
-    """An extractor whose `prepare` gives what every arm of a group with one `frozen_key` needs."""
+    """An extractor whose `frozen` gives what every arm of a group with one `frozen_key` needs."""
     if group[0].finetuned:
         return group[0].extractor()
     extractors = [arm.extractor() for arm in group]
@@ -110,38 +92,16 @@ def preparer(group: Sequence[Arm]) -> FusedExtractor:
 def chosen(setting: str, methods: Iterable[str]) -> tuple[str, ...]:
     """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained.
 
-    Args:
-        setting: "fused" for that arm alone, "core" for CORE, "frozen" for all that leave the backbones as they are,
-            "all" for B-Finetuning too, whose steps cost several times as much.
-        methods: of the task, in the order of its table.
+    "fused" is that arm alone, "core" CORE, "frozen" all that leave the backbones as they are, and "all" B-Finetuning
+    too, whose steps cost several times as much.
     """
     trained = {"fused": ("fused",), "core": CORE, "frozen": (*ARMS, RANDOM_UNET), "all": METHODS}[setting]
     return tuple(method for method in methods if method in trained or method not in METHODS)
 
 
-def check_methods(methods: Collection[str], others: Collection[str] = ()) -> None:
-    """ValueError, one sentence, unless there is a method and each is one of METHODS or of `others`."""
-    known = (*METHODS, *others)
-    for method in methods:
-        if method not in known:
-            raise ValueError(f"unknown method {method!r}: use some of {', '.join(known)}.")
-    if not any(method in METHODS for method in methods):
-        raise ValueError(f"no arm to train: name at least one of {', '.join(METHODS)}.")
-
-
-def best_single(table: Mapping[str, tuple[float, float | None]]) -> str:
-    """The better of the single backbones in a `results.table`."""
-    return max((method for method in SINGLE if method in table), key=lambda method: table[method][0])
-
-
 def reading_size(backbone: Backbone) -> int:
     """Side in px at which images are read: the larger of what the two models look at."""
     return max(backbone.diffusion.size, backbone.vision.size)
-
-
-def trainable(model: nn.Module) -> int:
-    """How many parameters a model learns."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def file_stem(method: str) -> str:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,40 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast, gather_objec
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sfhelpers.kept import Checkpoint, Fresh, Position, checkpoints, random_state, set_random_state
+from sfhelpers.kept import Checkpoint, random_state, set_random_state
 
-__all__ = ["Fresh", "History", "checkpoints", "fit"]
-
-MAX_GRADIENT_NORM = 1.0
+MAX_GRADIENT_NORM, WEIGHT_DECAY = 1.0, 1e-3
 CHECKPOINT_STEPS = 100  # the checkpoint is written after so many steps of an epoch, beside after every epoch
-DECIDING = ("train", "epochs", "learning_rate", "batch_size", "seed", "weight_decay", "patience")  # the numbers
 EVALUATE = "epochs=0 to evaluate only."
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 @dataclass
 class History:
-    """What happened in a training.
+    """What happened in a training; epoch 0 is the model before it, without a loss and a learning rate."""
 
-    Attributes:
-        epochs: one dict an epoch with `epoch`, `loss` (mean over training examples), `validation`, `learning_rate`
-            (at its first step) and `seconds`. Epoch 0 is the model before training: no `loss`, no `learning_rate`.
-        best_epoch: the epoch whose weights the model now holds; 0 if training never beat the start.
-    """
-
+    # Of each: epoch, loss (mean over training examples), validation, learning_rate (at its first step), seconds.
     epochs: list[dict[str, float | None]]
-    best_epoch: int
+    best_epoch: int  # whose weights the model now holds; 0 if training never beat the start
 
     @property
     def seconds(self) -> float:
-        """Of all epochs together, also of those before a training was stopped and resumed."""
+        """Of all epochs, also of those before a training was stopped and resumed."""
         return sum(row["seconds"] for row in self.epochs)
+
+
+@dataclass
+class Position:
+    """How far a training has come, in what JSON can hold."""
+
+    epoch: int = 0  # that is being trained; 0 is the validation before training
+    batches: int = 0  # done in this epoch
+    loss: float = 0.0  # summed over the examples of these batches
+    learning_rate: float | None = None  # at this epoch's first step
+    seconds: float = 0.0  # spent in this epoch
+    rows: list[dict[str, float | None]] = field(default_factory=list)  # `History.epochs` of the epochs before
+    best_epoch: int = 0  # of these
+    finished: bool = False
 
 
 def fit(
@@ -53,7 +59,6 @@ def fit(
     learning_rate: float,
     batch_size: int,
     seed: int,
-    weight_decay: float = 1e-3,
     patience: int = 0,
     progress: str = "training",
     checkpoint: str | Path | None = None,
@@ -62,38 +67,32 @@ def fit(
     """Train a model's trainable parameters; leave it in eval mode with the weights of its best epoch by validation.
 
     AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero exactly at the last step of the last
-    epoch. With `checkpoint`, whatever stopped a training, the same call goes on from that folder and ends with the
-    numbers of one that nothing stopped: the same bits wherever two such trainings give the same bits, as on one CPU
-    with one number of threads. A generator of the caller's own that outlives one call of `loss` is not kept.
+    epoch. With `checkpoint`, the same call goes on from that folder and ends with the numbers of a training that
+    nothing stopped: the same bits wherever two such trainings give the same bits, as on one CPU with one number of
+    threads. A generator of the caller's own that outlives one call of `loss` is not kept.
 
     Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
-    each build the same model and data, call `fit` and learn from their share of every batch. If the loss is a mean
-    over single examples, the curve is that of one process up to rounding; one that compares the examples of a batch
-    sees only a share. It must use the same parameters in every batch.
+    learn from their share of every batch. The curve is that of one process up to rounding if the loss is a mean over
+    single examples; one that compares the examples of a batch sees only a share. It must use the same parameters in
+    every batch.
 
     Args:
-        model: parameters without `requires_grad` are left alone. It stays on its device.
         loss: (model, indices (b,) int64 on the CPU) -> scalar tensor, the mean loss of these training examples.
         train: number of training examples; `indices` run from 0 to train - 1, each once an epoch.
-        validate: model -> float, higher is better; called without gradients, before training and after every epoch, on
-            the main process alone.
+        validate: model -> float, higher is better; without gradients, before training and after every epoch.
         epochs: passes over the training examples; 0 only evaluates.
-        learning_rate: of the first step.
         batch_size: examples a step, of all processes together; the last step of an epoch may have fewer.
         seed: of the order of the examples, which comes from nothing else.
         patience: stop after so many epochs without a better validation value; 0 never stops early.
-        progress: words in front of the progress bar.
-        checkpoint: folder of the one file to go on from, about four times the size of the weights; one training a
-            folder. A `Fresh` folder begins anew; None keeps nothing.
-        configuration: all that makes this training beside the arguments here (dataset, sha256 of the backbone's
-            weights), as JSON can hold it; a checkpoint that was made with another is refused.
+        checkpoint: folder of the one file to go on from, about four times the size of the weights; None keeps nothing.
+        configuration: all else that makes this training, as JSON can hold it: a checkpoint of another is refused.
 
     Raises:
         ValueError: an argument out of range, nothing to train, or a checkpoint that is broken or of another training.
         FloatingPointError: loss, gradient or validation value became NaN or infinite.
-        OSError: the checkpoint cannot be read, or cannot be written (then the earlier one is whole).
+        OSError: the checkpoint cannot be read or written; the earlier one stays whole.
     """
-    training = Training(model, loss, validate, train, epochs, learning_rate, batch_size, seed, weight_decay, patience)
+    training = Training(model, loss, validate, train, epochs, learning_rate, batch_size, seed, patience)
     if checkpoint is not None and epochs:
         training.keep(checkpoint, configuration or {})
     return training.run(progress)
@@ -101,7 +100,7 @@ def fit(
 
 @dataclass
 class Training:
-    """One training: what it works on, where it stands and, if it is kept, the file; named as the arguments of `fit`."""
+    """One training: what it works on, where it stands and, if it is kept, the file; fields are arguments of `fit`."""
 
     model: nn.Module
     loss: Callable[[nn.Module, Tensor], Tensor]
@@ -111,7 +110,6 @@ class Training:
     learning_rate: float
     batch_size: int
     seed: int
-    weight_decay: float
     patience: int
 
     def __post_init__(self):
@@ -124,19 +122,17 @@ class Training:
         self.position, self.best, self.checkpoint = Position(), {}, None
         if self.epochs:
             broadcast(list(self.model.state_dict().values()))  # every process sets out from the main one's weights
-            self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+            self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
             self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.epochs * self.steps)
 
     def check(self) -> None:
-        """Refuse what cannot be trained, before anything runs."""
+        """Refuse what cannot be trained."""
         for name, least in {"epochs": 0, "batch_size": 1, "patience": 0}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0, for example 1e-3.")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay is {self.weight_decay}: give a number of 0 or more.")
         if self.epochs and self.train < 1:
             raise ValueError(f"there is no training example: give a dataset with a train part, or {EVALUATE}")
         if self.epochs and not self.parameters:
@@ -147,8 +143,8 @@ class Training:
         if self.position.epoch == 0:
             self.end_epoch()
         done = (self.position.epoch - 1) * self.steps + self.position.batches
-        total, hidden = self.epochs * self.steps, not self.accelerator.is_main_process
-        with tqdm(total=total, initial=done, desc=progress, leave=False, disable=hidden) as bar:
+        about = {"total": self.epochs * self.steps, "initial": done, "desc": progress, "leave": False}
+        with tqdm(**about, disable=not self.accelerator.is_main_process) as bar:
             while not self.position.finished:
                 self.train_epoch(bar)
                 row = self.end_epoch()
@@ -187,11 +183,11 @@ class Training:
         total = sum(gather_object([mean.item() * len(share)]))
         # Checked before the step, so that the weights at hand are still finite ones.
         if not (math.isfinite(total) and math.isfinite(norm)):
-            rate = self.optimiser.param_groups[0]["lr"]
-            raise FloatingPointError(
-                f"training stopped in epoch {self.position.epoch} with loss {total / len(indices)} and gradient norm "
-                f"{norm}: lower learning_rate (it was {rate:.2g}) or look for broken values in the training data."
+            said = (
+                f"training stopped in epoch {self.position.epoch} (loss {total / len(indices)}, gradient norm {norm})"
             )
+            remedy = f"lower learning_rate (it was {self.schedule.get_last_lr()[0]:.2g})"
+            raise FloatingPointError(f"{said}: {remedy} or look for broken values in the training data.")
         self.optimiser.step()
         self.schedule.step()
         return total
@@ -204,37 +200,32 @@ class Training:
             value = float(self.validate(self.model)) if self.accelerator.is_main_process else 0.0
         value = gather_object([value])[0]  # the main process's: of each its own, they might keep different epochs
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the validation value of epoch {at.epoch} is {value}: look for broken values in the validation data."
-            )
+            said = f"the validation value of epoch {at.epoch} is {value}"
+            raise FloatingPointError(f"{said}: look for broken values in the validation data.")
         loss = at.loss / self.train if at.epoch else None
         seconds = at.seconds + time.perf_counter() - start
-        at.rows.append(
-            dict(epoch=at.epoch, loss=loss, validation=value, learning_rate=at.learning_rate, seconds=seconds)
-        )
+        row = dict(epoch=at.epoch, loss=loss, validation=value, learning_rate=at.learning_rate, seconds=seconds)
+        at.rows.append(row)
         if at.epoch == 0 or value > at.rows[at.best_epoch]["validation"]:
             at.best_epoch = at.epoch
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         finished = at.epoch == self.epochs or 0 < self.patience <= at.epoch - at.best_epoch
         self.position = Position(at.epoch + 1, rows=at.rows, best_epoch=at.best_epoch, finished=finished)
         self.save()
-        return at.rows[-1]
+        return row
 
     def keep(self, folder: str | Path, configuration: Mapping[str, Any]) -> None:
-        """Keep the training in this folder and go on from what is there; in a `Fresh` one it begins anew."""
-        run = {"processes": self.accelerator.num_processes, "device": self.device.type}
+        """Keep the training in this folder and go on from what is there."""
+        deciding = ("train", "epochs", "learning_rate", "batch_size", "seed", "patience")
+        run = {"processes": self.accelerator.num_processes, "device": self.device.type, "weight_decay": WEIGHT_DECAY}
         weights = self.model.state_dict(keep_vars=True).items()
         made_by = {
-            "fit": {name: getattr(self, name) for name in DECIDING} | run,
+            "fit": {name: getattr(self, name) for name in deciding} | run,
             "configuration": dict(configuration),
             "weights": {name: f"{w.dtype} {list(w.shape)}{' trained' * w.requires_grad}" for name, w in weights},
         }
         self.checkpoint = Checkpoint(folder, made_by)
-        if self.accelerator.is_main_process:
-            self.checkpoint.clean()
-            if isinstance(folder, Fresh):
-                folder.begin()
-        if not isinstance(folder, Fresh) and (kept := self.checkpoint.read()):
+        if kept := self.checkpoint.read():
             self.load(*kept)
 
     def save(self) -> None:
@@ -242,12 +233,8 @@ class Training:
         if self.checkpoint is None:
             return
         optimiser = self.optimiser.state_dict()
-        state = {
-            "position": asdict(self.position),
-            "groups": optimiser["param_groups"],
-            "schedule": self.schedule.state_dict(),
-            "random": gather_object([random_state(self.device)]),  # of every process
-        }
+        state = {"position": asdict(self.position), "groups": optimiser["param_groups"]}
+        state |= {"schedule": self.schedule.state_dict(), "random": gather_object([random_state(self.device)])}
         if not self.accelerator.is_main_process:
             return
         tensors = {f"best/{name}": tensor for name, tensor in self.best.items()}
@@ -279,17 +266,12 @@ def _accelerator(device: torch.device) -> Accelerator:
     """accelerate's view of this process, for a model that is on `device`."""
     # accelerate holds one state a process, but the training before may have been on another device.
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(
-        cpu=device.type == "cpu",
-        # These two are said here, since a launcher's environment would be obeyed otherwise.
-        mixed_precision="no",
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-    )
-    if accelerator.distributed_type not in LAUNCHES:
-        raise ValueError(f"fit does not know {accelerator.distributed_type.value}: launch it with plain processes.")
-    if accelerator.distributed_type == DistributedType.MULTI_GPU and accelerator.device != device:
-        raise ValueError(
-            f"the model is on {device} but this process trains on {accelerator.device}: "
-            "put it on accelerate.PartialState().device."
-        )
-    return accelerator
+    # Precision and accumulation are said here, since a launcher's environment would be obeyed otherwise.
+    every = GradientAccumulationPlugin(num_steps=1)
+    made = Accelerator(cpu=device.type == "cpu", mixed_precision="no", gradient_accumulation_plugin=every)
+    if made.distributed_type not in LAUNCHES:
+        raise ValueError(f"fit does not know {made.distributed_type.value}: launch it with plain processes.")
+    if made.distributed_type == DistributedType.MULTI_GPU and made.device != device:
+        where = f"the model is on {device} but this process trains on {made.device}"
+        raise ValueError(f"{where}: put it on accelerate.PartialState().device.")
+    return made

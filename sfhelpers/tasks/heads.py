@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from sfhelpers.backbones import Backbone
 from sfhelpers.files import make_folder, replace_file
@@ -49,13 +49,16 @@ class Head:
         """The trained extractor inside the model."""
         return self.model.extractor
 
+    def built(self, backbone: Backbone) -> "Head":
+        """This with the model it describes, in eval mode and untrained."""
+        make = getattr(import_module(f"sfhelpers.tasks.{self.task}"), MODELS[self.task])  # when it is needed, not above
+        model = make(extractor_for(self.method, backbone, self.seed, self.inject), **self.settings)
+        return replace(self, model=model.eval().requires_grad_(False), settings=model.settings)
 
-def untrained_head(method: str, backbone: Backbone, task: str = "segmentation", **settings: Any) -> Head:
-    """A head of the right sizes that never learned anything: for tests and timings."""
-    model = _model(task)(extractor_for(method, backbone, seed=0), **settings).eval().requires_grad_(False)
-    threshold, settings = 0.5 if task == "segmentation" else None, getattr(model, "settings", {})
-    inject, weights = model.extractor.inject, backbone.weights_sha256
-    return Head(method, inject, threshold, 0, weights, {}, task=task, settings=settings, model=model)
+
+def untrained_head(method: str, backbone: Backbone) -> Head:
+    """A segmenter of the right sizes that never learned anything: for tests and timings."""
+    return Head(method, ARMS[method]["inject"], 0.5, 0, backbone.weights_sha256, {}).built(backbone)
 
 
 def file_name(method: str) -> str:
@@ -79,12 +82,10 @@ def save_heads(
     make_folder(folder)
     training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
     written = []
-    for trial in trials:
-        if trial.model is None or trial.method not in ARMS or trial.seed != run.seed:
-            continue
-        threshold = getattr(getattr(trial, "found", trial), "threshold", None)
-        inject, settings = trial.model.extractor.inject, getattr(trial.model, "settings", {})
-        head = Head(trial.method, inject, threshold, run.seed, weights_sha256, training, task=task, settings=settings)
+    for trial in (t for t in trials if t.model is not None and t.method in ARMS and t.seed == run.seed):
+        inject, threshold = trial.model.extractor.inject, getattr(trial.found, "threshold", None)
+        about = {"task": task, "settings": trial.model.settings}
+        head = Head(trial.method, inject, threshold, run.seed, weights_sha256, training, **about)
         described = {name: value for name, value in asdict(head).items() if name != "model"}
         written.append(folder / file_name(trial.method))
         replace_file(written[-1], signed(trial.model.state_dict(), described, KEY))
@@ -105,35 +106,6 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
     path, notebook = Path(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not path.is_file():
         raise FileNotFoundError(f"no trained model at {path}: run {notebook}, which writes some into heads/.")
-    head, state = _read(path, notebook)
-    if task not in (None, head.task):
-        raise ValueError(f"{path} is a trained model of {head.task}, not of {task}: pass one that {notebook} wrote.")
-    notebook = NOTEBOOKS[head.task]
-    if head.weights_sha256 != backbone.weights_sha256:
-        raise ValueError(
-            f"{path} was trained on a backbone with weights {head.weights_sha256[:12]}, but {backbone.name} has "
-            f"{backbone.weights_sha256[:12]}: run {notebook} with -p backbone {backbone.name} -p arms frozen and "
-            "use the heads/ folder it writes."
-        )
-    try:
-        model = _model(head.task)(extractor_for(head.method, backbone, head.seed, head.inject), **head.settings)
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit the model it names: run {notebook} again.") from error
-    return replace(head, model=model.eval().requires_grad_(False))
-
-
-def load_heads(folder: str | Path, backbone: Backbone, task: str = "segmentation") -> dict[str, Head]:
-    """All heads of a folder by method, in the order of `fusion.ARMS`; errors as `load_head`, or if there is none."""
-    folder = Path(folder)
-    found = {method: folder / file_name(method) for method in ARMS if (folder / file_name(method)).is_file()}
-    if not found:
-        raise FileNotFoundError(f"no trained models in {folder}: run {NOTEBOOKS[task]}, which writes some into heads/.")
-    return {method: load_head(path, backbone, task) for method, path in found.items()}
-
-
-def _read(path: Path, notebook: str) -> tuple[Head, dict[str, Tensor]]:
-    """What a file says of itself, and its weights; `notebook` can write another."""
     broken = ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.")
     try:
         state, described, whole = from_signed(path, KEY)
@@ -144,9 +116,27 @@ def _read(path: Path, notebook: str) -> tuple[Head, dict[str, Tensor]]:
         raise ValueError(f"{path} was written by another version of sfhelpers: run {notebook} again.")
     if not whole:
         raise broken
-    return head, state
+    if task not in (None, head.task):
+        raise ValueError(f"{path} is a trained model of {head.task}, not of {task}: pass one that {notebook} wrote.")
+    notebook = NOTEBOOKS[head.task]
+    if head.weights_sha256 != backbone.weights_sha256:
+        theirs, ours = head.weights_sha256[:12], backbone.weights_sha256[:12]
+        raise ValueError(
+            f"{path} was trained on a backbone with weights {theirs}, but {backbone.name} has {ours}: run {notebook} "
+            f"with -p backbone {backbone.name} -p arms frozen and use the heads/ folder it writes."
+        )
+    try:
+        head = head.built(backbone)
+        head.model.load_state_dict(state)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit the model it names: run {notebook} again.") from error
+    return head
 
 
-def _model(task: str) -> type[nn.Module]:
-    """The class of a task's model, imported when it is needed: not every reader of one head needs all tasks."""
-    return getattr(import_module(f"sfhelpers.tasks.{task}"), MODELS[task])
+def load_heads(folder: str | Path, backbone: Backbone, task: str = "segmentation") -> dict[str, Head]:
+    """All heads of a folder by method, in the order of `fusion.ARMS`; errors as `load_head`, or if there is none."""
+    folder = Path(folder)
+    found = {method: folder / file_name(method) for method in ARMS if (folder / file_name(method)).is_file()}
+    if not found:
+        raise FileNotFoundError(f"no trained models in {folder}: run {NOTEBOOKS[task]}, which writes some into heads/.")
+    return {method: load_head(path, backbone, task) for method, path in found.items()}

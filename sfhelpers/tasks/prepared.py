@@ -1,7 +1,7 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,14 @@ Prepared = dict[str, Tensor]
 
 @dataclass
 class PreparedPairs:
-    """Sketch-photo pairs over prepared images: every image is kept once, however many pairs it is in.
+    """Sketch-photo pairs over prepared images: every image is kept once, however many pairs it is in."""
 
-    Attributes:
-        sketches, photos: what `extractor.frozen` gave, first dimension one entry an image, on the CPU.
-        sketch_records, photo_records: the records of those images, in the same order.
-        pairs: (N, 2) int64, positions in `sketches` and `photos`.
-        masks: (number of photos, side, side) bool, empty for a photo without a mask; None if no photo has one.
-    """
-
-    sketches: Prepared
+    sketches: Prepared  # what `extractor.frozen` gave, first dimension one entry an image, on the CPU
     photos: Prepared
-    sketch_records: list[Record]
+    sketch_records: list[Record]  # of those images, in the same order
     photo_records: list[Record]
-    pairs: Tensor
-    masks: Tensor | None
+    pairs: Tensor  # (N, 2) int64, positions in `sketches` and `photos`
+    masks: Tensor | None  # (photos, side, side) bool, empty for a photo without a mask; None if no photo has one
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -42,39 +35,25 @@ class PreparedPairs:
     @property
     def pair_masks(self) -> Tensor:
         """(N, side, side) bool, the mask of every pair's photo; ValueError if one of them has none."""
-        missing = len(self) - len(self.with_masks())
+        missing = sum(self.photo_records[photo].mask is None for photo in self.pairs[:, 1].tolist())
         if self.masks is None or missing:
             raise ValueError(
                 f"{missing} of {len(self)} pairs have photos without a mask, so they cannot be trained on or scored: "
-                "add their mask files, or take .with_masks() first."
+                "add their mask files, or take .select(masked=True) of the dataset first."
             )
         return self.masks[self.pairs[:, 1]]
 
-    def with_masks(self) -> "PreparedPairs":
-        """The pairs whose photo has a mask, over the same prepared images."""
-        masked = torch.tensor([record.mask is not None for record in self.photo_records])
-        return replace(self, pairs=self.pairs[masked[self.pairs[:, 1]]])
-
 
 def prepare_pairs(
-    extractor: nn.Module,
-    dataset: Dataset,
-    size: int,
-    mask_side: int = 160,
-    batch_size: int = 32,
-    **noise: Any,
+    extractor: nn.Module, dataset: Dataset, size: int, mask_side: int = 160, batch_size: int = 32, **noise: Any
 ) -> PreparedPairs:
-    """Read a dataset's pairs and compute everything frozen, once an image and never once a pair.
+    """Read a dataset's pairs, and masks where there are any, and compute everything frozen, once an image.
 
     What is kept is float32 of about 300 kB an image with the pocket backbone: 2,500 images take 0.75 GB.
 
     Args:
-        extractor: has `.frozen(images, **noise)`.
-        dataset: all of its pairs (matching instance, else matching category) are taken; select a part first. Masks
-            are read where there are any.
-        size: side in px at which the images are read; the largest side that the backbone looks at.
-        mask_side: side in px of the masks.
-        batch_size: images at a time.
+        dataset: all of its pairs (matching instance, else matching category) are taken; select a part first.
+        size: side in px at which the images are read, as `arms.reading_size` gives it; `mask_side` that of the masks.
         noise: draws, noise_seed, timestep, prompt: passed on to `extractor.frozen`.
 
     Raises:
@@ -86,49 +65,32 @@ def prepare_pairs(
             f"dataset {dataset.name} has no sketch-photo pair here: raise limit (0 takes all) if it leaves too few "
             "photos, or choose a part or split that has both."
         )
-    sketch_records = list(dict.fromkeys(sketch for sketch, _ in found))
-    photo_records = list(dict.fromkeys(photo for _, photo in found))
-    sketch_at = {record: i for i, record in enumerate(sketch_records)}
-    photo_at = {record: i for i, record in enumerate(photo_records)}
-    masks = _load_masks(photo_records, mask_side)
     sketches, photos = (
-        prepare_images(extractor, reader(records, size), len(records), f"preparing {what}", batch_size, **noise)
-        for records, what in ((sketch_records, "sketches"), (photo_records, "photos"))
+        {record: k for k, record in enumerate(dict.fromkeys(side))} for side in zip(*found, strict=True)
     )
-    return PreparedPairs(
-        sketches=sketches,
-        photos=photos,
-        sketch_records=sketch_records,
-        photo_records=photo_records,
-        pairs=torch.tensor([(sketch_at[sketch], photo_at[photo]) for sketch, photo in found]),
-        masks=masks,
+    masks = _load_masks(list(photos), mask_side)
+    frozen = (
+        prepare_images(extractor, reader(list(some), size), len(some), f"preparing {what}", batch_size, **noise)
+        for some, what in ((sketches, "sketches"), (photos, "photos"))
     )
+    positions = torch.tensor([(sketches[sketch], photos[photo]) for sketch, photo in found])
+    return PreparedPairs(*frozen, list(sketches), list(photos), positions, masks)
 
 
 @dataclass
 class PreparedPoints:
-    """Annotated pairs with everything frozen computed once an image.
+    """Annotated pairs with everything frozen computed once an image."""
 
-    Attributes:
-        images: the prepared sketches and photos and which of them are pairs.
-        points: "sketch" and "photo" -> (N, J, 2) float32 in [0, 1] of the image's side, 0.5 where hidden.
-        visible: (N, J) bool.
-    """
-
-    images: PreparedPairs
-    points: dict[str, Tensor]
-    visible: Tensor
+    images: PreparedPairs  # the prepared sketches and photos, and which of them are pairs
+    points: dict[str, Tensor]  # "sketch" and "photo" -> (N, J, 2) float32 in [0, 1] of the image's side, 0.5 if hidden
+    visible: Tensor  # (N, J) bool
 
     def __len__(self) -> int:
         return len(self.images)
 
 
 def prepare_points(extractor: nn.Module, pairs: list[KeypointPair], size: int, **noise: Any) -> PreparedPoints:
-    """Read the images of annotated pairs and compute everything frozen; arguments as of `prepare_pairs`.
-
-    Raises:
-        ValueError: there is no pair, an image is broken or not square (its points would move).
-    """
+    """As `prepare_pairs`, of annotated pairs; ValueError also for an image that is not square: points would move."""
     if not pairs:
         raise ValueError("there is no annotated pair here: choose a split and a limit that leave some in every part.")
     records = list(dict.fromkeys([pair.photo for pair in pairs] + [pair.sketch for pair in pairs]))
@@ -181,12 +143,7 @@ def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor
 
 
 def prepare_images(
-    extractor: nn.Module,
-    read: Callable[[Iterable[int]], Tensor],
-    number: int,
-    what: str,
-    batch_size: int = 32,
-    **noise: Any,
+    extractor: nn.Module, read: Callable[[range], Tensor], number: int, what: str, batch_size: int = 32, **noise: Any
 ) -> Prepared:
     """Everything frozen of `number` images; `read` gives those at some positions, so that never all are in memory."""
     prepared: Prepared = {}
@@ -201,14 +158,7 @@ def prepare_images(
 
 @torch.no_grad()
 def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size: int, batch_size: int = 32) -> Tensor:
-    """Embeddings of image files, read at `size` px a batch at a time: (N, D) float32, on the CPU.
-
-    Args:
-        embed: (B, 3, size, size) in [0, 1] to (B, D).
-
-    Raises:
-        ValueError: batch_size is below 1, or what `load_images` refuses.
-    """
+    """Embeddings (N, D) float32 on the CPU of image files, read at `size` px; `embed`: (B, 3, size, size) to (B, D)."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give how many photos to read at a time, 1 or more.")
     parts = []
