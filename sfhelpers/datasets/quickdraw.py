@@ -171,12 +171,12 @@ def _strokes(content: bytes) -> tuple[list[Stroke], str]:
     if not content.strip():
         return [], "is empty"
     try:
-        return ndjson.strokes_of(content.decode("utf-8-sig").rstrip("\r\n"), 0), ""
+        return ndjson.strokes_of(content.decode("utf-8-sig")), ""
     except UnicodeDecodeError:
         return [], "is not UTF-8 text"
-    except ValueError as error:  # "its drawing 0 is cut or not JSON: repair or delete that line."
+    except ValueError as error:  # "its drawing is cut or not JSON: repair or delete that line."
         reason = str(error).partition(":")[0]
-        return [], reason.removeprefix("its drawing 0 ") if reason.startswith("its") else f"cannot be used ({reason})"
+        return [], reason.removeprefix("its drawing ") if reason.startswith("its") else f"cannot be used ({reason})"
 
 
 def _key(content: bytes) -> str:

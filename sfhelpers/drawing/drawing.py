@@ -1,9 +1,8 @@
 """The drawing: strokes on a square paper, as a picture, as numbers, as a file; and some to begin with."""
 
-import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ class Drawing:
     """
 
     size: int = SIZE  # the paper's side in pixels, 16 to 1024
-    strokes: tuple[Stroke, ...] = ()  # in the order they were drawn, 20,000 points at most
+    strokes: tuple[Stroke, ...] = field(default=(), repr=False)  # in the order drawn, 20,000 points at most
 
     def __post_init__(self) -> None:
         _check_side(self.size)
@@ -47,9 +46,8 @@ class Drawing:
     @classmethod
     def clipped(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
         """What lies on the paper: strokes are cut at its edge, where a pen slips off."""
-        _check_side(size)
         check_count(len(strokes), len(joined(strokes)))
-        return cls(size, tuple(clipped(strokes, size)))
+        return cls(size, tuple(Stroke(piece, one.width) for one in strokes for piece in clipped(one.points, size)))
 
     @classmethod
     def fitted(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
@@ -75,17 +73,14 @@ class Drawing:
     def resized(self, size: int) -> "Drawing":
         """The same drawing on a larger or smaller paper, lines and widths scaled with it."""
         _check_side(size)
-        if size == self.size:
-            return self
         return Drawing.clipped([stroke.scaled(size / self.size) for stroke in self.strokes], size)
 
-    def require_ink(self) -> "Drawing":
-        """The drawing itself. ValueError if there is nothing to recognise: no stroke, or all of it within one dot."""
+    def require_ink(self) -> None:
+        """ValueError if there is nothing to recognise: no stroke, or all of it within one dot."""
         if not self.strokes:
             raise ValueError("the drawing is empty: draw something, or choose a preset.")
         if np.ptp(joined(self.strokes), axis=0).max() <= max(stroke.width for stroke in self.strokes):
             raise ValueError("the drawing is a single dot, in which nothing can be recognised: draw lines.")
-        return self
 
     def to_image(self, side: int | None = None) -> Image.Image:
         """An RGB picture, white paper and dark anti-aliased lines with round ends and joints; `side` as `size`."""
@@ -102,77 +97,55 @@ class Drawing:
                 brush.circle(point, radius, fill=INK)
         return canvas.reduce(FINE).convert("RGB")
 
-    def __repr__(self) -> str:
-        return f"<Drawing, {self.size} x {self.size} px, {len(self.strokes)} strokes, {self.points} points>"
-
-    def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.to_image().save(file, format="PNG", optimize=True)
-        return file.getvalue()
-
     def to_stroke3(self) -> NDArray[np.float64]:
         """The drawing as a recurrent network reads it (Ha and Eck 2017, "A Neural Representation of Sketch Drawings").
 
         (N, 3), one row a point: dx, dy in pixels from the point before (the first from the upper left corner), and 1
         where the pen is lifted after the point, else 0.
         """
-        if not self.strokes:
-            return np.zeros((0, 3))
-        lifted = np.zeros(self.points)
-        lifted[np.cumsum([len(stroke.points) for stroke in self.strokes]) - 1] = 1
-        return np.column_stack([np.diff(joined(self.strokes), axis=0, prepend=0), lifted])
+        ends = np.cumsum([len(stroke.points) for stroke in self.strokes], dtype=int)
+        lifted = np.isin(np.arange(self.points) + 1, ends)
+        return np.column_stack([np.diff(joined(self.strokes), axis=0, prepend=np.zeros((1, 2))), lifted])
 
-    def to_file(self, kind: str, word: str = "") -> str:
+    def to_file(self, kind: str) -> str:
         """What `save` writes: `kind` is "svg" or "ndjson". ValueError if nothing is drawn."""
         if not self.strokes:
             raise ValueError("the drawing is empty, so there is nothing to save: draw something first.")
-        if not isinstance(word, str) or not word.isprintable():
-            raise ValueError(f"the word {word!r} cannot be written into a file: give plain text on one line.")
-        if kind == "svg":
-            return svg.document(self.strokes, self.size, word)
-        return ndjson.line_of(self.strokes, word) + "\n"
+        return svg.document(self.strokes, self.size) if kind == "svg" else ndjson.line_of(self.strokes) + "\n"
 
-    def save(self, path: str | Path, word: str = "") -> None:
+    def save(self, path: str | Path) -> None:
         """Write a file: SVG keeps all (to 0.01 px), ndjson, for programs that read Quick, Draw!, only the form.
 
-        `word` is what was drawn. FileNotFoundError if there is no such folder, ValueError for another suffix than .svg
-        or .ndjson, and if nothing is drawn.
+        ValueError for another suffix than .svg or .ndjson, and if nothing is drawn; OSError if it cannot be written.
         """
         path = Path(path)
-        kind = _kind(path.name)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to save in: make it first.")
-        replace_file(path, self.to_file(kind, word).encode("utf-8"))
+        replace_file(path, self.to_file(_kind(path.name)).encode("utf-8"))
 
     @classmethod
-    def load(cls, path: str | Path, size: int | None = None, number: int = 0) -> "Drawing":
+    def load(cls, path: str | Path, size: int | None = None) -> "Drawing":
         """Read an .svg or .ndjson file. Our own SVG comes back as it was drawn, all else is fitted to the paper.
 
         Args:
-            path: a file of 5 MB at most; of an SVG's shapes the outlines are taken.
+            path: a file of 5 MB at most; of an SVG's shapes the outlines are taken, of an .ndjson the first drawing.
             size: of the paper; that of our own file, else 384, if None.
-            number: which drawing of an .ndjson file, counted from 0.
 
         Raises FileNotFoundError, or a ValueError that says why it cannot be read, before anything large is computed.
         """
         path = Path(path)
-        _kind(path.name)
-        if not path.exists():
-            raise FileNotFoundError(f"there is no drawing {str(path)!r}: check the path.")
         if not path.is_file():
-            raise ValueError(f"{path.name!r} is no ordinary file: give the path of an .svg or .ndjson file.")
-        _check_bytes(path.stat().st_size, path.name)
+            raise FileNotFoundError(f"there is no drawing {str(path)!r}: give the path of an .svg or .ndjson file.")
         with path.open("rb") as file:
-            return cls.parse(file.read(MAX_BYTES + 1), path.name, size, number)  # it may have grown since
+            return cls.parse(file.read(MAX_BYTES + 1), path.name, size)
 
     @classmethod
-    def parse(cls, content: bytes, name: str, size: int | None = None, number: int = 0) -> "Drawing":
+    def parse(cls, content: bytes, name: str, size: int | None = None) -> "Drawing":
         """As `load`, from a file's content and its name, for a file that lies on another machine."""
         kind = _kind(name)
-        _check_bytes(len(content), name)
         try:
+            if not 0 < len(content) <= MAX_BYTES:
+                raise ValueError("it has more than 5 MB: cut it down to one drawing." if content else "it is empty.")
             text = content.decode("utf-8-sig")  # the one encoding whose every character can be checked
-            strokes, own = svg.strokes_of(text) if kind == "svg" else (ndjson.strokes_of(text, number), None)
+            strokes, own = svg.strokes_of(text) if kind == "svg" else (ndjson.strokes_of(text), None)
             if own and _within(strokes, own):
                 return cls(own, tuple(strokes)).resized(size or own)
             return cls.fitted(strokes, size or SIZE)
@@ -197,13 +170,6 @@ def _kind(name: str) -> str:
     if suffix not in (".svg", ".ndjson"):
         raise ValueError(f"{name!r} ends in {suffix!r}: a drawing is kept as .svg or as .ndjson (Quick, Draw!).")
     return suffix.removeprefix(".")
-
-
-def _check_bytes(number: int, name: str) -> None:
-    if number == 0:
-        raise ValueError(f"{name!r} is empty (0 bytes): choose another file.")
-    if number > MAX_BYTES:
-        raise ValueError(f"{name!r} has {number / 1e6:,.1f} MB, more than 5 MB: cut it down to one drawing.")
 
 
 # One a line, named after categories of the toy world; the last four are of those never trained on.

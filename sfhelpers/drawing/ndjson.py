@@ -6,7 +6,6 @@ largest value of 255, simplified by Ramer-Douglas-Peucker with an epsilon of 2) 
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ BOX = 255
 EPSILON = 2.0  # of the box
 
 
-def line_of(strokes: Sequence[Stroke], word: str) -> str:
+def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
     """Strokes as one simplified line. They keep their form; place, size and width of lines are not in the format."""
     points = joined(strokes)
     low, extent = points.min(axis=0), np.ptp(points, axis=0).max()
@@ -26,35 +25,29 @@ def line_of(strokes: Sequence[Stroke], word: str) -> str:
     return json.dumps({"word": word, "drawing": drawing}, ensure_ascii=False, separators=(",", ":"))
 
 
-def strokes_of(content: str, number: int) -> list[Stroke]:
-    """The strokes of one line, counted from 0 without blank ones, in their own pixels and one pixel wide.
+def strokes_of(content: str) -> list[Stroke]:
+    """The strokes of the first line that is not blank, in their own pixels and one pixel wide.
 
     Raises a ValueError whose sentence follows on "because".
     """
-    lines = [line for line in content.split("\n") if line.strip()]
-    if not lines:
+    line = content.strip().split("\n", 1)[0]
+    if not line:
         raise ValueError("it holds only blank lines: choose another file.")
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < len(lines):
-        raise ValueError(f"it has no drawing {number!r}: give a number from 0 to {len(lines) - 1}.")
-    where = f"its drawing {number}"
     try:
-        record = json.loads(lines[number])
+        record = json.loads(line)
     except (ValueError, RecursionError):  # cut, no JSON, a number of 5,000 digits, or brackets nested too deep
-        raise ValueError(f"{where} is cut or not JSON: repair or delete that line.") from None
+        raise ValueError("its drawing is cut or not JSON: repair or delete that line.") from None
     if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
-        raise ValueError(f'{where} is not in the Quick, Draw! format: expected {{"word": ..., "drawing": [...]}}.')
+        raise ValueError('its drawing is not in the Quick, Draw! format: expected {"word": ..., "drawing": [...]}.')
     strokes = record["drawing"]
-    if not all(_is_stroke(stroke) for stroke in strokes):
-        raise ValueError(f"{where} has a stroke that is not [[x, ...], [y, ...]] of one length: repair that line.")
+    for stroke in strokes:  # [xs, ys] or, raw, [xs, ys, times]; what stands in the lists is checked by `Stroke`
+        lists = isinstance(stroke, list) and len(stroke) in (2, 3) and all(isinstance(axis, list) for axis in stroke)
+        if not lists or len({len(axis) for axis in stroke}) > 1:
+            raise ValueError(
+                "its drawing has a stroke that is not [[x, ...], [y, ...]] of one length: repair that line."
+            )
     check_count(len(strokes), sum(len(stroke[0]) for stroke in strokes))
     found = [Stroke(list(zip(*stroke[:2], strict=True)), 1.0) for stroke in strokes if stroke[0]]
     if not found:
-        raise ValueError(f"{where} has no strokes: choose another.")
+        raise ValueError("its drawing has no strokes: choose another.")
     return found
-
-
-def _is_stroke(stroke: Any) -> bool:
-    """[xs, ys] or, raw, [xs, ys, times]; what stands in the lists is checked by `Stroke`."""
-    if not isinstance(stroke, list) or len(stroke) not in (2, 3):
-        return False
-    return all(isinstance(axis, list) for axis in stroke) and len({len(axis) for axis in stroke}) == 1

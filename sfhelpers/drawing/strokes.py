@@ -22,10 +22,9 @@ class Stroke:
     width: float  # of the line, in pixels, above 0 and at most 1024
 
     def __post_init__(self) -> None:
-        points = _numbers(self.points)
+        points, width = _numbers(self.points), self.width
         points.flags.writeable = False
         object.__setattr__(self, "points", points)
-        width = self.width
         if isinstance(width, bool) or not isinstance(width, int | float | np.number) or not 0 < width <= MAX_WIDTH:
             raise ValueError(f"a stroke's width is {width!r}: give pixels above 0 and up to {MAX_WIDTH:.0f}.")
         object.__setattr__(self, "width", float(width))
@@ -33,9 +32,6 @@ class Stroke:
     def __eq__(self, other: object) -> bool:
         same = isinstance(other, Stroke) and self.width == other.width
         return same and np.array_equal(self.points, other.points)
-
-    def __hash__(self) -> int:
-        return hash((self.width, self.points.tobytes()))
 
     def scaled(self, scale: float) -> "Stroke":
         """Points and width times `scale`."""
@@ -69,23 +65,18 @@ def check_count(strokes: int, points: int) -> None:
             raise ValueError(f"the drawing has {number:,} {what}, more than {most:,}: simplify it.")
 
 
-def clipped(strokes: Sequence[Stroke], size: float) -> list[Stroke]:
-    """Cut strokes where they cross the edge of a `size` x `size` paper; a stroke that comes back becomes two."""
-    kept = []
-    for stroke in strokes:
-        within = np.clip(stroke.points, 0, size)
-        rounding = np.abs(within - stroke.points).max() < 1e-6  # is no reason to cut
-        kept += [Stroke(piece, stroke.width) for piece in ([within] if rounding else _pieces(stroke.points, size))]
-    return kept
+def clipped(points: Points, size: float) -> list[Points]:
+    """Cut a line where it crosses the edge of a `size` x `size` paper; one that comes back becomes two.
 
-
-def _pieces(points: Points, size: float) -> list[Points]:
-    """Clip a polyline segment by segment (Liang and Barsky, 1984)."""
+    Segment by segment (Liang and Barsky, 1984).
+    """
+    inside = np.clip(points, 0, size)
+    if np.abs(inside - points).max() < 1e-6:  # rounding is no reason to cut
+        return [inside]
     pieces: list[list[Points]] = []
     for start, end in pairwise(points):
-        step = end - start
         enter, leave = 0.0, 1.0
-        for at, by in zip(start, step, strict=True):
+        for at, by in zip(start, end - start, strict=True):
             if by == 0:
                 enter = enter if 0 <= at <= size else 2.0  # beside the paper along its whole length
                 continue
@@ -94,8 +85,8 @@ def _pieces(points: Points, size: float) -> list[Points]:
         if enter >= leave:
             continue
         if enter > 0 or not pieces or not np.array_equal(pieces[-1][-1], start):
-            pieces.append([np.clip(start + enter * step, 0, size)])
-        pieces[-1].append(end if leave == 1 else np.clip(start + leave * step, 0, size))
+            pieces.append([np.clip(start + enter * (end - start), 0, size)])
+        pieces[-1].append(end if leave == 1 else np.clip(start + leave * (end - start), 0, size))
     return [np.array(piece) for piece in pieces]
 
 

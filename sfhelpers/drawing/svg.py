@@ -7,14 +7,13 @@ reach the library that computes curves (`svgelements`).
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
-from xml.sax.saxutils import escape
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
-from svgelements import SVG, Close, Line, Move, Path, PathSegment, Shape
+from svgelements import SVG, Close, Line, Move, Path, Shape
 
 from sfhelpers.drawing.strokes import MAX_POINTS, Points, Stroke, check_count
 
@@ -42,14 +41,15 @@ LINES = ("points", "d")  # may be long
 TOKEN = re.compile(r"[A-Za-z]|\d*\.?\d+")
 MAX_TOKENS = 7 * MAX_POINTS  # numbers and commands of paths; a cubic curve has seven
 MAX_TAGS, MAX_DEPTH, MAX_ATTRIBUTE = 10_000, 64, 2_000
-CHORD = 1 / 96  # of the drawing's extent: how long the pieces are into which curves are cut
+STRAIGHT = (Move, Line, Close)
+CURVE_POINTS = 4_000  # shared by all curves of a file, each of which gets 2 to 32
 
 
-def document(strokes: Sequence[Stroke], size: int, title: str) -> str:
+def document(strokes: Sequence[Stroke], size: int) -> str:
     """Strokes as an SVG of polylines. White paper, dark round lines, coordinates with two decimals."""
     head = f'<svg xmlns="{SPACES[1]}" viewBox="0 0 {size} {size}" width="{size}" height="{size}" {OWN}="{size}"'
     pen = f'<g fill="none" stroke="{INK}" stroke-linecap="round" stroke-linejoin="round">'
-    lines = [f'{head} style="background: #fff">', f"<title>{escape(title)}</title>", pen]
+    lines = [f'{head} style="background: #fff">', pen]
     for stroke in strokes:
         points = np.repeat(stroke.points, 2, axis=0) if len(stroke.points) == 1 else stroke.points  # a dot has two ends
         pairs = " ".join(f"{x:.2f},{y:.2f}" for x, y in points)
@@ -70,7 +70,7 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
     own = root.get(OWN, "")
     is_own = own.isascii() and own.isdecimal() and len(own) < 5
     try:
-        found = list(_lines(tostring(shapes, encoding="unicode"), is_own))
+        found = _lines(tostring(shapes, encoding="unicode"), is_own)
     except Exception as error:  # the reader raises many kinds on paths that do not begin with a move, and the like
         raise ValueError(f"it has a shape that cannot be read ({type(error).__name__}): repair it.") from error
     if not found:
@@ -86,17 +86,15 @@ def _root(content: str) -> Element:
     try:
         root = fromstring(content, forbid_dtd=True)
     except DefusedXmlException:
-        advice = "which could hide anything: delete its <!DOCTYPE ...> part."
-        raise ValueError(f"it has a document type or entities, {advice}") from None
+        raise ValueError("it has a document type or entities, which could hide anything: delete them.") from None
     except (ParseError, ValueError) as error:
         raise ValueError(f"it is not an SVG, or it is cut ({error}): save it again.") from None
     if _split(root) not in [(space, "svg") for space in SPACES]:
         raise ValueError(f"it is not an SVG, its first element is <{_split(root)[1]}>: choose another file.")
     for element in root.iter():
         local = _split(element)[1].lower()
-        active = any(key.lower().startswith("on") for key in element.attrib)
-        active |= any("javascript:" in value.lower() for value in element.attrib.values())
-        if local == "script" or active:
+        handlers = any(key.lower().startswith("on") for key in element.attrib)
+        if local == "script" or handlers or any("javascript:" in value.lower() for value in element.attrib.values()):
             raise ValueError("it holds a script: a drawing needs none.")
         if local == "foreignobject":
             raise ValueError("it holds a foreign object, a web page within: a drawing needs none.")
@@ -143,43 +141,24 @@ def _style(element: Element, inherited: dict[str, str]) -> dict[str, str]:
     return inherited | {key: value.replace(" ", "").lower() for key, value in found.items() if key in STYLE}
 
 
-def _lines(shapes: str, with_width: bool) -> Iterator[tuple[Points, float]]:
-    """The points of every subpath, in the units of the whole, and its line's width, until there are too many."""
-    paths = []
-    for shape in SVG.parse(io.StringIO(shapes), reify=True).elements(lambda item: isinstance(item, Shape)):
-        path = Path(shape)
+def _lines(shapes: str, with_width: bool) -> list[tuple[Points, float]]:
+    """The points of every subpath, in the units of the whole, and its line's width."""
+    shapes = SVG.parse(io.StringIO(shapes), reify=True).elements(lambda item: isinstance(item, Shape))
+    paths = [(Path(shape), float(shape.values["stroke-width"]) if with_width else 1.0) for shape in shapes]
+    for path, _ in paths:
         path.approximate_arcs_with_cubics()
-        paths.append((path, float(shape.values["stroke-width"]) if with_width else 1.0))
-    corners = np.concatenate([np.zeros((0, 2)), *(_corners(segment) for path, _ in paths for segment in path)])
-    fine = len(corners) and np.isfinite(corners).all()  # if not, `Stroke` says so
-    chord = CHORD * np.ptp(corners, axis=0).max() if fine else 0.0
-    total = 0
+    curves = sum(not isinstance(segment, STRAIGHT) for path, _ in paths for segment in path)
+    pieces = int(np.clip(CURVE_POINTS // max(curves, 1), 2, 32))
+    found = []
     for path, width in paths:
-        for line in _subpaths(path, chord):
-            points = np.concatenate(line)
-            total += len(points)
-            yield points[:1] if len(points) == 2 and np.array_equal(*points) else points, width
-        if total > MAX_POINTS:
-            return
-
-
-def _corners(segment: PathSegment) -> Points:
-    """(K, 2): start, control points and end, as far as a segment has them."""
-    found = [getattr(segment, name, None) for name in ("start", "control", "control1", "control2", "end")]
-    return np.array([(point.x, point.y) for point in found if point is not None], dtype=float).reshape(-1, 2)
-
-
-def _subpaths(path: Path, chord: float) -> list[list[Points]]:
-    """The points of each subpath, curves cut into pieces no longer than `chord`."""
-    lines: list[list[Points]] = []
-    for segment in path:
-        corners = _corners(segment)
-        if isinstance(segment, Move):
-            lines.append([corners[-1:]])
-        elif isinstance(segment, Line | Close):
-            lines[-1].append(corners[-1:])
-        else:
-            length = np.hypot(*np.diff(corners, axis=0).T).sum()
-            pieces = int(np.clip(np.ceil(length / chord), 1, 96)) if chord else 1
-            lines[-1].append(np.array(segment.npoint(np.arange(1, pieces + 1) / pieces), dtype=float))
-    return lines
+        lines: list[list[tuple[float, float]]] = []
+        for segment in path:
+            if isinstance(segment, Move):
+                lines.append([])
+            if isinstance(segment, STRAIGHT):
+                lines[-1].append((segment.end.x, segment.end.y))
+            else:
+                lines[-1].extend(segment.npoint(np.arange(1, pieces + 1) / pieces))
+        dots = [line[:1] if len(line) == 2 and line[0] == line[1] else line for line in lines]
+        found += [(np.array(line, dtype=float), width) for line in dots]
+    return found
