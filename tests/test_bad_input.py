@@ -61,8 +61,8 @@
 | a gallery without photos          | test_search_gallery.py::test_a_folder_without_photos_is_said_in_one_sentence
 | a file that is no SVG, or hostile | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
 | ... no ndjson, or hostile         | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
-| ... of 100 MB                     | test_drawing.py::test_a_file_of_100_megabytes_is_refused_without_opening_it
-| ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_and_a_failure_keeps_the_drawing
+| ... of 100 MB                     | test_drawing.py::test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence
+| ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_from_code_and_through_the_page
 | a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
 |                                   | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused

@@ -12,7 +12,8 @@ import yaml
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from tests.browser import chromium, live, server
+from tests import live
+from tests.browser import chromium, server
 from tests.browser.lab import Lab, copied
 from tools.notebooks import find
 from tools.pages import page
@@ -26,6 +27,7 @@ FOLDS = """return Array.from(document.querySelectorAll("details"), (fold) => {
   fold.querySelector("summary").click();
   return fold.offsetHeight > folded;
 })"""
+FORMULAS = "return Array.from(document.querySelectorAll('math'), (math) => math.getBoundingClientRect().width)"
 TOO_LONG, REFUSED = "a " * 500, "tokens, but the text encoder reads"
 CORNER = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.7)]  # a stroke, from 0 to 1
 INK = """
@@ -78,55 +80,46 @@ def pictures(browser, notebook, file):
     return browser.run(ALTS)
 
 
-def test_a_slider_moves_the_mask(browser, widgets):
-    cell = widgets.cell("masks")
-    with browser.changing(cell, "img"):
-        browser.drag(browser.control(cell, "threshold", ".noUi-handle"), right=30)
-    widgets.holds("masks.threshold > 0.5")
+@pytest.mark.parametrize(
+    ("name", "control", "value"),
+    [
+        ("masks", "threshold", "masks.state['threshold']"),
+        ("pca", "timestep", "pca.state['timestep']"),
+        ("frequency", "keep cycles", "frequency.state['band'][0]"),
+    ],
+)
+def test_a_slider_changes_the_picture(browser, widgets, name, control, value):
+    cell, before = widgets.cell(name), widgets.value(value)
+    with browser.changing(cell):
+        browser.drag(browser.control(cell, control, ".noUi-handle"), right=40)
+    widgets.holds(f"{value} > {before}")
 
 
-def test_a_slider_changes_the_features_and_a_click_the_marked_point(browser, widgets):
+def test_a_point_can_be_chosen_with_the_mouse_and_the_keyboard(browser, widgets):
     cell = widgets.cell("pca")
-    before = widgets.value("pca.settings.timestep")
-    with browser.changing(cell, "img"):
-        browser.drag(browser.control(cell, "timestep", ".noUi-handle"), right=40)
-    widgets.holds(f"pca.settings.timestep > {before}")
-    with browser.changing(cell, "img"):
-        browser.stroke(browser.find("img", cell)[0], [(0.1, 0.75)])  # a picture of the lower row
-    widgets.holds("pca.point[0] == 'photo' and pca.point[1:] != (0.5, 0.5)")
-
-
-def test_a_point_can_be_chosen_with_the_keyboard(browser, widgets):
-    cell = widgets.cell("pca")
-    browser.stroke(browser.find("img", cell)[0], [(0.1, 0.25)])
-    widgets.holds("pca.point[0] == 'sketch'")
-    _, x, y = widgets.value("pca.point")
-    with browser.changing(cell, "img"):
+    for y, side in ((0.75, "photo"), (0.25, "sketch")):
+        with browser.changing(cell):
+            browser.stroke(browser.find("img", cell)[0], [(0.1, y)])
+        widgets.holds(f"pca.state['point'][0] == {side!r}")
+    _, x, y = widgets.value("pca.state['point']")
+    with browser.changing(cell):
         browser.keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ENTER)
-    widgets.holds(f"pca.point[0] == 'sketch' and pca.point[1] > {x} and pca.point[2] > {y}")
-
-
-def test_a_range_slider_keeps_a_band_of_frequencies(browser, widgets):
-    cell = widgets.cell("frequency")
-    low, high = widgets.value("frequency.band")
-    with browser.changing(cell, "img"):
-        browser.drag(browser.control(cell, "keep cycles", ".noUi-handle"), right=40)
-    widgets.holds(f"frequency.band[0] > {low} and frequency.band[1] == {high}")
+    widgets.holds(f"pca.state['point'][0] == 'sketch' and pca.state['point'][1] > {x} and pca.state['point'][2] > {y}")
 
 
 def test_an_update_that_fails_says_so_and_the_widget_stays_usable(browser, widgets):
     cell = widgets.cell("frequency")
-    before = browser.hash(browser.find("img", cell)[0])
+    before = browser.hash(cell)
     browser.show(browser.control(cell, "prompt", "input")).click()
     browser.keys(TOO_LONG, Keys.ENTER)
     browser.wait("its sentence", lambda: REFUSED in cell.text)
-    assert browser.hash(browser.find("img", cell)[0]) == before
-    with browser.changing(cell, "img"):
+    assert browser.hash(cell) == before
+    with browser.changing(cell):
         browser.drag(browser.control(cell, "timestep", ".noUi-handle"), right=-40)
     browser.wait("the sentence goes", lambda: REFUSED not in cell.text)
 
 
-def test_the_pad_is_drawn_on_with_the_mouse(browser, widgets):
+def test_the_pad_is_drawn_on_with_the_mouse_and_undoes_by_button_and_by_key(browser, widgets):
     cell = widgets.cell("pad")
     paper = browser.find("canvas", cell)[0]
     assert browser.run(INK, paper) == 0
@@ -139,16 +132,11 @@ def test_the_pad_is_drawn_on_with_the_mouse(browser, widgets):
     assert min(abs(x - 0.8) + abs(y - 0.2) for x, y in drawn[0]) < 0.02  # the corner of the stroke
     assert len(drawn[1]) == 1 and drawn[1][0] == pytest.approx((0.5, 0.5), abs=0.01)
     assert browser.run(INK, paper) > 500
-
-
-def test_the_pad_undoes_by_button_and_by_key(browser, widgets):
-    cell = widgets.cell("pad")
-    (undo,) = (button for button in browser.find("button", cell) if button.text == "Undo")
-    browser.show(undo).click()
+    browser.button(cell, "Undo").click()
     widgets.holds("len(pad.drawing.strokes) == 1")
     browser.keys("z", holding=Keys.CONTROL)
     widgets.holds("len(pad.drawing.strokes) == 0")
-    browser.wait("the paper is white", lambda: browser.run(INK, browser.find("canvas", cell)[0]) == 0)
+    browser.wait("the paper is white", lambda: browser.run(INK, paper) == 0)
 
 
 def test_the_pad_is_drawn_on_with_the_keyboard(browser, widgets):
@@ -170,19 +158,12 @@ def test_a_hostile_file_is_refused_on_the_pad_and_nothing_drawn_is_lost(browser,
     assert widgets.value("pad.strokes") == before
 
 
-def test_a_stroke_asks_the_gallery_anew(browser, widgets):
-    cell = widgets.cell("search")
-    strokes = widgets.value("len(search.pad.drawing.strokes)")
-    with browser.changing(cell, "img"):
-        browser.stroke(browser.find("canvas", cell)[0], CORNER)
-    widgets.holds(f"len(search.pad.drawing.strokes) == {strokes} + 1 and search.found is not None")
-
-
-def test_an_empty_paper_and_one_dot_are_no_trouble(browser, widgets):
+def test_a_stroke_asks_the_gallery_and_an_empty_paper_and_one_dot_are_no_trouble(browser, widgets):
     cell = widgets.cell("search")
     paper = browser.find("canvas", cell)[0]
-    (clear,) = (button for button in browser.find("button", cell) if button.text == "Clear")
-    browser.show(clear).click()
+    with browser.changing(cell):
+        browser.stroke(paper, CORNER)
+    browser.button(cell, "Clear").click()
     browser.wait("it asks for a drawing", lambda: "Draw something" in cell.text)
     browser.stroke(paper, [(0.5, 0.5)])
     browser.wait("its sentence", lambda: "a single dot" in cell.text)
@@ -205,14 +186,14 @@ def test_the_front_door_answers_a_drawing_and_a_slider(browser, lab):
     values = SMALL[path.stem] | {"output_dir": str(lab.folder / "results")}
     notebook = Lab(browser, lab, copied(path, lab.folder, values))
     notebook.run_all(deadline=240)
-    search = notebook.showing("canvas")
-    with browser.changing(search, "img"):
+    search = notebook.cell("search")
+    with browser.changing(search):
         browser.stroke(browser.find("canvas", search)[0], CORNER)
     browser.screenshot("00_drawn")
-    explorer = notebook.showing("img", "PCA basis")
-    with browser.changing(explorer, "img"):
+    explorer = notebook.cell("explore")
+    with browser.changing(explorer):
         Select(browser.control(explorer, "source", "select")).select_by_visible_text("SD f2")
-    with browser.changing(explorer, "img"):
+    with browser.changing(explorer):
         browser.drag(browser.control(explorer, "timestep", ".noUi-handle"), right=40)
     assert notebook.checked()
 
@@ -222,11 +203,7 @@ def test_an_exported_page_shows_every_picture_and_formula_without_a_script_error
     notebook, known = nbformat.read(path, as_version=4), len(browser.errors)
     assert len(pictures(browser, notebook, tmp_path / f"{path.stem}.html")) == images_of(notebook) > 0
     assert all(browser.run(FOLDS)), "a solution that does not unfold"
-    assert all(
-        browser.run(
-            "return Array.from(document.querySelectorAll('math'), (math) => math.getBoundingClientRect().width)"
-        )
-    )
+    assert all(browser.run(FORMULAS))
     assert browser.errors[known:] == []
 
 

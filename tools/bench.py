@@ -138,7 +138,7 @@ def widgets(backbone: Backbone, repeats: int, folder: Path) -> None:
     given = [tuple(images) for images in pairs.images], pairs.labels, FeatureMaps(backbone, heads)
     pca, frequency, pad = PCAExplorer(*given), FrequencyExplorer(*given), SketchPad()
     toyworld.write_folder(folder, photos=8, sketches=1, categories=categories, masks=False)
-    search = SketchSearch(Searcher(Gallery.from_folder(folder, backbone), backbone, heads), SketchPad())
+    search = SketchSearch(Searcher(Gallery.from_folder(folder, backbone), backbone, heads))
     print("One update of a widget, from the change to the new picture")
     for name, change in {
         "PCAExplorer, new timestep": lambda k: pca.update(timestep=100 + k),

@@ -4,14 +4,16 @@ import base64
 import html
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets
+import traitlets
 
 from sfhelpers.plots.figure import VERMILION
 
-ROW = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "6px"}  # controls beside a picture
 State = dict[str, Any]
 
 
@@ -22,24 +24,33 @@ class Still:
         shown = super()._repr_mimebundle_(**kwargs)
         data, metadata = shown if isinstance(shown, tuple) else (shown, {})  # anywidget gives both, ipywidgets the data
         figure, text = self.still()
-        png = base64.b64encode(figure.png()).decode()
-        return data | {"image/png": png, "text/plain": text}, metadata
+        return data | {"image/png": base64.b64encode(figure.png()).decode(), "text/plain": text}, metadata
 
 
-class Live(Still):
-    """A widget that shows a state, a part of which each control sets.
+class Live(Still, ipywidgets.HBox):
+    """Shows its `state`, a part of which each of its `controls` sets, as an `image` with `words` beside it.
 
     Changes that arrive while one is drawn wait, and are drawn together. What cannot be drawn is said in one sentence
-    and changes nothing. A subclass has `_drawn(state)`, which gives a PNG and the words beside it.
+    and changes nothing. A subclass has `_drawn(state)`, which gives a figure and the words, and may check and complete
+    a state in `_checked`.
     """
 
-    def _begin(self, state: State, controls: Mapping[str, ipywidgets.Widget]) -> None:
-        self._state, self.controls = state, dict(controls)
-        self.words, self._said = ipywidgets.HTML(), ""
+    def __init__(self, image: ipywidgets.DOMWidget, state: State, controls: Mapping[str, ipywidgets.Widget]):
+        self.image, self.controls, self.words, self._said = image, dict(controls), ipywidgets.HTML(), ""
         self._pending: deque[State] = deque()
         self._drawing, self._settling = threading.Lock(), None
+        self.state = self._changed(state, {})
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._moved(name, change.new), "value")
+        layout = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "6px"}
+        super().__init__(self._columns(), layout=layout)
+        self._show(self.state)
+        self._settle([])
+
+    def _columns(self) -> list[ipywidgets.Widget]:
+        for control in self.controls.values():
+            control.layout.width, control.style.description_width = "256px", "84px"
+        return [ipywidgets.VBox([*self.controls.values(), self.words], layout={"flex": "0 0 264px"}), self.image]
 
     def update(self, **changes: Any) -> None:
         """Show something else, by the names of the state; what cannot be shown is said in the widget."""
@@ -47,42 +58,52 @@ class Live(Still):
         with self._drawing:
             if not self._pending:
                 return  # whoever drew before us took these changes along
-            state, problems = self._state, []
+            state, problems = self.state, []
             while self._pending:
                 try:
                     state = self._changed(state, self._pending.popleft())
                 except ValueError as error:
-                    problems.append(_failed(error))
+                    problems.append(error)
             try:
-                if state != self._state:
+                if state != self.state:
                     self._show(state)
-                    self._state = state
+                    self.state = state
             except (ValueError, OSError) as error:  # OSError: a photo that has been taken away since
-                problems.append(_failed(error))
+                problems.append(error)
             finally:
                 self._settle(problems)
 
     def _changed(self, state: State, changes: State) -> State:
         if unknown := [name for name in changes if name not in state]:
             raise ValueError(f"there is no setting {unknown[0]!r}: choose from {', '.join(state)}.")
-        return self._checked({**state, **changes})
+        state = {**state, **changes}
+        for name, control in self.controls.items():
+            if isinstance(control, ipywidgets.Dropdown) and state[name] not in control.options:
+                choices = ", ".join(map(str, control.options))
+                raise ValueError(f"{name} is {state[name]!r}: choose from {choices}.")
+        return self._checked(state)
+
+    def _checked(self, state: State) -> State:
+        return state
 
     def _show(self, state: State) -> None:
-        self.image.value, self._said = self._drawn(state)
+        figure, self._said = self._drawn(state)
+        self.image.value = figure.quick_png()
 
     def _moved(self, name: str, value: Any) -> None:
         if self._settling != threading.get_ident():  # `_settle` moves the controls too
             self.update(**{name: value})
 
-    def _settle(self, problems: list[str]) -> None:
+    def _settle(self, problems: Sequence[Exception]) -> None:
         """Words and controls as the state is, unless a newer change waits that will do it."""
-        self._say("<br>".join([*problems, self._said]))
+        red = [f'<span style="color: {VERMILION}">{html.escape(str(problem))}</span>' for problem in problems]
+        self._say("<br>".join([*red, self._said]))
         if self._pending:
             return
         self._settling = threading.get_ident()
         try:
             for name, control in self.controls.items():
-                control.value = self._state[name]
+                control.value = self.state[name]
         finally:
             self._settling = None
 
@@ -90,15 +111,37 @@ class Live(Still):
         self.words.value = f'<div style="line-height: 1.4">{words}</div>'
 
 
-def shown(name: str) -> property:
-    """A part of a live widget's state, to be read."""
-    return property(lambda widget: widget._state[name])
+class Clickable(anywidget.AnyWidget):
+    """A PNG that reports the points chosen in it to `callback(x, y)`, each 0 to 1 from the upper left corner.
+
+    By mouse, pen or finger, or with the keyboard: Tab reaches the picture, the arrow keys move a ring (with Shift five
+    times as far), Enter or Space chooses.
+    """
+
+    _esm = Path(__file__).with_name("clickable.js")
+    value = traitlets.Bytes().tag(sync=True)
+    label = traitlets.Unicode("picture").tag(sync=True)  # what it shows, for screen readers
+
+    def __init__(self, callback: Callable[[float, float], None], **traits: Any):
+        super().__init__(**traits)
+        self._callback = callback
+        self.on_msg(lambda widget, content, buffers: self.click(content["x"], content["y"]))
+
+    def click(self, x: float, y: float) -> None:
+        """Choose a point from code. ValueError if it is not in the picture."""
+        if not within(x, 0, 1) or not within(y, 0, 1):
+            raise ValueError(f"the point ({x!r}, {y!r}) is not in the picture: give two numbers from 0 to 1.")
+        self._callback(float(x), float(y))
 
 
-def check_labels(labels: list[str]) -> None:
+def within(value: Any, low: float, high: float) -> bool:
+    """Whether it is a number, and in this range."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """ValueError unless they are different texts, so that a menu can show them."""
+    if strange := [label for label in labels if not isinstance(label, str)]:
+        raise ValueError(f"the label {strange[0]!r} is of type {type(strange[0]).__name__}: pass a text.")
     if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"the label {twice[0]!r} names {twice.count(twice[0])} pairs: number them.")
-
-
-def _failed(error: Exception) -> str:
-    return f'<span style="color: {VERMILION}">{html.escape(str(error))}</span>'
+        raise ValueError(f"the label {twice[0]!r} names {labels.count(twice[0])} pairs: number them.")

@@ -9,16 +9,17 @@ from torch import Tensor
 from sfhelpers import plots
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.plots.grids import Picture
-from sfhelpers.widgets.base import ROW, Live, State, check_labels, shown
+from sfhelpers.widgets.base import Live, State, check_labels, within
 
 LOW, HIGH = 0.01, 0.99
 STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 
 
-class MaskExplorer(Live, ipywidgets.HBox):
+class MaskExplorer(Live):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
-    `update` takes `label` and `threshold`.
+    `update` takes `label` and `threshold`. A ValueError if the arguments differ in number or size, a label comes twice,
+    or a value is out of range.
 
     Args:
         sketches: N images of any kind that `plots` takes, as are the photos, of side x side pixels.
@@ -26,11 +27,7 @@ class MaskExplorer(Live, ipywidgets.HBox):
         truths: (N, side, side) bool.
         labels: N different names, as the menu shows them.
         threshold: where the slider starts, 0.01 to 0.99.
-
-    Raises a ValueError if they differ in number or size, a label comes twice, or a value is out of range.
     """
-
-    label, threshold = shown("label"), shown("threshold")
 
     def __init__(
         self, sketches: Sequence[Picture], photos: Sequence[Picture], probabilities: Tensor, truths: Tensor,
@@ -38,63 +35,49 @@ class MaskExplorer(Live, ipywidgets.HBox):
     ):  # fmt: skip
         self.sketches, self.photos = ([plots.picture(image) for image in images] for images in (sketches, photos))
         self.probabilities, self.truths = (torch.as_tensor(maps).detach().cpu() for maps in (probabilities, truths))
-        self.labels, self.start = list(labels), _in_range(threshold)
-        self._check()
+        self.labels = list(labels)
+        counts = {len(column) for column in (self.sketches, self.photos, probabilities, truths, self.labels)}
+        if len(counts) > 1 or counts == {0}:
+            raise ValueError(
+                f"MaskExplorer got {sorted(counts)} images, maps, labels: pass as many of each, at least one."
+            )
+        check_labels(self.labels)
+        foreground_iou(self.probabilities >= 0.5, self.truths)  # raises if shapes or types do not fit
+        if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
+            raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
         slider = {"min": LOW, "max": HIGH, "step": 0.01, "continuous_update": False}
         controls = {
             "label": ipywidgets.Dropdown(options=self.labels, description="pair"),
             "threshold": ipywidgets.FloatSlider(description="threshold", **slider),
         }
-        self._begin({"label": self.labels[0], "threshold": self.start}, controls)
-        self.image = ipywidgets.Image(format="png")
-        column = ipywidgets.VBox([*controls.values(), self.words], layout={"flex": "0 0 310px"})
-        super().__init__([column, self.image], layout=ROW)
-        self._show(self._state)
-        self._settle([])
-
-    def _check(self) -> None:
-        columns = (self.sketches, self.photos, self.probabilities, self.truths, self.labels)
-        counts = [len(column) for column in columns]
-        if len(set(counts)) > 1 or not counts[0]:
-            found = "{} sketches, {} photos, {} probabilities, {} truths and {} labels".format(*counts)
-            raise ValueError(f"MaskExplorer got {found}: pass as many of each, at least one.")
-        check_labels(self.labels)
-        foreground_iou(self.probabilities >= self.start, self.truths)  # raises if shapes or types do not fit
-        if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
-            raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
-        if any(photo.shape[:2] != self.truths.shape[1:] for photo in self.photos):
-            raise ValueError("a photo and its truth differ in height or width: resize one of them.")
+        self._start = {"label": self.labels[0], "threshold": threshold}
+        super().__init__(ipywidgets.Image(format="png"), self._start, controls)
 
     def _checked(self, state: State) -> State:
-        label = state["label"]
-        if label not in self.labels:
-            raise ValueError(f"there is no pair {label!r}: choose one from the menu, such as {self.labels[0]!r}.")
-        return {"label": label, "threshold": _in_range(state["threshold"])}
+        if not within(state["threshold"], LOW, HIGH):
+            raise ValueError(f"the threshold is {state['threshold']!r}: give a number from {LOW} to {HIGH}.")
+        return state
 
-    def _drawn(self, state: State) -> tuple[bytes, str]:
-        k, threshold = self.labels.index(state["label"]), state["threshold"]
-        mask, truth = self.probabilities[k] >= threshold, self.truths[k]
-        images = (self.sketches[k], self.photos[k], self.probabilities[k], mask, truth)
-        shares = f"The mask covers {mask.float().mean():.0%} of the photo, the truth {truth.float().mean():.0%}."
-        words = f"Foreground IoU <b>{_iou(mask, truth):.2f}</b> at threshold {threshold:.2f}.<br>{shares}"
-        return plots.mask_grid(*([image] for image in images), size=1.3).png(), words
+    def _drawn(self, state: State) -> tuple[plots.Figure, str]:
+        threshold = state["threshold"]
+        figure, (iou,) = self._rows(state["label"], [threshold])
+        k = self.labels.index(state["label"])
+        covered, true = (self.probabilities[k] >= threshold).float().mean(), self.truths[k].float().mean()
+        shares = f"The mask covers {covered:.0%} of the photo, the truth {true:.0%}."
+        return figure, f"Foreground IoU <b>{iou:.2f}</b> at threshold {threshold:.2f}.<br>{shares}"
+
+    def _rows(self, label: str, thresholds: Sequence[float]) -> tuple[plots.Figure, list[float]]:
+        """A row a threshold, and each one's IoU."""
+        k = self.labels.index(label)
+        masks = torch.stack([self.probabilities[k] >= threshold for threshold in thresholds])
+        columns = ([column[k]] * len(masks) for column in (self.sketches, self.photos, self.probabilities, self.truths))
+        sketches, photos, maps, truths = columns
+        ious = foreground_iou(masks, torch.stack(truths)).tolist()
+        heads = [f"at {cut:.2f},\nIoU {iou:.2f}" for cut, iou in zip(thresholds, ious, strict=True)]
+        return plots.mask_grid(sketches, photos, maps, masks, truths, heads, size=1.3), ious
 
     def still(self) -> tuple[plots.Figure, str]:
-        photo, map_, truth = self.photos[0], self.probabilities[0], self.truths[0]
-        cuts = sorted({*STILL, self.start})
-        heads = [f"mask at {cut:.2f}, IoU {_iou(map_ >= cut, truth):.2f}" for cut in cuts]
-        row = [self.sketches[0], photo, map_.float(), *(plots.overlay(photo, map_ >= cut) for cut in cuts)]
-        row.append(plots.overlay(photo, truth, plots.BLUE))
-        columns = ["query", "photo", "correlation from 0 to 1", *heads, "truth"]
-        text = f"<MaskExplorer of {len(self.labels)} pairs; shown: {self.labels[0]}, {'; '.join(heads)}>"
-        return plots.grid([row], [self.labels[0]], columns), text
-
-
-def _iou(mask: Tensor, truth: Tensor) -> float:
-    return foreground_iou(mask[None], truth[None]).item()
-
-
-def _in_range(threshold: float) -> float:
-    if not LOW <= threshold <= HIGH:
-        raise ValueError(f"the threshold is {threshold}: give a number from {LOW} to {HIGH}.")
-    return float(threshold)
+        cuts = sorted({*STILL, self._start["threshold"]})
+        figure, ious = self._rows(self.labels[0], cuts)
+        told = "; ".join(f"mask at {cut:.2f}, IoU {iou:.2f}" for cut, iou in zip(cuts, ious, strict=True))
+        return figure, f"<MaskExplorer of {len(self.labels)} pairs; shown: {self.labels[0]}, {told}>"

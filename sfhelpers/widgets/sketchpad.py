@@ -2,8 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,11 @@ from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
-from sfhelpers.widgets.base import Still
+from sfhelpers.widgets.base import Still, within
 
 SIZES = (256, 384, 512)
 THIN, THICK = 1, 24  # pixels
 HISTORY = 200  # steps that can be undone
-
-
-class Refused(traitlets.TraitError, ValueError):
-    """A width that a pad cannot take. Of both kinds, so that traitlets puts the earlier value back."""
 
 
 class SketchPad(Still, anywidget.AnyWidget):
@@ -33,18 +28,14 @@ class SketchPad(Still, anywidget.AnyWidget):
     and lifts the pen, Ctrl+Z and Ctrl+Shift+Z undo and redo. Drawing and history are kept in the kernel: the front end
     reports one message a stroke and shows what comes back, so that views agree and a reloaded page loses nothing.
 
-    Args:
-        size: the paper's side in pixels, 256, 384 or 512.
-        line_width: of the pen in pixels, 1 to 24; a trait, to be assigned to.
-        drawing: to begin with, scaled to `size`; a property, to be assigned to.
-
-    Raises a ValueError if one of them is wrong. `strokes` holds the drawing as plain numbers, to 0.01 px.
+    `size` is the paper's side in pixels, 256, 384 or 512, `line_width` the pen's, 1 to 24; others are a ValueError or
+    a TraitError. A `drawing` that is assigned is scaled to the paper, a step that can be undone.
     """
 
     _esm = Path(__file__).with_suffix(".js")
     _css = Path(__file__).with_suffix(".css")
-    strokes = traitlets.List(read_only=True).tag(sync=True)  # [{"width": w, "points": [[x, y], ...]}, ...]
-    size = traitlets.Int(384, read_only=True).tag(sync=True)
+    strokes = traitlets.List(read_only=True).tag(sync=True)  # the drawing, to 0.01 px: [{"width", "points"}, ...]
+    size = traitlets.Enum(SIZES, 384, read_only=True).tag(sync=True)
     line_width = traitlets.Any(4).tag(sync=True)
     words = traitlets.Unicode().tag(sync=True)
     wrong = traitlets.Bool().tag(sync=True)
@@ -52,24 +43,22 @@ class SketchPad(Still, anywidget.AnyWidget):
     redoable = traitlets.Bool().tag(sync=True)
     choices = traitlets.Dict({"sizes": SIZES, "widths": (THIN, THICK), "presets": tuple(PRESETS)}).tag(sync=True)
 
-    def __init__(self, size: int = 384, line_width: float = 4, drawing: Drawing | None = None):
+    def __init__(self, size: int = 384):
         self._lock = threading.RLock()  # messages of the front end arrive in a thread of their own
         self._callbacks: list[Callable[[Drawing], Any]] = []
         self._past: deque[Drawing] = deque(maxlen=HISTORY)
         self._future: deque[Drawing] = deque(maxlen=HISTORY)
-        super().__init__(line_width=line_width)
-        self._put((Drawing() if drawing is None else _drawing(drawing)).resized(_size(size)))
+        super().__init__()
+        self._put(Drawing(size))
         self.on_msg(self._heard)
 
     @property
     def drawing(self) -> Drawing:
-        """What is drawn. Assigning another drawing, scaled to the paper, is a step that can be undone."""
         return self._drawing
 
     @drawing.setter
     def drawing(self, drawing: Drawing) -> None:
-        with self._changing():
-            self._step(_drawing(drawing))
+        self._step(drawing)
 
     def to_image(self, side: int | None = None) -> Image.Image:
         """As `Drawing.to_image`."""
@@ -80,25 +69,22 @@ class SketchPad(Still, anywidget.AnyWidget):
         return self._drawing.to_stroke3()
 
     def on_drawn(self, callback: Callable[[Drawing], Any]) -> None:
-        """Call `callback(drawing)` after each change; calls can overtake each other, `pad.drawing` is the newest."""
+        """Call `callback(drawing)` after each change."""
         self._callbacks.append(callback)
 
     def preset(self, name: str) -> None:
         """Show one of `PRESETS`."""
-        with self._changing():
-            if not isinstance(name, str) or name not in PRESETS:
-                raise ValueError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
-            self._step(PRESETS[name], f"Preset: {name}.")
+        if not isinstance(name, str) or name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
+        self._step(PRESETS[name], f"Preset: {name}.")
 
-    def load(self, path: str | Path, number: int = 0) -> None:
+    def load(self, path: str | Path) -> None:
         """Show a drawing from a file, see `Drawing.load`."""
-        self._open(lambda: Drawing.load(path, number=number), Path(path).name)
+        self._step(Drawing.load(path), f"Opened {Path(path).name}.")
 
-    def save(self, path: str | Path, word: str = "") -> None:
+    def save(self, path: str | Path) -> None:
         """As `Drawing.save`."""
-        with self._changing():
-            self._drawing.save(path, word)
-            self._say(f"Saved as {Path(path).name}.")
+        self._drawing.save(path)
 
     def undo(self) -> None:
         """Take back the last step."""
@@ -110,26 +96,21 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     def clear(self) -> None:
         """Empty the paper; can be undone."""
-        with self._changing():
-            if self._drawing.strokes:
-                self._step(Drawing(self._drawing.size))
+        if self._drawing.strokes:
+            self._step(Drawing())
 
     def still(self) -> tuple[plots.Figure, str]:
-        paper = f"SketchPad of {self._drawing.size} x {self._drawing.size} pixels"
-        if self._drawing.strokes:
-            text = f"<{paper}, {_counted(self._drawing)}>"
-            return plots.grid([[self.to_image()]], size=2.4), text
+        paper, count = f"<SketchPad of {self.size} x {self.size} pixels", len(self.strokes)
+        if count:
+            return plots.grid([[self.to_image()]], size=2.4), f"{paper}, {count} stroke{'s' * (count > 1)}>"
         images = [drawing.to_image(150) for drawing in PRESETS.values()]
-        return plots.grid([images], None, list(PRESETS), 0.75), f"<{paper}, empty; shown: presets {', '.join(PRESETS)}>"
-
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """What a page may set: `strokes` and `size` are told to it, it asks for others in messages."""
-        super().set_state({name: value for name, value in sync_data.items() if name not in ("strokes", "size")})
+        return plots.grid([images], None, list(PRESETS), 0.75), f"{paper}, empty; shown: presets {', '.join(PRESETS)}>"
 
     def _heard(self, widget: Any, content: Any, buffers: Sequence[Any]) -> None:
+        """Do what the front end asks for; what cannot be done is said on the pad."""
         try:
-            self._do(content if isinstance(content, dict) else {}, buffers)
-        except (ValueError, OSError) as error:
+            self._do(content, buffers)
+        except (ValueError, OSError, traitlets.TraitError) as error:
             self._say(str(error), wrong=True)
         finally:
             if isinstance(content, dict) and content.get("do") == "stroke":
@@ -144,10 +125,10 @@ class SketchPad(Still, anywidget.AnyWidget):
             case {"do": "preset", "name": name}:
                 self.preset(name)
             case {"do": "size", "value": size}:
-                with self._changing():
-                    self._put(self._drawing.resized(_size(size)))
+                with self._lock:
+                    self._put(self._drawing.resized(size))
             case {"do": "open", "name": str(name)} if len(buffers) == 1:
-                self._open(lambda: Drawing.parse(bytes(buffers[0]), name), name)
+                self._step(Drawing.parse(bytes(buffers[0]), name), f"Opened {name}.")
             case {"do": "save", "as": "svg" | "ndjson" as kind, "id": id_}:
                 self.send({"file": f"drawing.{kind}", "text": self._drawing.to_file(kind), "id": id_})
             case _:
@@ -155,83 +136,49 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     def _draw(self, points: Any, width: Any, size: Any) -> None:
         """Add a stroke that was drawn on a paper of `size`, cut where it leaves the paper."""
-        _width(width)
-        with self._changing():
-            own = self._drawing.size
-            stroke = Stroke(points, width).scaled(own / _size(size))
-            if added := Drawing.clipped([stroke], own).strokes:
-                self._step(Drawing(own, (*self._drawing.strokes, *added)))
-
-    def _open(self, read: Callable[[], Drawing], name: str) -> None:
-        with self._changing():
-            self._step(drawing := read(), f"Opened {name}: {_counted(drawing)}.")
+        with self._lock:
+            stroke = Stroke(points, _width(width)).scaled(self.size / SketchPad.size.validate(self, size))
+            if added := Drawing.clipped([stroke], self.size).strokes:
+                self._step(Drawing(self.size, (*self._drawing.strokes, *added)))
 
     def _back(self, source: deque[Drawing], target: deque[Drawing], otherwise: str) -> None:
-        with self._changing():
+        with self._lock:
             if not source:
                 return self._say(otherwise)
             target.append(self._drawing)
-            self._put(source.pop().resized(self._drawing.size))
+            self._put(source.pop().resized(self.size))
 
     def _step(self, drawing: Drawing, words: str = "") -> None:
         """Show a drawing and remember the one before it."""
-        resized = drawing.resized(self._drawing.size)
-        self._past.append(self._drawing)
-        self._future.clear()
-        self._put(resized, words)
+        if not isinstance(drawing, Drawing):
+            raise ValueError(f"the drawing is a {type(drawing).__name__}: pass a sfhelpers.drawing.Drawing.")
+        with self._lock:
+            scaled = drawing.resized(self.size)
+            self._past.append(self._drawing)
+            self._future.clear()
+            self._put(scaled, words)
 
     def _put(self, drawing: Drawing, words: str = "") -> None:
         plain = [{"width": stroke.width, "points": stroke.points.round(2).tolist()} for stroke in drawing.strokes]
-        self._drawing = drawing
         with self.hold_sync():  # one message, so that the front end never sees the strokes of another size
             self.set_trait("size", drawing.size)
+            self._drawing = drawing
             self.set_trait("strokes", plain)
             self.undoable, self.redoable = bool(self._past), bool(self._future)
             self.words, self.wrong = words, False
+        for callback in self._callbacks:
+            callback(drawing)
 
     def _say(self, words: str, wrong: bool = False) -> None:
         with self._lock, self.hold_sync():
             self.words, self.wrong = words, wrong
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Changes wait for each other and are told; what fails is said on the pad too, as code may print elsewhere."""
-        with self._lock:
-            before = self._drawing
-            try:
-                yield
-            except (ValueError, OSError) as error:
-                self._say(str(error), wrong=True)
-                raise
-            changed = self._drawing is not before
-        for callback in list(self._callbacks) if changed else ():
-            callback(self._drawing)
-
     @traitlets.validate("line_width")
     def _validated(self, proposal: Any) -> float:
-        try:
-            return _width(proposal.value)
-        except ValueError as error:
-            raise Refused(str(error)) from error
-
-
-def _drawing(drawing: Any) -> Drawing:
-    if not isinstance(drawing, Drawing):
-        raise ValueError(f"the drawing is a {type(drawing).__name__}: pass a sfhelpers.drawing.Drawing.")
-    return drawing
-
-
-def _size(size: Any) -> int:
-    if isinstance(size, bool) or size not in SIZES:
-        raise ValueError(f"the paper's size is {size!r}: choose from {', '.join(map(str, SIZES))} pixels.")
-    return int(size)
+        return _width(proposal.value)
 
 
 def _width(width: Any) -> float:
-    if isinstance(width, bool) or not isinstance(width, int | float) or not THIN <= width <= THICK:
-        raise ValueError(f"the line width is {width!r}: give a number of pixels from {THIN} to {THICK}.")
+    if not within(width, THIN, THICK):
+        raise traitlets.TraitError(f"the line width is {width!r}: give a number of pixels from {THIN} to {THICK}.")
     return float(width)
-
-
-def _counted(drawing: Drawing) -> str:
-    return f"{len(drawing.strokes)} stroke{'s' * (len(drawing.strokes) != 1)}"

@@ -30,25 +30,13 @@ fetch(element.src).then((answer) => answer.arrayBuffer()).then((bytes) => crypto
 
 
 class Browser:
-    """A Chromium: open pages, point, wait; `requests` and `errors` hold what all pages so far asked for and reported.
+    """A Chromium: open, point, wait; `requests` and `errors` hold what all pages so far asked for and reported."""
 
-    Args:
-        driver: selenium's.
-        pictures: the folder for screenshots.
-    """
-
-    def __init__(self, driver: webdriver.Chrome, pictures: Path):
-        self.driver, self.pictures = driver, pictures
+    def __init__(self, driver: webdriver.Chrome, screenshots: Path):
+        self.driver, self.screenshots = driver, screenshots
+        self.open, self.run = driver.get, driver.execute_script
         self._requests: list[str] = []
         self._errors: list[str] = []
-
-    def open(self, address: str) -> None:
-        """Go to an address and wait until the page is loaded."""
-        self.driver.get(address)
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        """What a script `return`s."""
-        return self.driver.execute_script(script, *arguments)
 
     def wait(self, what: str, condition: Callable[[], Any], deadline: float = DEADLINE) -> Any:
         """The first true value of `condition`, asked again and again. AssertionError after `deadline` seconds."""
@@ -74,10 +62,13 @@ class Browser:
     def stroke(self, element: WebElement, points: list[tuple[float, float]]) -> None:
         """Press the pointer at the first point, draw through the others, lift; from 0 to 1 of the element's size."""
         box = self.show(element).rect
-        steps = [(round((x - 0.5) * box["width"]), round((y - 0.5) * box["height"])) for x, y in points]
-        chain = ActionChains(self.driver, duration=20).move_to_element_with_offset(element, *steps[0]).click_and_hold()
-        for step in steps[1:]:
-            chain.move_to_element_with_offset(element, *step)
+        chain = ActionChains(self.driver, duration=20)
+        for number, (x, y) in enumerate(points):
+            chain.move_to_element_with_offset(
+                element, round((x - 0.5) * box["width"]), round((y - 0.5) * box["height"])
+            )
+            if number == 0:
+                chain.click_and_hold()
         chain.release().perform()
 
     def drag(self, element: WebElement, right: int) -> None:
@@ -88,11 +79,13 @@ class Browser:
         """Type into whatever has the focus, while a key such as Control is held down."""
         chain = ActionChains(self.driver)
         if holding:
-            chain.key_down(holding)
-        chain.send_keys(*keys)
-        if holding:
-            chain.key_up(holding)
-        chain.perform()
+            chain.key_down(holding).send_keys(*keys).key_up(holding).perform()
+        else:
+            chain.send_keys(*keys).perform()
+
+    def button(self, inside: WebElement, text: str) -> WebElement:
+        """The button with this text, scrolled into view."""
+        return self.show(next(button for button in self.find("button", inside) if button.text == text))
 
     def control(self, inside: WebElement, description: str, selector: str) -> WebElement:
         """The first part of a widget's control, such as its slider's handle, by the words beside the control."""
@@ -102,25 +95,24 @@ class Browser:
         raise AssertionError(f"there is no control {description!r}")
 
     @contextmanager
-    def changing(self, inside: WebElement, selector: str) -> Iterator[None]:
+    def changing(self, inside: WebElement) -> Iterator[None]:
         """Wait, after the block, until the picture that is shown has become another one."""
-        before = self.hash(self.find(selector, inside)[0])
+        before = self.hash(inside)
         yield
-        self.wait("the picture changes", lambda: self.hash(self.find(selector, inside)[0]) != before)
+        self.wait("the picture changes", lambda: self.hash(inside) != before)
 
-    def hash(self, image: WebElement) -> str:
-        """A hash of the bytes that an <img> shows."""
+    def hash(self, inside: WebElement) -> str:
+        """A hash of the bytes that the first <img> in an element shows."""
+        image = self.find("img", inside)[0]
         self.wait("the image is complete", lambda: self.run("return arguments[0].naturalWidth", image))
         found = self.driver.execute_async_script(HASH, image)
         assert not found.startswith("failed"), found
         return found
 
-    def screenshot(self, name: str) -> Path:
+    def screenshot(self, name: str) -> None:
         """The window as it looks now, in a PNG."""
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        path = self.pictures / f"{name}.png"
-        self.driver.save_screenshot(str(path))
-        return path
+        self.screenshots.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(self.screenshots / f"{name}.png"))
 
     @property
     def requests(self) -> list[str]:

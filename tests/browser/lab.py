@@ -40,10 +40,7 @@ class Lab:
         (menu,) = (item for item in self.browser.find(".lm-MenuBar-item") if item.text == "Run")
         menu.click()
         self.browser.wait("the menu", lambda: self.browser.find('[data-command="runmenu:run-all"]'))[0].click()
-        self.browser.wait("all cells have run", self._finished, deadline)
-
-    def _finished(self) -> bool:
-        return self.checked() and self.browser.run(STATUS) == "idle"
+        self.browser.wait("all cells have run", lambda: self.checked() and self.browser.run(STATUS) == "idle", deadline)
 
     def checked(self) -> bool:
         """Whether every cell has run. AssertionError if one has failed."""
@@ -51,14 +48,6 @@ class Lab:
         for output in state["failed"]:
             raise AssertionError(f"a cell failed: {output['ename']}: {output['evalue']}")
         return state["done"]
-
-    def showing(self, selector: str, words: str = "") -> WebElement:
-        """The first cell whose output holds such an element and these words, scrolled into view."""
-        for cell in self.browser.find(".jp-CodeCell"):
-            for output in self.browser.find(".jp-Cell-outputWrapper", cell):
-                if self.browser.find(selector, output) and words in output.text:
-                    return self.browser.show(cell)
-        raise AssertionError(f"no cell shows {selector!r} and {words!r}")
 
     def cell(self, identity: str) -> WebElement:
         """The cell of this id, scrolled into view."""

@@ -22,42 +22,31 @@ from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, Sket
 backbone = load_backbone(BACKBONE, device="cpu")
 heads = {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
 noise = np.random.default_rng(0)
-pairs = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)]
+given = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)], ["cat 1", "cat 2"]
+ramp = torch.linspace(0, 1, 64).expand(2, 64, 64)
 """
 CELLS = {
-    "masks": """
-ramp = torch.linspace(0, 1, 64).expand(2, 64, 64)
-masks = MaskExplorer([ramp[0]] * 2, [ramp[0]] * 2, ramp, ramp > 0.5, ["cat 1", "cat 2"], 0.5)
-masks
-""",
-    "pca": """
-pca = PCAExplorer(pairs, ["cat 1", "cat 2"], FeatureMaps(backbone, heads))
-pca
-""",
-    "frequency": """
-frequency = FrequencyExplorer(pairs, ["cat 1", "cat 2"], FeatureMaps(backbone, heads))
-frequency
-""",
-    "pad": """
-pad = SketchPad(size=256)
-pad
-""",
-    "search": """
-search = SketchSearch(Searcher(Gallery.from_folder(PHOTOS, backbone), backbone, heads))
-search
-""",
+    "masks": 'masks = MaskExplorer([ramp[0]] * 2, [ramp[0]] * 2, ramp, ramp > 0.5, ["cat 1", "cat 2"], 0.5)',
+    "pca": "pca = PCAExplorer(*given, FeatureMaps(backbone, heads))",
+    "frequency": "frequency = FrequencyExplorer(*given, FeatureMaps(backbone, heads))",
+    "pad": "pad = SketchPad(256)",
+    "search": "search = SketchSearch(Searcher(Gallery.from_folder(PHOTOS, backbone), backbone, heads))",
 }
 
 
-def written(folder: Path, backbone: Path) -> str:
-    """Write the notebook, and the photos that it searches, into `folder`; gives the notebook's name."""
+def setup(folder: Path, backbone: Path) -> str:
+    """The code before the widgets'; the photos that it searches are written into `folder`."""
     photos, noise = folder / "photos", np.random.default_rng(1)
     for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
         path = photos / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
-    places = f"BACKBONE = {str(backbone)!r}\nPHOTOS = {str(photos)!r}\n"
-    cells = [new_code_cell(places + SETUP.strip(), id="setup")]
-    cells += [new_code_cell(source.strip(), id=name) for name, source in CELLS.items()]
+    return f"BACKBONE = {str(backbone)!r}\nPHOTOS = {str(photos)!r}\n{SETUP.strip()}"
+
+
+def written(folder: Path, backbone: Path) -> str:
+    """Write the notebook into `folder`; gives its name."""
+    cells = [new_code_cell(setup(folder, backbone), id="setup")]
+    cells += [new_code_cell(f"{source}\n{name}", id=name) for name, source in CELLS.items()]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": clean.KERNEL}), folder / "widgets.ipynb")
     return "widgets.ipynb"
