@@ -7,14 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sfhelpers.fusion import (
-    ARMS,
-    FeatureAggregator,
-    FusedExtractor,
-    TokenInterpolation,
-    matched_width,
-    trainable_parameters,
-)
+from sfhelpers.fusion import ARMS, FusedExtractor, matched_width, trainable_parameters
+from sfhelpers.fusion.modules import FeatureAggregator, TokenInterpolation
 from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, arm_of, chosen
 from tests.backbone_fixtures import one_step, refused, small
 

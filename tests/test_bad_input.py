@@ -30,10 +30,9 @@
 |                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
 |                                   | test_masks.py::test_names_that_are_not_ascii_keep_their_letters
 |                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
-| weights truncated                 | test_loading.py::test_half_a_weights_file_is_refused
-| ... of another shape              | test_loading.py::test_tensors_that_are_missing_or_of_another_shape_are_refused
-| ... with another hash             | test_loading.py::test_weights_other_than_the_preset_describes_are_refused
-|                                   | test_pocket.py::test_a_folder_that_was_changed_after_sealing_is_refused
+| weights truncated                 | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
+| ... of another shape              | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
+| ... with another hash             | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
 | output_dir not writable           | test_params.py::test_output_dir_must_be_writable_with_room_and_its_files_stay
 | ... full                          | test_params.py::test_output_dir_must_be_writable_with_room_and_its_files_stay
 | ... full only later               | test_bad_input.py::test_results_that_cannot_be_written_leave_the_earlier_ones

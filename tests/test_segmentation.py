@@ -34,7 +34,7 @@ class TinyExtractor(nn.Module):
         self.register_buffer("mean", torch.zeros(3))
         self.prepared_images = 0
 
-    def frozen(self, images, draws=1, noise_seed=0):
+    def frozen(self, images, draws=1, seed=0):
         self.prepared_images += len(images)
         return {"pixels": F.interpolate(images, size=(self.grid, self.grid), mode="area")}
 

@@ -13,14 +13,9 @@ from sfhelpers.backbones.presets import WEIGHTS, combined_sha256, write_preset
 from sfhelpers.files import file_sha256
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
-    "timm": {
-        "timm_model_name": "test_efficientnet",
-        "timm_model_pretrained": False,
-        "timm_pool": "avg",
-        "timm_proj": "linear",
-        "image_size": 64,
-    },
+    "timm": TIMM | {"timm_proj": "linear", "image_size": 64},
     "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
 }
 
@@ -29,29 +24,16 @@ def write_tiny(
     folder: str | Path,
     seed: int = 0,
     widths: tuple[int, int, int, int] = (8, 16, 24, 32),
-    tower: str | dict = "timm",
+    tower: str = "timm",
     size: int = 96,
     quick_gelu: bool = False,
 ) -> Path:
-    """Write a random backbone that `load_backbone` reads.
-
-    Args:
-        folder: made if need be.
-        seed: of the weights.
-        widths: the UNet's channels, multiples of 8; its topology is SD 2.1's.
-        tower: "timm", "vit" or open_clip's own vision config.
-        size: side in pixels of the diffusion model's images; the autoencoder's factor is 4.
-        quick_gelu: whether the vision model uses it.
-
-    Returns:
-        The folder.
-    """
+    """Write a random backbone that `load_backbone` reads, of SD 2.1's topology; `tower` is one of TOWERS."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _write_diffusion(folder, widths, size)
-        _write_vision(folder / "vision", TOWERS[tower] if isinstance(tower, str) else tower, quick_gelu)
+        _write_vision(folder / "vision", TOWERS[tower], quick_gelu)
     write_preset(folder, size=size, quick_gelu=quick_gelu)
     return folder
 
@@ -78,15 +60,10 @@ def small_tokenizer(words: tuple[str, ...] = ("a", "photo", "sketch", "of", "cat
 
 def _write_diffusion(folder: Path, widths: tuple[int, int, int, int], size: int) -> None:
     cross, tokenizer = "CrossAttnDownBlock2D", small_tokenizer()
-    AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=8,
-        norm_num_groups=4,
-        sample_size=size,
-        scaling_factor=0.5,
-    ).save_pretrained(folder / "vae")
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": size}
+    vae = AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents)
+    vae.save_pretrained(folder / "vae")
     UNet2DConditionModel(
         sample_size=size // 4,
         in_channels=8,
@@ -112,8 +89,8 @@ def _write_diffusion(folder: Path, widths: tuple[int, int, int, int], size: int)
 
 
 def _write_vision(folder: Path, tower: dict, quick_gelu: bool) -> None:
-    folder.mkdir(exist_ok=True)
     tokenizer = small_tokenizer()
+    tokenizer.save_pretrained(folder)
     # A name in hf_tokenizer_name makes open_clip read the tokenizer files of this same folder, whatever the name is.
     text = {"hf_tokenizer_name": "tokenizer", "context_length": 16, "vocab_size": len(tokenizer)}
     text |= {"width": 32, "heads": 2, "layers": 1, "pool_type": "argmax"}
@@ -121,6 +98,5 @@ def _write_vision(folder: Path, tower: dict, quick_gelu: bool) -> None:
     statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     written = json.dumps({"model_cfg": config, "preprocess_cfg": statistics}, indent=2)
     (folder / "open_clip_config.json").write_text(written + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(folder)
     weights = {key: value.contiguous() for key, value in open_clip.CLIP(**config).state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")

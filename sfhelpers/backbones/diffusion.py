@@ -1,8 +1,6 @@
 """Frozen features of a Stable Diffusion model, whole or as a stored prefix and a short suffix.
 
-Injection starts behind up-block 1, so all that comes before is constant for an image, a noise draw and a timestep:
-`prefix` computes it once, `suffix` runs the few blocks that follow. `through_hooks` gives the same features in one
-pass. Neither repeats the UNet's own forward: both let it run and listen, by hooks.
+The UNet's own forward is never repeated here: it runs, and hooks listen, or put something else in an output's place.
 """
 
 import threading
@@ -12,11 +10,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module
 
 from sfhelpers.backbones.inputs import repeat_draws, to_pixels
 
 Inject = Callable[[int, Tensor], Tensor]
+_SKIPS = "res_hidden_states_tuple"  # diffusers' name for what an up-block is given of the down-blocks
 
 # Hooks hang on the model itself: two threads in it, a widget's stroke beside a running cell, would mix their features.
 _RUNNING = threading.RLock()
@@ -36,28 +36,17 @@ class DiffusionFeatures:
     Args:
         vae, unet, text_encoder, tokenizer, scheduler: of diffusers and transformers; the models are frozen here.
         size, timestep: used where none is asked for; the size is the side in pixels.
-
-    Attributes:
-        block_dims: channels of the four up-blocks' outputs; `down_dims`: those of the down-blocks.
-        factor: pixels a side for one latent.
     """
 
     def __init__(
-        self,
-        vae: nn.Module,
-        unet: nn.Module,
-        text_encoder: nn.Module,
-        tokenizer: Any,
-        scheduler: Any,
-        size: int,
-        timestep: int = 195,
+        self, vae: Module, unet: Module, text_encoder: Module, tokenizer: Any, scheduler: Any, size: int, timestep: int
     ):
         self.vae, self.unet, self.text_encoder = (m.eval().requires_grad_(False) for m in (vae, unet, text_encoder))
         self.tokenizer, self.scheduler = tokenizer, scheduler
         self.size, self.timestep = size, timestep
-        self.down_dims = tuple(unet.config.block_out_channels)
-        self.block_dims = self.down_dims[::-1]
-        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.down_dims = tuple(unet.config.block_out_channels)  # channels of the four down-blocks' outputs
+        self.block_dims = self.down_dims[::-1]  # and of the up-blocks'
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
         self._texts: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,25 +80,33 @@ class DiffusionFeatures:
         """ValueError unless the text encoder can read the whole prompt."""
         if not isinstance(prompt, str):
             raise ValueError(f"the prompt is of type {type(prompt).__name__}: pass a text.")
-        length = self.text_encoder.config.max_position_embeddings
-        tokens = len(self.tokenizer(prompt, verbose=False).input_ids)  # both ends included
-        if tokens > length:
-            raise ValueError(
-                f"the prompt has {tokens - 2} tokens, but the text encoder reads {length - 2} at most: shorten it."
-            )
+        most = self.text_encoder.config.max_position_embeddings - 2  # without both ends
+        tokens = len(self.tokenizer(prompt, verbose=False).input_ids) - 2
+        if tokens > most:
+            raise ValueError(f"the prompt has {tokens} tokens, but the text encoder reads {most} at most: shorten it.")
+
+    def check_timestep(self, timestep: int) -> None:
+        """ValueError unless the scheduler has the timestep."""
+        last = self.scheduler.config.num_train_timesteps - 1
+        if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
+            raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
 
     def untaught_words(self, prompt: str) -> list[str]:
         """The prompt's words that the tokenizer breaks into single letters: the text encoder was never taught them."""
-        words = dict.fromkeys(word.strip(",.;:!?") for word in prompt.split())
-        return [word for word in words if _is_spelt(self.tokenizer.tokenize(word), self.tokenizer.unk_token)]
+
+        def is_spelt(word: str) -> bool:
+            pieces = self.tokenizer.tokenize(word)
+            parts = [part.split() for part in " ".join(pieces).split("</w>")]  # "it's" may be several to a tokenizer
+            return self.tokenizer.unk_token in pieces or any(len(p) > 1 and min(map(len, p)) == 1 for p in parts)
+
+        return [word for word in dict.fromkeys(word.strip(",.;:!?") for word in prompt.split()) if is_spelt(word)]
 
     def noise(self, shape: tuple[int, ...], seed: int = 0, draws: int = 1) -> Tensor:
         """(draws, *shape) of unit Gaussian noise; draw k does not depend on how many draws follow."""
         if draws < 1:
             raise ValueError(f"draws is {draws}: average over at least one noise draw.")
         generator = torch.Generator().manual_seed(seed)
-        drawn = [torch.randn(shape, generator=generator) for _ in range(draws)]
-        return torch.stack(drawn).to(device=self._like.device, dtype=self._like.dtype)
+        return torch.stack([torch.randn(shape, generator=generator) for _ in range(draws)]).to(self._like)
 
     @torch.no_grad()
     def noised(
@@ -131,27 +128,17 @@ class DiffusionFeatures:
         Raises:
             ValueError: one sentence, for images of another shape or range, or settings that the model does not have.
         """
-        timestep = self.check_timestep(self.timestep if timestep is None else timestep)
+        timestep = self.timestep if timestep is None else timestep
+        self.check_timestep(timestep)
         latents = self.latents(images, size)
-        noise = self.noise(tuple(latents.shape[1:]), seed, draws)
-        batch = len(latents)
-        steps = torch.full((batch,), timestep, device=latents.device)
-        repeated = repeat_draws(latents, draws)
-        noisy = self.scheduler.add_noise(repeated, noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws))
-        text = self.text(prompt)
-        return {
-            "noisy": noisy.unflatten(0, (batch, draws)),
-            "timestep": steps,
-            "text": text.expand(batch, *text.shape).clone(),
-        }
+        noise, batch = self.noise(tuple(latents.shape[1:]), seed, draws), len(latents)
+        steps, text = torch.full((batch,), timestep, device=latents.device), self.text(prompt)
+        repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)
+        noisy = self.scheduler.add_noise(*repeated).unflatten(0, (batch, draws))
+        return {"noisy": noisy, "timestep": steps, "text": text.expand(batch, *text.shape).clone()}
 
     @torch.no_grad()
-    def features(
-        self,
-        images: Tensor,
-        blocks: tuple[int, ...] = (0, 1, 2, 3),
-        **noise: Any,
-    ) -> list[Tensor]:
+    def features(self, images: Tensor, blocks: tuple[int, ...] = (0, 1, 2, 3), **noise: Any) -> list[Tensor]:
         """Outputs (B, C, h, w) of the up-blocks named in `blocks` (0 is f1); `noise` as of `noised`."""
         if not blocks or not set(blocks) <= set(range(len(self.block_dims))):
             raise ValueError(f"blocks {tuple(blocks)} are not up-blocks: choose from 0 to {len(self.block_dims) - 1}.")
@@ -159,11 +146,7 @@ class DiffusionFeatures:
         return [outputs[block] for block in blocks]
 
     def through_hooks(
-        self,
-        noised: dict[str, Tensor],
-        inject: Inject | None = None,
-        inject_down: Inject | None = None,
-        until: int = 3,
+        self, noised: dict[str, Tensor], inject: Inject | None = None, inject_down: Inject | None = None, until: int = 3
     ) -> list[Tensor]:
         """f1..f_until, (B, C, h, w) each, by forward hooks on the running UNet, averaged over the draws.
 
@@ -176,103 +159,83 @@ class DiffusionFeatures:
         """
         outputs: list[Tensor] = []
 
-        def on_up(block: int, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        def on_up(block: int, module: Module, args: Any, output: Tensor) -> Tensor:
             outputs.append(output if inject is None else inject(block, output))
             if block == until - 1:
                 raise _Reached
             return outputs[-1]
 
-        def on_down(block: int, module: nn.Module, args: Any, output: tuple) -> tuple:
+        def on_down(block: int, module: Module, args: Any, output: tuple) -> tuple:
             return inject_down(block, output[0]), output[1]
 
-        hooks = [(b.register_forward_hook, partial(on_up, n), {}) for n, b in enumerate(self.unet.up_blocks[:until])]
-        if inject_down is not None:
-            hooks += [(b.register_forward_hook, partial(on_down, n), {}) for n, b in enumerate(self.unet.down_blocks)]
-        self._run(noised, hooks)
+        with _RUNNING, ExitStack() as hooks:
+            hooks.enter_context(suppress(_Reached))
+            for n, block in enumerate(self.unet.up_blocks[:until]):
+                hooks.enter_context(block.register_forward_hook(partial(on_up, n)))
+            for n, block in enumerate(self.unet.down_blocks if inject_down else ()):
+                hooks.enter_context(block.register_forward_hook(partial(on_down, n)))
+            self.unet(**_arguments(noised))
         return [_average(output, noised["noisy"].shape[:2]) for output in outputs]
 
     @torch.no_grad()
     def prefix(self, images: Tensor, until: int = 3, **noise: Any) -> dict[str, Tensor]:
         """All that is frozen before the first injection, batch first, so that prefix[key][i] is image i's part.
 
+        The first injection stands behind up-block 1, so what came before is the same in every training step.
+
         Returns:
             `hidden` (B, draws, C, h, w), the raw f1; `skips<n>.<k>` (B, draws, C, h, w), what up-block n concatenates;
             `temb` (B, D); `text` (B, L, D); `upsample_size` (B, until, 2), zero where the UNet simply doubles.
         """
         noised = self.noised(images, **noise)
-        caught: dict[int, Any] = {}
+        batch = noised["noisy"].shape[:2]  # and draws
+        sizes = torch.zeros(batch[0], until, 2, dtype=torch.long)
+        kept = {"text": noised["text"], "upsample_size": sizes}
 
-        def keep(block: int, module: nn.Module, args: Any, found: Any) -> None:
-            caught[block] = found
-            if block == until - 1:
+        def keep(n: int, module: Module, args: Any, found: Any) -> None:
+            if n == 0:
+                kept["hidden"] = found.unflatten(0, batch)
+            else:  # what the block is called with
+                kept["temb"] = found["temb"].unflatten(0, batch)[:, 0].clone()
+                kept.update({f"skips{n}.{k}": s.unflatten(0, batch) for k, s in enumerate(found[_SKIPS])})
+                sizes[:, n] = torch.tensor(found["upsample_size"] or (0, 0))
+            if n == until - 1:
                 raise _Reached
 
-        blocks = self.unet.up_blocks
-        hooks = [
-            (blocks[0].register_forward_hook, partial(keep, 0), {})
-        ]  # its output, and what the others are called with
-        hooks += [
-            (blocks[n].register_forward_pre_hook, partial(keep, n), {"with_kwargs": True}) for n in range(1, until)
-        ]
-        self._run(noised, hooks)
-        return _pack(caught.pop(0), caught, noised, until)
+        with _RUNNING, ExitStack() as hooks:
+            hooks.enter_context(suppress(_Reached))
+            first, *others = self.unet.up_blocks[:until]
+            hooks.enter_context(first.register_forward_hook(partial(keep, 0)))
+            for n, block in enumerate(others, start=1):
+                hooks.enter_context(block.register_forward_pre_hook(partial(keep, n), with_kwargs=True))
+            self.unet(**_arguments(noised))
+        return kept
 
     def suffix(self, prefix: dict[str, Tensor], inject: Inject | None = None, until: int = 3) -> list[Tensor]:
         """As `through_hooks`, from what `prefix` gave with at least this `until`: runs up-blocks 2 to `until` only."""
-        batch, draws = prefix["hidden"].shape[:2]
-        hidden = prefix["hidden"].flatten(0, 1)
-        sizes = prefix["upsample_size"][0].tolist()
-        outputs = []
+        batch = prefix["hidden"].shape[:2]  # and draws
+        hidden, outputs = prefix["hidden"].flatten(0, 1), []
         for n, block in enumerate(self.unet.up_blocks[:until]):
             if n > 0:
-                skips = tuple(prefix[f"skips{n}.{k}"].flatten(0, 1) for k in range(len(block.resnets)))
-                call = {"temb": repeat_draws(prefix["temb"], draws), "res_hidden_states_tuple": skips}
-                call["upsample_size"] = tuple(sizes[n]) if all(sizes[n]) else None
+                size = tuple(prefix["upsample_size"][0, n].tolist())
+                call = {"upsample_size": size if all(size) else None, "temb": repeat_draws(prefix["temb"], batch[1])}
+                call[_SKIPS] = tuple(prefix[f"skips{n}.{k}"].flatten(0, 1) for k in range(len(block.resnets)))
                 if getattr(block, "has_cross_attention", False):
-                    call["encoder_hidden_states"] = repeat_draws(prefix["text"], draws)
+                    call["encoder_hidden_states"] = repeat_draws(prefix["text"], batch[1])
                 with _RUNNING:
                     hidden = block(hidden_states=hidden, **call)
             if inject is not None:
                 hidden = inject(n, hidden)
             outputs.append(hidden)
-        return [_average(output, (batch, draws)) for output in outputs]
-
-    def check_timestep(self, timestep: int) -> int:
-        """The timestep itself, if the scheduler has it; else a ValueError."""
-        last = self.scheduler.config.num_train_timesteps - 1
-        if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
-            raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
-        return timestep
-
-    def _run(self, noised: dict[str, Tensor], hooks: list[tuple[Callable, Callable, dict[str, Any]]]) -> None:
-        noisy = noised["noisy"]
-        draws = noisy.shape[1]
-        with _RUNNING, ExitStack() as stack:
-            for register, hook, options in hooks:
-                stack.enter_context(register(hook, **options))
-            stack.enter_context(suppress(_Reached))
-            steps, text = (repeat_draws(noised[key], draws) for key in ("timestep", "text"))
-            self.unet(noisy.flatten(0, 1), steps, encoder_hidden_states=text)
+        return [_average(output, batch) for output in outputs]
 
 
-def _is_spelt(pieces: list[str], unknown: str) -> bool:
-    parts = [part.split() for part in " ".join(pieces).split("</w>")]  # "it's" may be several parts to a tokenizer
-    return unknown in pieces or any(len(part) > 1 and min(map(len, part)) == 1 for part in parts)
+def _arguments(noised: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The UNet's, from what `noised` gives: every draw is an image of its own."""
+    steps, text = (repeat_draws(noised[key], noised["noisy"].shape[1]) for key in ("timestep", "text"))
+    return {"sample": noised["noisy"].flatten(0, 1), "timestep": steps, "encoder_hidden_states": text}
 
 
 def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:
     output = output.unflatten(0, tuple(batch_and_draws))
     return output[:, 0] if output.shape[1] == 1 else output.mean(dim=1)
-
-
-def _pack(hidden: Tensor, calls: dict[int, dict[str, Any]], noised: dict[str, Tensor], until: int) -> dict[str, Tensor]:
-    batch, draws = noised["noisy"].shape[:2]
-    sizes = torch.zeros(batch, until, 2, dtype=torch.long)
-    packed = {"hidden": hidden.unflatten(0, (batch, draws)), "text": noised["text"]}
-    for block, call in calls.items():
-        packed["temb"] = call["temb"].unflatten(0, (batch, draws))[:, 0].clone()
-        for k, skip in enumerate(call["res_hidden_states_tuple"]):
-            packed[f"skips{block}.{k}"] = skip.unflatten(0, (batch, draws))
-        if call["upsample_size"] is not None:
-            sizes[:, block] = torch.tensor(tuple(call["upsample_size"]))
-    return {**packed, "upsample_size": sizes}

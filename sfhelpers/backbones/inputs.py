@@ -8,22 +8,17 @@ from torch import Tensor
 def check_images(images: Tensor) -> None:
     """Raise a ValueError unless `images` is a non-empty (B, 3, H, W) float tensor in [0, 1]."""
     if not isinstance(images, Tensor):
-        raise ValueError(
-            f"images are of type {type(images).__name__}: pass a (B, 3, H, W) float tensor in [0, 1], "
-            "as sfhelpers.images.load_images gives it."
-        )
+        ask = "pass a (B, 3, H, W) float tensor in [0, 1], as sfhelpers.images.load_images gives it"
+        raise ValueError(f"images are of type {type(images).__name__}: {ask}.")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(
-            f"images have the shape {tuple(images.shape)}: pass (B, 3, H, W) with at least one image, "
-            "a single picture as picture[None]."
-        )
+        ask = "pass (B, 3, H, W) with at least one image, a single picture as picture[None]"
+        raise ValueError(f"images have the shape {tuple(images.shape)}: {ask}.")
     if not images.is_floating_point():
         raise ValueError(f"images are of {images.dtype}: pass floats in [0, 1], for 8-bit pixels images / 255.")
     low, high = (float(value) for value in images.aminmax())
     if not (low >= 0 and high <= 1):  # written so that NaN fails too
-        raise ValueError(
-            f"images run from {low:.4g} to {high:.4g}: pass values in [0, 1], unscaled by any model's mean."
-        )
+        ask = "pass values in [0, 1], unscaled by any model's mean"
+        raise ValueError(f"images run from {low:.4g} to {high:.4g}: {ask}.")
 
 
 def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:
@@ -38,13 +33,6 @@ def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         images = F.interpolate(images, size=(size, size), mode=mode, align_corners=False, antialias=True).clamp(0, 1)
     return images.to(like.dtype)
-
-
-def standardised(images: Tensor, size: int, mean: tuple, std: tuple, like: Tensor) -> Tensor:
-    """As `to_pixels`, bicubic, and by the mean and std of the pixels that a model was trained with."""
-    images = to_pixels(images, size, "bicubic", like)
-    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-    return (images - mean) / std
 
 
 def repeat_draws(per_image: Tensor, draws: int) -> Tensor:

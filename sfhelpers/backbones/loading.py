@@ -1,10 +1,10 @@
 """From a name, a hub id or a local folder to a `Backbone`: find, verify, load."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,9 @@ class Backbone:
 
     name: str
     diffusion: DiffusionFeatures
-    vision: VisionFeatures | Encoder
+    vision: VisionFeatures
     weights_sha256: str
     device: torch.device
-
-
-def resolve_device(device: str = "auto") -> torch.device:
-    """`params.resolve_device` as a torch device."""
-    return torch.device(params.resolve_device(device))
 
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
@@ -61,41 +56,22 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
-    target = resolve_device(device)
-    preset, folder = _find(name_or_folder)
+    target = torch.device(params.resolve_device(device))
+    preset, folder = _find(str(name_or_folder))
     local_vision = (folder / "vision").is_dir() or not preset.vision.model
     hashes = _verify(folder, preset, local_vision)
     diffusion = _load_diffusion(folder, preset, target, dtype)
-    vision, file = _load_vision(folder, preset.vision, local_vision, target, dtype)
+    vision, file = _load_vision(folder / "vision" if local_vision else None, preset.vision, target, dtype)
     hashes.setdefault(WEIGHTS[-1], file_sha256(file))
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
 
 
-def _find(name_or_folder: str | Path) -> tuple[Preset, Path]:
-    name, _, source = str(name_or_folder).partition(":")
-    if name in PRESETS:
-        preset = PRESETS[name]
-        folder = _locate((source,) if source else preset.diffusion.ids, name)
-        return (read_preset(folder) if (folder / PRESET_FILE).is_file() else preset), folder
-    folder = Path(name_or_folder).expanduser()
-    if not folder.is_dir():
-        names = ", ".join(PRESETS)
-        raise ValueError(f"unknown backbone {str(name_or_folder)!r}: use {names}, or a folder with a {PRESET_FILE}.")
-    if not (folder / PRESET_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder} has no {PRESET_FILE}: write one, or pass sd21:{folder} for Stable Diffusion 2.1 weights."
-        )
-    return read_preset(folder), folder
-
-
 def randomised(backbone: Backbone, seed: int = 0) -> Backbone:
     """The same backbone with a freshly initialised UNet: the control that shows what its training is worth."""
-    old = backbone.diffusion
+    diffusion, like = copy(backbone.diffusion), backbone.diffusion.unet.conv_in.weight
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = type(old.unet).from_config(old.unet.config)
-    like = old.unet.conv_in.weight
-    diffusion = copy(old)
+        unet = type(diffusion.unet).from_config(diffusion.unet.config)
     # not unet.to: diffusers warns there of a mixed precision that this model does not have
     torch.nn.Module.to(unet, device=like.device, dtype=like.dtype)
     diffusion.unet = unet.eval().requires_grad_(False)
@@ -105,12 +81,25 @@ def randomised(backbone: Backbone, seed: int = 0) -> Backbone:
 
 def with_encoder(backbone: Backbone, encoder: Encoder) -> Backbone:
     """The backbone with another encoder's tokens injected in the place of CLIP's (SketchFusion, Sec. 7, [iv])."""
-    both = hashlib.sha256(f"{backbone.weights_sha256} {encoder.weights_sha256}".encode()).hexdigest()
+    both = sha256(f"{backbone.weights_sha256} {encoder.weights_sha256}".encode()).hexdigest()
     return replace(backbone, name=f"{backbone.name} with {encoder.name}", vision=encoder, weights_sha256=both)
 
 
+def _find(name_or_folder: str) -> tuple[Preset, Path]:
+    name, _, source = name_or_folder.partition(":")
+    folder = Path(name_or_folder).expanduser()
+    if name in PRESETS:
+        folder = _locate((source,) if source else PRESETS[name].diffusion.ids, name)
+    elif not folder.is_dir():
+        known = ", ".join(PRESETS)
+        raise ValueError(f"unknown backbone {name_or_folder!r}: use {known}, or a folder with a {PRESET_FILE}.")
+    elif not (folder / PRESET_FILE).is_file():
+        ask = f"write one, or pass sd21:{folder} for Stable Diffusion 2.1 weights"
+        raise FileNotFoundError(f"{folder} has no {PRESET_FILE}: {ask}.")
+    return (read_preset(folder) if (folder / PRESET_FILE).is_file() else PRESETS[name]), folder
+
+
 def _locate(places: tuple[str, ...], name: str) -> Path:
-    patterns = [*CONFIGS, *WEIGHTS[:3], "tokenizer/*"]
     failures = []
     for place in places:
         folder = Path(place).expanduser()
@@ -120,20 +109,17 @@ def _locate(places: tuple[str, ...], name: str) -> Path:
             failures.append(f"{place} (no such folder)")
             continue
         try:
-            return Path(snapshot_download(place, allow_patterns=patterns))
+            return Path(snapshot_download(place, allow_patterns=[*CONFIGS, *WEIGHTS[:3], "tokenizer/*"]))
         except Exception as error:  # the hub's errors share no base class: each mirror that fails is named below
             failures.append(f"{place} ({type(error).__name__})")
-    raise FileNotFoundError(
-        f"no weights for backbone {name!r}, tried {', '.join(failures)}: "
-        f"pass a local diffusers folder or another hub id as {name}:<where>."
-    )
+    ask = f"pass a local diffusers folder or another hub id as {name}:<where>"
+    raise FileNotFoundError(f"no weights for backbone {name!r}, tried {', '.join(failures)}: {ask}.")
 
 
 def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
     """The weights' hashes, once every file is there and whole, and as the preset says."""
-    weights = WEIGHTS if local_vision else WEIGHTS[:-1]
-    wanted = [*CONFIGS, *weights] + ([VISION_CONFIG] if local_vision else [])
-    missing = [name for name in wanted if not (folder / name).is_file()]
+    weights, configs = (WEIGHTS, (*CONFIGS, VISION_CONFIG)) if local_vision else (WEIGHTS[:-1], CONFIGS)
+    missing = [name for name in (*configs, *weights) if not (folder / name).is_file()]
     # Without them the tokenizer would be made of its three special words, in silence.
     if not any(all((folder / "tokenizer" / name).is_file() for name in names) for names in TOKENIZERS):
         missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
@@ -147,10 +133,8 @@ def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
         except SafetensorError as error:
             raise ValueError(f"{folder / name} is truncated or no safetensors file: download it again.") from error
         if preset.sha256 is not None and preset.sha256.get(name) != hashes[name]:
-            raise ValueError(
-                f"{folder / name} is not the file that {PRESET_FILE} describes (its sha256 differs): "
-                "restore the file, or seal the folder anew if you trained it yourself."
-            )
+            ask = "restore the file, or seal the folder anew if you trained it yourself"
+            raise ValueError(f"{folder / name} is not what {PRESET_FILE} describes (its sha256 differs): {ask}.")
     return hashes
 
 
@@ -168,92 +152,62 @@ def _reading(path: Path) -> Iterator[None]:
 def _pretrained(cls: Any, path: Path, **options: Any) -> Any:
     """`from_pretrained` that refuses weights with missing or misshapen tensors instead of filling them at random."""
     with _reading(path):
-        model, report = cls.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-        )
+        options |= {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+        model, report = cls.from_pretrained(path, **options)
         mismatched = [key if isinstance(key, str) else key[0] for key in report["mismatched_keys"]]
         if lacking := sorted([*report["missing_keys"], *mismatched]):
             raise ValueError(f"{len(lacking)} tensors are missing or of another shape, first {lacking[0]}")
     return model
 
 
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:  # transformers leaves one behind for every model it loads
-    settings = transformers.utils.logging
-    shown = settings.is_progress_bar_enabled()
-    settings.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            settings.enable_progress_bar()
-
-
 def _load_diffusion(folder: Path, preset: Preset, device: torch.device, dtype: torch.dtype) -> DiffusionFeatures:
     vae = _pretrained(diffusers.AutoencoderKL, folder / "vae", torch_dtype=dtype)
     unet = _pretrained(diffusers.UNet2DConditionModel, folder / "unet", torch_dtype=dtype)
-    with _no_progress_bar():
-        # Mismatches are ignored by transformers only to be named by _pretrained, better than transformers does.
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # transformers would leave one behind
+    try:  # mismatches are ignored by transformers only to be named by _pretrained, better than transformers does
         options = {"dtype": dtype, "ignore_mismatched_sizes": True}
         text_encoder = _pretrained(transformers.CLIPTextModel, folder / "text_encoder", **options)
+    finally:
+        if shown:
+            bars.enable_progress_bar()
     with _reading(folder / "tokenizer"):
         tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     with _reading(folder / "scheduler"):
-        scheduler = _scheduler(folder / "scheduler")
-    pairs = (
+        # Only add_noise is used, which rests on the betas alone: any Stable Diffusion scheduler's config states them.
+        config = diffusers.DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
+        if lacking := [name for name in BETAS if name not in config]:  # another model's would be taken, in silence
+            raise ValueError(f"scheduler_config.json does not state {', '.join(lacking)}")
+        scheduler = diffusers.DDIMScheduler.from_config(config)
+    words = text_encoder.config.vocab_size
+    for first, a, second, b, what in (
         ("vae", vae.config.latent_channels, "unet", unet.config.in_channels, "latent channels"),
         ("text_encoder", text_encoder.config.hidden_size, "unet", unet.config.cross_attention_dim, "text channels"),
-    )
-    for first, a, second, b, what in pairs:
+        ("tokenizer", max(len(tokenizer), words), "text_encoder", words, "entries"),  # fewer may be used
+    ):
         if a != b:
             raise ValueError(f"{folder}: {first} has {a} {what} and {second} {b}; take both from the same model.")
-    if len(tokenizer) > text_encoder.config.vocab_size:
-        raise ValueError(
-            f"{folder}: tokenizer has {len(tokenizer)} entries and text_encoder {text_encoder.config.vocab_size}; "
-            "take both from the same model."
-        )
     models = (model.to(device) for model in (vae, unet, text_encoder))
     return DiffusionFeatures(*models, tokenizer, scheduler, preset.diffusion.size, preset.diffusion.timestep)
 
 
-def _scheduler(folder: Path) -> diffusers.DDIMScheduler:
-    """Only add_noise is used, which rests on the betas alone: any Stable Diffusion scheduler's config states them."""
-    config = diffusers.DDIMScheduler.load_config(folder, local_files_only=True)
-    if lacking := [name for name in BETAS if name not in config]:  # another model's would be taken, in silence
-        raise ValueError(f"scheduler_config.json does not state {', '.join(lacking)}")
-    return diffusers.DDIMScheduler.from_config(config)
-
-
 def _load_vision(
-    folder: Path, preset: Vision, local: bool, device: torch.device, dtype: torch.dtype
+    folder: Path | None, preset: Vision, device: torch.device, dtype: torch.dtype
 ) -> tuple[VisionFeatures, Path]:
-    name, tag = (f"local-dir:{folder / 'vision'}", None) if local else (preset.model, preset.pretrained)
-    where = folder / "vision" if local else Path(name)
-    with _reading(where):
-        _check_quick_gelu(open_clip.get_model_config(name), preset, tag)
-    file = folder / WEIGHTS[-1] if local else _download_vision(name, tag)
-    with _reading(where):
-        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype).to(device)
-        tokenizer = open_clip.get_tokenizer(name)
-        return VisionFeatures(model, tokenizer, preset.layer), file
-
-
-def _download_vision(model: str, tag: str) -> Path:
-    entry = open_clip.get_pretrained_cfg(model, tag)
+    """The model, and the file of its weights: in the folder or, where that is None, fetched by open_clip."""
+    name, tag = (f"local-dir:{folder}", None) if folder else (preset.model, preset.pretrained)
+    cached = {} if folder else open_clip.get_pretrained_cfg(name, tag)
+    with _reading(folder or Path(name)):  # open_clip only warns of a mismatch here, and the features are then wrong
+        built = bool(open_clip.get_model_config(name).get("quick_gelu", False))
+        trained = {preset.quick_gelu, *([] if folder else [bool(cached.get("quick_gelu", False))])}
+        if trained != {built}:
+            raise ValueError(f"QuickGELU is {built} in the model and {not built} in its weights; choose the other one")
     try:
-        return Path(open_clip.download_pretrained(entry))
+        file = folder / Path(WEIGHTS[-1]).name if folder else Path(open_clip.download_pretrained(cached))
     except Exception as error:  # as in _locate: no common base class
-        raise FileNotFoundError(
-            f"no weights for the vision model {model} ({tag}): connect once to fetch them, "
-            "or put open_clip's folder of it beside the diffusion weights as vision/."
-        ) from error
-
-
-def _check_quick_gelu(config: dict[str, Any], preset: Vision, tag: str | None) -> None:
-    """open_clip only warns about this mismatch, and the features are then wrong."""
-    built = bool(config.get("quick_gelu", False))
-    trained = {preset.quick_gelu}
-    if tag is not None:
-        trained.add(bool(open_clip.get_pretrained_cfg(preset.model, tag).get("quick_gelu", False)))
-    if trained != {built}:
-        raise ValueError(f"QuickGELU is {built} in the model and {not built} in its weights; choose the matching model")
+        ask = "connect once to fetch them, or put open_clip's folder of it beside the diffusion weights as vision/"
+        raise FileNotFoundError(f"no weights for the vision model {name} ({tag}): {ask}.") from error
+    with _reading(folder or Path(name)):
+        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype).to(device)
+        return VisionFeatures(model, open_clip.get_tokenizer(name), preset.layer), file

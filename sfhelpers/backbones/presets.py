@@ -1,14 +1,15 @@
 """Which backbones there are, as data: a new backbone is a new entry, or a folder with a `preset.json`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from sfhelpers.files import file_sha256
+from sfhelpers.params import ROOT
 
 PRESET_FILE = "preset.json"
-POCKET_FOLDER = Path(__file__).resolve().parents[2] / "data" / "pocket"
+POCKET_FOLDER = ROOT / "data" / "pocket"
 WEIGHTS = (
     "text_encoder/model.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
@@ -59,31 +60,24 @@ def read_preset(folder: Path) -> Preset:
     path = folder / PRESET_FILE
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        diffusion, vision = dict(entry["diffusion"]), dict(entry["vision"])
-        diffusion["ids"] = (str(folder),)
-        return Preset(Diffusion(**diffusion), Vision(**vision), entry.get("sha256"))
+        diffusion = Diffusion(**{**entry["diffusion"], "ids": (str(folder),)})
+        return Preset(diffusion, Vision(**entry["vision"]), entry.get("sha256"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a preset ({type(error).__name__}: {error}): it needs "
-            '{"diffusion": {"size": 96, "timestep": 195}, "vision": {"layer": -2}, "sha256": {file: hash}}.'
-        ) from error
+        form = '{"diffusion": {"size": 96, "timestep": 195}, "vision": {"layer": -2}, "sha256": {file: hash}}'
+        raise ValueError(f"{path} is not a preset ({type(error).__name__}: {error}): it needs {form}.") from error
 
 
-def write_preset(folder: Path, size: int, timestep: int = 195, layer: int = -2, quick_gelu: bool = False) -> Path:
+def write_preset(folder: Path, size: int, quick_gelu: bool = False) -> None:
     """Seal a folder of finished weights: write its `preset.json` with the sha256 of every weights file.
 
     Args:
         folder: holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as
             open_clip does.
-        size, timestep, layer, quick_gelu: see `Diffusion` and `Vision`.
+        size, quick_gelu: see `Diffusion` and `Vision`; the timestep and the layer are those of SketchFusion.
     """
-    diffusion = {"size": size, "timestep": timestep}
-    vision = {key: value for key, value in asdict(Vision(layer=layer, quick_gelu=quick_gelu)).items() if value != ""}
-    hashes = {name: file_sha256(folder / name) for name in WEIGHTS}
-    path = folder / PRESET_FILE
-    text = json.dumps({"diffusion": diffusion, "vision": vision, "sha256": hashes}, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
+    used = {"size": size, "timestep": Diffusion.timestep}, {"layer": Vision.layer, "quick_gelu": quick_gelu}
+    preset = {"diffusion": used[0], "vision": used[1], "sha256": {name: file_sha256(folder / name) for name in WEIGHTS}}
+    (folder / PRESET_FILE).write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfhelpers.backbones.inputs import standardised
+from sfhelpers.backbones.inputs import to_pixels
 
 
 class VisionFeatures:
@@ -17,19 +17,13 @@ class VisionFeatures:
     Args:
         model, tokenizer: of open_clip; the model is frozen here.
         layer: which layer gives the tokens, counted from the end; -2 is the penultimate (SketchFusion, Sec. 5.1).
-
-    Attributes:
-        size: side in pixels of the images the model sees.
-        token_dim: channels of the patch tokens, read off one pass so that no table of towers is kept.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, layer: int = -2):
-        self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.layer = layer
+        self.model, self.tokenizer, self.layer = model.eval().requires_grad_(False), tokenizer, layer
         side = model.visual.image_size
-        self.size = int(side if isinstance(side, int) else side[0])
-        self.mean, self.std = tuple(model.visual.image_mean), tuple(model.visual.image_std)
+        self.size = int(side if isinstance(side, int) else side[0])  # side in pixels of the images the model sees
+        self.mean, self.std = model.visual.image_mean, model.visual.image_std
 
     @property
     def _like(self) -> Tensor:
@@ -37,6 +31,7 @@ class VisionFeatures:
 
     @cached_property
     def token_dim(self) -> int:
+        """Channels of the patch tokens, read off one pass so that no table of towers is kept."""
         return self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     @torch.no_grad()
@@ -70,4 +65,6 @@ class VisionFeatures:
 
     def pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to what the model reads: (B, 3, size, size), standardised by its mean and std."""
-        return standardised(images, self.size, self.mean, self.std, self._like)
+        images = to_pixels(images, self.size, "bicubic", self._like)
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (images - mean) / std

@@ -41,10 +41,7 @@ class FusedExtractor(nn.Module):
         width: channels inside the ResNet blocks.
         seed: of all that is initialised here.
         changes: of a part, as in the ablations of Sec. 7: inject_into, match, kernel, aggregate, learn_weights, start,
-            all explained in `plan.Plan`.
-
-    Raises:
-        ValueError: one sentence, for settings that are unknown or do not go together.
+            all explained in `plan.Plan`; ValueError where they are unknown or do not go together.
     """
 
     def __init__(
@@ -60,8 +57,8 @@ class FusedExtractor(nn.Module):
     ):
         super().__init__()
         plan = Plan(inject, tuple(branches), dim, width, grid, **changes)
-        self.backbone, self.inject, self.branches, self.start = backbone, inject, plan.branches, plan.start
-        self.seed = seed
+        self.backbone, self.seed = backbone, seed
+        self.inject, self.branches, self.start = inject, plan.branches, plan.start
         self.sources, self.injected, self.until = plan.sources, plan.injected, plan.until
         backbone.vision.token_dim  # noqa: B018  read once before the seed is set, since reading it runs the model
         with torch.random.fork_rng(devices=[]):
@@ -72,20 +69,18 @@ class FusedExtractor(nn.Module):
         self.to(device=like.device, dtype=like.dtype)
 
     @torch.no_grad()
-    def frozen(self, images: Tensor, noise_seed: int = 0, **noise: Any) -> dict[str, Tensor]:
+    def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
         """All that is frozen for this arm of one batch of images, so that a training step does not compute it again.
 
         Args:
             images: (B, 3, H, W) in [0, 1].
-            noise_seed: of the noise, which is the same for every image.
-            noise: draws (the features are averaged over them), timestep, prompt, size: as in
-                `DiffusionFeatures.features`.
+            noise: seed (the noise is the same for every image), draws, timestep, prompt, size: as of
+                `DiffusionFeatures.noised`.
 
         Returns:
             Batch-first tensors on the backbone's device; index all of them alike for a minibatch.
         """
         diffusion, found = self.backbone.diffusion, {}
-        noise["seed"] = noise_seed
         if self.inject != "none" or "tokens" in self.sources:
             found["tokens"] = self.backbone.vision.tokens(images)
         if self.inject == "up":
@@ -106,17 +101,11 @@ class FusedExtractor(nn.Module):
         return {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
 
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The single features that the branches are made of, with what was to be injected.
-
-        Returns:
-            (B, C, h, w) each of "f1" to "f4" and "tokens" that the branches name, neither standardised nor aggregated.
-        """
-        marker = {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0])
-        if marker not in prepared:
-            raise ValueError(
-                f'the tensors were not prepared for inject="{self.inject}", branches={self.branches}: '
-                "use what prepare() of this extractor gives."
-            )
+        """The features that the branches are made of, with what was to be injected, not yet standardised: (B, C, h, w)
+        each of "f1" to "f4" and "tokens" that the branches name."""
+        if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
+            made = f'inject="{self.inject}", branches={self.branches}'
+            raise ValueError(f"the tensors were not prepared for {made}: use what prepare() of this extractor gives.")
         found, diffusion = self._moved(prepared), self.backbone.diffusion
         add = partial(self._add, found.get("tokens"))
         if self.inject == "up":
@@ -132,12 +121,9 @@ class FusedExtractor(nn.Module):
         """Images (B, 3, H, W) in [0, 1], or what `prepare` made of them, to the (B, dim, grid, grid) map."""
         prepared = images if isinstance(images, dict) else self.prepare(images)
         features = {name: self.statistics[name](value) for name, value in self.features(prepared).items()}
-        grid = (self.aggregator.grid, self.aggregator.grid)
-        joined = (branch.split("+") for branch in self.branches)
-        parts = ([features[name] for name in names] for names in joined)
-        return self.aggregator(
-            [p[0] if len(p) == 1 else torch.cat([to_grid(x, grid) for x in p], dim=1) for p in parts]
-        )
+        side = self.aggregator.grid
+        parts = ([to_grid(features[name], (side, side)) for name in branch.split("+")] for branch in self.branches)
+        return self.aggregator([torch.cat(part, dim=1) for part in parts])
 
     def pooled(self, images: Tensor | dict[str, Tensor]) -> Tensor:
         """The map's maximum over all positions, (B, dim)."""
@@ -146,9 +132,9 @@ class FusedExtractor(nn.Module):
     @torch.no_grad()
     def fit_statistics(self, prepared: dict[str, Tensor], batch_size: int = 32) -> None:
         """Fix every source's channel mean and spread from these images, with the injection as it stands."""
-        length = len(next(iter(prepared.values())))
         moments: dict[str, Tensor] = {}
-        for start in tqdm(range(0, length, batch_size), desc="channel statistics", leave=False, delay=1):
+        starts = range(0, len(next(iter(prepared.values()))), batch_size)
+        for start in tqdm(starts, desc="channel statistics", leave=False, delay=1):
             batch = {key: value[start : start + batch_size] for key, value in prepared.items()}
             for name, feature in self.features(batch).items():
                 moments[name] = moments.get(name, 0) + ChannelStatistics.moments(feature)
@@ -165,12 +151,9 @@ class FusedExtractor(nn.Module):
 class FinetunedExtractor(FusedExtractor):
     """B-Finetuning, the paper's baseline that trains the whole UNet and the whole image tower (SketchFusion, Sec. 6).
 
-    Both are copies of the backbone's, which is left as it is; nothing is injected. Only the autoencoder stays frozen,
-    so every training step runs both models forwards and backwards. Their normalising layers and dropout stay in eval
-    mode: batches that are half sketches would spoil what they hold.
-
-    Args:
-        settings: as of FusedExtractor, with `inject="none"` and branches that name f1 to f4 and tokens.
+    Both are copies of the backbone's, which is left as it is. Only the autoencoder stays frozen, so every training step
+    runs both models forwards and backwards. Their normalising layers and dropout stay in eval mode: batches that are
+    half sketches would spoil what they hold. `settings` are FusedExtractor's, with `inject="none"`.
     """
 
     def __init__(self, backbone: Backbone, **settings: Any):
@@ -188,9 +171,9 @@ class FinetunedExtractor(FusedExtractor):
         return self
 
     @torch.no_grad()
-    def frozen(self, images: Tensor, noise_seed: int = 0, **noise: Any) -> dict[str, Tensor]:
-        noised = self.backbone.diffusion.noised(images, seed=noise_seed, **noise)
-        return noised | {"pixels": self.backbone.vision.pixels(images)}
+    def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
+        pixels = self.backbone.vision.pixels(images)
+        return self.backbone.diffusion.noised(images, **noise) | {"pixels": pixels}
 
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self._moved(prepared)

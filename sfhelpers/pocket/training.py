@@ -27,12 +27,8 @@ class Training:
 
     Args:
         folder: of the checkpoint and of the copies, `samples_N.safetensors`.
-        plan: what decides the numbers: steps, batch_size, learning_rate, seed. Another plan's checkpoint is refused.
-        mean: the running mean of the model's weights, by name.
-        dice: what the batches are drawn with.
-
-    Raises:
-        ValueError: one sentence, for a checkpoint that is broken or of another plan.
+        plan: what decides the numbers: steps, batch_size, learning_rate, seed; ValueError for a checkpoint of another.
+        mean, dice: the running mean of the model's weights, by name, and what the batches are drawn with.
     """
 
     def __init__(
@@ -50,16 +46,13 @@ class Training:
         return tqdm(range(done, steps), initial=done, total=steps, desc="denoiser", leave=False, mininterval=10)
 
     def keep(self, loss: float) -> None:
-        """Note a step that was taken; every CHECKPOINT_EVERY steps and after the last one, write the state.
+        """Note a step that was taken, and write the state every CHECKPOINT_EVERY steps and after the last one.
 
-        Raises:
-            FloatingPointError: the loss is no number.
+        FloatingPointError if the loss is no number.
         """
         if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the denoiser's loss is {loss} at step {len(self.losses)}: "
-                f"lower learning_rate ({self.plan['learning_rate']})."
-            )
+            ask = f"lower learning_rate ({self.plan['learning_rate']})"
+            raise FloatingPointError(f"the denoiser's loss is {loss} at step {len(self.losses)}: {ask}.")
         self.losses.append(loss)
         size = self.plan["batch_size"]
         samples = size * len(self.losses)
@@ -67,24 +60,22 @@ class Training:
             content = save({name: tensor.contiguous() for name, tensor in self.mean.items()})
             replace_file(self.folder / f"samples_{samples}.safetensors", content)
         if len(self.losses) % CHECKPOINT_EVERY == 0 or len(self.losses) == self.plan["steps"]:
-            self.checkpoint.write(self._tensors(), {"losses": self.losses, "rate": self.schedule.state_dict()})
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {"dice": self.dice.get_state()} | {f"model {name}": p for name, p in self.model.named_parameters()}
-        tensors |= {f"mean {name}": tensor for name, tensor in self.mean.items()}
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam {number} {key}": value for key, value in state.items()}
-        return tensors
+            tensors = {f"model {name}": p for name, p in self.model.named_parameters()} | {
+                "dice": self.dice.get_state()
+            }
+            tensors |= {f"mean {name}": tensor for name, tensor in self.mean.items()}
+            for number, state in self.optimiser.state_dict()["state"].items():
+                tensors |= {f"adam {number} {key}": value for key, value in state.items()}
+            self.checkpoint.write(tensors, {"losses": self.losses, "rate": self.schedule.state_dict()})
 
     def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, object]) -> None:
         for name, p in self.model.named_parameters():
             p.data.copy_(tensors[f"model {name}"])
             self.mean[name].copy_(tensors[f"mean {name}"])
         adam: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("adam "):
-                _, number, key = name.split()
-                adam.setdefault(int(number), {})[key] = tensor
+        for name in (name for name in tensors if name.startswith("adam ")):
+            _, number, key = name.split()
+            adam.setdefault(int(number), {})[key] = tensors[name]
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": adam})
         self.schedule.load_state_dict(state["rate"])
         self.optimiser.param_groups[0]["lr"] = self.schedule.get_last_lr()[0]
@@ -99,18 +90,11 @@ def snapshots(folder: Path) -> dict[int, Path]:
 
 
 def at_snapshot(backbone: Backbone, path: Path, samples: int) -> Backbone:
-    """The backbone with the denoiser of a snapshot in place of its own; all else is shared.
-
-    Raises:
-        ValueError: the file does not hold exactly the parameters of this backbone's UNet and text encoder.
-    """
-    tensors = load_file(path)
+    """The backbone with a snapshot's denoiser in place of its own, all else shared; ValueError if it does not fit."""
     diffusion = deepcopy(backbone.diffusion)
-    for prefix, module in (("unet.", diffusion.unet), ("text.", diffusion.text_encoder)):
-        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        wanted = {name: p.shape for name, p in module.named_parameters()}
-        if {name: tensor.shape for name, tensor in own.items()} != wanted:
-            raise ValueError(f"{path} is no snapshot of this backbone's denoiser: train it anew with this backbone.")
-        module.load_state_dict({**module.state_dict(), **own})
+    try:
+        nn.ModuleDict({"unet": diffusion.unet, "text": diffusion.text_encoder}).load_state_dict(load_file(path))
+    except RuntimeError as error:  # which lists every tensor
+        raise ValueError(f"{path} is no snapshot of this backbone's denoiser: train it anew with it.") from error
     digest = sha256(f"{backbone.weights_sha256} {sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
     return replace(backbone, name=f"pocket at {samples} samples", diffusion=diffusion, weights_sha256=digest)

@@ -54,7 +54,7 @@ def prepare_pairs(
     Args:
         dataset: all of its pairs (matching instance, else matching category) are taken; select a part first.
         size: side in px at which the images are read, as `arms.reading_size` gives it; `mask_side` that of the masks.
-        noise: draws, noise_seed, timestep, prompt: passed on to `extractor.frozen`.
+        noise: draws, seed, timestep, prompt: passed on to `extractor.frozen`.
 
     Raises:
         ValueError: the dataset has no pair, or an image is broken.
