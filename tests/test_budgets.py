@@ -21,8 +21,6 @@ BUDGETS = {
 }
 EMBEDDED = ("toyworld", "pocket")  # data written as code, and how it was trained
 EXCEPTIONS = {  # (notebook, cell) that may be longer -> why
-    ("02_fused_extractor", "inplace"): "names the skips that differ",
-    ("02_fused_extractor", "detach-gradient"): "names the weights without a gradient",
     ("04_segmentation", "co-25"): "two tables of four rows",
     ("05_retrieval", "r22"): "one definition by hand, in one piece",
     ("05_retrieval", "r46"): "one figure",

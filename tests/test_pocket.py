@@ -32,13 +32,6 @@ def run_cells(names, *tags):
     return names
 
 
-def namespace(folder, **settings):
-    run = {"seed": 0, "decoder_steps": 12, "steps": 4, "batch_size": 2, "photos": 4, "sketches": 2, "device": "cpu"}
-    run |= {"encoder_steps": 2, "individuals": 4, "imagenet": "", "output_dir": folder} | settings
-    names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld}
-    return names | {"run": SimpleNamespace(**run)}
-
-
 @pytest.fixture(scope="module")
 def images():
     return data.resized(torch.cat([data.pictures(domain, 0, 12)[0] for domain in ("photo", "sketch")]))
@@ -47,7 +40,10 @@ def images():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, images):
     """What the notebook's cells leave behind, at the size of a test."""
-    names = namespace(tmp_path_factory.mktemp("run")) | {"images": images}
+    run = {"seed": 0, "decoder_steps": 12, "steps": 4, "batch_size": 2, "photos": 4, "sketches": 2, "device": "cpu"}
+    run |= {"encoder_steps": 2, "individuals": 4, "imagenet": "", "output_dir": tmp_path_factory.mktemp("run")}
+    names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld, "images": images}
+    names["run"] = SimpleNamespace(**run)
     return SimpleNamespace(**run_cells(names, "decoder", "denoiser-data", "denoiser", "encoder-data", "encoder"))
 
 

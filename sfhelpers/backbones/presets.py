@@ -60,8 +60,7 @@ def read_preset(folder: Path) -> Preset:
     path = folder / PRESET_FILE
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        diffusion = Diffusion(**{**entry["diffusion"], "ids": (str(folder),)})
-        return Preset(diffusion, Vision(**entry["vision"]), entry.get("sha256"))
+        return Preset(Diffusion(**entry["diffusion"]), Vision(**entry["vision"]), entry.get("sha256"))
     except (ValueError, KeyError, TypeError) as error:
         form = '{"diffusion": {"size": 96, "timestep": 195}, "vision": {"layer": -2}, "sha256": {file: hash}}'
         raise ValueError(f"{path} is not a preset ({type(error).__name__}: {error}): it needs {form}.") from error

@@ -80,18 +80,18 @@ class FeatureAggregator(nn.Module):
     """Brings every branch to one grid and one depth and sums them by learned weights (SketchFusion, Sec. 5.1).
 
     Args:
-        branch_dims, dim, width: channels of each branch, e.g. (1280, 1280, 640), of the result, and inside the blocks.
+        dims, dim, width: channels of the branches, e.g. (1280, 1280, 640), of the result, and inside the blocks.
         grid: side of the result.
         aggregate, learn_weights: as in `plan.Plan` (Sec. 7, [i] and [ii]).
     """
 
     def __init__(
-        self, branch_dims: tuple[int, ...], dim: int, width: int, grid: int, aggregate=True, learn_weights=True
+        self, dims: tuple[int, ...], dim: int, width: int, grid: int, aggregate: bool = True, learn_weights: bool = True
     ):
         super().__init__()
         self.dim, self.grid = dim, grid
-        self.blocks = nn.ModuleList(BottleneckBlock(branch, dim, width) for branch in branch_dims if aggregate)
-        self.branch_weights = nn.Parameter(torch.zeros(len(branch_dims)), requires_grad=learn_weights)
+        self.blocks = nn.ModuleList(BottleneckBlock(branch, dim, width) for branch in dims if aggregate)
+        self.branch_weights = nn.Parameter(torch.zeros(len(dims)), requires_grad=learn_weights)
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         """One (B, C_n, h_n, w_n) a branch to (B, dim, grid, grid)."""
