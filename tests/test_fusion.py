@@ -4,10 +4,8 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from sfhelpers.backbones import load_backbone
-from sfhelpers.fusion.modules import ClipInjection, FeatureAggregator
 from tests.backbone_fixtures import one_step, small
 
 INJECTION = {"up": 6, "up+down": 14, "late": 6, "none": 0, "random": 6}  # -> how many tensors of weights
@@ -107,28 +105,6 @@ def test_injection_through_down_blocks_leaves_the_skips_alone(tiny_backbone, two
     # Up-block 3 concatenates down-block 1's last output, as it was, and two of down-block 2's, which follow injection.
     assert torch.equal(skips[0][0], skips[1][0])
     assert not torch.equal(skips[0][1], skips[1][1])
-
-
-def test_injection_is_a_convolution_added_out_of_place():
-    injection = ClipInjection(5, (7,))
-    tokens, feature = torch.rand(2, 5, 3, 3), torch.rand(4, 7, 3, 3)
-    before = feature.clone()
-    conv = injection.convs[0]
-    expected = torch.einsum("dc,bchw->bdhw", conv.weight[..., 0], tokens) + conv.bias[:, None, None]
-    torch.testing.assert_close(injection(0, feature, tokens), before + expected.repeat_interleave(2, dim=0))
-    assert torch.equal(feature, before)
-    assert injection(0, torch.rand(2, 7, 8, 5), tokens).shape == (2, 7, 8, 5)
-
-
-def test_branch_weights_are_a_softmax_that_starts_even():
-    aggregator = FeatureAggregator((4, 6), dim=5, width=3, grid=6)
-    branches = [torch.rand(2, 4, 3, 3), torch.rand(2, 6, 6, 6)]
-    resized = [F.interpolate(branches[0], size=6, mode="bilinear"), branches[1]]
-    parts = [block(x) for block, x in zip(aggregator.blocks, resized, strict=True)]
-    torch.testing.assert_close(aggregator(branches), (parts[0] + parts[1]) / 2)
-    with torch.no_grad():
-        aggregator.branch_weights.copy_(torch.tensor([100.0, 0.0]))
-    torch.testing.assert_close(aggregator(branches), parts[0])
 
 
 @pytest.mark.parametrize("inject", ["up", "none"])

@@ -174,7 +174,7 @@ class DiffusionFeatures:
                 hooks.enter_context(block.register_forward_hook(partial(on_up, n)))
             for n, block in enumerate(self.unet.down_blocks if inject_down else ()):
                 hooks.enter_context(block.register_forward_hook(partial(on_down, n)))
-            self.unet(**_arguments(noised))
+            self.unet(*_arguments(noised))
         return [_average(output, noised["noisy"].shape[:2]) for output in outputs]
 
     @torch.no_grad()
@@ -208,7 +208,7 @@ class DiffusionFeatures:
             hooks.enter_context(first.register_forward_hook(partial(keep, 0)))
             for n, block in enumerate(others, start=1):
                 hooks.enter_context(block.register_forward_pre_hook(partial(keep, n), with_kwargs=True))
-            self.unet(**_arguments(noised))
+            self.unet(*_arguments(noised))
         return kept
 
     def suffix(self, prefix: dict[str, Tensor], inject: Inject | None = None, until: int = 3) -> list[Tensor]:
@@ -230,10 +230,10 @@ class DiffusionFeatures:
         return [_average(output, batch) for output in outputs]
 
 
-def _arguments(noised: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The UNet's, from what `noised` gives: every draw is an image of its own."""
+def _arguments(noised: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """The UNet's noisy latents, timesteps and text, from what `noised` gives: every draw is an image of its own."""
     steps, text = (repeat_draws(noised[key], noised["noisy"].shape[1]) for key in ("timestep", "text"))
-    return {"sample": noised["noisy"].flatten(0, 1), "timestep": steps, "encoder_hidden_states": text}
+    return noised["noisy"].flatten(0, 1), steps, text
 
 
 def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:

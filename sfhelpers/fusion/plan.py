@@ -44,7 +44,7 @@ class Plan:
         self.sources = tuple(dict.fromkeys("+".join(self.branches).split("+")))  # the features that branches name
         if wrong := [name for name in self.sources if name not in known]:
             said = ", ".join(wrong) or self.branches
-            raise ValueError(f"unknown branch {said}: use {', '.join(known)}, or sums such as f1+f2.")
+            raise ValueError(f"unknown branch {said!r}: use {', '.join(known)}, or sums such as f1+f2.")
         if self.inject != "none" and self.sources == ("tokens",):
             ask = 'add f1, f2 or f3, or use inject="none"'
             raise ValueError(f'inject="{self.inject}" has no UNet branch to inject into: {ask}.')
