@@ -283,7 +283,8 @@ def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tiny_backbone, c
         monkeypatch.setattr(task, "model", lambda extractor, _: SketchMatcher(extractor, **settings))
         return compare(tiny_backbone, task, ("CLIP only",), checkpoints=tmp_path)[0][0].history
 
-    monkeypatch.setattr(task, "prepare", lambda extractor: compared[1])
+    monkeypatch.setattr(task, "parts", compared[1])
+    monkeypatch.setattr(task, "read", lambda extractor, part, size: part)
     assert run() == run()
     for name, value in {"contrastive": 0.5, "flow": 0.0, "dropout": 0.2, "flow_noise": 1.0}.items():
         with pytest.raises(ValueError, match=f"is of another training .*model {name} was ") as error:

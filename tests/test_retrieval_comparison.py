@@ -218,10 +218,14 @@ def test_pictures_mark_right_and_wrong_by_more_than_colour():
 
 
 @pytest.fixture
-def task(compared, world, monkeypatch):
+def task(compared, world):
     """A task that prepares nothing but gives what the plain arms had."""
-    monkeypatch.setattr(Retrieval, "prepare", lambda task, extractor, **noise: compared[2])
-    return Retrieval(world, 1, 2e-3, 8, problems=("strict", "fine-grained"))
+    task = Retrieval(world, 1, 2e-3, 8, problems=("strict", "fine-grained"))
+    sides = {side: compared[2][side] for side in task.parts}
+    task.read = lambda extractor, part, size: next(
+        sides[side] for side, records in task.parts.items() if records is part
+    )
+    return task
 
 
 def test_both_levels_of_every_arm_that_learns_an_injection_start_at_random(task, tiny_backbone):
