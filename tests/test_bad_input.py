@@ -21,7 +21,7 @@
 | ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_or_without_sketches
 | ... with classes that do not meet | test_datasets.py::test_classes_that_do_not_meet
 | ... in Sketchy's layout           | test_datasets.py::test_sketchy_layout_errors_say_what_was_found
-|                                   | test_datasets.py::test_sketchy_categories_that_do_not_meet
+|                                   | test_datasets.py::test_sketchy_categories_that_do_not_meet_and_sketches_without_their_photo
 | an image truncated                | test_images.py::test_truncated_image_is_named
 | ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
 | ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_is_found_before_any_work
@@ -88,17 +88,17 @@
 | ... or in a broken file           | test_ablations.py::test_a_broken_file_or_one_of_an_earlier_version_is_refused_and_left
 | parts that do not go together     | test_arms.py::test_misuse_is_refused_in_one_sentence
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
-| ... hidden is no error            | test_psc6k.py::test_hidden_points_are_empty_and_not_visible
+| ... hidden is no error            | test_psc6k.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible
 | ... of files that are not there   | test_psc6k.py::test_a_table_without_a_column_or_none_at_all_is_refused
 | ... given twice, of another photo | test_psc6k.py::test_a_sketch_of_another_photo_or_a_pair_given_twice_is_refused
 | ... of images that are not square | test_correspondence.py::test_images_that_are_not_square_or_no_pair_are_refused
-| ... parts that overlap            | test_psc6k.py::test_overlapping_parts_are_refused
-| ... a category that is not there  | test_psc6k.py::test_a_split_or_category_that_is_not_there_is_refused
-| ... two photos for three parts    | test_psc6k.py::test_60_40_needs_three_photos_a_category
+| ... parts that overlap            | test_psc6k.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
+| ... a category that is not there  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
+| ... two photos for three parts    | test_psc6k.py::test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused
 | an ndjson line that is bad        | test_quickdraw.py::test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_only_if_asked
 | ... of 5 MB                       | test_quickdraw.py::test_an_enormous_line_is_refused_without_reading_it_whole
 | ... a folder without any          | test_quickdraw.py::test_a_folder_without_drawings_says_what_was_found
-| ... too few, or no such category  | test_quickdraw.py::test_categories_that_are_not_there_and_more_drawings_than_there_are_fail
+| ... too few, or no such split     | test_quickdraw.py::test_more_drawings_than_there_are_and_splits_that_are_none_fail
 | ... changed while it is used      | test_quickdraw.py::test_a_file_changed_after_it_was_read_is_noticed
 | 1 class to recognise              | test_recognition.py::test_one_category_none_or_one_twice_is_nothing_to_tell_apart
 | more shots than there are         | test_recognition.py::test_more_shots_than_there_are_and_strange_categories_are_refused

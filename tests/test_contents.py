@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import Dataset, psc6k, sketchy
-from sfhelpers.datasets.contents import fingerprint
 from sfhelpers.datasets.quickdraw import Doodle
+from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.sketches import Sketches
 from sfhelpers.tasks.compare import compare
 from sfhelpers.tasks.correspondence import Correspondence
@@ -19,19 +19,17 @@ from sfhelpers.tasks.segmentation import Segmentation
 from tests.backbone_fixtures import refused
 
 CATEGORIES = ("bus", "cat", "cup", "duck", "fish", *toyworld.UNSEEN[:3])
-PARTED = ("bus", "cat")  # their few sketches are for training, validation and test
-
-
-def sketches(world):
-    return Sketches("folder", world.root, "default", world.select(categories=PARTED).sketches)
-
-
 TASKS = {
     "correspondence": lambda world: Correspondence(psc6k.load(world), 1, 2e-3, 8),
     "segmentation": lambda world: Segmentation(world, 1, 2e-3, 8),
     "retrieval": lambda world: Retrieval(world, 1, 2e-3, 8, ("strict",)),
-    "recognition": lambda world: Recognition(sketches(world), 1, 2e-3, 8, shots=0),
+    "recognition": lambda world: Recognition(few_sketches(world), 1, 2e-3, 8, shots=0),
 }
+
+
+def few_sketches(world):
+    """Of two categories, for training, validation and test."""
+    return Sketches("folder", world.root, "default", world.select(categories=("bus", "cat")).sketches)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +79,8 @@ def test_the_fingerprint_feels_contents_masks_parts_keypoints_and_keys_but_not_t
     annotated = psc6k.load(own)
     moved = replace(annotated.pairs[0], sketch_points=annotated.pairs[0].sketch_points + 1)
     assert replace(annotated, pairs=(moved, *annotated.pairs[1:])).fingerprint() != annotated.fingerprint()
-    drawing = Doodle(own.root / "cat.ndjson", 1, 0, 10, "cat", "123")
-    assert fingerprint([drawing]) != fingerprint([replace(drawing, key="124")])
-
-
-def test_a_name_that_is_not_utf_8_has_a_fingerprint(own):
-    record = own.records[0]
-    odd = record.path.with_name("caf\udce9.jpg")
-    shutil.copy(record.path, odd)
-    assert fingerprint([replace(record, path=odd)]) != fingerprint([record])
+    drawing = Doodle(own.root / "cat.ndjson", "sketch", "cat", "123", line=1, length=10)
+    assert fingerprint([drawing]) != fingerprint([replace(drawing, instance="124")])
+    odd = own.records[0].path.with_name("caf\udce9.jpg")  # no UTF-8
+    shutil.copy(own.records[0].path, odd)
+    assert fingerprint([replace(own.records[0], path=odd)]) != fingerprint([own.records[0]])

@@ -60,7 +60,7 @@ def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
             drawing = CATEGORIES[category].draw(shapes.uniform(shapes.stream("shape", 0, category, index)))
             by_symmetry[drawing.symmetric].add(category)
             poses = [shapes.Pose(0.8, 0.1, (0.0, 0.0), mirror) for mirror in (False, True)]
-            here, there = (shapes.place_keypoints(drawing, pose) for pose in poses)
+            here, there = (drawing.placed(pose) for pose in poses)
             assert (here == there).all() == drawing.symmetric
     assert by_symmetry[True] == {"bottle", "butterfly", "guitar", "lamp", "wine_glass"}
     assert by_symmetry[True].isdisjoint(by_symmetry[False])
@@ -79,7 +79,7 @@ def _turned_round(difficulty):
 def test_a_sketch_faces_the_way_its_photo_does_and_in_a_harder_world_not_always():
     assert _turned_round(0.0) == 0
     assert 0.14 < _turned_round(1.0) < 0.26, "TURNED_ROUND, within three standard errors of 240 draws"
-    facing = [shapes.subject_pose(shapes.stream("photo", 0, "cat", k)).mirror for k in range(200)]
+    facing = [shapes.Pose.of_subject(shapes.stream("photo", 0, "cat", k)).mirror for k in range(200)]
     assert 0.4 < np.mean(facing) < 0.6, "photos face both ways"
 
 

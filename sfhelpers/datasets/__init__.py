@@ -4,20 +4,11 @@ from pathlib import Path
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import folder, sketchy
-from sfhelpers.datasets.records import (
-    Dataset,
-    Record,
-    first_sketches,
-    given_folder,
-    pairs,
-    require_both,
-    without_broken,
-)
+from sfhelpers.datasets.records import Dataset, Record, first_sketches, given_folder, pairs, without_broken
 from sfhelpers.files import shown
 
 __all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
 
-DRAWN_ANEW = "delete this folder, so that the toy world is drawn anew"
 SPLITS = {"toy": ("default",), "sketchy": ("default",), "folder": ("default", "parts")}
 
 
@@ -44,35 +35,28 @@ def load_dataset(
         ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name or split, a root that is
             not there, no folder, empty or laid out otherwise, or broken images.
     """
-    base = _checked(name, root, split, limit)
-    if name == "toy":
-        base = toyworld.ensure()
-        found = sketchy.read(base, unseen=toyworld.UNSEEN, limit=limit, seed=seed)
-    elif name == "sketchy":
-        found = sketchy.read(base, limit=limit, seed=seed)
-    else:
-        found = folder.read(base, split, limit=limit, seed=seed)
-    told = {"repair": DRAWN_ANEW} if name == "toy" else {}
-    usable = without_broken(found, base, skip_broken, **told)
-    require_both(usable, base)
-    return Dataset(name, base, split, tuple(usable))
-
-
-def _checked(name: str, root: str | Path, split: str, limit: int) -> Path:
     if name not in SPLITS:
         raise ValueError(f"there is no dataset {name!r}: choose one of {', '.join(SPLITS)}.")
     if split not in SPLITS[name]:
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
-    if limit < 0:
-        raise ValueError(f"limit is {limit}: pass 0 for all photos, or the most you want of a category.")
-    if name == "toy":
-        if str(root):
-            raise ValueError(
-                f"dataset 'toy' makes its own files and takes no data_root (got {shown(root)}): "
-                "leave it out, or pass -p dataset folder or sketchy."
-            )
-        return Path()
-    base = given_folder(name, root, "is a file, not a folder: pass the folder that holds photo/.")
-    if not any(path for path in base.iterdir() if not path.name.startswith(".")):
-        raise ValueError(f"data_root {shown(base)} is empty: put your files there, or pass another -p data_root.")
-    return base
+    base = given_folder(name, root, SPLITS) or toyworld.ensure()
+    if name == "folder":
+        found = folder.read(base, split, limit, seed)
+    else:
+        found = sketchy.read(base, toyworld.UNSEEN if name == "toy" else sketchy.UNSEEN, limit, seed)
+    usable = without_broken(found, base, skip_broken, name)
+    _require_both(usable, base)
+    return Dataset(name, base, split, tuple(usable))
+
+
+def _require_both(found: list[Record], root: Path) -> None:
+    """ValueError unless every category has a photo and a sketch."""
+    domains: dict[str, set[str]] = {}
+    for record in found:
+        domains.setdefault(record.category, set()).add(record.domain)
+    for category, there in sorted(domains.items()):
+        for missing in {"photo", "sketch"} - there:
+            where = shown(root)
+            raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
+    if not found:
+        raise ValueError(f"no usable image is left under {shown(root)}: replace the broken files.")

@@ -95,7 +95,7 @@ class Problem:
 
 def problems_of(
     dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)
-) -> tuple[dict[str, Problem], dict[str, splits.Generalised]]:
+) -> tuple[dict[str, Problem], dict[str, Dataset]]:
     """The problems of these names, and the generalised tests of "strict", as far as it has images for them.
 
     Raises:
@@ -125,13 +125,13 @@ def numbers(records: Iterable[Record]) -> Tensor:
     return torch.tensor([zlib.crc32(record.category.encode()) for record in records])
 
 
-def _problem(name: str, found: splits.ZeroShot, mixed: dict[str, splits.Generalised], place: dict) -> Problem:
+def _problem(name: str, found: splits.ZeroShot, mixed: dict[str, Dataset], place: dict) -> Problem:
     level = PROBLEMS[name][1]
     train, validation = _own(pairs(found.train), level), pairs(found.validation)
     asking = [place[sketch.path] for sketch, _ in _own(validation, level)]
     offered = [place[photo.path] for _, photo in validation]
     positions = torch.tensor([(place[sketch.path], place[photo.path]) for sketch, photo in train])
-    tests = {"zero-shot": found.test} | {kind: drawn.test for kind, drawn in mixed.items()}
+    tests = {"zero-shot": found.test} | {kind: drawn for kind, drawn in mixed.items()}
     sketches, photos = (
         list(dict.fromkeys(r for test in tests.values() for r in getattr(test, side)))
         for side in ("sketches", "photos")

@@ -1,21 +1,19 @@
 """PSC6K (Lu et al., ICML 2023): eight corresponding points on each photo of a Sketchy tree and on its sketches.
 
-`test_pairs_ps.csv` has the columns photo, sketch, class, XA, YA, XB, YB: A is the photo, B the sketch, eight numbers
-separated by semicolons, in pixels of a 256 x 256 frame, X horizontal. (The official loader calls XA `y1` and stacks
-(row, column); only the names mislead.) Here the points of hidden keypoints may be left empty, which the real file
-never does.
+In `test_pairs_ps.csv` A is the photo and B the sketch, eight numbers separated by semicolons, in pixels of a 256 x 256
+frame, X horizontal (the official loader's names mislead). Here, hidden keypoints may be left empty.
 """
 
 import csv
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from sfhelpers.datasets import contents
-from sfhelpers.datasets.records import Dataset, Record, limited, listed
+from sfhelpers.datasets import records, sketchy
+from sfhelpers.datasets.records import Dataset, Record
 from sfhelpers.files import shown
 
 NAME = "test_pairs_ps.csv"
@@ -23,7 +21,6 @@ COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")
 FRAME = 256  # pixels
 POINTS = 8
 SPLITS = ("default", "60:40", "self-supervised")
-TRAIN_SHARE = (3, 5)  # of a category's photos, in the 60:40 protocol
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +47,13 @@ class Annotated:
         return [p for p in self.pairs if p.photo.part == part and seen in (None, p.photo.seen)]
 
     def fingerprint(self) -> str:
-        """As `contents.fingerprint`: it changes with any image, keypoint or part."""
-        images = [record for pair in self.pairs for record in (pair.sketch, pair.photo)]
+        """As `records.fingerprint`: it changes with any image, keypoint or part."""
+        images = dict.fromkeys(record for pair in self.pairs for record in (pair.sketch, pair.photo))
         points = [array.tobytes() for pair in self.pairs for array in (pair.sketch_points, pair.photo_points)]
-        return contents.fingerprint([*dict.fromkeys(images), *self.unlabelled.records], points)
+        return records.fingerprint([*images, *self.unlabelled.records], points)
 
 
-def load(
-    dataset: Dataset,
-    split: str = "default",
-    categories: Collection[str] | None = None,
-    limit: int = 0,
-    seed: int = 0,
-) -> Annotated:
+def load(dataset: Dataset, split: str = "default", limit: int = 0, seed: int = 0) -> Annotated:
     """Read the keypoints that lie beside a dataset in Sketchy's layout, and part them.
 
     Rows of images that `dataset` has left out (its `limit`, its broken images) are left out.
@@ -70,67 +61,66 @@ def load(
     Args:
         dataset: from `load_dataset("toy")` or `load_dataset("sketchy", root)`.
         split: "default": the dataset's own parts; unseen categories are tested alone.
-            "60:40": the paper's, supervised and inside the annotated set: per category the first 60 % of the photos,
-            by file name, train and the rest is tested. The paper has no validation part and chooses its epoch on the
-            test part; here the last training photo of each category validates. Every category is seen.
+            "60:40": the paper's, inside the annotated set: per category the first 60 % of the photos, by file name,
+            train and the rest is tested. The paper chooses its epoch on the test part; here the last training photo
+            of each category validates. Every category is seen.
             "self-supervised": no keypoint is trained on. All annotated pairs are tested and the tree's other pairs
             train, unless the table annotates most of the tree, as the toy world's does: then the dataset's own parts.
-        categories: take these alone.
-        limit: at most so many annotated photos a category, and as many unlabelled ones; 0 takes all. The benchmark
-            annotates a tenth of Sketchy's photos, so a limit given to `load_dataset` would leave few of them.
+        limit: at most so many annotated photos a category, and as many unlabelled ones; 0 takes all.
         seed: chooses the photos if `limit` leaves some out.
 
     Raises:
-        ValueError, FileNotFoundError: one sentence, for an unknown split or category, no table, a row that cannot be,
-            with its line, or an image file that is trained on and tested with under two names.
+        ValueError, FileNotFoundError: one sentence, for an unknown split, no table, a row that cannot be, with its
+            line, or an image file that is trained on and tested with under two names.
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r} of the keypoints: choose one of {', '.join(SPLITS)}.")
-    known = set(dataset.categories)
-    missing = sorted(set(categories or ()) - known)
-    if missing:
-        raise ValueError(f"there is no category {listed(missing)} in {dataset.name}: it has {listed(sorted(known))}.")
-    kept = dataset.select(categories=categories)
-    pairs = read(_table(dataset.root), kept)
+    table = _table(dataset.root)
+    pairs = read(table, dataset)
     if not pairs:
-        raise ValueError(f"{shown(_table(dataset.root))} annotates none of the {len(kept.photos)} photos: check both.")
+        raise ValueError(f"{shown(table)} annotates none of the {len(dataset.photos)} photos: check both.")
     annotated = list(dict.fromkeys(pair.photo for pair in pairs))
-    photos = set(limited(annotated, limit, seed))
+    photos = set(records.limited(annotated, limit, seed))
     pairs = [pair for pair in pairs if pair.photo in photos]
-    unlabelled = replace(kept, records=())
+    unlabelled = replace(dataset, records=())
     if split == "60:40":
         pairs = sixty_forty(pairs)
     if split == "self-supervised":
-        pairs, rest = _unsupervised(pairs, kept, annotated)
-        taken = {(photo.category, photo.instance) for photo in limited(list(rest.photos), limit, seed)}
-        unlabelled = replace(rest, records=tuple(r for r in rest.records if (r.category, r.instance) in taken))
-    check_parts(pairs)
-    sides: dict[bool, list[Record]] = {True: [], False: list(unlabelled.records)}
-    for pair in pairs:
-        sides[pair.photo.part == "test"] += [pair.photo, pair.sketch]
-    contents.check_apart(sides[False], sides[True])
+        if 2 * len(annotated) > len(dataset.photos):  # most of the tree
+            pairs = [pair for pair in pairs if pair.photo.part == "test"]
+            annotated = [photo for photo in annotated if photo.part == "test"]
+        pairs = [_parted(pair, "test", pair.photo.seen) for pair in pairs]
+        held = set(map(_instance, annotated))
+        rest = [r for r in dataset.records if r.seen and r.part != "test" and _instance(r) not in held]
+        taken = set(map(_instance, records.limited([r for r in rest if r.domain == "photo"], limit, seed)))
+        unlabelled = replace(dataset, records=tuple(r for r in rest if _instance(r) in taken))
+    images = dict.fromkeys(record for pair in pairs for record in (pair.photo, pair.sketch))
+    taught = [record for record in images if record.part != "test"]
+    records.check_apart([*unlabelled.records, *taught], [record for record in images if record.part == "test"])
     return Annotated(tuple(pairs), unlabelled, dataset.name, split)
+
+
+def _instance(record: Record) -> tuple[str, str]:
+    return record.category, record.instance
 
 
 def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
     """The pairs whose two images are in the dataset, in the table's order, except those without a visible point."""
-    records = {_key(record.path): record for record in dataset.records}
-    seen: dict[tuple, int] = {}
+    known = {record.path.parts[-4:]: record for record in dataset.records}  # what every unpacking keeps
+    lines: dict[tuple, int] = {}
     found = []
     for line, row in _rows(path):
         where = f"line {line} of {shown(path)}"
-        keys = [_image(row[kind], kind, dataset.root, where) for kind in ("photo", "sketch")]
-        if tuple(keys) in seen:
-            raise ValueError(f"{where} repeats the pair of line {seen[tuple(keys)]}: delete one of them.")
-        seen[tuple(keys)] = line
-        points = [_points(row, letter, where) for letter in "AB"]
-        if all(key in records for key in keys):
-            photo, sketch = (records[key] for key in keys)
-            if (photo.category, photo.instance) != (sketch.category, sketch.instance):
+        keys = tuple(_image(row[kind], kind, dataset.root, where) for kind in ("photo", "sketch"))
+        if (first := lines.setdefault(keys, line)) != line:
+            raise ValueError(f"{where} repeats the pair of line {first}: delete one of them.")
+        in_photo, in_sketch = (_points(row, letter, where) for letter in "AB")
+        visible = np.isfinite(in_photo).all(1) & np.isfinite(in_sketch).all(1)
+        if all(key in known for key in keys):
+            photo, sketch = (known[key] for key in keys)
+            if _instance(photo) != _instance(sketch):
                 raise ValueError(f"{where} pairs {sketch.path.name} with {photo.path.name}, which it does not show.")
-            visible = np.isfinite(points[0]).all(1) & np.isfinite(points[1]).all(1)
-            if visible.any():
-                found.append(KeypointPair(sketch, photo, points[1], points[0], visible))
+            found += [KeypointPair(sketch, photo, in_sketch, in_photo, visible)] * bool(visible.any())
     return found
 
 
@@ -138,8 +128,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
-            lacking = [name for name in COLUMNS if name not in (table.fieldnames or ())]
-            if lacking:
+            if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
                 raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
             for row in table:
                 yield table.line_num, row
@@ -158,38 +147,12 @@ def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:
         some = list(group)
         photos = list(dict.fromkeys(pair.photo.path for pair in some))
         if len(photos) < 3:
-            raise ValueError(
-                f"{category!r} has {len(photos)} annotated photos but 60:40 needs three, one each to train, validate "
-                'and test: add photos, or use split="default".'
-            )
-        train = max(2, len(photos) * TRAIN_SHARE[0] // TRAIN_SHARE[1])
-        part = {photo: "train" if i < train - 1 else "val" if i < train else "test" for i, photo in enumerate(photos)}
-        found += [_parted(pair, part[pair.photo.path], seen=True) for pair in some]
+            has = f"{category!r} has {len(photos)} annotated photos but 60:40 needs three, to train, validate and test"
+            raise ValueError(f'{has}: add photos, or use split="default".')
+        train = max(2, len(photos) * 3 // 5)
+        parts = dict(zip(photos, ["train"] * (train - 1) + ["val"] + ["test"] * len(photos), strict=False))
+        found += [_parted(pair, parts[pair.photo.path], seen=True) for pair in some]
     return found
-
-
-def check_parts(pairs: Iterable[KeypointPair]) -> None:
-    """ValueError if an image is in two parts, since what is trained on must not be tested."""
-    parts: dict[Path, str] = {}
-    for pair in pairs:
-        for record in (pair.photo, pair.sketch):
-            other = parts.setdefault(record.path, record.part)
-            if other != record.part:
-                raise ValueError(
-                    f"the parts overlap: {record.path.name} is in {other} and in {record.part}; "
-                    "put all pairs of a photo into one part."
-                )
-
-
-def _unsupervised(
-    pairs: list[KeypointPair], dataset: Dataset, annotated: list[Record]
-) -> tuple[list[KeypointPair], Dataset]:
-    if 2 * len(annotated) > len(dataset.photos):
-        pairs = [pair for pair in pairs if pair.photo.part == "test"]
-        annotated = [photo for photo in annotated if photo.part == "test"]
-    held = {(photo.category, photo.instance) for photo in annotated}
-    rest = (r for r in dataset.records if r.seen and r.part != "test" and (r.category, r.instance) not in held)
-    return [_parted(pair, "test", pair.photo.seen) for pair in pairs], replace(dataset, records=tuple(rest))
 
 
 def _parted(pair: KeypointPair, part: str, seen: bool) -> KeypointPair:
@@ -198,22 +161,15 @@ def _parted(pair: KeypointPair, part: str, seen: bool) -> KeypointPair:
 
 
 def _table(root: Path) -> Path:
-    places = [root / NAME, root / "PSC6K" / NAME, root.parent / NAME, root.parent / "PSC6K" / NAME]
-    for place in places:
+    for place in (root / NAME, root / "PSC6K" / NAME, root.parent / NAME, root.parent / "PSC6K" / NAME):
         if place.is_file():
             return place
-    raise FileNotFoundError(
-        f"no keypoints beside {shown(root)}: expected {NAME} of PSC6K in it, in PSC6K/ or in the folder above."
-    )
-
-
-def _key(path: str | Path) -> tuple[str, ...]:
-    return Path(path).parts[-4:]  # photo or sketch, rendering, category, file: what every unpacking keeps
+    raise FileNotFoundError(f"no keypoints beside {shown(root)}: expected {NAME} in it, in PSC6K/ or one folder above.")
 
 
 def _image(text: str | None, kind: str, root: Path, where: str) -> tuple[str, ...]:
-    key = _key(text or "")
-    base = root if root.name == "256x256" else root / "256x256"
+    key = Path(text or "").parts[-4:]  # photo or sketch, rendering, category, file
+    base = sketchy.tree(root)
     if len(key) != 4 or key[0] != kind:
         raise ValueError(f"{where} has the {kind} {text!r}: expected .../{kind}/tx_000100000000/<category>/<file>.")
     if not base.joinpath(*key[:3]).is_dir():

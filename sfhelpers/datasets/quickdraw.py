@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sfhelpers.datasets import records
+from sfhelpers.datasets.records import Record
 from sfhelpers.drawing import Drawing, Stroke, ndjson
 from sfhelpers.files import shown
 
@@ -30,53 +31,46 @@ VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbe
 
 
 @dataclass(frozen=True, slots=True)
-class Doodle:
-    """One drawing in a file."""
+class Doodle(Record):
+    """One drawing in a file; its `instance` is its key_id, or, where a line has none, the sha256 of the line."""
 
-    path: Path
-    line: int  # counted from 1
-    offset: int  # of the line, in bytes
-    length: int
-    category: str
-    key: str  # its key_id, or, where a line has none, the sha256 of the line
-    part: str = "test"  # or "train" or "val"
+    line: int = 0  # counted from 1
+    offset: int = 0  # of the line, in bytes
+    length: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Drawings are told apart by their keys: of a straight line, two people may well draw the same."""
+        return self.instance
+
+    @property
+    def where(self) -> str:
+        return f"{shown(self.path.name)} line {self.line}"
 
 
-def read(
-    root: Path,
-    split: str = "default",
-    categories: Collection[str] | None = None,
-    skip_broken: bool = False,
-    repair: str = "repair or remove these",
-) -> list[Doodle]:
+def read(root: Path, split: str = "default", skip_broken: bool = False, name: str = "") -> list[Doodle]:
     """Where the drawings of a folder are; every line is looked at once and none is kept.
 
-    Args:
-        root: the folder of `<category>.ndjson`.
-        split: "default": about 60 % train, 15 % val and 25 % test by their hashed keys. "20/5": of each category 20
-            drawings to train on and 5 to test, chosen by their hashed keys; one in five of the 20 is for validation.
-        categories: which to read, None for all; `-`, `_` and spaces in their names are one.
-        skip_broken: leave broken and repeated drawings out with a warning that names and counts them.
-        repair: what to do about broken ones, for the error.
+    Arguments as of `load_sketches`; drawings are parted by their hashed keys, and repeated ones are broken.
     """
-    numbers = _split_numbers(split)
-    files = _files(root)
-    wanted = files if categories is None else records.own_names(categories, files, root, ", or add the files")
-    found, problems = _indexed({name: path for name, path in files.items() if name in wanted})
+    numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
+    if numbers is None and split != "default":
+        raise ValueError(f"split is {split!r}: pass default, or how many of a category train and are tested, as 20/5.")
+    found, problems = _indexed(_files(root))
     counted = f"{len(problems)} of {len(found) + len(problems)} drawings"
-    records.tell_broken(problems, counted, root, skip_broken, repair)
+    records.tell_broken(problems, counted, root, skip_broken, name)
     if not found:
         raise ValueError(f"no usable drawing is left under {shown(root)}: repair its lines or pass another folder.")
     if numbers is None:
-        return [replace(doodle, part=records.part_of(doodle.category, doodle.key)) for doodle in found]
-    return [doodle for _, group in groupby(found, lambda d: d.category) for doodle in _counted(list(group), *numbers)]
+        return [replace(doodle, part=records.part_of(doodle.category, doodle.instance)) for doodle in found]
+    groups = (list(group) for _, group in groupby(found, lambda doodle: doodle.category))
+    return [doodle for group in groups for doodle in _counted(group, int(numbers[1]), int(numbers[2]))]
 
 
 def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
     """One drawing from the disk, scaled as a whole and centred on `side` px of paper, 16 to 1024, with 8 % margin.
 
-    `line_width` is a share of the side. ValueError or FileNotFoundError if the file has changed or gone since it was
-    read.
+    `line_width` is a share of the side. ValueError or FileNotFoundError if the file has changed since it was read.
     """
     try:
         with doodle.path.open("rb") as file:
@@ -86,7 +80,7 @@ def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
         where = f"{shown(doodle.path)} cannot be read any more ({error.strerror})"
         raise FileNotFoundError(f"{where}: put the file back, or read the folder again.") from error
     if problem:
-        raise ValueError(f"{_where(doodle.path, doodle.line)} {problem}: it has changed, so read the folder again.")
+        raise ValueError(f"{doodle.where} {problem}: it has changed, so read the folder again.")
     fitted = Drawing.fitted(strokes, side)
     return Drawing(side, tuple(Stroke(stroke.points, line_width * side) for stroke in fitted.strokes))
 
@@ -97,49 +91,33 @@ def load_doodles(doodles: Iterable[Doodle], side: int, line_width: float = LINE_
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
-def _split_numbers(split: str) -> tuple[int, int] | None:
-    if split == "default":
-        return None
-    numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
-    if numbers is None:
-        raise ValueError(
-            f"split is {split!r}: pass default, or how many drawings of a category to train on and to test, as in 20/5."
-        )
-    return int(numbers[1]), int(numbers[2])
-
-
 def _files(root: Path) -> dict[str, Path]:
     found = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
     if not found:
-        raise ValueError(
-            f"no Quick, Draw! files under {shown(root)}: expected <category>.ndjson there "
-            f"(found: {records.contents(root)}); pass the folder that holds them as data_root."
-        )
+        there = f"expected <category>.ndjson there (found: {records.contents(root)})"
+        raise ValueError(f"no Quick, Draw! files under {shown(root)}: {there}; pass the folder that holds them.")
     return found
 
 
 def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str]]:
     """The usable drawings, and what is wrong with the others."""
-    found: list[Doodle] = []
+    found: dict[str, Doodle] = {}  # by their keys
     problems: list[str] = []
-    first: dict[str, Doodle] = {}
     for category, path in files.items():
         if problem := _file_problem(path):
             problems.append(f"{shown(path.name)} {problem}")
             continue
         for line, offset, content in _lines(path):
             problem = _strokes(content)[1]
-            doodle = Doodle(path, line, offset, len(content), category, "" if problem else _key(content))
-            if not problem and doodle.key in first:
-                other = first[doodle.key]
-                what = "" if doodle.key == _digest(content) else "the key_id of "
-                problem = f"repeats {what}{_where(other.path, other.line)}"
+            named = None if problem else json.loads(content).get("key_id")
+            # A key may hold half a character, which JSON can and UTF-8 cannot.
+            key = hashlib.sha256(content.strip()).hexdigest() if named is None else shown(str(named))
+            doodle = Doodle(path, "sketch", category, key, line=line, offset=offset, length=len(content))
+            if not problem and (other := found.setdefault(key, doodle)) is not doodle:
+                problem = f"repeats {'' if named is None else 'the key_id of '}{other.where}"
             if problem:
-                problems.append(f"{_where(path, line)} {problem}")
-                continue
-            first[doodle.key] = doodle
-            found.append(doodle)
-    return found, problems
+                problems.append(f"{doodle.where} {problem}")
+    return list(found.values()), problems
 
 
 def _file_problem(path: Path) -> str:
@@ -179,29 +157,14 @@ def _strokes(content: bytes) -> tuple[list[Stroke], str]:
         return [], reason.removeprefix("its drawing ") if reason.startswith("its") else f"cannot be used ({reason})"
 
 
-def _key(content: bytes) -> str:
-    key = json.loads(content).get("key_id")
-    return _digest(content) if key is None else shown(str(key))  # JSON may hold half a character, "\ud800"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content.strip()).hexdigest()
-
-
-def _where(path: Path, line: int) -> str:
-    return f"{shown(path.name)} line {line}"
-
-
 def _counted(doodles: list[Doodle], train: int, test: int) -> list[Doodle]:
     """`train` and `test` drawings of one category, the parts set; in the order of their lines."""
     category = doodles[0].category
     if len(doodles) < train + test:
-        raise ValueError(
-            f"{category!r} has {len(doodles)} drawings, fewer than {train} to train on and {test} to test: "
-            "ask for fewer, or leave the category out."
-        )
+        has = f"{category!r} has {len(doodles)} drawings, fewer than {train} to train on and {test} to test"
+        raise ValueError(f"{has}: ask for fewer, or take the category's file away.")
     validation = max(1, round(VALIDATION * train)) if train > 1 else 0
     parts = Counter(train=train - validation, val=validation, test=test)
-    queue = sorted(doodles, key=lambda d: (records.fraction(f"{category}/{d.key}"), d.key))
+    queue = sorted(doodles, key=lambda d: (records.fraction(f"{category}/{d.instance}"), d.instance))
     chosen = [replace(doodle, part=part) for doodle, part in zip(queue, parts.elements(), strict=False)]
     return sorted(chosen, key=lambda doodle: doodle.line)

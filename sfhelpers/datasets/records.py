@@ -13,13 +13,13 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sfhelpers import images
-from sfhelpers.files import shown
+from sfhelpers.files import file_sha256, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One image file."""
 
@@ -30,6 +30,11 @@ class Record:
     mask: Path | None = None  # the file of a photo's exact mask
     part: str = "test"  # or "train" or "val"
     seen: bool = True  # False for a category that training must not see
+
+    @property
+    def digest(self) -> str:
+        """By what an image is known under any name: the sha256 of its file."""
+        return file_sha256(self.path)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,6 @@ class Dataset:
         self,
         part: str | None = None,
         seen: bool | None = None,
-        domain: str | None = None,
         categories: Collection[str] | None = None,
         masked: bool | None = None,
     ) -> "Dataset":
@@ -72,7 +76,6 @@ class Dataset:
             return (
                 (part is None or record.part == part)
                 and (seen is None or record.seen == seen)
-                and (domain is None or record.domain == domain)
                 and (categories is None or record.category in categories)
                 and (masked is None or record.domain == "sketch" or (record.mask is not None) == masked)
             )
@@ -103,14 +106,12 @@ def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
 
 def first_sketches(dataset: Dataset, number: int) -> Dataset:
     """The dataset with at most `number` sketches a photo, or, where sketches stand alone, all of them."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    taken: Counter[tuple[str, str]] = Counter()
     kept = []
-    for record in dataset.records:
-        key = (record.domain, record.category, record.instance)
-        seen[key] += 1
-        if record.domain == "photo" or seen[key] <= number:
-            kept.append(record)
-    return replace(dataset, records=tuple(kept))
+    for sketch in dataset.sketches:
+        taken[sketch.category, sketch.instance] += 1
+        kept += [sketch] * (taken[sketch.category, sketch.instance] <= number)
+    return replace(dataset, records=(*dataset.photos, *kept))
 
 
 def fraction(text: str) -> float:
@@ -121,9 +122,32 @@ def fraction(text: str) -> float:
 def part_of(category: str, stem: str) -> str:
     """The part of a file by its hashed name: about 60 % train, 15 % val, 25 % test; adding files moves none."""
     position = fraction(f"{plain(category)}/{stem}")
-    if position < PARTS["train"]:
-        return "train"
-    return "val" if position < PARTS["train"] + PARTS["val"] else "test"
+    return "train" if position < PARTS["train"] else "val" if position < PARTS["train"] + PARTS["val"] else "test"
+
+
+def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
+    """ValueError if an image stands on both sides, under whatever name."""
+    known = {record.digest: record for record in train}
+    for record in test:
+        if (other := known.get(record.digest)) is not None:
+            learned, tested = (f"{r.category}/{r.path.name}" for r in (other, record))
+            same = f"{learned} is trained on and is the same file as the test image {tested}"
+            raise ValueError(f"{same}: remove one of them.")
+
+
+def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
+    """The beginning of a sha256 that changes with any image, mask, part or order, and not with the folder.
+
+    `more` is what belongs to the images, e.g. keypoints.
+    """
+    digest = hashlib.sha256()
+    for record in tqdm(list(found), "fingerprint of the images", leave=False, delay=2):
+        mask = file_sha256(record.mask) if record.mask else ""
+        line = f"{record.category}/{record.path.name} {record.part} {record.digest} {mask}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # names need not be valid UTF-8
+    for piece in more:
+        digest.update(piece)
+    return digest.hexdigest()[:16]  # 64 bits tell accidents apart, and can be read in an error
 
 
 def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
@@ -180,23 +204,28 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
         if not subfolder.is_dir():
             lost += [subfolder] * (_leads_nowhere(subfolder) and not subfolder.suffix)
             continue
-        files = []
-        for path in _entries(subfolder):
-            if not _has_image_name(path):
-                lost += [inner for inner in _entries(path) if _has_image_name(inner)] if path.is_dir() else []
-            elif path.is_file():
-                files.append(path)
-            elif _leads_nowhere(path):
-                lost.append(path)
-        if files:
+        named = [path for path in _entries(subfolder) if _has_image_name(path)]
+        deeper = (path for path in _entries(subfolder) if not _has_image_name(path) and path.is_dir())
+        lost += [path for path in named if _leads_nowhere(path)]
+        lost += [inner for path in deeper for inner in _entries(path) if _has_image_name(inner)]
+        if files := [path for path in named if path.is_file()]:
             found.setdefault(nfc(subfolder.name), []).extend(files)
     if lost:
-        warnings.warn(
-            f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)} "
-            f"({len(lost)} in all): {listed(_under(path, folder) for path in lost)}.",
-            stacklevel=3,
-        )
+        named = listed(sorted(path.relative_to(folder) for path in lost))
+        what = f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)}"
+        warnings.warn(f"{what} ({len(lost)} in all): {named}.", stacklevel=3)
     return found
+
+
+def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, list[Path]]:
+    """As `image_files`; a ValueError tells what is there instead if there are none."""
+    if folder.is_dir() and (found := image_files(folder)):
+        return found
+    upper = next(path for path in (folder, *folder.parents) if path.is_dir())
+    raise ValueError(
+        f"no {PLURAL[domain]} under {shown(root)}: expected {shown(folder)}/<class>/* with one of "
+        f"{' '.join(images.EXTENSIONS)} (found in {shown(upper)}: {contents(upper)}); {remedy}, or pass -p data_root."
+    )
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -211,69 +240,47 @@ def _leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def without_broken(records: list[Record], root: Path, skip_broken: bool, repair: str = "replace them") -> list[Record]:
+def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:
     """Decode every image once, so that no damaged file stops the work later; errors as of `tell_broken`."""
-    found = {record.path: _problem(record, root) for record in tqdm(records, desc="checking images", leave=False)}
-    problems = [problem for problem in found.values() if problem]
-    tell_broken(problems, f"{len(problems)} of {len(records)} images", root, skip_broken, repair)
-    return [record for record in records if not found[record.path]]
+    problems = {record.path: _problem(record, root) for record in tqdm(found, desc="checking images", leave=False)}
+    told = [problem for problem in problems.values() if problem]
+    tell_broken(told, f"{len(told)} of {len(found)} images", root, skip_broken, name)
+    return [record for record in found if not problems[record.path]]
 
 
-def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool, repair: str) -> None:
-    """If there are problems, a ValueError that names some, or, with `skip_broken`, a warning that names them."""
+def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool, name: str = "") -> None:
+    """If dataset `name` has problems, a ValueError that names some, or, with `skip_broken`, a warning."""
     summary = f"{counted} under {shown(root)} cannot be used"
     if problems and not skip_broken:
-        raise ValueError(f"{summary} ({listed(problems)}): {repair}, or pass skip_broken=True to leave them out.")
+        anew = "delete this folder, so that the toy world is drawn anew"
+        remedy = anew if name == "toy" else "replace or repair them"
+        raise ValueError(f"{summary} ({listed(problems)}): {remedy}, or pass skip_broken=True to leave them out.")
     if problems:
         warnings.warn(f"{summary} and are skipped: {listed(problems, most=20)}.", stacklevel=4)
 
 
 def _problem(record: Record, root: Path) -> str:
-    found = images.problem(record.path)
-    if found:
-        return f"{_under(record.path, root)} {found}"
-    if record.mask is None:
-        return ""
-    found = images.problem(record.mask)
-    if not found and (sizes := (images.image_size(record.mask), images.image_size(record.path)))[0] != sizes[1]:
+    for path in (record.path, record.mask):
+        if path and (found := images.problem(path)):
+            return f"{path.relative_to(root)} {found}"
+    if record.mask and (sizes := (images.image_size(record.mask), images.image_size(record.path)))[0] != sizes[1]:
         found = "is {0[0]} x {0[1]} pixels and its photo {1[0]} x {1[1]}".format(*sizes)
-    return f"{_under(record.mask, root)} {found}" if found else ""
+        return f"{record.mask.relative_to(root)} {found}"
+    return ""
 
 
-def _under(path: Path, root: Path) -> str:
-    return str(path.relative_to(root))
-
-
-def given_folder(name: str, root: str | Path, no_folder: str) -> Path:
-    """The folder given for a dataset; an error of one sentence if there is none."""
+def given_folder(name: str, root: str | Path, choices: Iterable[str]) -> Path | None:
+    """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
+    if name == "toy":
+        if str(root):
+            others = " or ".join(choice for choice in choices if choice != name)
+            raise ValueError(f"dataset 'toy' takes no data_root: leave it out, or pass -p dataset {others}.")
+        return None
     base = Path(root).expanduser()
     if not str(root):
         raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
     if not base.exists():
         raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
     if not base.is_dir():
-        raise NotADirectoryError(f"data_root {shown(base)} {no_folder}")
+        raise NotADirectoryError(f"data_root {shown(base)} is a file, not a folder: pass the folder that holds yours.")
     return base
-
-
-def own_names(categories: Collection[str], there: Iterable[str], root: Path, more: str = "") -> set[str]:
-    """The names under which categories are there, whatever their dashes, spaces and capitals."""
-    there = list(there)
-    known = {plain(name): name for name in there}
-    if missing := [name for name in categories if plain(name) not in known]:
-        raise ValueError(
-            f"there is no category {listed(missing)} under {shown(root)} (it has {listed(there)}): "
-            f"correct the list of categories{more}."
-        )
-    return {known[plain(name)] for name in categories}
-
-
-def require_both(records: list[Record], root: Path) -> None:
-    """ValueError unless every category has a photo and a sketch."""
-    for category in sorted({record.category for record in records}):
-        domains = {record.domain for record in records if record.category == category}
-        for missing in {"photo", "sketch"} - domains:
-            where = shown(root)
-            raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
-    if not records:
-        raise ValueError(f"no usable image is left under {shown(root)}: replace the broken files.")

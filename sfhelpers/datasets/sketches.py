@@ -1,19 +1,16 @@
 """Sketches with a category each and no photo beside them: Quick, Draw!, the toy world's own, or a folder's."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sfhelpers.datasets import DRAWN_ANEW, load_dataset, quickdraw, records
-from sfhelpers.datasets.contents import check_apart
+from sfhelpers.datasets import load_dataset, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
-from sfhelpers.datasets.records import Record
-from sfhelpers.files import shown
+from sfhelpers.datasets.records import Dataset, Record
 from sfhelpers.images import load_images
 from sfhelpers.toyworld import quick
 
@@ -22,25 +19,15 @@ NAMES = ("toy", "quickdraw", "folder")
 
 
 @dataclass(frozen=True)
-class Sketches:
-    """Sketches in order of category and place, none of them in memory; name, root and split say where from."""
-
-    name: str
-    root: Path
-    split: str
-    items: tuple[Doodle | Record, ...]
+class Sketches(Dataset):
+    """Sketches in order of category and place, none of them in memory."""
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.records)
 
-    @cached_property
-    def categories(self) -> tuple[str, ...]:
-        return tuple(sorted({item.category for item in self.items}))
-
-    def select(self, part: str | None = None, categories: Collection[str] | None = None) -> "Sketches":
-        """Those of a part, of some categories, or both."""
-        of_part = (item for item in self.items if part is None or item.part == part)
-        return replace(self, items=tuple(i for i in of_part if categories is None or i.category in categories))
+    @property
+    def items(self) -> tuple[Record, ...]:
+        return self.records
 
     def few(self, number: int, seed: int = 0) -> "Sketches":
         """At most `number` of each category, the same for the same seed; fewer are always among more. 0 takes all.
@@ -51,18 +38,19 @@ class Sketches:
             return self
         taken: Counter[str] = Counter()
         kept = set()
-        for item in sorted(self.items, key=lambda item: records.fraction(f"{seed}/{item.category}/{_name_of(item)}")):
+        called = {item: item.instance if isinstance(item, Doodle) else item.path.name for item in self.records}
+        for item in sorted(self.records, key=lambda item: records.fraction(f"{seed}/{item.category}/{called[item]}")):
             taken[item.category] += 1
             if taken[item.category] <= number:
                 kept.add(item)
-        return replace(self, items=tuple(item for item in self.items if item in kept))
+        return replace(self, records=tuple(item for item in self.records if item in kept))
 
     def images(self, which: Iterable[int], side: int) -> Tensor:
         """Those at some positions as pictures, (B, 3, side, side) in [0, 1], read from the disk.
 
         ValueError or FileNotFoundError if a file was changed or taken away after it was checked.
         """
-        items = [self.items[k] for k in which]
+        items = [self.records[k] for k in which]
         if not items:  # e.g. a category that has no sketch in this part
             return torch.zeros(0, 3, side, side)
         if isinstance(items[0], Doodle):
@@ -70,16 +58,8 @@ class Sketches:
         return load_images([item.path for item in items], side)
 
 
-def _name_of(item: Doodle | Record) -> str:
-    return item.key if isinstance(item, Doodle) else item.path.name
-
-
 def load_sketches(
-    name: str = "toy",
-    root: str | Path = "",
-    split: str = "default",
-    categories: Collection[str] | None = None,
-    skip_broken: bool = False,
+    name: str = "toy", root: str | Path = "", split: str = "default", skip_broken: bool = False
 ) -> Sketches:
     """Find labelled sketches, part them, and check that each can be read.
 
@@ -89,35 +69,21 @@ def load_sketches(
         root: where the files are; none for "toy".
         split: "default" parts by hashed names, about 60 % train, 15 % val and 25 % test; "20/5", not for "folder",
             takes 20 of each category to train on, one in five of them for validation, and 5 to test.
-        categories: which to take, None for all.
         skip_broken: leave what is broken out with a warning that names and counts it.
 
     Raises:
-        ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name, split or category, a root
-            for "toy" or none for the others, one that is not there or no folder, or broken files.
+        ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name or split, a root for "toy"
+            or none for the others, one that is not there or no folder, or broken files.
     """
     if name not in NAMES:
         raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
     if name == "folder":
-        return _from_folder(root, split, categories, skip_broken)
-    if name == "toy" and str(root):
-        raise ValueError(
-            f"dataset 'toy' makes its own drawings and takes no data_root (got {shown(root)}): "
-            "leave it out, or pass -p dataset quickdraw or folder."
-        )
-    no_folder = "is a file: pass the folder that holds <category>.ndjson."
-    base = quick.ensure_quick() if name == "toy" else records.given_folder(name, root, no_folder)
-    told = {"repair": DRAWN_ANEW} if name == "toy" else {}
-    found = quickdraw.read(base, split, categories, skip_broken=skip_broken, **told)
-    return Sketches(name, base, split, tuple(found))
-
-
-def _from_folder(root: str | Path, split: str, categories: Collection[str] | None, skip_broken: bool) -> Sketches:
-    if split != "default":
-        raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
-    data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
-    wanted = None if categories is None else records.own_names(categories, data.categories, data.root)
-    return Sketches("folder", data.root, split, data.select(categories=wanted).sketches)
+        if split != "default":
+            raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
+        data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
+        return Sketches("folder", data.root, split, data.sketches)
+    base = records.given_folder(name, root, NAMES) or quick.ensure_quick()
+    return Sketches(name, base, split, tuple(quickdraw.read(base, split, skip_broken, name)))
 
 
 def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sketches]:
@@ -136,21 +102,18 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
     if missing or not len(chosen["validation"]):
         what = f"no test sketch of {missing[0]!r}" if missing else "no validation sketch"
         raise ValueError(f"there is {what}: give more sketches, or split them by numbers, as in 20/5.")
-    # Drawings of an ndjson file are told apart by their keys: of a straight line, two people may well draw the same.
-    files = {name: [i for i in part.items if isinstance(i, Record)] for name, part in chosen.items()}
-    check_apart(files["train"] + files["validation"], files["test"])
+    records.check_apart(chosen["train"].records + chosen["validation"].records, chosen["test"].records)
     return chosen
 
 
 def choose_shots(sketches: Sketches, shots: int, categories: Sequence[str]) -> Sketches:
     """`shots` sketches (0: all) of each category, fewer always among more; each must have so many, and at least one."""
     counts = {name: len(sketches.select(categories=[name])) for name in categories}
-    short = {name: count for name, count in counts.items() if count < max(shots, 1)}
-    if short:
-        name, count = min(short.items(), key=lambda entry: entry[1])
+    if short := [name for name in counts if counts[name] < max(shots, 1)]:
+        name = min(short, key=counts.get)
         raise ValueError(
             f"{shots or 'all'} shots a category are asked for, but {len(short)} of {len(counts)} categories have fewer "
-            f"sketches to train on ({name!r} has {count}): ask for fewer shots, or split by numbers, as in 20/5."
+            f"sketches to train on ({name!r} has {counts[name]}): ask for fewer shots, or split by numbers, as in 20/5."
         )
     return sketches.few(shots)
 

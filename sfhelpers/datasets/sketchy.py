@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfhelpers.datasets import records
-from sfhelpers.datasets.records import PLURAL, Record
+from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
 
 # The categories never seen in training in the 104/21 split (Yelamarthi et al. 2018) that the papers use.
@@ -28,25 +28,26 @@ def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int
         unseen: names of the unseen categories; `-`, `_` and spaces in them are one.
         limit, seed: at most so many photos a category, with all their sketches; 0 takes all.
     """
-    base = root if root.name == "256x256" else root / "256x256"
-    files = {domain: _files(base, domain) for domain in ("photo", "sketch")}
+    base = tree(root)
+    places = {domain: base / domain / RENDERING for domain in records.PLURAL}
+    files = {d: records.images_in(place, d, base, "unpack rendered_256x256 there") for d, place in places.items()}
     if not files["photo"].keys() & files["sketch"].keys():
         has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
         raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
-    photos = _photos(base, files["photo"], {records.plain(name) for name in unseen})
-    chosen = records.limited(photos, limit, seed)
-    return chosen + _sketches(base, files["sketch"], photos, chosen)
-
-
-def _photos(base: Path, files: dict[str, list[Path]], unseen: set[str]) -> list[Record]:
-    found = []
-    for category, paths in sorted(files.items()):
+    unseen, photos = {records.plain(name) for name in unseen}, []
+    for category, paths in sorted(files["photo"].items()):
         seen = records.plain(category) not in unseen
         for path in paths:
             mask = base / "mask" / RENDERING / path.parent.name / f"{path.stem}.png"
             part = records.part_of(category, path.stem) if seen and len(paths) > 1 else "test"
-            found.append(Record(path, "photo", category, path.stem, mask if mask.is_file() else None, part, seen))
-    return found
+            photos.append(Record(path, "photo", category, path.stem, mask if mask.is_file() else None, part, seen))
+    chosen = records.limited(photos, limit, seed)
+    return chosen + _sketches(base, files["sketch"], photos, chosen)
+
+
+def tree(root: Path) -> Path:
+    """The folder `256x256` of a root that holds it, or is it."""
+    return root if root.name == "256x256" else root / "256x256"
 
 
 def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:
@@ -63,16 +64,4 @@ def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], ch
     if orphans:
         text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
         warnings.warn(text, stacklevel=4)
-    return found
-
-
-def _files(base: Path, domain: str) -> dict[str, list[Path]]:
-    folder = base / domain / RENDERING
-    found = records.image_files(folder) if folder.is_dir() else {}
-    if not found:
-        upper = next(path for path in (folder, folder.parent, base, base.parent) if path.is_dir())
-        raise ValueError(
-            f"no {PLURAL[domain]} under {shown(base)}: expected {shown(folder)}/<category>/* "
-            f"(found in {shown(upper)}: {records.contents(upper)}); unpack rendered_256x256 there or pass -p data_root."
-        )
     return found

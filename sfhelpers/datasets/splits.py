@@ -1,14 +1,11 @@
 """Zero-shot class splits: which classes teach, which choose the epoch, which are asked for, and what else is there.
 
-Three protocols, and a dataset has to say which one it was:
-
 - strict: the test classes were never seen in any form, by the head or by the backbone. Only a world whose backbone's
   training data is known can offer it: toy does, and Sketchy's 104/21 split does not (CLIP has seen giraffes).
 - clip-style: any classes may be test classes, as in all published tables on a CLIP backbone: new to the head alone.
 - generalised: the gallery and the queries of a split, and images of its training classes among them.
 """
 
-import math
 import random
 import warnings
 from collections.abc import Collection, Iterable, Sequence
@@ -16,11 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal, get_args
 
-from sfhelpers.datasets.contents import check_apart
-from sfhelpers.datasets.records import Dataset, Record, listed, part_of
-from sfhelpers.files import file_sha256
+from sfhelpers.datasets.records import Dataset, Record, check_apart, listed, part_of
 
 Kind = Literal["class", "sample"]
+VALIDATION = 0.15  # of the classes that are not tested, at least one, choose the epoch
+SHARE = 0.2  # of the seen classes, or of the test's images, are added for a generalised test
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,8 @@ class ClassSplit:
                 raise ValueError(f"split {self.name!r} overlaps: {listed(both)} in {first} and in {second}; keep one.")
         for role, least in (("train", 2), ("validation", 1), ("test", 2)):
             if len(self.roles[role]) < least:
-                raise ValueError(
-                    f"split {self.name!r} has {len(self.roles[role])} classes for {role}: give {least} or more, since "
-                    "what is retrieved must differ from something."
-                )
+                has = f"split {self.name!r} has {len(self.roles[role])} classes for {role}"
+                raise ValueError(f"{has}: give {least} or more, since what is retrieved must differ from something.")
 
     @property
     def roles(self) -> dict[str, tuple[str, ...]]:
@@ -62,56 +57,33 @@ class ZeroShot:
     seen: Dataset  # of training and validation classes, but kept from training and choosing: for the generalised test
 
 
-@dataclass(frozen=True)
-class Generalised:
-    """Queries and gallery of a generalised test: the zero-shot test and the seen images that were drawn."""
-
-    kind: Kind
-    fraction: float
-    seed: int
-    classes: tuple[str, ...]  # of the images that were drawn
-    test: Dataset
+def strict(dataset: Dataset) -> ClassSplit:
+    """The classes that the dataset calls unseen against all others; ValueError if it has none, or too few others."""
+    if not (unseen := {record.category for record in dataset.records if not record.seen}):
+        why = f"dataset {dataset.name} has no class that its backbone never saw, so it cannot be split strictly"
+        raise ValueError(f"{why}: give photos and sketches of unseen classes too, or take splits.clip_style.")
+    return class_split(dataset, "strict", unseen)
 
 
-def strict(dataset: Dataset, validation: float = 0.15, seed: int = 0) -> ClassSplit:
-    """The classes that the dataset calls unseen against all others.
-
-    The share `validation` of the others, at least one, chooses the epoch; `seed` draws them. ValueError if the dataset
-    has no unseen class, or too few others.
-    """
-    unseen = {record.category for record in dataset.records if not record.seen}
-    if not unseen:
-        raise ValueError(
-            f"dataset {dataset.name} has no class that its backbone never saw, so it cannot be split strictly: "
-            "give photos and sketches of unseen classes too, or in Python take splits.clip_style."
-        )
-    return class_split(dataset, "strict", unseen, validation, seed)
-
-
-def clip_style(dataset: Dataset, number: int = 9, validation: float = 0.15, seed: int = 0) -> ClassSplit:
+def clip_style(dataset: Dataset, number: int = 9) -> ClassSplit:
     """So many classes drawn from all, whatever the backbone has seen, against all others.
 
-    The draw is fixed by `seed` and differs from the dataset's own unseen classes; the rest as in `strict`.
+    The draw is always the same and differs from the dataset's own unseen classes.
     """
     if number < 2:
         raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
     if number >= len(dataset.categories):
-        raise ValueError(
-            f"dataset {dataset.name} has {len(dataset.categories)} classes, so {number} cannot be held out of them: "
-            "give photos and sketches of more classes, or in Python a lower number."
-        )
-    drawn = random.Random(f"clip-style {seed}").sample(dataset.categories, number)
-    return class_split(dataset, "clip-style", drawn, validation, seed)
+        why = f"dataset {dataset.name} has {len(dataset.categories)} classes, so {number} cannot be held out of them"
+        raise ValueError(f"{why}: give photos and sketches of more classes, or a lower number.")
+    return class_split(dataset, "clip-style", random.Random("clip-style 0").sample(dataset.categories, number))
 
 
-def class_split(
-    dataset: Dataset, name: str, test: Iterable[str], validation: float = 0.15, seed: int = 0
-) -> ClassSplit:
-    """These classes against all others of the dataset; the rest as in `strict`."""
+def class_split(dataset: Dataset, name: str, test: Iterable[str]) -> ClassSplit:
+    """These classes against all others of the dataset, of which a share of VALIDATION chooses the epoch."""
     test = tuple(sorted(set(test)))
     _there(dataset, name, test)
     others = [category for category in dataset.categories if category not in test]
-    held = random.Random(f"validation {seed}").sample(others, min(len(others), max(1, round(validation * len(others)))))
+    held = random.Random("validation 0").sample(others, min(len(others), max(1, round(VALIDATION * len(others)))))
     return ClassSplit(name, tuple(c for c in others if c not in held), tuple(sorted(held)), test)
 
 
@@ -125,59 +97,53 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     for names in split.roles.values():
         _there(dataset, split.name, names)
 
-    def chosen(categories: Collection[str], held: bool | None = None) -> Dataset:
-        records = (record for record in dataset.records if record.category in categories)
-        return replace(dataset, records=tuple(r for r in records if held is None or (_part(r) == "test") == held))
+    def chosen(categories: Collection[str], held: bool) -> Dataset:
+        """Images of these categories that are held back for tests, or the others."""
+        parts = {r: r.part if r.seen else part_of(r.category, r.instance) for r in dataset.records}
+        kept = (r for r, part in parts.items() if r.category in categories and (part == "test") == held)
+        return replace(dataset, records=tuple(kept))
 
-    found = ZeroShot(
-        split,
-        train=chosen(split.train, held=False),
-        validation=chosen(split.validation, held=False),
-        test=without_duplicates(chosen(split.test)),
-        seen=without_duplicates(chosen(split.train + split.validation, held=True)),
-    )
+    train, validation = chosen(split.train, held=False), chosen(split.validation, held=False)
+    seen = without_duplicates(chosen(split.train + split.validation, held=True))
+    test = without_duplicates(dataset.select(categories=split.test))
+    found = ZeroShot(split, train, validation, test, seen)
     for role in ("train", "validation"):
         if not getattr(found, role).photos:
-            raise ValueError(
-                f"dataset {dataset.name} has no {role} image in split {split.name!r}: all are test images; pass "
-                "-p split parts to part your own folder."
-            )
+            why = f"dataset {dataset.name} has no {role} image in split {split.name!r}: all are test images"
+            raise ValueError(f"{why}; pass -p split parts to part your own folder.")
     require_relevant(found.test)
     check_apart((*found.train.records, *found.validation.records), (*found.test.records, *found.seen.records))
     return found
 
 
-def generalised(found: ZeroShot, kind: Kind = "class", fraction: float = 0.2, seed: int = 0) -> Generalised:
+def generalised(found: ZeroShot, kind: Kind) -> Dataset:
     """The test of a split with images of seen classes in queries and gallery (PROTOCOLS, section 1.6).
 
     The published protocols add images that were trained on; here they come from `ZeroShot.seen`, so what is measured
     is known classes and never known images.
 
-    Args:
-        kind: "class": all of these images of `fraction` of the seen classes (Dr. CLIP); "sample": as many seen
-            sketches as `fraction` of the test sketches, and photos likewise, drawn without replacement from all seen
-            classes, sketches only of classes of which a photo was drawn (sem-pcyc, which does not ask that).
-        fraction: above 0.
-        seed: of the draw.
+    Kind "class": all of these images of a SHARE of the seen classes (Dr. CLIP). "sample": as many seen sketches as a
+    SHARE of the test sketches, and photos likewise, drawn without replacement from all seen classes, sketches only of
+    classes of which a photo was drawn (sem-pcyc does not ask that).
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind is {kind!r}: use {' or '.join(get_args(Kind))}.")
-    if not 0 < fraction < math.inf:
-        raise ValueError(f"fraction is {fraction}: give a finite number above 0, for example 0.2.")
-    pool, rng = found.seen, random.Random(f"generalised {kind} {seed}")
-    usable = sorted({r.category for r in pool.photos} & {r.category for r in pool.sketches})
-    if not usable:
+    pool, rng = found.seen, random.Random(f"generalised {kind} 0")
+    if not (usable := sorted({r.category for r in pool.photos} & {r.category for r in pool.sketches})):
         raise ValueError(f"split {found.split.name!r} has no held-out image of a seen class to add: take more images.")
+
+    def drawn(some: Sequence, number: float) -> list:
+        return rng.sample(some, min(len(some), max(1, round(number))))
+
     if kind == "class":
-        drawn = set(rng.sample(usable, min(len(usable), max(1, round(fraction * len(usable))))))
-        added = [record for record in pool.records if record.category in drawn]
+        classes = drawn(usable, SHARE * len(usable))
+        added = [record for record in pool.records if record.category in classes]
     else:
-        photos = _sample(rng, [p for p in pool.photos if p.category in usable], fraction * len(found.test.photos))
-        drawn = {photo.category for photo in photos}
-        sketches = [sketch for sketch in pool.sketches if sketch.category in drawn]
-        added = photos + _sample(rng, sketches, fraction * len(found.test.sketches))
-    test = without_duplicates(replace(found.test, records=found.test.records + tuple(added)))
-    return Generalised(kind, fraction, seed, tuple(sorted(drawn)), test)
+        photos = drawn([p for p in pool.photos if p.category in usable], SHARE * len(found.test.photos))
+        classes = {photo.category for photo in photos}
+        sketches = [sketch for sketch in pool.sketches if sketch.category in classes]
+        added = photos + drawn(sketches, SHARE * len(found.test.sketches))
+    return without_duplicates(replace(found.test, records=found.test.records + tuple(added)))
 
 
 def without_duplicates(dataset: Dataset) -> Dataset:
@@ -190,26 +156,17 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
     for photo in dataset.photos:
-        kept = first.setdefault(file_sha256(photo.path), photo)
+        kept = first.setdefault(photo.digest, photo)
         if kept.category != photo.category:
-            raise ValueError(
-                f"{photo.path.name} of class {photo.category!r} is the same file as {kept.path.name} of class "
-                f"{kept.category!r}: remove one of them."
-            )
+            this, that = (f"{record.path.name} of class {record.category!r}" for record in (photo, kept))
+            raise ValueError(f"{this} is the same file as {that}: remove one of them.")
         twin[photo.category, photo.instance] = kept.instance
-    surplus = len(dataset.photos) - len(first)
-    if not surplus:
+    if not (surplus := len(dataset.photos) - len(first)):
         return dataset
     warnings.warn(f"{surplus} of {len(dataset.photos)} gallery photos are copies and are left out.", stacklevel=2)
-    kept_photos = set(first.values())
-    return replace(
-        dataset,
-        records=tuple(
-            replace(r, instance=twin.get((r.category, r.instance), r.instance)) if r.domain == "sketch" else r
-            for r in dataset.records
-            if r.domain == "sketch" or r in kept_photos
-        ),
-    )
+    photos = set(first.values())
+    sketches = [replace(s, instance=twin.get((s.category, s.instance), s.instance)) for s in dataset.sketches]
+    return replace(dataset, records=(*(p for p in dataset.photos if p in photos), *sketches))
 
 
 def require_relevant(dataset: Dataset) -> None:
@@ -218,23 +175,10 @@ def require_relevant(dataset: Dataset) -> None:
         raise ValueError(f"dataset {dataset.name} has no query sketch here: choose a split that has some.")
     gallery = {photo.category for photo in dataset.photos}
     if lacking := sorted({sketch.category for sketch in dataset.sketches} - gallery):
-        raise ValueError(
-            f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos, or leave the "
-            "sketches out."
-        )
+        raise ValueError(f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos of them.")
 
 
 def _there(dataset: Dataset, name: str, classes: Iterable[str]) -> None:
     if missing := sorted(set(classes) - set(dataset.categories)):
-        raise ValueError(
-            f"split {name!r} names {listed(missing)}, which dataset {dataset.name} does not have: correct the list "
-            f"(it has {listed(dataset.categories)})."
-        )
-
-
-def _part(record: Record) -> str:
-    return record.part if record.seen else part_of(record.category, record.instance)
-
-
-def _sample(rng: random.Random, records: Sequence[Record], number: float) -> list[Record]:
-    return rng.sample(records, min(len(records), max(1, round(number))))
+        why = f"split {name!r} names {listed(missing)}, which dataset {dataset.name} does not have"
+        raise ValueError(f"{why}: correct the list (it has {listed(dataset.categories)}).")

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from sfhelpers import metrics
-from sfhelpers.datasets.contents import fingerprint
+from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.sketches import VALIDATION, Sketches, check_categories, few_shot_parts
 from sfhelpers.fusion.modules import ChannelStatistics
 from sfhelpers.tasks.arms import CORE, DIM

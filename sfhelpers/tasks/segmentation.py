@@ -18,8 +18,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers import metrics
 from sfhelpers.datasets import Dataset
-from sfhelpers.datasets.contents import check_apart, fingerprint
-from sfhelpers.datasets.records import listed
+from sfhelpers.datasets.records import check_apart, fingerprint, listed
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
 from sfhelpers.tasks.prepared import Prepared, PreparedPairs, compute, fit_statistics, prepare_pairs, take, tested
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, category, ellipse, limb, poly, smooth
+from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, ellipse, limb, poly, smooth
 
 
 def _walker(d: Drawing, u: Uniform, head: Point, *ranges: Point) -> list[float]:
@@ -15,160 +15,142 @@ def _walker(d: Drawing, u: Uniform, head: Point, *ranges: Point) -> list[float]:
     width = u(0.09, 0.13)
     for x, tone in ((-0.62, 2), (0.6, 2), (-0.8, 0), (0.78, 0)):
         step = u(-0.06, 0.06)
-        d.add(limb(x * bx, by * 0.3, x * bx + step, ground, width * 1.2, width * 0.75), tone)
-    d.add(ellipse(0, 0, bx, by, u(-0.08, 0.04)))
+        d.add(tone, limb(x * bx, by * 0.3, x * bx + step, ground, width * 1.2, width * 0.75))
+    d.add(0, ellipse(0, 0, bx, by, u(-0.08, 0.04)))
     nx, ny = -bx * 0.72 - neck * np.cos(lean), -by * 0.3 - neck * np.sin(lean)
-    d.add(limb(-bx * 0.68, -by * 0.1, nx, ny, by * 1.1, head[1] * 1.5))
+    d.add(0, limb(-bx * 0.68, -by * 0.1, nx, ny, by * 1.1, head[1] * 1.5))
     hx, hy = nx - head[0] * 0.5, ny + head[1] * 0.2
-    d.add(ellipse(hx, hy, *head, u(-0.5, -0.2)))
-    d.add(ellipse(hx - head[0] * 0.05, hy - head[1] * 0.25, 0.025, 0.025), 4, detail=True)
+    d.add(0, ellipse(hx, hy, *head, u(-0.5, -0.2)))
+    d.add(4, ellipse(hx - head[0] * 0.05, hy - head[1] * 0.25, 0.025, 0.025), detail=True)
     d.mark(nose=(hx - head[0] * 0.85, hy + head[1] * 0.45), head_top=(nx, ny - head[1] * 0.7))
     d.mark(neck_base=(-bx * 0.7, -by * 0.5), back=(0.0, -by), belly=(0.0, by), tail_base=(bx * 0.97, -by * 0.15))
     d.mark(front_hoof=(-bx * 0.8, ground), hind_hoof=(bx * 0.78, ground))
     return [bx, by, nx, ny, hx, hy]
 
 
-@category("brown", "grey")
 def horse(d: Drawing, u: Uniform) -> None:
     bx, by, nx, ny, *_ = _walker(d, u, (0.21, 0.1), (0.55, 0.7), (0.36, 0.48), (0.7, 1.0), (0.5, 0.6), (0.22, 0.27))
-    d.add(poly((nx, ny - 0.02), (nx + 0.05, ny - 0.2), (nx + 0.1, ny)), 0)
-    d.add(limb(nx + 0.1, ny - 0.03, -bx * 0.45, -by * 0.7, 0.08, 0.14), 1)
-    d.add(smooth((bx * 0.95, -0.1), (bx + 0.18, 0.05), (bx + u(0.14, 0.28), 0.5), (bx + 0.06, 0.15)), 1)
+    d.add(0, poly((nx, ny - 0.02), (nx + 0.05, ny - 0.2), (nx + 0.1, ny)))
+    d.add(1, limb(nx + 0.1, ny - 0.03, -bx * 0.45, -by * 0.7, 0.08, 0.14))
+    d.add(1, smooth((bx * 0.95, -0.1), (bx + 0.18, 0.05), (bx + u(0.14, 0.28), 0.5), (bx + 0.06, 0.15)))
 
 
-@category("yellow", "brown")
 def giraffe(d: Drawing, u: Uniform) -> None:
     bx, by, nx, ny, *_ = _walker(d, u, (0.17, 0.085), (0.6, 0.75), (0.8, 1.0), (1.05, 1.3), (0.4, 0.48), (0.2, 0.25))
-    for x in (0.0, 0.07):
-        d.line(poly((nx + x, ny - 0.05), (nx + x, ny - 0.17)), 4, 0.035)
+    d.line(4, 0.035, *(poly((nx + x, ny - 0.05), (nx + x, ny - 0.17)) for x in (0.0, 0.07)))
     for k in range(5):
         t = 0.1 + 0.18 * k
         x, y = -bx * 0.7 * (1 - t) + nx * t, -by * 0.2 * (1 - t) + ny * t
-        d.add(ellipse(x, y, 0.05, 0.06, n=7), 1, detail=True)
+        d.add(1, ellipse(x, y, 0.05, 0.06, n=7), detail=True)
     for x, y in ((-0.25, -0.05), (0.0, 0.06), (0.05, -0.12), (0.24, 0.0)):
-        d.add(ellipse(x, y, u(0.06, 0.09), 0.06, u(0, 3), n=7), 1, detail=True)
-    d.line(poly((bx * 0.95, -0.05), (bx + 0.08, 0.3)), 4, 0.035)
+        d.add(1, ellipse(x, y, u(0.06, 0.09), 0.06, u(0, 3), n=7), detail=True)
+    d.line(4, 0.035, poly((bx * 0.95, -0.05), (bx + 0.08, 0.3)))
 
 
-@category("white", "brown")
 def cow(d: Drawing, u: Uniform) -> None:
     bx, by, nx, ny, *_ = _walker(d, u, (0.22, 0.15), (0.38, 0.48), (0.1, 0.18), (0.3, 0.6), (0.64, 0.74), (0.32, 0.38))
     for side, start, stop in ((-0.12, 0.5, 0.0), (0.06, 0.25, -0.25)):
-        d.line(arc(nx + side, ny - 0.14, 0.09, 0.12, start, stop)[:9], 3, 0.05)
+        d.line(3, 0.05, arc(nx + side, ny - 0.14, 0.09, 0.12, start, stop)[:9])
     for x, y in ((-0.3, -0.1), (0.1, 0.05), (0.42, -0.12)):
-        d.add(ellipse(x + u(-0.05, 0.05), y, u(0.1, 0.17), u(0.08, 0.13), u(0, 3), n=11), 1, detail=True)
-    d.line(poly((bx * 0.97, -0.12), (bx + 0.1, 0.15), (bx + 0.08, 0.4)), 2, 0.05)
-    d.add(ellipse(bx * 0.45, by * 1.0, 0.12, 0.09), 3, detail=True)
+        d.add(1, ellipse(x + u(-0.05, 0.05), y, u(0.1, 0.17), u(0.08, 0.13), u(0, 3), n=11), detail=True)
+    d.line(2, 0.05, poly((bx * 0.97, -0.12), (bx + 0.1, 0.15), (bx + 0.08, 0.4)))
+    d.add(3, ellipse(bx * 0.45, by * 1.0, 0.12, 0.09), detail=True)
 
 
-@category("brown", "orange")
 def dog(d: Drawing, u: Uniform) -> None:
     bx, _, nx, ny, hx, hy = _walker(d, u, (0.22, 0.15), (0.36, 0.5), (0.14, 0.22), (0.6, 1.0), (0.5, 0.62), (0.2, 0.26))
-    d.add(smooth((nx - 0.02, ny - 0.12), (nx + 0.1, ny - 0.1), (nx + 0.12, ny + u(0.1, 0.2)), (nx + 0.02, ny + 0.1)), 1)
-    d.add(ellipse(hx - 0.2, hy + 0.04, 0.045, 0.035), 4, detail=True)
+    d.add(1, smooth((nx - 0.02, ny - 0.12), (nx + 0.1, ny - 0.1), (nx + 0.12, ny + u(0.1, 0.2)), (nx + 0.02, ny + 0.1)))
+    d.add(4, ellipse(hx - 0.2, hy + 0.04, 0.045, 0.035), detail=True)
     up = u(0.25, 0.45)
-    d.add(smooth((bx * 0.9, -0.15), (bx + 0.12, -up), (bx + 0.2, -up - 0.06), (bx, 0.0)), 0)
+    d.add(0, smooth((bx * 0.9, -0.15), (bx + 0.12, -up), (bx + 0.2, -up - 0.06), (bx, 0.0)))
 
 
-@category("orange", "pink")
 def cat(d: Drawing, u: Uniform) -> None:
     wide, tall = u(0.4, 0.5), u(0.5, 0.6)
     side = 1 if u(0, 1) < 0.5 else -1
-    d.add(smooth((side * 0.3, 0.75), (side * 0.75, 0.7), (side * 0.8, u(0.1, 0.3)), (side * 0.66, 0.6)), 2)
-    d.add(smooth((0, -0.15), (wide, 0.35), (wide * 0.9, 0.85), (-wide * 0.9, 0.85), (-wide, 0.35)), 0)
+    d.add(2, smooth((side * 0.3, 0.75), (side * 0.75, 0.7), (side * 0.8, u(0.1, 0.3)), (side * 0.66, 0.6)))
+    d.add(0, smooth((0, -0.15), (wide, 0.35), (wide * 0.9, 0.85), (-wide * 0.9, 0.85), (-wide, 0.35)))
     head = u(0.33, 0.4)
     for sx in (-1, 1):
         tip = (sx * head * 0.85, -0.45 - head * 1.25)
-        d.add(poly((sx * head * 0.95, -0.5), tip, (sx * head * 0.15, -0.45 - head * 0.8)), 0)
-    d.add(ellipse(0, -0.42, head * 1.1, head * 0.9), 0)
+        d.add(0, poly((sx * head * 0.95, -0.5), tip, (sx * head * 0.15, -0.45 - head * 0.8)))
+    d.add(0, ellipse(0, -0.42, head * 1.1, head * 0.9))
     for sx in (-1, 1):
-        d.add(ellipse(sx * head * 0.42, -0.48, 0.06, 0.075), 3, detail=True)
-        d.add(ellipse(sx * head * 0.42, -0.48, 0.03, 0.06), 4, detail=True)
-        d.line(poly((sx * 0.08, -0.3), (sx * head * 1.3, -0.33 + u(-0.06, 0.06))), 4, 0.018, detail=True)
-        d.add(ellipse(sx * wide * 0.42, 0.84, 0.13, 0.08), 3)
-    d.add(poly((-0.05, -0.36), (0.05, -0.36), (0, -0.3)), 1, detail=True)
-    d.add(ellipse(0, 0.4, wide * 0.45, tall * 0.5), 3, detail=True)
+        d.add(3, ellipse(sx * head * 0.42, -0.48, 0.06, 0.075), detail=True)
+        d.add(4, ellipse(sx * head * 0.42, -0.48, 0.03, 0.06), detail=True)
+        d.line(4, 0.018, poly((sx * 0.08, -0.3), (sx * head * 1.3, -0.33 + u(-0.06, 0.06))), detail=True)
+        d.add(3, ellipse(sx * wide * 0.42, 0.84, 0.13, 0.08))
+    d.add(1, poly((-0.05, -0.36), (0.05, -0.36), (0, -0.3)), detail=True)
+    d.add(3, ellipse(0, 0.4, wide * 0.45, tall * 0.5), detail=True)
     d.mark(left_right_ear=(head * 0.85, -0.45 - head * 1.2), left_right_eye=(head * 0.42, -0.48), nose=(0, -0.34))
     d.mark(chest=(0, 0.1), left_right_paw=(wide * 0.42, 0.86))
 
 
-@category("grey", "pink")
 def rabbit(d: Drawing, u: Uniform) -> None:
     long, head = u(0.5, 0.65), u(0.25, 0.3)
-    d.add(ellipse(0.62, 0.5, 0.14, 0.14), 3)
-    d.add(smooth((-0.3, 0.0), (0.15, -0.08), (0.58, 0.25), (0.6, 0.8), (-0.35, 0.82), (-0.42, 0.4)), 0)
+    d.add(3, ellipse(0.62, 0.5, 0.14, 0.14))
+    d.add(0, smooth((-0.3, 0.0), (0.15, -0.08), (0.58, 0.25), (0.6, 0.8), (-0.35, 0.82), (-0.42, 0.4)))
     for k, turn in enumerate((-0.25, u(0.0, 0.25))):
         x = -0.42 + 0.18 * k
-        d.add(ellipse(x + np.sin(turn) * long / 2, -0.35 - long / 2, 0.085, long / 2 + 0.05, turn), 2 * (1 - k))
-        d.add(ellipse(x + np.sin(turn) * long / 2, -0.35 - long / 2, 0.04, long / 2 - 0.05, turn), 1, detail=True)
-    d.add(ellipse(-0.4, -0.15, head * 1.1, head), 0)
-    d.add(ellipse(-0.5, -0.2, 0.035, 0.05), 4, detail=True)
-    d.add(ellipse(0.25, 0.75, 0.3, 0.11), 2)
-    d.add(ellipse(-0.32, 0.8, 0.14, 0.08), 2)
+        d.add(2 * (1 - k), ellipse(x + np.sin(turn) * long / 2, -0.35 - long / 2, 0.085, long / 2 + 0.05, turn))
+        d.add(1, ellipse(x + np.sin(turn) * long / 2, -0.35 - long / 2, 0.04, long / 2 - 0.05, turn), detail=True)
+    d.add(0, ellipse(-0.4, -0.15, head * 1.1, head))
+    d.add(4, ellipse(-0.5, -0.2, 0.035, 0.05), detail=True)
+    d.add(2, ellipse(0.25, 0.75, 0.3, 0.11), ellipse(-0.32, 0.8, 0.14, 0.08))
     d.mark(left_ear_tip=(-0.42 + np.sin(-0.25) * long, -0.35 - long), ear_base=(-0.33, -0.38), eye=(-0.5, -0.2))
     d.mark(nose=(-0.4 - head * 1.05, -0.1), front_paw=(-0.38, 0.84), hind_foot=(0.3, 0.84), back=(0.3, 0.02))
     d.mark(tail=(0.66, 0.5))
 
 
-@category("yellow", "orange")
 def duck(d: Drawing, u: Uniform) -> None:
     neck, head = u(0.35, 0.5), u(0.19, 0.24)
-    d.add(smooth((-0.6, 0.1), (-0.2, 0.05), (0.5, 0.0), (0.92, u(-0.25, -0.1)), (0.6, 0.5), (0, 0.62), (-0.5, 0.45)), 0)
-    d.add(limb(-0.42, 0.3, -0.5, -neck, 0.36, 0.2), 0)
-    d.add(poly((-0.62, -neck - 0.12), (-0.98, -neck - 0.02), (-0.62, -neck + 0.06)), 1)
-    d.add(ellipse(-0.5, -neck - 0.08, head, head * 0.95), 0)
-    d.add(ellipse(-0.56, -neck - 0.14, 0.035, 0.035), 4, detail=True)
-    d.add(smooth((-0.2, 0.2), (0.3, 0.1), (0.62, 0.2), (0.2, 0.45)), 2, detail=True)
-    for x in (-0.05, 0.15):
-        d.line(poly((x, 0.6), (x, 0.82), (x - 0.14, 0.84)), 1, 0.06)
+    d.add(0, smooth((-0.6, 0.1), (-0.2, 0.05), (0.5, 0.0), (0.92, u(-0.25, -0.1)), (0.6, 0.5), (0, 0.62), (-0.5, 0.45)))
+    d.add(0, limb(-0.42, 0.3, -0.5, -neck, 0.36, 0.2))
+    d.add(1, poly((-0.62, -neck - 0.12), (-0.98, -neck - 0.02), (-0.62, -neck + 0.06)))
+    d.add(0, ellipse(-0.5, -neck - 0.08, head, head * 0.95))
+    d.add(4, ellipse(-0.56, -neck - 0.14, 0.035, 0.035), detail=True)
+    d.add(2, smooth((-0.2, 0.2), (0.3, 0.1), (0.62, 0.2), (0.2, 0.45)), detail=True)
+    d.line(1, 0.06, *(poly((x, 0.6), (x, 0.82), (x - 0.14, 0.84)) for x in (-0.05, 0.15)))
     d.mark(beak=(-0.96, -neck - 0.02), eye=(-0.56, -neck - 0.14), head_top=(-0.5, -neck - 0.08 - head))
     d.mark(neck=(-0.46, -0.1), chest=(-0.58, 0.25), tail=(0.9, -0.18), belly=(0.1, 0.6), foot=(-0.1, 0.84))
 
 
-@category("orange", "blue")
 def fish(d: Drawing, u: Uniform) -> None:
     tall, tail = u(0.34, 0.5), u(0.3, 0.42)
-    d.add(poly((0.45, 0), (0.95, -tail), (0.82, 0), (0.95, tail)), 1)
-    d.add(smooth((-0.2, -tall * 0.8), (0.05, -tall - u(0.15, 0.28)), (0.35, -tall * 0.5)), 1)
-    d.add(smooth((-0.1, tall * 0.8), (0.08, tall + 0.15), (0.25, tall * 0.6)), 1)
-    d.add(smooth((-0.85, 0), (-0.35, -tall), (0.25, -tall * 0.75), (0.6, 0), (0.25, tall * 0.75), (-0.35, tall)), 0)
-    d.line(arc(-0.62, 0, 0.22, tall * 0.85, -0.2, 0.2), 2, 0.035)
-    d.add(ellipse(-0.6, -0.09, 0.07, 0.07), 3, detail=True)
-    d.add(ellipse(-0.6, -0.09, 0.035, 0.035), 4, detail=True)
-    for k in range(int(u(1, 4))):
-        d.line(arc(-0.25 + 0.2 * k, 0, 0.1, tall * 0.5, -0.2, 0.2), 2, 0.04, detail=True)
+    d.add(1, poly((0.45, 0), (0.95, -tail), (0.82, 0), (0.95, tail)))
+    d.add(1, smooth((-0.2, -tall * 0.8), (0.05, -tall - u(0.15, 0.28)), (0.35, -tall * 0.5)))
+    d.add(1, smooth((-0.1, tall * 0.8), (0.08, tall + 0.15), (0.25, tall * 0.6)))
+    d.add(0, smooth((-0.85, 0), (-0.35, -tall), (0.25, -tall * 0.75), (0.6, 0), (0.25, tall * 0.75), (-0.35, tall)))
+    d.line(2, 0.035, arc(-0.62, 0, 0.22, tall * 0.85, -0.2, 0.2))
+    d.add(3, ellipse(-0.6, -0.09, 0.07, 0.07), detail=True)
+    d.add(4, ellipse(-0.6, -0.09, 0.035, 0.035), detail=True)
+    d.line(2, 0.04, *(arc(-0.25 + 0.2 * k, 0, 0.1, tall * 0.5, -0.2, 0.2) for k in range(int(u(1, 4)))), detail=True)
     d.mark(mouth=(-0.84, 0.0), eye=(-0.6, -0.09), gill=(-0.4, 0.0), back_fin=(0.06, -tall - 0.16))
     d.mark(belly_fin=(0.08, tall + 0.12), tail_root=(0.52, 0.0), upper_tail=(0.93, -tail * 0.95))
     d.mark(lower_tail=(0.93, tail * 0.95))
 
 
-@category("orange", "purple")
 def butterfly(d: Drawing, u: Uniform) -> None:
     wide, up, low = u(0.75, 0.92), u(0.6, 0.8), u(0.5, 0.65)
     for s in (-1, 1):
-        d.add(smooth((s * 0.05, 0.05), (s * wide * 0.4, 0.1), (s * wide * 0.75, low * 0.8), (s * 0.3, low)), 1)
-        d.add(smooth((s * 0.05, -0.1), (s * wide * 0.6, -up), (s * wide, -up * 0.9), (s * wide * 0.8, 0.0)), 0)
-        d.add(ellipse(s * wide * 0.66, -up * 0.55, 0.14, 0.12), 3, detail=True)
-        d.add(ellipse(s * wide * 0.45, low * 0.55, 0.09, 0.08), 3, detail=True)
-        d.line(arc(s * 0.14, -0.4, 0.12, 0.25, 0.5 if s > 0 else 1.0, 0.75), 4, 0.025)
-    d.add(ellipse(0, 0.05, 0.075, 0.45), 4)
-    d.add(ellipse(0, -0.42, 0.085, 0.085), 4)
+        d.add(1, smooth((s * 0.05, 0.05), (s * wide * 0.4, 0.1), (s * wide * 0.75, low * 0.8), (s * 0.3, low)))
+        d.add(0, smooth((s * 0.05, -0.1), (s * wide * 0.6, -up), (s * wide, -up * 0.9), (s * wide * 0.8, 0.0)))
+        d.add(3, ellipse(s * wide * 0.66, -up * 0.55, 0.14, 0.12), detail=True)
+        d.add(3, ellipse(s * wide * 0.45, low * 0.55, 0.09, 0.08), detail=True)
+        d.line(4, 0.025, arc(s * 0.14, -0.4, 0.12, 0.25, 0.5 if s > 0 else 1.0, 0.75))
+    d.add(4, ellipse(0, 0.05, 0.075, 0.45), ellipse(0, -0.42, 0.085, 0.085))
     d.mark(head=(0.0, -0.42), abdomen=(0.0, 0.46), left_right_wing_tip=(wide, -up * 0.9))
     d.mark(left_right_waist=(wide * 0.6, 0.04), left_right_lower_wing=(wide * 0.6, low * 0.95))
 
 
-@category("green", "yellow")
 def turtle(d: Drawing, u: Uniform) -> None:
     high = u(0.45, 0.6)
-    for x in (-0.4, 0.42):
-        d.add(limb(x, 0.2, x - 0.08, 0.55, 0.2, 0.17), 1)
-    d.add(poly((0.6, 0.2), (0.88, 0.32), (0.6, 0.32)), 1)
-    d.add(limb(-0.5, 0.15, -0.8, u(-0.15, 0.1), 0.2, 0.17), 1)
-    d.add(ellipse(-0.84, -0.02, 0.17, 0.13), 1)
-    d.add(ellipse(-0.88, -0.06, 0.03, 0.03), 4, detail=True)
-    d.add(np.concatenate([arc(0, 0.28, 0.68, high + 0.2, 0.5, 1.0), poly((0.68, 0.34), (-0.68, 0.34))]), 0)
-    for x in (-0.3, 0.0, 0.3):
-        d.add(ellipse(x, 0.0 + abs(x) * 0.25, 0.13, high * 0.26, n=6), 2, detail=True)
-    d.line(poly((-0.66, 0.24), (0.66, 0.24)), 2, 0.04)
+    d.add(1, *(limb(x, 0.2, x - 0.08, 0.55, 0.2, 0.17) for x in (-0.4, 0.42)))
+    d.add(1, poly((0.6, 0.2), (0.88, 0.32), (0.6, 0.32)), limb(-0.5, 0.15, -0.8, u(-0.15, 0.1), 0.2, 0.17))
+    d.add(1, ellipse(-0.84, -0.02, 0.17, 0.13))
+    d.add(4, ellipse(-0.88, -0.06, 0.03, 0.03), detail=True)
+    d.add(0, np.concatenate([arc(0, 0.28, 0.68, high + 0.2, 0.5, 1.0), poly((0.68, 0.34), (-0.68, 0.34))]))
+    d.add(2, *(ellipse(x, 0.0 + abs(x) * 0.25, 0.13, high * 0.26, n=6) for x in (-0.3, 0.0, 0.3)), detail=True)
+    d.line(2, 0.04, poly((-0.66, 0.24), (0.66, 0.24)))
     d.mark(head=(-0.98, -0.02), eye=(-0.88, -0.06), neck=(-0.6, 0.14), shell_top=(0.0, 0.08 - high))
     d.mark(shell_front=(-0.66, 0.28), shell_back=(0.66, 0.28), front_foot=(-0.46, 0.54), hind_foot=(0.36, 0.54))

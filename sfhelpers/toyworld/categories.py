@@ -3,8 +3,19 @@
 from sfhelpers.toyworld import animals, outdoors, things
 from sfhelpers.toyworld.shapes import Category
 
+USUAL = {  # the main and the second colour of each category
+    "airplane": "white blue", "apple": "red green", "bicycle": "blue brown", "bottle": "green red", "bus": "yellow red",
+    "butterfly": "orange purple", "cactus": "green orange", "car": "red grey", "cat": "orange pink",
+    "chair": "brown red", "church": "white grey", "clock": "red yellow", "cow": "white brown", "cup": "blue yellow",
+    "dog": "brown orange", "duck": "yellow orange", "fish": "orange blue", "flower": "pink green",
+    "giraffe": "yellow brown", "guitar": "orange brown", "hammer": "grey brown", "horse": "brown grey",
+    "house": "white red", "key": "yellow grey", "lamp": "yellow brown", "mushroom": "red white", "rabbit": "grey pink",
+    "sailboat": "brown white", "table": "brown orange", "teapot": "blue white", "tree": "green brown",
+    "truck": "blue grey", "turtle": "green yellow", "umbrella": "purple pink", "windmill": "white red",
+    "wine_glass": "white red",
+}  # fmt: skip
 _RECIPES = vars(animals) | vars(outdoors) | vars(things)
-CATEGORIES = {name: found for name, found in sorted(_RECIPES.items()) if isinstance(found, Category)}
+CATEGORIES = {name: Category(_RECIPES[name], tuple(colours.split())) for name, colours in USUAL.items()}
 
 # Each unseen category has a look-alike among the seen ones (giraffe/horse, truck/bus, teapot/cup, ...),
 # so that "never seen" does not mean "easy to tell apart".

@@ -28,18 +28,11 @@ PACE = 0.55  # px a millisecond
 STEP = 0.035  # between points, in object units
 DEADLINE = 20_000  # ms, then the drawing is taken away
 
-Timed = np.ndarray  # (N, 3) float64: x, y in px of the screen and t in ms since the drawing began
+Timed = np.ndarray  # (N, 3) float64: x, y within the screen's CANVAS px and t in ms since the drawing began, rising
 
 
 def ensure_quick(seed: int = 0, difficulty: float = DIFFICULTY, number: int = NUMBER) -> Path:
-    """The folder of a set of quick drawings, written on first use (about 10 s, 2 MB) into the user's cache.
-
-    Returns:
-        The root to give to the Quick, Draw! adapter.
-
-    Raises:
-        OSError: one sentence, when the cache cannot be written.
-    """
+    """The folder of a set of quick drawings, written on first use (about 10 s, 2 MB); OSError as `cached`."""
     name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-simplified"
     return cached("quick", name, lambda root: write_quick(root, number, seed, difficulty))
 
@@ -48,14 +41,9 @@ def write_quick(
     root: Path, number: int = NUMBER, seed: int = 0, difficulty: float = DIFFICULTY,
     categories: tuple[str, ...] = tuple(CATEGORIES), layout: str = "simplified",
 ) -> None:  # fmt: skip
-    """Write `root/<category>.ndjson`, one drawing a line, as Google publishes Quick, Draw!.
+    """Write `root/<category>.ndjson`, `number` drawings in each, one a line, as Google publishes Quick, Draw!.
 
-    Args:
-        number: drawings a category.
-        layout: "simplified" (in a box of 255, lines simplified) or "raw" (px of the screen and ms).
-
-    Raises:
-        ValueError: another layout.
+    The layout is "simplified" (in a box of 255, lines simplified) or "raw" (px of the screen and ms), else ValueError.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"there is no layout {layout!r}: choose one of {', '.join(LAYOUTS)}.")
@@ -78,13 +66,10 @@ def _json(category: str, index: int, seed: int, difficulty: float, layout: str) 
 
 
 def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFFICULTY) -> list[Timed]:
-    """The strokes of one drawing, in the order they were drawn.
+    """The strokes of one drawing as they were drawn, (N, 3) each, N of 2 or more; see `Timed`.
 
     Its individual is in no other data, whatever the seed. A difficulty of 0 is a patient hand; what one of 1 draws,
     only its owner recognises.
-
-    Returns:
-        One (N, 3) array a stroke, N of 2 or more: x and y within the screen's CANVAS px, t in ms, rising.
     """
     drawing = CATEGORIES[category].draw(uniform(stream("quick shape", seed, category, index)))
     rng = stream("quick", seed, category, index)
@@ -102,12 +87,12 @@ def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFF
 
 def _remembered(rng: np.random.Generator, parts: list[Part], haste: float) -> list[Part]:
     """What is drawn at all: most details are not, of two like parts sometimes one, never nothing."""
-    kept = []
-    for part in parts:
+
+    def forgotten(part: Part) -> float:
         size = np.ptp(part.outline, axis=0).max()
-        forget = (0.35 + 0.5 * haste) if part.detail else (0.08 + 0.22 * haste) * np.exp(-size)
-        if rng.random() >= forget:
-            kept.append(part)
+        return (0.35 + 0.5 * haste) if part.detail else (0.08 + 0.22 * haste) * np.exp(-size)
+
+    kept = [part for part in parts if rng.random() >= forgotten(part)]
     largest = max(parts, key=lambda part: float(np.ptp(part.outline, axis=0).prod()))
     return kept if any(part is largest for part in kept) else [largest, *kept]
 

@@ -10,54 +10,47 @@ from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN
 from sfhelpers.toyworld.shapes import (
     SIZE,
     Drawing,
+    Keypoints,
     Points,
     Pose,
     ellipse,
-    place_keypoints,
-    poly,
-    random_pose,
     resampled,
     smooth,
     stream,
-    subject_pose,
     uniform,
-)  # fmt: skip
+)
 
+Pixels, Mask = NDArray[np.uint8], NDArray[np.bool_]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
 TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
 
 
-def render_photo(
-    category: str, index: int, seed: int, difficulty: float
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float64]]:
-    """Render one photo.
+def render_photo(category: str, index: int, seed: int, difficulty: float) -> tuple[Pixels, Mask, Keypoints]:
+    """One photo (SIZE, SIZE, 3) uint8, the mask of its visible object (SIZE, SIZE) bool, and its keypoints.
 
-    Returns:
-        The photo (SIZE, SIZE, 3) uint8; the mask of the visible object (SIZE, SIZE) bool; and its keypoints
-        (8, 3): x, y in pixels and visibility (1 seen, 0 outside the image or hidden behind something).
+    These are (8, 3): x, y in pixels and visibility (1 seen, 0 outside the image or hidden behind something).
     """
     drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
     rng = stream("photo", seed, category, index)
-    pose = subject_pose(rng)
+    pose = Pose.of_subject(rng)
     canvas = _background(rng, difficulty)
     behind = _bystanders(rng, category, difficulty, canvas)
     mask = Image.new("L", canvas.size)
     _paint(drawing, pose, _palette(rng, category, difficulty), canvas, mask)
     whole = np.asarray(mask.reduce(FINE)) > 127
     if rng.random() < 0.6 * difficulty:  # clutter stands in front of the object; its pixels leave the mask
-        piece = _clutter(rng, canvas)
-        ImageDraw.Draw(mask).polygon(piece, fill=0)
+        ImageDraw.Draw(mask).polygon(_clutter(rng, canvas), fill=0)
     together = Image.fromarray(np.maximum(np.asarray(behind), np.asarray(mask)))
     photo = _develop(rng, canvas, mask, together, difficulty)
     visible = np.asarray(mask.reduce(FINE)) > 127
-    xy = place_keypoints(drawing, pose)
+    xy = drawing.placed(pose)
     column, row = np.round(xy).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < SIZE) & (row < SIZE)
     covered = (whole & ~visible)[np.clip(row, 0, SIZE - 1), np.clip(column, 0, SIZE - 1)]
     return photo, visible, np.concatenate([xy, (inside & ~covered)[:, None]], 1)
 
 
-def _palette(rng: np.random.Generator, category: str, difficulty: float) -> NDArray[np.uint8]:
+def _palette(rng: np.random.Generator, category: str, difficulty: float) -> Pixels:
     """(5, 3) colours of an individual; the harder the world, the more often they are not the usual ones."""
     usual = CATEGORIES[category].colours
     pick = [COLOURS[name] if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in usual]
@@ -71,7 +64,7 @@ def _any_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     return list(COLOURS.values())[rng.integers(len(COLOURS))]
 
 
-def _paint(drawing: Drawing, pose: Pose, palette: NDArray[np.uint8], canvas: Image.Image, mask: Image.Image) -> None:
+def _paint(drawing: Drawing, pose: Pose, palette: Pixels, canvas: Image.Image, mask: Image.Image) -> None:
     """Paint a drawing onto an RGB canvas and white onto an L mask, both FINE * SIZE wide, in place."""
     brush, stencil = ImageDraw.Draw(canvas), ImageDraw.Draw(mask)
     for part in drawing.parts:
@@ -120,7 +113,7 @@ def _clutter(rng: np.random.Generator, canvas: Image.Image) -> list[tuple[float,
         u = uniform(rng)
         shape = smooth(*[(x + r * np.cos(t) * u(0.5, 1.4), y + r * np.sin(t) * u(0.5, 1.4)) for t in range(6)])
     else:
-        shape = poly(*[(x + rng.uniform(-r, r), y + rng.uniform(-r, r)) for _ in range(4)])
+        shape = np.array([(x + rng.uniform(-r, r), y + rng.uniform(-r, r)) for _ in range(4)])
     muted = 255 * np.clip(np.array(_any_colour(rng)) * rng.uniform(0.6, 1.1), 0, 1)
     ImageDraw.Draw(canvas).polygon(_fine(shape), fill=tuple(int(v) for v in muted))
     return _fine(shape)
@@ -135,32 +128,31 @@ def _bystanders(rng: np.random.Generator, category: str, difficulty: float, canv
     others = [name for name in SEEN if name != category]
     for _ in range(rng.binomial(2, min(1.0, 0.9 * difficulty))):
         name = others[rng.integers(len(others))]
-        pose = random_pose(rng, (0.25, 0.45), 0.3, 0.0)
+        pose = Pose.drawn(rng, (0.25, 0.45), 0.3, 0.0)
         corner = rng.uniform(0.2, 0.4, 2) * rng.choice([-1, 1], 2)
         drawing = CATEGORIES[name].draw(uniform(rng))
         _paint(drawing, replace(pose, shift=tuple(corner)), _palette(rng, name, difficulty), canvas, mask)
     return mask
 
 
-def _light(rng: np.random.Generator, mask: Image.Image) -> NDArray[np.float32]:
-    """Brightness of a puffed-up silhouette under one lamp: (SIZE, SIZE), about 1 where nothing is."""
-    height = sum(np.asarray(mask.filter(ImageFilter.BoxBlur(r)), np.float32) / 255 * w for r, w in ((2, 1.0), (7, 4.0)))
-    dy, dx = np.gradient(height)
-    lamp = rng.uniform(0, 2 * np.pi)
-    return 1 + np.clip(rng.uniform(0.5, 1.3) * (dx * np.cos(lamp) + dy * np.sin(lamp)), -0.45, 0.4)
+def _blurred(mask: Image.Image, radius: int) -> NDArray[np.float32]:
+    return np.asarray(mask.filter(ImageFilter.BoxBlur(radius)), np.float32) / 255
 
 
 def _develop(
     rng: np.random.Generator, canvas: Image.Image, mask: Image.Image, all_masks: Image.Image, difficulty: float
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """Shadow, light, object texture, colour cast, vignette and grain: (SIZE, SIZE, 3) uint8."""
     pixels = np.asarray(canvas.reduce(FINE), np.float32) / 255
     small = mask.reduce(FINE)
     inside = np.asarray(small, np.float32)[..., None] / 255
     texture = _noise(rng, int(rng.integers(6, 60)))[..., None] * rng.uniform(0.02, 0.06 + 0.06 * difficulty)
-    light = _light(rng, all_masks.reduce(FINE))[..., None]
-    shadow = np.asarray(small.filter(ImageFilter.BoxBlur(6)), np.float32) / 255
-    shadow = np.roll(shadow, (6, int(rng.integers(-8, 9))), (0, 1))[..., None] * (1 - inside) * rng.uniform(0.1, 0.35)
+    puffed = all_masks.reduce(FINE)  # silhouettes as if they were cushions, under one lamp
+    dy, dx = np.gradient(sum(_blurred(puffed, radius) * high for radius, high in ((2, 1.0), (7, 4.0))))
+    lamp = rng.uniform(0, 2 * np.pi)
+    light = 1 + np.clip(rng.uniform(0.5, 1.3) * (dx * np.cos(lamp) + dy * np.sin(lamp)), -0.45, 0.4)[..., None]
+    shadow = np.roll(_blurred(small, 6), (6, int(rng.integers(-8, 9))), (0, 1))[..., None] * (1 - inside)
+    shadow = shadow * rng.uniform(0.1, 0.35)
     cast = rng.normal(1, 0.05, 3).astype(np.float32)
     grid = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE - 0.5
     slope = grid * rng.normal(0, 0.25, (2, 1, 1)).astype(np.float32)
@@ -170,21 +162,16 @@ def _develop(
     return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
-def render_sketch(
-    category: str, index: int, number: int, seed: int, difficulty: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Render sketch `number` of an individual: dark strokes on white.
+def render_sketch(category: str, index: int, number: int, seed: int, difficulty: float) -> tuple[Pixels, Keypoints]:
+    """Sketch `number` of an individual, (SIZE, SIZE) uint8, 255 = paper, and its keypoints (8, 3) as of a photo.
 
     The sketch has a pose of its own but faces the way its photo does, since that was before the eyes of who drew it;
     the harder the world, the more sketches are turned round all the same.
-
-    Returns:
-        The sketch (SIZE, SIZE) uint8, 255 = paper, and its keypoints (8, 3): x, y in pixels and visibility.
     """
     drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
     rng = stream("sketch", seed, category, index, number)
-    pose = random_pose(rng, (0.6, 1.0), 0.2, 0.1, mirror=TURNED_ROUND * difficulty)
-    pose = replace(pose, mirror=pose.mirror != subject_pose(stream("photo", seed, category, index)).mirror)
+    pose = Pose.drawn(rng, (0.6, 1.0), 0.2, 0.1, mirror=TURNED_ROUND * difficulty)
+    pose = replace(pose, mirror=pose.mirror != Pose.of_subject(stream("photo", seed, category, index)).mirror)
     abstraction = rng.uniform(0, 1) * difficulty
     canvas = Image.new("L", (SIZE * FINE, SIZE * FINE), 255)
     brush = ImageDraw.Draw(canvas)
@@ -201,7 +188,7 @@ def render_sketch(
             brush.polygon(points, fill=255)  # hides what lies behind, as one draws only what one sees
         for stroke in _strokes(rng, points, abstraction):
             brush.line(stroke, fill=25, width=width, joint="curve")
-    xy = place_keypoints(drawing, pose)
+    xy = drawing.placed(pose)
     inside = ((xy >= 0) & (xy < SIZE)).all(1, keepdims=True)
     return np.asarray(canvas.reduce(FINE)), np.concatenate([xy, inside], 1)
 

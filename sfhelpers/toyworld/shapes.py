@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Point = tuple[float, float]
 Points = NDArray[np.float64]  # (N, 2): x, y
+Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
 Uniform = Callable[[float, float], float]  # draws a number between two
 SIZE = 160  # side of every rendered image, in pixels
 
@@ -29,13 +30,10 @@ def uniform(rng: np.random.Generator) -> Uniform:
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of a drawing, painted over the pieces before it: a filled shape or an open line.
-
-    `tone` is an index into the object's palette: 0 main, 1 second, 2 main in shade, 3 light, 4 near black.
-    """
+    """One piece of a drawing, painted over the pieces before it: a filled shape or an open line."""
 
     outline: Points
-    tone: int
+    tone: int  # in the object's palette: 0 main, 1 second, 2 main in shade, 3 light, 4 near black
     closed: bool
     thickness: float  # of an open line, in object units
     detail: bool  # left out of abstract sketches
@@ -48,13 +46,13 @@ class Drawing:
     parts: list[Part] = field(default_factory=list)
     keypoints: dict[str, Point] = field(default_factory=dict)
 
-    def add(self, outline: Points, tone: int = 0, detail: bool = False) -> None:
-        """Paint a filled shape."""
-        self.parts.append(Part(outline, tone, True, 0.04, detail))
+    def add(self, tone: int, *outlines: Points, detail: bool = False) -> None:
+        """Paint filled shapes, one over the other."""
+        self.parts += [Part(outline, tone, True, 0.04, detail) for outline in outlines]
 
-    def line(self, outline: Points, tone: int = 4, thickness: float = 0.04, detail: bool = False) -> None:
-        """Paint an open line."""
-        self.parts.append(Part(outline, tone, False, thickness, detail))
+    def line(self, tone: int, thickness: float, *outlines: Points, detail: bool = False) -> None:
+        """Paint open lines."""
+        self.parts += [Part(outline, tone, False, thickness, detail) for outline in outlines]
 
     def mark(self, **keypoints: Point) -> None:
         """Name points, their order kept: `tail_base=(x, y)`, or `left_right_ear=(x, y)` for the two at -x and x."""
@@ -71,6 +69,15 @@ class Drawing:
         gaps = np.abs(points[:, None] * (-1, 1) - points[None]).max(2)
         return bool((gaps.min(1) < 1e-6).all())
 
+    def placed(self, pose: "Pose") -> Points:
+        """(8, 2) pixels of the keypoints.
+
+        A drawing that is its own mirror image does not show which way round it was put, so nobody who annotates it
+        could know: its left and right are named as the picture shows them.
+        """
+        seen_from_front = replace(pose, mirror=False) if self.symmetric else pose
+        return seen_from_front(np.array(list(self.keypoints.values())))
+
 
 @dataclass(frozen=True)
 class Category:
@@ -86,11 +93,6 @@ class Category:
         return drawing
 
 
-def category(*colours: str) -> Callable[[Callable[[Drawing, Uniform], None]], Category]:
-    """Makes the function below it a category's recipe."""
-    return lambda recipe: Category(recipe, colours)
-
-
 @dataclass(frozen=True)
 class Pose:
     """A similarity transform from object coordinates to the pixels of a SIZE x SIZE image."""
@@ -100,32 +102,22 @@ class Pose:
     shift: Point  # of the object's centre from the image's centre, as a share of the image's side
     mirror: bool  # left and right are swapped
 
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, scale: Point, turn: float, shift: float, mirror: float = 0.5) -> "Pose":
+        """Uniform scale and shift, a normal turn of `turn` radians, mirrored with the probability `mirror`."""
+        u = uniform(rng)
+        size, angle = u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
+        return cls(size, angle, (u(-shift, shift), u(-shift, shift)), rng.random() < mirror)
+
+    @classmethod
+    def of_subject(cls, rng: np.random.Generator) -> "Pose":
+        """The pose of a photo's subject, the first thing that is drawn from the photo's stream."""
+        return cls.drawn(rng, (0.6, 0.95), 0.15, 0.1)
+
     def __call__(self, points: Points) -> Points:
         """(N, 2) points in pixels."""
         flipped = points * np.array([-1.0 if self.mirror else 1.0, 1.0])
         return turned(flipped, self.angle) * (self.scale * SIZE / 2) + SIZE * (0.5 + np.array(self.shift))
-
-
-def random_pose(rng: np.random.Generator, scale: Point, turn: float, shift: float, mirror: float = 0.5) -> Pose:
-    """Uniform scale and shift, a normal turn of `turn` radians, mirrored with the probability `mirror`."""
-    u = uniform(rng)
-    size, angle = u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
-    return Pose(size, angle, (u(-shift, shift), u(-shift, shift)), rng.random() < mirror)
-
-
-def subject_pose(rng: np.random.Generator) -> Pose:
-    """The pose of a photo's subject, the first thing that is drawn from the photo's stream."""
-    return random_pose(rng, (0.6, 0.95), 0.15, 0.1)
-
-
-def place_keypoints(drawing: Drawing, pose: Pose) -> Points:
-    """(8, 2) pixels of a posed drawing's keypoints.
-
-    A drawing that is its own mirror image does not show which way round it was put, so nobody who annotates it could
-    know: its left and right are named as the picture shows them.
-    """
-    seen_from_front = replace(pose, mirror=False) if drawing.symmetric else pose
-    return seen_from_front(np.array(list(drawing.keypoints.values())))
 
 
 def turned(points: Points, angle: float, centre: Point = (0.0, 0.0)) -> Points:
@@ -173,8 +165,8 @@ def limb(x0: float, y0: float, x1: float, y1: float, w0: float, w1: float | None
     start, end = np.array([x0, y0]), np.array([x1, y1])
     along = (end - start) / max(float(np.hypot(*(end - start))), 1e-9)
     side = np.array([-along[1], along[0]]) / 2
-    w1 = w0 if w1 is None else w1
-    return np.stack([start + side * w0, end + side * w1, end - side * w1, start - side * w0])
+    at_start, at_end = side * w0, side * (w0 if w1 is None else w1)
+    return np.stack([start + at_start, end + at_end, end - at_end, start - at_start])
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float, n: int = 16) -> Points:
@@ -183,9 +175,9 @@ def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float, n: 
     return np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], 1)
 
 
-def ring(x: float, y: float, radius: float, width: float, n: int = 28) -> Points:
+def ring(x: float, y: float, radius: float, width: float) -> Points:
     """A ring as one outline that goes round outside and back inside."""
-    return np.concatenate([arc(x, y, radius, radius, 0, 1, n), arc(x, y, radius - width, radius - width, 1, 0, n)])
+    return np.concatenate([arc(x, y, radius, radius, 0, 1, 28), arc(x, y, radius - width, radius - width, 1, 0, 28)])
 
 
 def resampled(points: Points, step: float, whole: Callable[[float], int] = int) -> Points:

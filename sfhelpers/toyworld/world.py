@@ -1,7 +1,5 @@
 """The toy world on disk: written once in the real layouts, kept in the user's cache within a size bound."""
 
-import csv
-import io
 import os
 import shutil
 import tempfile
@@ -9,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from platformdirs import user_cache_path
@@ -18,7 +15,7 @@ from tqdm.auto import tqdm
 from sfhelpers.files import replace_file, writing
 from sfhelpers.toyworld.categories import CATEGORIES
 from sfhelpers.toyworld.render import render_photo, render_sketch
-from sfhelpers.toyworld.shapes import SIZE, stream, uniform
+from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream, uniform
 
 VERSION = 5  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
@@ -27,7 +24,6 @@ CACHE_MEGABYTES = 500
 CACHE_REMEDY = "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"
 TRANSFORM = "tx_000100000000"  # Sketchy's object crops
 FRAME = 256  # pixels a side, of PSC6K's coordinates, whatever the images' own size
-Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
 
 
 def write_sketchy(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **options: Any) -> None:
@@ -38,36 +34,24 @@ def write_sketchy(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **
     keypoints in `root/test_pairs_ps.csv` (Lu et al., ICML 2023): A the photo and B the sketch, X horizontal. The real
     benchmark has annotated every point; here one that is hidden or outside its image is left empty.
 
-    Args:
-        photos: a category.
-        sketches: a photo.
-        options: `seed`, `difficulty` from 0 to 1, `categories`.
+    `photos` are a category's, `sketches` a photo's; `options` are `seed`, `difficulty` from 0 to 1, and `categories`.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("photo", "sketch", "class", "XA", "YA", "XB", "YB"))
     pairs = _drawn(root, f"256x256/{{}}/{TRANSFORM}/{{}}", photos, sketches, **options)
-    for photo, sketch, number, in_photo, in_sketch in pairs:
-        table.writerow([photo, sketch, number, *_columns(in_photo), *_columns(in_sketch)])
-    replace_file(root / "test_pairs_ps.csv", text.getvalue().encode("utf-8"))
+    lines = ["photo,sketch,class,XA,YA,XB,YB"]
+    lines += [",".join([*names, *_columns(in_photo), *_columns(in_sketch)]) for *names, in_photo, in_sketch in pairs]
+    replace_file(root / "test_pairs_ps.csv", "".join(line + "\n" for line in lines).encode("utf-8"))
 
 
 def write_folder(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **options: Any) -> None:
-    """Write the world as anybody's own folder, `root/{photo,sketch,mask}/<category>/`; `masks=False` leaves them out.
-
-    All else as in `write_sketchy`.
-    """
+    """As `write_sketchy` in anybody's own layout, `root/{photo,sketch,mask}/<category>/`; `masks=False` omits them."""
     _drawn(root, "{}/{}", photos, sketches, **options)
 
 
 def _drawn(
     root: Path, layout: str, photos: int, sketches: int, seed: int = 0, difficulty: float = DIFFICULTY,
     categories: tuple[str, ...] = tuple(CATEGORIES), masks: bool = True,
-) -> list[tuple[str, str, int, Keypoints, Keypoints]]:  # fmt: skip
-    """Draw and save a world; returns paths, number of the class from 1 and keypoints (8, 3) of every pair.
-
-    Stems look like Sketchy's (n<class>_<number>).
-    """
+) -> list[tuple[str, str, str, Keypoints, Keypoints]]:  # fmt: skip
+    """Draw and save a world, stems as Sketchy's; returns paths, class from 1 and keypoints (8, 3) of every pair."""
     pairs = []
     plan = [(category, k) for category in categories for k in range(photos)]
     for category, k in tqdm(plan, desc="drawing the toy world", leave=False):
@@ -82,7 +66,7 @@ def _drawn(
         for n in range(sketches):
             sketch, in_sketch = render_sketch(category, k, n, seed, difficulty)
             _save(sketch, root / f"{sketch_path}-{n + 1}.png")
-            pairs.append((f"{photo_path}.jpg", f"{sketch_path}-{n + 1}.png", 1 + number, in_photo, in_sketch))
+            pairs.append((f"{photo_path}.jpg", f"{sketch_path}-{n + 1}.png", str(1 + number), in_photo, in_sketch))
     return pairs
 
 
@@ -96,9 +80,7 @@ def _columns(keypoints: Keypoints) -> list[str]:
     scaled = keypoints[:, :2] * (FRAME / SIZE)
     # Rounding to 256.0 would put a point on the frame's far edge, which is outside.
     shown = keypoints[:, 2].astype(bool) & (scaled >= 0).all(1) & (scaled < FRAME - 0.05).all(1)
-    return [
-        ";".join(f"{value:.1f}" if seen else "" for value, seen in zip(axis, shown, strict=True)) for axis in scaled.T
-    ]
+    return [";".join(f"{at:.1f}" if seen else "" for at, seen in zip(axis, shown, strict=True)) for axis in scaled.T]
 
 
 def keypoint_names(category: str) -> tuple[str, ...]:
@@ -107,22 +89,14 @@ def keypoint_names(category: str) -> tuple[str, ...]:
 
 
 def ensure(seed: int = 0, difficulty: float = DIFFICULTY, photos: int = PHOTOS, sketches: int = SKETCHES) -> Path:
-    """The folder of a world in Sketchy's layout, written on first use (about 20 s) into the user's cache.
-
-    Returns:
-        The root to give to the Sketchy adapter.
-
-    Raises:
-        OSError: one sentence, when the cache cannot be written.
-    """
+    """The folder of a world in Sketchy's layout, written on first use (about 20 s); OSError as `cached`."""
     name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{photos}x{sketches}"
-    return cached(
-        "toyworld", name, lambda root: write_sketchy(root, photos, sketches, seed=seed, difficulty=difficulty)
-    )
+    options = {"photos": photos, "sketches": sketches, "seed": seed, "difficulty": difficulty}
+    return cached("toyworld", name, lambda root: write_sketchy(root, **options))
 
 
 def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """A folder of the user's cache, written on first use.
+    """A folder of the user's cache, written on first use; OSError, one sentence, if that cannot be.
 
     Those used longest ago are deleted when all of a kind together pass CACHE_MEGABYTES.
     """
