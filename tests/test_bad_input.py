@@ -80,7 +80,7 @@
 |                                   | test_no_leak.py::test_nothing_of_an_unseen_category_stands_in_the_background_of_a_training_photo
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
 |                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
-| ... with other images             | test_contents.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names
+| ... with other images             | test_splits.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names
 | a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
 | ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same

@@ -1,20 +1,42 @@
-"""Zero-shot splits: what teaches and what is asked for never share a class or an image file."""
+"""Zero-shot splits: what teaches and what is asked for never share a class or a file; which training may go on."""
 
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sfhelpers import toyworld
-from sfhelpers.datasets import Dataset, load_dataset, sketchy, splits
-from sfhelpers.datasets.records import check_apart
+from sfhelpers.datasets import Dataset, load_dataset, psc6k, sketchy, splits
+from sfhelpers.datasets.quickdraw import Doodle
+from sfhelpers.datasets.records import check_apart, fingerprint
+from sfhelpers.datasets.sketches import Sketches
 from sfhelpers.datasets.splits import ClassSplit
+from sfhelpers.tasks.compare import compare
+from sfhelpers.tasks.correspondence import Correspondence
+from sfhelpers.tasks.recognition import Recognition
+from sfhelpers.tasks.retrieval import Retrieval
+from sfhelpers.tasks.segmentation import Segmentation
 from tests.backbone_fixtures import refused
 
 SEEN = ("bus", "cat", "cup", "duck", "fish")
 CATEGORIES = (*SEEN, *toyworld.UNSEEN[:3])
+TASKS = {
+    "correspondence": lambda world: Correspondence(psc6k.load(world), 1, 2e-3, 8),
+    "segmentation": lambda world: Segmentation(world, 1, 2e-3, 8),
+    "retrieval": lambda world: Retrieval(world, 1, 2e-3, 8, ("strict",)),
+    "recognition": lambda world: Recognition(few_sketches(world), 1, 2e-3, 8, shots=0),
+}
+
+
+def few_sketches(world):
+    """Of two categories, for training, validation and test."""
+    return Sketches("folder", world.root, "default", world.select(categories=("bus", "cat")).sketches)
+
+
+def read(root):
+    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +44,13 @@ def world(tmp_path_factory):
     """Five seen and three unseen classes of six photos with a sketch each."""
     root = tmp_path_factory.mktemp("world")
     toyworld.write_sketchy(root, photos=6, sketches=1, categories=CATEGORIES)
-    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
+    return read(root)
+
+
+@pytest.fixture
+def own(world, tmp_path):
+    """A copy of the world that may be changed."""
+    return read(shutil.copytree(world.root, tmp_path / "own"))
 
 
 @pytest.fixture(scope="module")
@@ -123,21 +151,18 @@ def test_a_gallery_without_the_querys_class_is_refused(parted):
         splits.require_relevant(replace(lost, records=lost.photos))
 
 
-def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo(world, tmp_path):
-    shutil.copytree(world.root, tmp_path / "world")
-    folder = tmp_path / "world" / "256x256" / "photo" / toyworld.world.TRANSFORM / "church"
-    twins = sorted(folder.iterdir())[:2]
-    shutil.copy(twins[0], twins[1])  # the second photo is now a copy of the first
-    doubled = Dataset("toy", tmp_path, "default", tuple(sketchy.read(tmp_path / "world", unseen=toyworld.UNSEEN)))
+def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo(own):
+    first, twin = [photo.path for photo in own.photos if photo.category == "church"][:2]
+    shutil.copy(first, twin)  # the second photo is now a copy of the first
     with pytest.warns(UserWarning, match="1 of 48 gallery photos are copies"):
-        single = splits.without_duplicates(doubled)
-    assert len(single.photos) == 47 and twins[1] not in {photo.path for photo in single.photos}
-    asking = [s for s in single.sketches if s.category == "church" and s.instance == twins[0].stem]
+        single = splits.without_duplicates(own)
+    assert len(single.photos) == 47 and twin not in {photo.path for photo in single.photos}
+    asking = [s for s in single.sketches if s.category == "church" and s.instance == first.stem]
     assert len(asking) == 2 and len(single.sketches) == 48
-    shutil.copy(twins[0], folder.parent / "cat" / "n99_1.jpg")
-    mixed = [*doubled.records, replace(doubled.photos[0], path=folder.parent / "cat" / "n99_1.jpg", category="cat")]
+    cat = next(photo for photo in own.photos if photo.category == "cat")
+    shutil.copy(first, cat.path)
     with refused("is the same file as"):
-        splits.without_duplicates(replace(doubled, records=tuple(mixed)))
+        splits.without_duplicates(own)
 
 
 def test_a_test_image_under_another_name_in_training_is_refused(parted, tmp_path):
@@ -177,3 +202,40 @@ def test_arguments_out_of_range_are_refused(world, parted):
     for number in (-1, 1):
         with refused(f"number is {number}: give"):
             splits.clip_style(world, number=number)
+
+
+def mirror(path):
+    """Another image under the same name."""
+    with Image.open(path) as image:
+        ImageOps.mirror(image.convert("RGB")).save(path)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_training_does_not_go_on_with_other_images_under_the_same_names(task, tiny_backbone, own, tmp_path):
+    def train():
+        settings = {"log": lambda line: None, "checkpoints": tmp_path / "kept"}
+        return compare(tiny_backbone, TASKS[task](own), ("CLIP only",), **settings)[0][0]
+
+    first = train().history
+    assert train().history.seconds == first.seconds  # taken up as it was
+    mirror(next(s for s in own.sketches if s.part == "train" and s.seen).path)
+    with refused(r"is of another training \(configuration images was"):
+        train()
+
+
+def test_the_fingerprint_feels_contents_masks_parts_keypoints_and_keys_but_not_the_folder(own, world, tmp_path):
+    was = fingerprint(own.records)
+    assert was == fingerprint(read(shutil.copytree(world.root, tmp_path / "elsewhere")).records)
+    assert fingerprint([replace(own.records[0], part="new"), *own.records[1:]]) != was
+    assert fingerprint(own.records[1:]) != was != fingerprint(own.records, [b"more"])
+    masked = next(record for record in own.records if record.mask)
+    mirror(masked.mask)
+    assert fingerprint(own.records) != was
+    annotated = psc6k.load(own)
+    moved = replace(annotated.pairs[0], sketch_points=annotated.pairs[0].sketch_points + 1)
+    assert replace(annotated, pairs=(moved, *annotated.pairs[1:])).fingerprint() != annotated.fingerprint()
+    drawing = Doodle(own.root / "cat.ndjson", "sketch", "cat", "123", line=1, length=10)
+    assert fingerprint([drawing]) != fingerprint([replace(drawing, instance="124")])
+    odd = own.records[0].path.with_name("caf\udce9.jpg")  # no UTF-8
+    shutil.copy(own.records[0].path, odd)
+    assert fingerprint([replace(own.records[0], path=odd)]) != fingerprint([own.records[0]])

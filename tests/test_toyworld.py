@@ -5,12 +5,12 @@ import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sfhelpers import toyworld
 from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, quick, render_photo, render_sketch, shapes, world
 from tests.backbone_fixtures import one_sentence
 
@@ -21,19 +21,12 @@ def _digest(category: str, index: int, seed: int) -> str:
     return hashlib.sha256(b"".join(a.tobytes() for a in (photo, mask, keypoints, sketch))).hexdigest()
 
 
-def test_there_are_27_seen_and_9_unseen_categories():
-    assert len(CATEGORIES) == 36 and len(SEEN) == 27 and len(UNSEEN) == 9
-    assert set(SEEN).isdisjoint(UNSEEN)
-
-
-def test_a_fresh_process_draws_the_same_individual():
+def test_a_fresh_process_draws_the_same_individual_and_index_and_seed_change_it():
+    assert len(CATEGORIES) == 36 and len(SEEN) == 27 and set(SEEN).isdisjoint(UNSEEN)
     code = "from tests.test_toyworld import _digest; print(_digest('giraffe', 5, 3))"
     env = {**os.environ, "PYTHONHASHSEED": "123"}
     fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert fresh.stdout.strip() == _digest("giraffe", 5, 3)
-
-
-def test_index_and_seed_change_the_picture():
     assert len({_digest("cup", 0, 0), _digest("cup", 1, 0), _digest("cup", 0, 1)}) == 3
 
 
@@ -55,13 +48,11 @@ def test_every_category_has_a_mask_ink_and_eight_keypoints_on_the_object(categor
 
 def test_sides_of_a_symmetric_drawing_are_named_as_the_picture_shows_them():
     by_symmetry = {True: set(), False: set()}
-    for category in CATEGORIES:
-        for index in range(12):
-            drawing = CATEGORIES[category].draw(shapes.uniform(shapes.stream("shape", 0, category, index)))
-            by_symmetry[drawing.symmetric].add(category)
-            poses = [shapes.Pose(0.8, 0.1, (0.0, 0.0), mirror) for mirror in (False, True)]
-            here, there = (drawing.placed(pose) for pose in poses)
-            assert (here == there).all() == drawing.symmetric
+    for category, index in itertools.product(CATEGORIES, range(12)):
+        drawing = CATEGORIES[category].draw(shapes.uniform(shapes.stream("shape", 0, category, index)))
+        by_symmetry[drawing.symmetric].add(category)
+        here, there = (drawing.placed(shapes.Pose(0.8, 0.1, (0.0, 0.0), mirror)) for mirror in (False, True))
+        assert (here == there).all() == drawing.symmetric
     assert by_symmetry[True] == {"bottle", "butterfly", "guitar", "lamp", "wine_glass"}
     assert by_symmetry[True].isdisjoint(by_symmetry[False])
 
@@ -102,32 +93,32 @@ def test_difficulty_forgets_strokes_and_adds_clutter():
     assert edges(1.0) > 2 * edges(0.0)
 
 
-def test_sketchy_layout_names_pair_sketches_with_photos_and_masks(tmp_path):
-    world.write_sketchy(tmp_path, photos=2, sketches=2, categories=("cat", "key"))
+def test_layouts_name_sketches_by_their_photo_with_masks_or_without(tmp_path):
+    world.write_sketchy(tmp_path / "a", photos=2, sketches=2, categories=("cat", "key"))
     wanted = {"test_pairs_ps.csv"}
-    for category, number in (("cat", 8), ("key", 23)):
-        for k in (0, 1):
-            names = {"photo": [f"{k}.jpg"], "mask": [f"{k}.png"], "sketch": [f"{k}-1.png", f"{k}-2.png"]}
-            base, stem = "256x256/{}/tx_000100000000/{}/{}", f"n{number:08d}_"
-            wanted |= {base.format(kind, category, stem + name) for kind, some in names.items() for name in some}
-    found = {path for path in tmp_path.rglob("*.*") if path.is_file()}
-    assert {path.relative_to(tmp_path).as_posix() for path in found} == wanted
+    for (category, number), k in itertools.product((("cat", 8), ("key", 23)), (0, 1)):
+        names = {"photo": [f"{k}.jpg"], "mask": [f"{k}.png"], "sketch": [f"{k}-1.png", f"{k}-2.png"]}
+        base, stem = "256x256/{}/tx_000100000000/{}/{}", f"n{number:08d}_"
+        wanted |= {base.format(kind, category, stem + name) for kind, some in names.items() for name in some}
+    found = {path for path in (tmp_path / "a").rglob("*.*") if path.is_file()}
+    assert {path.relative_to(tmp_path / "a").as_posix() for path in found} == wanted
     assert {Image.open(path).size for path in found if path.suffix != ".csv"} == {(160, 160)}
+    world.write_folder(tmp_path / "b", photos=1, sketches=1, categories=("cat",), masks=False)
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"photo", "sketch"}
 
 
-def test_folder_layout_can_leave_the_masks_out(tmp_path):
-    world.write_folder(tmp_path, photos=1, sketches=1, categories=("cat",), masks=False)
-    assert {p.name for p in tmp_path.iterdir()} == {"photo", "sketch"}
-
-
-def test_the_cache_keeps_the_world_in_use_and_forgets_the_oldest(tmp_path, monkeypatch):
+@pytest.mark.parametrize("ensure", [partial(world.ensure, photos=2, sketches=1), partial(quick.ensure_quick, number=2)])
+def test_the_cache_keeps_what_is_in_use_and_forgets_the_oldest(tmp_path, monkeypatch, ensure):
+    few = ("cat", "key")
     monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(world._drawn, "__defaults__", (0, 0.5, ("cat", "key"), True))
-    first = toyworld.ensure(seed=1, photos=2, sketches=1)
-    assert toyworld.ensure(seed=1, photos=2, sketches=1) == first
+    monkeypatch.setattr(world._drawn, "__defaults__", (0, 0.5, few, True))
+    monkeypatch.setattr(quick.write_quick, "__defaults__", (2, 0, 0.5, few, "simplified"))
+    first = ensure(seed=1)
+    (first / "mine").write_text("")
+    assert ensure(seed=1) == first and (first / "mine").exists(), "it is not written again"
     os.utime(first, (1, 1))
     monkeypatch.setattr(world, "CACHE_MEGABYTES", 0.0)
-    second = toyworld.ensure(seed=2, photos=2, sketches=1)
+    second = ensure(seed=2)
     assert second.exists() and not first.exists()
     assert not list(second.parent.glob("part-*")), "nothing half-written is left"
 

@@ -38,8 +38,7 @@ def horse(d: Drawing, u: Uniform) -> None:
 def giraffe(d: Drawing, u: Uniform) -> None:
     bx, by, nx, ny, *_ = _walker(d, u, (0.17, 0.085), (0.6, 0.75), (0.8, 1.0), (1.05, 1.3), (0.4, 0.48), (0.2, 0.25))
     d.line(4, 0.035, *(poly((nx + x, ny - 0.05), (nx + x, ny - 0.17)) for x in (0.0, 0.07)))
-    for k in range(5):
-        t = 0.1 + 0.18 * k
+    for t in 0.1 + 0.18 * np.arange(5):
         x, y = -bx * 0.7 * (1 - t) + nx * t, -by * 0.2 * (1 - t) + ny * t
         d.add(1, ellipse(x, y, 0.05, 0.06, n=7), detail=True)
     for x, y in ((-0.25, -0.05), (0.0, 0.06), (0.05, -0.12), (0.24, 0.0)):

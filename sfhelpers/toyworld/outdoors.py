@@ -6,11 +6,10 @@ from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, box, ellipse
 
 
 def house(d: Drawing, u: Uniform) -> None:
-    w, wall, peak = u(0.6, 0.75), u(-0.15, 0.05), u(0.5, 0.65)
+    w, wall, peak, door = u(0.6, 0.75), u(-0.15, 0.05), u(0.5, 0.65), u(-0.15, 0.15)
     d.add(2, box(w * 0.5, wall - peak * 0.62, 0.16, 0.4))
     d.add(0, box(0, (wall + 0.8) / 2, 2 * w, 0.8 - wall))
     d.add(1, poly((-w - 0.12, wall), (0, wall - peak), (w + 0.12, wall)))
-    door = u(-0.15, 0.15)
     d.add(4, box(door, 0.58, 0.24, 0.44))
     for x in (-w * 0.62, w * 0.62):
         d.add(3, box(x, wall + 0.32, 0.24, 0.24))
@@ -20,14 +19,13 @@ def house(d: Drawing, u: Uniform) -> None:
 
 
 def church(d: Drawing, u: Uniform) -> None:
-    tower, nave = u(0.26, 0.32), u(0.0, 0.12)
+    tower, nave, spire = u(0.26, 0.32), u(0.0, 0.12), u(-0.85, -0.75)
     d.add(1, poly((-0.3, nave), (-0.15, nave - 0.3), (0.72, nave - 0.3), (0.9, nave)))
     d.add(0, box(0.28, (nave + 0.85) / 2, 1.18, 0.85 - nave))
     for x in (0.12, 0.42, 0.72):
         arch = arc(x, nave + 0.34, 0.07, 0.1, 0.5, 1.0, 7)
         d.add(3, np.concatenate([arch, poly((x + 0.07, 0.62), (x - 0.07, 0.62))]))
     d.add(0, box(-0.45, 0.25, 2 * tower, 1.2))
-    spire = u(-0.85, -0.75)
     d.add(1, poly((-0.45 - tower - 0.05, -0.33), (-0.45, spire), (-0.45 + tower + 0.05, -0.33)))
     d.line(4, 0.04, poly((-0.45, spire), (-0.45, spire - 0.16)), poly((-0.52, spire - 0.09), (-0.38, spire - 0.09)))
     d.add(4, box(-0.45, 0.68, 0.2, 0.34))
@@ -72,8 +70,7 @@ def flower(d: Drawing, u: Uniform) -> None:
     d.line(1, 0.08, poly((0, y), (u(-0.06, 0.06), 0.3), (0, 0.95)))
     d.add(1, smooth((0, 0.6), (0.25, 0.3), (0.5, 0.28), (0.3, 0.55)))
     d.add(1, smooth((0, 0.75), (-0.25, 0.45), (-0.5, 0.45), (-0.3, 0.72)))
-    for k in range(n):
-        a = 2 * np.pi * k / n - np.pi / 2
+    for a in 2 * np.pi * np.arange(n) / n - np.pi / 2:
         d.add(0, ellipse(np.cos(a) * r, y + np.sin(a) * r, r * 0.72, r * 0.45, a))
     d.add(3, ellipse(0, y, r * 0.55, r * 0.55))
     d.mark(top_petal=(0, y - r * 1.6), left_right_petal=(r * 1.5, y), centre=(0, y), stem_middle=(0, 0.3))
@@ -136,10 +133,9 @@ def car(d: Drawing, u: Uniform) -> None:
 
 
 def bus(d: Drawing, u: Uniform) -> None:
-    high = u(0.5, 0.62)
+    high, n = u(0.5, 0.62), int(u(3, 6))
     d.add(0, smooth((-0.95, -high), (0.95, -high), (0.95, 0.32), (-0.95, 0.32), steps=3))
     d.add(3, box(-0.82, -high * 0.3, 0.2, high * 0.75))
-    n = int(u(3, 6))
     d.add(3, *(box(-0.5 + (k + 0.5) * 1.35 / n, -high * 0.42, 1.0 / n, high * 0.5) for k in range(n)))
     d.add(1, box(0.0, 0.1, 1.85, 0.1))
     _wheels(d, 0.34, (-0.55, u(0.15, 0.19)), (0.55, u(0.15, 0.19)))
@@ -187,11 +183,10 @@ def sailboat(d: Drawing, u: Uniform) -> None:
 
 
 def bicycle(d: Drawing, u: Uniform) -> None:
-    r = u(0.35, 0.42)
+    r, w = u(0.35, 0.42), u(0.05, 0.075)
     left, right, crank, seat, head = (-0.55, 0.35), (0.55, 0.35), (-0.05, 0.35), (-0.2, -0.3), (0.4, -0.3)
     for x, y in (left, right):
         d.add(4, ring(x, y, r, 0.075), ellipse(x, y, 0.05, 0.05))
-    w = u(0.05, 0.075)
     for a, b in ((left, seat), (left, crank), (crank, seat), (crank, head), (seat, head), (head, right)):
         d.add(0, limb(*a, *b, w))
     d.add(4, limb(*seat, -0.23, -0.44, 0.05))

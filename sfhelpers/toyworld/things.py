@@ -29,8 +29,7 @@ def teapot(d: Drawing, u: Uniform) -> None:
 
 def bottle(d: Drawing, u: Uniform) -> None:
     w, neck, shoulder = u(0.26, 0.36), u(0.09, 0.13), u(-0.35, -0.1)
-    outline = symmetric((neck, -0.75), (neck, shoulder - 0.12), (w, shoulder + 0.12), (w, 0.88))
-    d.add(0, smooth(*outline, steps=4))
+    d.add(0, smooth(*symmetric((neck, -0.75), (neck, shoulder - 0.12), (w, shoulder + 0.12), (w, 0.88)), steps=4))
     d.add(1, box(0, -0.84, neck * 2.4, 0.18))
     d.add(3, box(0, 0.4, w * 2.02, u(0.35, 0.5)))
     d.line(2, 0.05, poly((-w * 0.6, 0.4), (w * 0.6, 0.4)), detail=True)
@@ -52,8 +51,7 @@ def umbrella(d: Drawing, u: Uniform) -> None:
     w, top = u(0.8, 0.95), u(-0.75, -0.6)
     d.line(4, 0.055, poly((0, -0.1), (0, 0.65)))
     d.line(4, 0.065, arc(-0.13, 0.65, 0.13, 0.2, 0.0, 0.5))
-    n = 4
-    bays = [arc(-w + (2 * k + 1) * w / n, -0.02, w / n, 0.1, 1.0, 0.5, 7) for k in reversed(range(n))]
+    bays = [arc(-w + (2 * k + 1) * w / 4, -0.02, w / 4, 0.1, 1.0, 0.5, 7) for k in reversed(range(4))]
     d.add(0, np.concatenate([arc(0, -0.02, w, -top, 0.5, 1.0, 24), *bays]))
     d.add(1, np.concatenate([arc(0, -0.02, w / 2, -top, 0.5, 1.0, 14), *bays[1:3]]), detail=True)
     d.line(4, 0.05, poly((0, top), (0, top - 0.12)))
@@ -99,9 +97,7 @@ def guitar(d: Drawing, u: Uniform) -> None:
     d.add(0, smooth(*symmetric((0, -0.05), (up, 0.08), (up * 0.72, 0.3), (low, 0.6), (0, 0.92))))
     d.add(4, ellipse(0, 0.36, 0.12, 0.12), box(0, 0.66, 0.24, 0.06))
     d.add(1, box(0, -0.32, u(0.085, 0.12), 0.98), box(0, -0.9, 0.17, 0.2, taper=0.75))
-    for k in range(3):
-        d.add(3, ellipse(-0.12, -0.97 + 0.07 * k, 0.035, 0.025), detail=True)
-        d.add(3, ellipse(0.12, -0.97 + 0.07 * k, 0.035, 0.025), detail=True)
+    d.add(3, *(ellipse(x, -0.97 + 0.07 * k, 0.035, 0.025) for k in range(3) for x in (-0.12, 0.12)), detail=True)
     d.line(3, 0.02, poly((0.0, -0.8), (0.0, 0.66)), detail=True)
     d.mark(head=(0, -0.98), nut=(0, -0.8), neck_joint=(0, 0.1), sound_hole=(0, 0.36), bridge=(0, 0.66))
     d.mark(waist_left_right=(up * 0.72, 0.3), bottom=(0, 0.91))
@@ -119,10 +115,8 @@ def hammer(d: Drawing, u: Uniform) -> None:
 
 
 def key(d: Drawing, u: Uniform) -> None:
-    r, w = u(0.3, 0.36), u(0.1, 0.14)
-    d.add(0, limb(-0.35, 0, 0.92, 0, w))
-    tooth = u(0.24, 0.34)
-    d.add(0, box(0.84, tooth / 2, 0.12, tooth), box(0.62, tooth * 0.4, 0.11, tooth * 0.8))
+    r, w, tooth = u(0.3, 0.36), u(0.1, 0.14), u(0.24, 0.34)
+    d.add(0, limb(-0.35, 0, 0.92, 0, w), box(0.84, tooth / 2, 0.12, tooth), box(0.62, tooth * 0.4, 0.11, tooth * 0.8))
     d.add(0, box(0.42, tooth * 0.3, 0.08, tooth * 0.6), ring(-0.58, 0, r, u(0.11, 0.16)))
     d.add(1, box(-0.24, 0, 0.08, w * 2.2), detail=True)
     d.mark(bow_left=(-0.58 - r + 0.05, 0), bow_top=(-0.58, -r + 0.05), bow_bottom=(-0.58, r - 0.05), collar=(-0.24, 0))
@@ -136,8 +130,7 @@ def clock(d: Drawing, u: Uniform) -> None:
         d.add(1, ellipse(s * r * 0.55, -r * 0.92, 0.2, 0.13, s * 0.6))
     d.add(0, ellipse(0, 0, r, r))
     d.add(3, ellipse(0, 0, r * 0.82, r * 0.82))
-    for k in range(4):
-        a = k * np.pi / 2
+    for a in np.arange(4) * np.pi / 2:
         d.add(4, ellipse(np.cos(a) * r * 0.7, np.sin(a) * r * 0.7, 0.035, 0.035), detail=True)
     a, b = u(0, 6.28), u(0, 6.28)
     d.add(4, limb(0, 0, np.cos(a) * r * 0.4, np.sin(a) * r * 0.4, 0.07))
