@@ -98,20 +98,15 @@ def test_no_test_image_is_trained_or_validated_on(world, split):
     assert train and val and test and not (train | val) & test and not train & val
 
 
-def test_60_40_parts_the_sorted_photos_of_each_category(world):
+def test_60_40_parts_the_sorted_photos_of_each_category_as_the_released_code_does(world):
     annotated = psc6k.load(world, "60:40")
+    assert all(pair.photo.seen for pair in annotated.pairs)
     for category in CATEGORIES:
-        pairs = [p for p in annotated.pairs if p.photo.category == category]
-        by_name = sorted({(p.photo.path.name, p.photo.part) for p in pairs})
-        assert [part for _, part in by_name] == ["train"] * 3 + ["val"] + ["test"] * 4
-        assert all(p.photo.seen for p in pairs)
-
-
-def test_60_40_of_ten_photos_is_six_to_four_as_in_the_released_code(world):
-    pair = psc6k.load(world).pairs[0]
+        parts = sorted({(p.photo.path.name, p.photo.part) for p in annotated.pairs if p.photo.category == category})
+        assert [part for _, part in parts] == ["train"] * 3 + ["val"] + ["test"] * 4
+    pair = annotated.pairs[0]
     photos = [replace(pair.photo, path=pair.photo.path.with_name(f"{k}.jpg")) for k in range(10)]
-    parted = psc6k.sixty_forty([replace(pair, photo=photo) for photo in photos for _ in range(5)])
-    parts = [p.photo.part for p in parted]
+    parts = [p.photo.part for p in psc6k.sixty_forty([replace(pair, photo=photo) for photo in photos * 5])]
     assert (parts.count("train") + parts.count("val"), parts.count("test")) == (30, 20)
 
 
@@ -201,12 +196,9 @@ def test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_r
         psc6k.sixty_forty([p for p in pairs if p.photo.path in two])
 
 
-def test_images_that_the_dataset_leaves_out_are_left_out(world):
+def test_what_the_dataset_leaves_out_is_left_out_and_a_limit_counts_annotated_photos_alone(world, tmp_path):
     kept = replace(world, records=tuple(sketchy.read(world.root, unseen=toyworld.UNSEEN, limit=3)))
     assert len(psc6k.load(kept).pairs) == 3 * len(CATEGORIES) * SKETCHES
-
-
-def test_a_limit_counts_annotated_photos_alone(world, tmp_path):
     few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part != "test"}
     limited = psc6k.load(annotating(few, world, tmp_path)[0], limit=2)
     assert len({p.photo for p in limited.pairs}) == 2 * 2 and {p.photo.instance for p in limited.pairs} <= few

@@ -28,8 +28,8 @@ def folder(tmp_path_factory):
 def lines(tmp_path):
     """Writes lines as `cat.ndjson`; gives the folder."""
 
-    def write(*content, name="cat"):
-        (tmp_path / f"{name}.ndjson").write_bytes(b"\n".join(content) + b"\n")
+    def write(*content):
+        (tmp_path / "cat.ndjson").write_bytes(b"\n".join(content) + b"\n")
         return tmp_path
 
     return write
@@ -62,10 +62,8 @@ def test_every_category_is_drawn_within_the_screen_and_in_time_and_with_less_ink
 def test_what_is_written_is_read_back_and_both_formats_show_the_same(folder, tmp_path):
     quick.write_quick(tmp_path / "raw", 12, categories=FEW, layout="raw")
     simple, raw = (quickdraw.read(root, "9/3") for root in (folder, tmp_path / "raw"))
-    assert [(d.category, d.line, d.instance, d.part) for d in simple] == [
-        (d.category, d.line, d.instance, d.part) for d in raw
-    ]
-    assert len(simple) == 36 and {d.category for d in simple} == set(FEW)
+    one, other = ([(d.category, d.line, d.instance, d.part) for d in found] for found in (simple, raw))
+    assert one == other and len(simple) == 36 and {d.category for d in simple} == set(FEW)
     first, second = (quickdraw.load_doodles(found[:6], 64) for found in (simple, raw))
     assert first.shape == (6, 3, 64, 64) and first.min() >= 0 and first.max() == 1
     ink = [1 - images.mean(1).flatten(1) for images in (first, second)]

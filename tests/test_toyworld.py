@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, quick, render_photo, render_sketch, shapes, world
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, quick, render, render_photo, render_sketch, shapes, world
 from tests.backbone_fixtures import one_sentence
 
 
@@ -70,7 +70,7 @@ def _turned_round(difficulty):
 def test_a_sketch_faces_the_way_its_photo_does_and_in_a_harder_world_not_always():
     assert _turned_round(0.0) == 0
     assert 0.14 < _turned_round(1.0) < 0.26, "TURNED_ROUND, within three standard errors of 240 draws"
-    facing = [shapes.Pose.of_subject(shapes.stream("photo", 0, "cat", k)).mirror for k in range(200)]
+    facing = [shapes.Pose.drawn(shapes.stream("photo", 0, "cat", k), *render.SUBJECT).mirror for k in range(200)]
     assert 0.4 < np.mean(facing) < 0.6, "photos face both ways"
 
 

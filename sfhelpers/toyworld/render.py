@@ -22,6 +22,7 @@ from sfhelpers.toyworld.shapes import (
 
 Pixels, Mask = NDArray[np.uint8], NDArray[np.bool_]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
+SUBJECT = ((0.6, 0.95), 0.15, 0.1)  # scale, turn and shift of what a photo shows, the first that its stream draws
 TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
 
 
@@ -32,7 +33,7 @@ def render_photo(category: str, index: int, seed: int, difficulty: float) -> tup
     """
     drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
     rng = stream("photo", seed, category, index)
-    pose = Pose.of_subject(rng)
+    pose = Pose.drawn(rng, *SUBJECT)
     canvas = _background(rng, difficulty)
     behind = _bystanders(rng, category, difficulty, canvas)
     mask = Image.new("L", canvas.size)
@@ -171,7 +172,7 @@ def render_sketch(category: str, index: int, number: int, seed: int, difficulty:
     drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
     rng = stream("sketch", seed, category, index, number)
     pose = Pose.drawn(rng, (0.6, 1.0), 0.2, 0.1, mirror=TURNED_ROUND * difficulty)
-    pose = replace(pose, mirror=pose.mirror != Pose.of_subject(stream("photo", seed, category, index)).mirror)
+    pose = replace(pose, mirror=pose.mirror != Pose.drawn(stream("photo", seed, category, index), *SUBJECT).mirror)
     abstraction = rng.uniform(0, 1) * difficulty
     canvas = Image.new("L", (SIZE * FINE, SIZE * FINE), 255)
     brush = ImageDraw.Draw(canvas)

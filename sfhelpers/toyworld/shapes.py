@@ -109,11 +109,6 @@ class Pose:
         size, angle = u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
         return cls(size, angle, (u(-shift, shift), u(-shift, shift)), rng.random() < mirror)
 
-    @classmethod
-    def of_subject(cls, rng: np.random.Generator) -> "Pose":
-        """The pose of a photo's subject, the first thing that is drawn from the photo's stream."""
-        return cls.drawn(rng, (0.6, 0.95), 0.15, 0.1)
-
     def __call__(self, points: Points) -> Points:
         """(N, 2) points in pixels."""
         flipped = points * np.array([-1.0 if self.mirror else 1.0, 1.0])

@@ -21,7 +21,6 @@ VERSION = 5  # raise it when rendering changes, so that no cached world of an ol
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
-CACHE_REMEDY = "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"
 TRANSFORM = "tx_000100000000"  # Sketchy's object crops
 FRAME = 256  # pixels a side, of PSC6K's coordinates, whatever the images' own size
 
@@ -102,7 +101,7 @@ def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
     """
     cache = user_cache_path("sfhelpers") / kind
     folder = cache / name
-    with writing(cache, CACHE_REMEDY):
+    with writing(cache, "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"):
         cache.mkdir(parents=True, exist_ok=True)
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
