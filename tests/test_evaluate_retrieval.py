@@ -35,17 +35,6 @@ def labelled(queries=83, photos=131):
     return drawn
 
 
-def from_relevance(measure, ranking, total):
-    """The same measure by the functions on rankings."""
-    if isinstance(measure, metrics.Acc):
-        return float(ranking[: measure.k].any())
-    if isinstance(measure, metrics.P):
-        return metrics.precision_at_k(ranking, total, measure.k, measure.denominator)
-    if measure.k is None:
-        return metrics.average_precision(ranking, measure.interpolated)
-    return metrics.average_precision_at_k(ranking, total, measure.k, measure.denominator, measure.interpolated)
-
-
 def in_blocks_of(megabytes, *problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "MEGABYTES", megabytes)
@@ -57,7 +46,7 @@ def assert_as_one_by_one(found, queries, gallery, query_labels, gallery_labels, 
     for i, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         among = slice(None) if competing is None else competing[i]
         ranking = metrics.rank(gallery[among] @ query, gallery_labels[among] == label)
-        expected = [from_relevance(measure, ranking, int(ranking.sum())) for measure in MEASURES]
+        expected = [measure(np.flatnonzero(ranking) + 1.0, ranking.sum(), len(ranking)) for measure in MEASURES]
         np.testing.assert_allclose([found[measure][i] for measure in MEASURES], expected, atol=1e-12)
 
 
@@ -77,10 +66,6 @@ def test_the_gallery_class_ranks_each_query_among_photos_of_its_class():
     assert_as_one_by_one(ours, *problem, query_classes[:, None] == photo_classes)
     everywhere = metrics.evaluate_retrieval(*problem, MEASURES)
     assert ours[metrics.Acc(1)].mean() > everywhere[metrics.Acc(1)].mean()
-    for k in (1, 5):
-        relevant = problem[2][:, None] == problem[3]
-        by_scores = metrics.accuracy_at_k(problem[0] @ problem[1].T, relevant, k)
-        np.testing.assert_array_equal(everywhere[metrics.Acc(k)], by_scores)
 
 
 def test_random_embeddings_in_float64_agree_with_scikit_learn():
@@ -104,11 +89,10 @@ def test_values_do_not_depend_on_the_blocks_the_threads_or_the_order_of_the_gall
     query_labels, photo_labels = torch.arange(70) % 6, torch.arange(200) % 6
     whole = metrics.evaluate_retrieval(queries, photos, query_labels, photo_labels, MEASURES)
     shuffled = torch.randperm(200, generator=generator)
-    problem = queries, photos[shuffled], query_labels, photo_labels[shuffled], MEASURES
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        again = in_blocks_of(1e-6, *problem)
+        again = in_blocks_of(1e-6, queries, photos[shuffled], query_labels, photo_labels[shuffled], MEASURES)
     finally:
         torch.set_num_threads(before)
     alone = metrics.evaluate_retrieval(queries[:1], photos, query_labels[:1], photo_labels, MEASURES)
@@ -145,7 +129,7 @@ def test_copies_of_the_paired_photo_are_no_rivals_and_vectors_of_zeros_are_like_
     assert all((values == 1).all() for values in found.values())
     photos = np.array([[1, 0], [0, 1], [0, 0], [-1, 0]], dtype=np.float32)
     queries = np.array([[0, 0], [5, 0], [1e-3, 0]], dtype=np.float32)
-    found = metrics.evaluate_retrieval(queries, photos, [0, 2, 0], np.arange(4), (metrics.AP(),))[metrics.AP()]
+    found = metrics.evaluate_retrieval(queries, photos, [0, 2, 0], np.arange(4))[metrics.AP()]
     assert found.tolist() == [1 / 4, 1 / 3, 1]
 
 
@@ -161,8 +145,7 @@ def test_codes_of_any_length_tie_as_their_whole_products_do(dtype, scale):
 
 def test_large_labels_of_two_kinds_of_integers_stay_apart_and_no_queries_give_no_values():
     labels = np.array([2**60, 2**60 + 1]), np.array([2**60 + 1, 2**60], dtype=np.uint64)
-    found = metrics.evaluate_retrieval(np.eye(2), np.eye(2), *labels, (metrics.AP(),))[metrics.AP()]
-    assert found.tolist() == [0.5, 0.5]
+    assert metrics.evaluate_retrieval(np.eye(2), np.eye(2), *labels)[metrics.AP()].tolist() == [0.5, 0.5]
     values = metrics.evaluate_retrieval(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, dtype=int), [1, 2, 3])
     assert all(column.shape == (0,) for column in values.values())
 
