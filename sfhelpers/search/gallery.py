@@ -14,13 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.datasets import Dataset, Record, records
+from sfhelpers.datasets import Dataset, Record, records, sketchy
 from sfhelpers.files import file_sha256, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
-from sfhelpers.images import open_image
+from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.search.framing import Frame, Sketch
-from sfhelpers.search.photos import usable_photos
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.prepared import embed_photos
@@ -66,7 +65,7 @@ class Gallery:
         self.categories = tuple(sorted({record.category for record in self.records} - {""}))
         position = {name: k for k, name in enumerate(self.categories)} | {"": -1}
         self.labels = torch.tensor([position[record.category] for record in self.records])
-        self._picture = lru_cache(PICTURES)(_thumbnail)
+        self.picture = lru_cache(PICTURES)(self.picture)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -95,7 +94,7 @@ class Gallery:
             ValueError: it holds no photo, or broken ones, their embeddings are not finite, or as `load_head`.
         """
         embedder, root = Embedder.of(embed, backbone), _absolute(folder)
-        photos = usable_photos(root, limit, seed, skip_broken)
+        photos = _usable_photos(root, limit, seed, skip_broken)
         return cls(photos, root, embedder.photos(photos, batch_size), embedder)
 
     @classmethod
@@ -125,7 +124,9 @@ class Gallery:
 
     def picture(self, index: int) -> Image.Image:
         """A photo at 240 px at most; the few used last are kept. Errors as `images.open_image`."""
-        return self._picture(self.records[index].path)
+        image = open_image(self.records[index].path)
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return image
 
     @torch.no_grad()
     def embed(self, frames: Sequence[Frame]) -> Tensor:
@@ -184,20 +185,15 @@ class Gallery:
         """
         path = Path(path).expanduser()
         vectors, described = _whole(path)
-        made_by, base = described["made_by"], _absolute(root or described["root"])
-        if (weights := made_by["weights_sha256"]) != backbone.weights_sha256:
-            raise ValueError(
-                f"{shown(path)} was embedded by a backbone with weights {weights[:12]}, but {backbone.name} has "
-                f"{backbone.weights_sha256[:12]}: load the backbone that it was made with, or make the index anew."
-            )
-        embedder = Embedder.of(made_by["embed"], backbone)
-        if embedder.made_by != made_by:
-            raise ValueError(f"{shown(path)} was embedded by another retrieval head than there is now: make it anew.")
+        embedder, base = Embedder.of(described["made_by"]["embed"], backbone), _absolute(root or described["root"])
+        if embedder.made_by != described["made_by"]:
+            other = f"another backbone or retrieval head than {backbone.name} has now"
+            raise ValueError(f"{shown(path)} was embedded by {other}: load the one it was made with, or make it anew.")
         photos = [Record(base / name, "photo", category, Path(name).stem) for name, category in described["photos"]]
         here = [record.path.is_file() for record in photos]
         if refresh:
             known = {record.path for record in photos}
-            new = [record for record in usable_photos(base, skip_broken=skip_broken) if record.path not in known]
+            new = [record for record in _usable_photos(base, skip_broken=skip_broken) if record.path not in known]
             photos, vectors = [*compress(photos, here), *new], vectors[here]
             vectors = torch.cat([vectors, embedder.photos(new)]) if new else vectors
         elif gone := [name for (name, _), there in zip(described["photos"], here, strict=True) if not there]:
@@ -211,10 +207,38 @@ class Gallery:
 PhotoIndex = Gallery  # its name where only the file matters
 
 
-def _thumbnail(path: Path) -> Image.Image:
-    image = open_image(path)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return image
+def find_images(root: Path, domain: str) -> list[Record]:
+    """Records of a folder's photos or sketches, by category and name, "" for none; empty if there are none.
+
+    Looked for are, in this order, Sketchy's `256x256/<domain>/tx_000100000000/<class>/*`, then `<domain>/<class>/*`
+    and `<domain>/*`, and, for photos alone, `<class>/*` and `*` in the folder itself.
+    """
+    places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
+    for place in [*places, *([root] if domain == "photo" else [])]:
+        if place.is_dir():
+            loose = [p for p in sorted(place.iterdir()) if p.suffix.lower() in EXTENSIONS and p.is_file()]
+            files = {"": [path for path in loose if not path.name.startswith(".")]} | records.image_files(place)
+            found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
+            if found:
+                return found
+    return []
+
+
+def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
+    """Records of a folder's photos, each of which opens."""
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
+    found = find_images(root, "photo")
+    if not found:
+        raise ValueError(
+            f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
+            f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
+        )
+    if usable := records.without_broken(records.limited(found, limit, seed), root, skip_broken):
+        return usable
+    raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
 
 
 def _absolute(path: str | Path) -> Path:
@@ -224,10 +248,8 @@ def _absolute(path: str | Path) -> Path:
 def _finite(vectors: Tensor, of: str) -> Tensor:
     """The vectors; FAISS would find no place for one that is not finite, and give -1."""
     if broken := int((~vectors.isfinite()).any(1).sum()):
-        raise ValueError(
-            f"{broken} of {len(vectors)} embeddings of {of} are not finite: look for broken values in the weights of "
-            "the backbone and of the head, or load the backbone in float32."
-        )
+        said = f"{broken} of {len(vectors)} embeddings of {of} are not finite"
+        raise ValueError(f"{said}: look for broken weights in backbone and head, or load the backbone in float32.")
     return vectors
 
 

@@ -26,7 +26,10 @@ KEPT = 8  # sketches, and as many photos; with SD 2.1 each takes 16 MB by the to
 
 @dataclass(frozen=True)
 class Match:
-    """A point of the sketch, the most similar position of the photo (both x, y in [0, 1]), and their cosine."""
+    """A point of the sketch, the most similar place in the photo, and the cosine of the features at both.
+
+    Both are x and y in [0, 1] of the image's width and height.
+    """
 
     sketch: Point
     photo: Point
@@ -156,8 +159,6 @@ def match(
 ) -> tuple[Match, ...]:
     """Where in a photo are these points of a sketch, by a trained matcher? (paper, Sec. 6.3)
 
-    There is an answer for every point, also where the photo shows no such thing.
-
     Args:
         sketch: dark lines on light paper, a file, an image or a Drawing; it is framed by its ink first.
         photo: a file or an image.
@@ -165,8 +166,7 @@ def match(
         head: a trained matcher of 03_correspondence, its file or what `load_head` gave; None is pocket's own.
 
     Returns:
-        One `Match` a point, in order: the point, its place in the photo (x and y in [0, 1] of its width and height),
-        and the cosine of the features at both.
+        One `Match` a point, in order, also where the photo shows no such thing.
 
     Raises:
         FileNotFoundError: there is no such file.
