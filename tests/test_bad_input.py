@@ -71,7 +71,8 @@
 | an index of another backbone      | test_index.py::test_an_index_of_another_backbone_is_refused
 | ... or another head               | test_index.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
 | ... or another version            | test_index.py::test_an_index_of_another_version_is_refused_and_made_anew_in_its_place
-| ... cut, or no index              | test_index.py::test_a_file_that_is_no_whole_index_is_refused
+| ... cut, or no index              | test_index.py::test_an_index_that_was_cut_is_refused
+|                                   | test_index.py::test_a_file_that_is_no_such_index_is_refused
 | ... whose photos have moved       | test_index.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_index.py::test_a_full_disk_is_said_and_the_earlier_index_stays
 | test data in training (backbone)  | test_no_leak.py::test_no_training_picture_is_in_a_data_set
@@ -84,7 +85,7 @@
 | ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
-| ... or in a broken file           | test_ablations.py::test_a_broken_file_or_one_of_an_earlier_version_is_refused_and_left
+| ... or in a broken file           | test_resume.py::test_a_broken_checkpoint_is_refused_in_one_sentence
 | parts that do not go together     | test_arms.py::test_misuse_is_refused_in_one_sentence
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... hidden is no error            | test_psc6k.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible

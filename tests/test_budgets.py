@@ -22,9 +22,6 @@ BUDGETS = {
 EMBEDDED = ("toyworld", "pocket")  # data written as code, and how it was trained
 EXCEPTIONS = {  # (notebook, cell) that may be longer -> why
     ("04_segmentation", "co-25"): "two tables of four rows",
-    ("05_retrieval", "r22"): "one definition by hand, in one piece",
-    ("05_retrieval", "r46"): "one figure",
-    ("05_retrieval", "r60"): "one figure",
 }
 NOTEBOOKS = pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)
 

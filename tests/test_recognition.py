@@ -8,19 +8,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from sfhelpers import metrics, results
-from sfhelpers.datasets.sketches import choose_shots, few_shot_parts, load_sketches
+from sfhelpers import metrics, results, toyworld
+from sfhelpers.datasets.sketches import Sketches, choose_shots, few_shot_parts, load_sketches
 from sfhelpers.tasks import arms, compare, recognition
-from sfhelpers.tasks.compare import Task, Trial
-from sfhelpers.tasks.fit import fit
+from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
 from sfhelpers.toyworld import quick
-from tests.backbone_fixtures import one_sentence, small
+from tests.backbone_fixtures import refused, small
+from tests.cells import handbuilt, solutions
 
 FEW = ("airplane", "cup", "key")
 METHODS = ("fused", "CLIP only", "B-CLIP", "B-SD", "class prior", "chance")
 RUN = SimpleNamespace(notebook="06_recognition", backbone="tiny", seed=0, device="cpu", epochs=1)
+
+
+def quiet(line):
+    """No log."""
 
 
 @pytest.fixture(scope="module")
@@ -32,107 +37,60 @@ def sketches(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(tiny_backbone, sketches):
-    """The three parts, prepared for `small(tiny_backbone)`."""
-    extractor, parts = small(tiny_backbone), {"train": "train", "validation": "val", "test": "test"}
-    return {
-        name: recognition.prepare_sketches(extractor, sketches.select(part), FEW, 64) for name, part in parts.items()
-    }
+def task(sketches):
+    return Recognition(sketches, 1, 1e-2, 8, shots=4, limit=3, fewer=(2,))
 
 
-class Small(Recognition):
-    """The task over drawings that are prepared already, for heads of 12 channels."""
-
-    def __init__(self):
-        Task.__init__(self, {}, "quick", "10/10", "", 8, 1e-2, 8)
-
-    def model(self, extractor, frozen):
-        model = SketchRecogniser(extractor, FEW, dim=12)
-        model.fit_statistics(frozen["train"].prepared)
-        return model
+@pytest.fixture(scope="module")
+def compared(tiny_backbone, task):
+    """Two seeds, 4 shots and 2 for the curve."""
+    return compare.compare(tiny_backbone, task, METHODS, (0, 1), log=quiet)
 
 
-def train(backbone, frozen, epochs=8, seed=0):
-    task = Small()
-    model = task.model(small(backbone, seed=seed), frozen)
-    return model, fit(
-        model, lambda m, i: task.loss(m, frozen, i), task.examples(frozen), lambda m: task.validate(m, frozen),
-        epochs, 1e-2, 8, seed,
-    )  # fmt: skip
-
-
-def logits(model, frozen):
-    return Small().predict(model, frozen).logits
-
-
-def test_training_learns_to_tell_categories_apart_and_moves_the_injection(tiny_backbone, prepared):
-    model, history = train(tiny_backbone, prepared)
-    losses = [entry["loss"] for entry in history.epochs[1:]]
+def test_training_learns_to_tell_categories_apart_and_moves_the_injection(tiny_backbone, sketches):
+    task = Recognition(sketches, 8, 1e-2, 8, shots=0)
+    (trial,), frozen = compare.compare(tiny_backbone, task, ("fused",), log=quiet)
+    losses = [entry["loss"] for entry in trial.history.epochs[1:]]
     assert losses[0] > 0.9 and losses[-1] < 0.5 * losses[0], losses
-    named = logits(model, {**prepared, "test": prepared["train"]}).argmax(1)
-    assert (named == prepared["train"].labels).float().mean() > 0.8
-    assert any(conv.weight.abs().max() > 0 for conv in model.extractor.injection.convs)
+    named = task.predict(trial.model, frozen | {"test": frozen["train"]}).logits.argmax(1)
+    assert (named == frozen["train"]["labels"]).float().mean() > 0.8
+    fresh = arms.extractor_for("fused", tiny_backbone, 0, start="random").injection
+    for learned, start in zip(trial.model.extractor.injection.parameters(), fresh.parameters(), strict=True):
+        assert not torch.equal(learned, start)
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tiny_backbone, prepared):
-    first, again, other = (logits(train(tiny_backbone, prepared, 1, seed)[0], prepared) for seed in (0, 0, 1))
-    assert torch.equal(first, again) and not torch.allclose(first, other)
-
-
-def test_images_and_what_was_prepared_of_them_give_the_same_logits(tiny_backbone, sketches, prepared):
-    model, _ = train(tiny_backbone, prepared, 1)
-    images = sketches.select("test").images(range(4), 64)
-    ready = {name: tensor[:4] for name, tensor in prepared["test"].prepared.items()}
-    found = model(images)
-    assert found.shape == (4, 3) and torch.allclose(found, model(ready), atol=1e-4)
-    assert SketchRecogniser(small(tiny_backbone), **model.settings).categories == list(FEW)
-
-
-def test_no_epochs_evaluate_the_untrained_model_which_prefers_nothing(tiny_backbone, prepared):
-    model, history = train(tiny_backbone, prepared, epochs=0)
-    assert history.best_epoch == 0 and logits(model, prepared).abs().max() == 0
-
-
-def test_the_pooled_features_of_training_sketches_are_standardised(tiny_backbone, prepared):
-    model = SketchRecogniser(small(tiny_backbone), FEW, dim=12)
-    model.fit_statistics(prepared["train"].prepared)
+def test_untrained_it_prefers_nothing_and_standardises_images_and_what_was_prepared_alike(tiny_backbone, sketches):
+    extractor, test = small(tiny_backbone), sketches.select("test")
+    model = SketchRecogniser(extractor, FEW, dim=12).eval()
+    prepared = recognition.prepare_sketches(extractor, test, FEW, 64)
+    model.fit_statistics(prepared)
     with torch.no_grad():
-        pooled = model.pooled(prepared["train"].prepared)
-    assert pooled.mean(0).abs().max() < 1e-4 and (pooled.std(0, correction=0) - 1).abs().max() < 1e-3
-
-
-def test_labels_follow_the_sketches_and_fewer_are_among_more(prepared):
-    data = prepared["test"]
-    assert [data.categories[k] for k in data.labels] == [item.category for item in data.sketches.items]
-    some = data.few(2)
-    assert len(some) == 6 and sorted(some.labels.tolist()) == [0, 0, 1, 1, 2, 2]
-    name, places = next(iter(data.prepared)), [data.sketches.items.index(item) for item in some.sketches.items]
-    assert torch.equal(some.prepared[name], data.prepared[name][places])
+        assert model(prepared).abs().max() == 0
+        pooled = model.pooled(prepared)
+        assert pooled.mean(0).abs().max() < 1e-4 and (pooled.std(0, correction=0) - 1).abs().max() < 1e-3
+        nn.init.normal_(model.head.weight)
+        found, ready = model(test.images(range(4), 64)), model({name: part[:4] for name, part in prepared.items()})
+    assert found.shape == (4, 3) and torch.allclose(found, ready, atol=1e-4)
 
 
 @pytest.mark.parametrize("categories", [[], ["cat"], ["cat", "cat"]])
 def test_one_category_none_or_one_twice_is_nothing_to_tell_apart(tiny_backbone, categories):
-    with pytest.raises(ValueError) as error:
+    with refused():
         SketchRecogniser(small(tiny_backbone), categories, dim=12)
-    one_sentence(error)
 
 
 def test_more_shots_than_there_are_and_strange_categories_are_refused(tiny_backbone, sketches):
     train = sketches.select("train")
     assert len(choose_shots(train, 8, FEW)) == 24
     for shots, categories in ((9, FEW), (1, (*FEW, "cow")), (0, (*FEW, "cow"))):
-        with pytest.raises(ValueError) as error:
+        with refused("shots"):
             choose_shots(train, shots, categories)
-        assert "shots" in one_sentence(error)
-    with pytest.raises(ValueError) as error:
-        recognition.prepare_sketches(small(tiny_backbone), train, FEW[:2], 64)
-    assert "'key'" in one_sentence(error)
-    with pytest.raises(ValueError) as error:
-        recognition.prepare_sketches(small(tiny_backbone), sketches.select("none"), FEW, 64)
-    one_sentence(error)
+    for some, said in ((train, "'key'"), (sketches.select("none"), "no sketch")):
+        with refused(said):
+            recognition.prepare_sketches(small(tiny_backbone), some, FEW[:2], 64)
 
 
-def test_the_temperature_undoes_a_scale_and_changes_no_answer():
+def test_the_temperature_undoes_a_scale():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(4000, 5, generator=generator)
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
@@ -140,31 +98,15 @@ def test_the_temperature_undoes_a_scale_and_changes_no_answer():
         assert recognition.choose_temperature(logits * scale, labels) == pytest.approx(scale, rel=0.12)
 
 
-@pytest.fixture(scope="module")
-def hasty(tmp_path_factory):
-    root = tmp_path_factory.mktemp("quick")
-    quick.write_quick(root, 12, difficulty=0.2, categories=FEW)
-    return load_sketches("quickdraw", root, "8/4")
-
-
-@pytest.fixture(scope="module")
-def task(hasty):
-    return Recognition(hasty, 1, 1e-2, 8, shots=4, limit=3, fewer=(2,))
-
-
-@pytest.fixture(scope="module")
-def compared(tiny_backbone, task):
-    """Two seeds, 4 shots and 2 for the curve."""
-    return compare.compare(tiny_backbone, task, METHODS, (0, 1), log=lambda text: None)
-
-
-def test_every_method_answers_the_same_drawings_those_that_learn_features_or_probe_also_after_fewer(compared):
+def test_every_method_answers_the_same_drawings_those_that_learn_features_or_probe_also_after_fewer(task, compared):
     trials, frozen = compared
     both = [("fused", 0), ("fused", 1), ("CLIP only", 0), ("CLIP only", 1), ("B-CLIP", 0), ("B-SD", 0)]
     once = [("class prior", 0), ("class prior", 1), ("chance", 0), ("chance", 1)]
     asked = [(*trial, problem) for trial in both for problem in ("", "2 shots")] + [(*trial, "") for trial in once]
     assert [(t.method, t.seed, t.problem) for t in trials] == asked
-    assert [len(frozen[part]) for part in ("train", "validation", "test")] == [12, 6, 9]
+    assert [len(frozen[part]["labels"]) for part in ("train", "validation", "test")] == [12, 6, 9]
+    for part, data in frozen.items():
+        assert [FEW[k] for k in data["labels"]] == [item.category for item in task.parts[part].items]
     for found in (trial.found for trial in trials):
         assert found.logits.shape == (9, 3)
         assert torch.allclose(found.probabilities().sum(1), torch.ones(9, dtype=torch.float64))
@@ -175,32 +117,28 @@ def test_every_method_answers_the_same_drawings_those_that_learn_features_or_pro
     assert {(t.problem, len(t.history.epochs)) for t in trials if t.history} == {("", 2), ("2 shots", 3)}
 
 
+def test_fewer_sketches_are_among_more_and_stay_with_their_labels(task, compared):
+    frozen, some = compared[1], task.of_problem(compared[1], "2 shots")
+    places = [task.parts["train"].items.index(item) for item in task.parts["train"].few(2).items]
+    assert sorted(some["train"]["labels"].tolist()) == [0, 0, 1, 1, 2, 2] and some["test"] is frozen["test"]
+    for name, tensor in some["train"].items():
+        assert torch.equal(tensor, frozen["train"][name][places])
+
+
 def test_trivial_methods_do_what_they_are_called(task, compared):
     trials, frozen = compared
-    prior, guess = (next(t.found.logits for t in trials if t.method == name) for name in ("class prior", "chance"))
+    prior = next(t.found.logits for t in trials if t.method == "class prior")
     assert (prior.argmax(1) == 0).all(), "of equally many the first is ahead"
-    many = {**frozen, "test": range(4000)}
-    (chance,) = task.untrained("chance", (0,), many, None)
+    (chance,) = task.untrained("chance", (0,), frozen | {"test": {"labels": range(4000)}}, None)
     assert (torch.bincount(chance.found.logits.argmax(1), minlength=3) / 4000 - 1 / 3).abs().max() < 0.03
-    assert guess.shape == prior.shape == (9, 3)
 
 
-@pytest.mark.parametrize("method", ["CLIP only", arms.RANDOM_UNET, arms.FINETUNING, "fused (fixed random injection)"])
-def test_the_probes_are_of_the_backbone_that_was_given_whatever_arms_there_are(tiny_backbone, hasty, compared, method):
-    zero = Recognition(hasty, 0, 1e-2, 8, shots=4, limit=3)
-    alone, _ = compare.compare(tiny_backbone, zero, (method, "B-SD"), (5,), log=lambda text: None)
+@pytest.mark.parametrize("method", [arms.RANDOM_UNET, arms.FINETUNING, "fused (fixed random injection)"])
+def test_the_probes_are_of_the_backbone_that_was_given_whatever_arm_is_there(tiny_backbone, sketches, compared, method):
+    zero = Recognition(sketches, 0, 1e-2, 8, shots=4, limit=3)
+    alone, _ = compare.compare(tiny_backbone, zero, (method, "B-SD"), (5,), log=quiet)
     expected = next(t for t in compared[0] if t.method == "B-SD")
     torch.testing.assert_close(alone[-1].found.logits, expected.found.logits, atol=1e-2, rtol=0)
-
-
-def test_a_training_that_is_found_done_keeps_the_seconds_it_took(tiny_backbone, task, tmp_path):
-    def train():
-        kept = {"checkpoints": tmp_path, "log": lambda text: None}
-        return compare.compare(tiny_backbone, task, ("CLIP only",), (0,), **kept)[0]
-
-    for before, again in zip(train(), train(), strict=True):
-        assert before.history.seconds > 0 and again.history.seconds == before.history.seconds <= again.seconds
-        torch.testing.assert_close(again.found.logits, before.found.logits, atol=0, rtol=0)
 
 
 def test_no_test_drawing_is_seen_in_training(sketches):
@@ -227,26 +165,27 @@ def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_pa
     few_shot_parts(apart, 2, 0)
     learned, tested = (apart.select(part=part, categories=["cup"]).items[0] for part in ("train", "test"))
     shutil.copy(learned.path, tested.path)
-    with pytest.raises(ValueError, match="trained on and is the same file") as error:
+    with refused("trained on and is the same file"):
         few_shot_parts(load_sketches("folder", tmp_path), 0, 0)
-    one_sentence(error)
 
 
 def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):
-    def attempt(data=sketches, methods=("fused",), **settings):
-        with pytest.raises(ValueError) as error:
-            compare.compare(tiny_backbone, Recognition(data, 1, 1e-2, 8, **settings), methods, (0,))
-        return one_sentence(error)
+    def without(part, *categories):
+        kept = [item for item in sketches.items if item.part != part or item.category not in categories]
+        return Sketches("x", sketches.root, "", tuple(kept))
 
-    assert "unknown method" in attempt(methods=("fused", "magic"), shots=1)
-    assert "no arm" in attempt(methods=("B-SD", "chance"), shots=1)
-    assert "have fewer" in attempt(shots=9)
-    assert "shots is -1" in attempt(shots=-1) and "limit is -1" in attempt(shots=1, limit=-1)
-    assert "1 category" in attempt(sketches.select(categories=["cup"]), shots=1)
-    some = [item for item in sketches.items if not (item.category == "cup" and item.part == "test")]
-    assert "no test sketch of 'cup'" in attempt(type(sketches)("x", sketches.root, "", tuple(some)), shots=1)
-    some = [item for item in sketches.items if item.part != "val"]
-    assert "no validation sketch" in attempt(type(sketches)("x", sketches.root, "", tuple(some)), shots=1)
+    for said, data, methods, settings in (
+        ("unknown method", sketches, ("fused", "magic"), {}),
+        ("no arm", sketches, ("B-SD", "chance"), {}),
+        ("have fewer", sketches, ("fused",), {"shots": 9}),
+        ("shots is -1", sketches, ("fused",), {"shots": -1}),
+        ("limit is -1", sketches, ("fused",), {"limit": -1}),
+        ("1 category", sketches.select(categories=["cup"]), ("fused",), {}),
+        ("no test sketch of 'cup'", without("test", "cup"), ("fused",), {}),
+        ("no validation sketch", without("val", *FEW), ("fused",), {}),
+    ):
+        with refused(said):
+            compare.compare(tiny_backbone, Recognition(data, 1, 1e-2, 8, **{"shots": 1} | settings), methods, (0,))
 
 
 def test_rows_carry_their_definition_and_the_values_that_metrics_give(task, compared):
@@ -255,7 +194,7 @@ def test_rows_carry_their_definition_and_the_values_that_metrics_give(task, comp
     table = results.table(rows, recognition.GALLERY, "Acc@1", recognition.rule(4))
     assert set(table) == set(METHODS) and table["fused"][1] is not None and table["B-CLIP"][1] is None
     fused = [trial for trial in trials if trial.method == "fused" and not trial.problem]
-    own = [metrics.top_k_accuracy(trial.found.logits, frozen["test"].labels).mean() for trial in fused]
+    own = [metrics.top_k_accuracy(trial.found.logits, frozen["test"]["labels"]).mean() for trial in fused]
     assert table["fused"][0] == pytest.approx(np.mean(own))
     assert {row.metric for row in rows} == set(recognition.DEFINITIONS) and all(row.n == 9 for row in rows)
     fewer = [row for row in rows if row.definition.endswith(recognition.rule(2))]
@@ -263,12 +202,36 @@ def test_rows_carry_their_definition_and_the_values_that_metrics_give(task, comp
     tested = compare.differences(RUN, task, trials, frozen, "abc")
     assert {row.method for row in tested} == set(METHODS) - {"fused"} and len(tested) == 3 * 5
     assert all("over test sketches" in row.definition for row in tested)
+    labels = frozen["test"]["labels"]
+    answers = nn.functional.one_hot(labels, 3).float()
+    answers[(labels == 1).nonzero()[:3, 0]] = torch.tensor([0.0, 0.0, 1.0])
+    found = task.measure(Trial("fused", 0, found=recognition.Scores(20 * answers)), frozen)
+    values = {one.metric: one.values.mean() for one in found}
+    assert values["Acc@1"] == pytest.approx(6 / 9) and values["calibration error"] == pytest.approx(3 / 9, abs=1e-3)
 
 
-def test_scores_are_those_of_the_answers(task, compared):
-    data = compared[1]["test"]
-    wrong = torch.nn.functional.one_hot(data.labels, 3).float()
-    wrong[(data.labels == 1).nonzero()[:3, 0]] = torch.tensor([0.0, 0.0, 1.0])
-    trial = Trial("fused", 0, found=recognition.Scores(20 * wrong))
-    found = {one.metric: one.values.mean() for one in task.measure(trial, compared[1])}
-    assert found["Acc@1"] == pytest.approx(6 / 9) and found["calibration error"] == pytest.approx(3 / 9, abs=1e-3)
+@pytest.mark.parametrize("ties", [False, True])
+def test_scores_by_hand_are_the_metrics_ties_included(ties):
+    hand, dice = handbuilt("06_recognition", torch=torch, nn=nn), torch.Generator().manual_seed(3)
+    logits, labels = torch.randn(200, 7, generator=dice), torch.randint(7, (200,), generator=dice)
+    logits = logits.round() if ties else logits
+    for k in (1, 2, 5):
+        np.testing.assert_array_equal(hand.accuracy_at(k, logits, labels), metrics.top_k_accuracy(logits, labels, k))
+    sharp = (3 * logits + torch.rand(200, 7, generator=dice)).double().softmax(1)  # the most probable is never tied
+    assert hand.calibration_error(sharp, labels) == pytest.approx(metrics.calibration_error(sharp, labels), abs=1e-6)
+
+
+def test_the_exercises_solutions_run_one_after_the_other_and_their_asserts_hold(tiny_backbone, tmp_path):
+    few = tuple(sorted(("cup", "key", toyworld.UNSEEN[0])))
+    quick.write_quick(tmp_path, 6, difficulty=0.1, categories=few)
+    drawn = load_sketches("quickdraw", tmp_path, "3/3")
+    model, test = SketchRecogniser(small(tiny_backbone), few, dim=12).eval(), drawn.select("test")
+    scores = torch.randn(len(test), 3, generator=torch.Generator().manual_seed(0))
+    names = {"np": np, "torch": torch, "metrics": metrics, "data": drawn, "test": test}
+    names |= {"run": SimpleNamespace(device="cpu"), "fused": SimpleNamespace(logits=scores)}
+    names |= {"first": {"fused": SimpleNamespace(model=model)}}
+    names |= {"true": recognition.prepare_sketches(model.extractor, test, few, 64)["labels"]}
+    assert len(solutions("06_recognition")) == 3
+    for source in solutions("06_recognition"):
+        assert "assert " in source
+        exec(source, names)

@@ -190,6 +190,8 @@ def _train(
         "branches": list(extractor.branches), "weights_sha256": arm.backbone.weights_sha256, "images": task.images,
         "model": model.settings, **({"problem": problem} if problem else {}),
     }  # fmt: skip
+    if arm.method not in arms.METHODS:  # a variant is what its settings are
+        made_by |= {"settings": {**arm.settings}, "noise": {**arm.noise}}
     history = fit(
         model,
         lambda model, indices: task.loss(model, frozen, indices),

@@ -6,7 +6,8 @@ frozen features; and a temperature that makes the probabilities mean what they s
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from sfhelpers.datasets.sketches import VALIDATION, Sketches, check_categories, 
 from sfhelpers.fusion.modules import ChannelStatistics
 from sfhelpers.tasks.arms import CORE, DIM
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
-from sfhelpers.tasks.prepared import Prepared, prepare_images, take
+from sfhelpers.tasks.prepared import Prepared, compute, prepare_images, take
 
 TEMPERATURES = tuple(np.geomspace(0.1, 10, 81).tolist())
 # Off the shelf (paper, Sec. 6): the frozen features, max-pooled, under a logistic regression.
@@ -46,12 +47,9 @@ class SketchRecogniser(nn.Module):
     """logits = W * max-pooled sketch feature + b.
 
     Args:
-        extractor: a FusedExtractor, or any module with `.pooled` (images or their prepared tensors -> (B, d)).
-        categories: their names, two or more; their order is that of the logits.
+        extractor: a FusedExtractor, or any module with `.pooled` (images or their prepared tensors -> (B, dim)).
+        categories: their names, in the order of the logits; ValueError for fewer than two, or one twice.
         dim: channels of the extractor's map.
-
-    Raises:
-        ValueError: fewer than two categories, or one twice.
     """
 
     def __init__(self, extractor: nn.Module, categories: Sequence[str], dim: int = DIM):
@@ -66,10 +64,6 @@ class SketchRecogniser(nn.Module):
         for parameter in self.head.parameters():  # no category is likelier before anything was seen
             nn.init.zeros_(parameter)
 
-    @property
-    def categories(self) -> list[str]:
-        return self.settings["categories"]
-
     def forward(self, sketch: Tensor | Prepared) -> Tensor:
         """Logits (B, C) of B sketches, from images (B, 3, H, W) in [0, 1] or from what was prepared."""
         return self.head(self.pooled(sketch))
@@ -82,62 +76,33 @@ class SketchRecogniser(nn.Module):
     def fit_statistics(self, prepared: Prepared) -> None:
         """Fix the standardisation of every source and of the pooled feature on some training sketches."""
         self.extractor.fit_statistics(prepared)
-        batches = torch.arange(len(next(iter(prepared.values())))).split(32)
-        pooled = torch.cat([self.extractor.pooled(take(prepared, some)) for some in batches])
+        pooled = compute(self.extractor.pooled, prepared, self.head.weight.device, 32, None)
         self.statistics.set(ChannelStatistics.moments(pooled[..., None, None]))
-
-
-@dataclass
-class PreparedSketches:
-    """N sketches with everything frozen computed; `labels` (N,) are positions in `categories`."""
-
-    prepared: Prepared
-    labels: Tensor
-    sketches: Sketches
-    categories: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def few(self, number: int) -> "PreparedSketches":
-        """`number` sketches a category, as `Sketches.few` chooses them."""
-        kept = self.sketches.few(number)
-        chosen = torch.tensor([k for k, item in enumerate(self.sketches.items) if item in set(kept.items)])
-        return replace(self, prepared=take(self.prepared, chosen), labels=self.labels[chosen], sketches=kept)
 
 
 def prepare_sketches(
     extractor: nn.Module, sketches: Sketches, categories: Sequence[str], size: int, **noise: Any
-) -> PreparedSketches:
-    """Read sketches at `size` px and compute everything frozen, once each; `categories` are all they can be taken for.
+) -> Prepared:
+    """Everything frozen of sketches read at `size` px, and "labels", their positions among all `categories`.
 
-    Raises:
-        ValueError: there is no sketch, or one of a category that is not among `categories`.
+    ValueError if there is no sketch, or one of a category that is not among `categories`.
     """
     strange = sorted(set(sketches.categories) - set(categories))
     if strange or not len(sketches):
         what = f"sketches of {strange[0]!r}, which is not among the categories" if strange else "no sketch"
         raise ValueError(f"{sketches.name} gives {what}: choose parts that hold the same categories.")
-    prepared = prepare_images(
-        extractor, lambda some: sketches.images(some, size), len(sketches), "preparing sketches", **noise
-    )
     labels = torch.tensor([list(categories).index(item.category) for item in sketches.items])
-    return PreparedSketches(prepared, labels, sketches, tuple(categories))
+    read = partial(sketches.images, side=size)
+    return prepare_images(extractor, read, len(sketches), "preparing sketches", **noise) | {"labels": labels}
 
 
 @dataclass
 class Scores:
-    """What a trial predicted.
+    """What a trial predicted of N test sketches."""
 
-    Attributes:
-        logits: (N, C) of the test sketches.
-        temperature: by which logits are divided for calibrated probabilities; chosen on the validation sketches.
-        features: (N, dim) standardised pooled features of the test sketches, None where none are learned.
-    """
-
-    logits: Tensor
-    temperature: float = 1.0
-    features: Tensor | None = None
+    logits: Tensor  # (N, C)
+    temperature: float = 1.0  # by which they are divided for calibrated probabilities
+    features: Tensor | None = None  # (N, dim) standardised and pooled, None where none are learned
 
     def probabilities(self, calibrated: bool = False) -> Tensor:
         """(N, C) float64, rows that sum to 1."""
@@ -148,15 +113,10 @@ class Recognition(Task):
     """All arms learn from the same sketches, so the spread over seeds is that of the training.
 
     Args:
-        sketches: with their parts; categories without one of the parts are an error.
-        epochs, learning_rate, batch_size: as in `fit`.
+        sketches: with their parts; what `few_shot_parts` refuses is refused here.
         shots: sketches a category to learn from; 0 takes all of the train part.
         limit: test sketches a category at most; 0 takes all.
         fewer: other numbers of shots, below `shots`, that fused, its halves and the probes learn from as well.
-
-    Raises:
-        ValueError: fewer than two categories, more shots than there are or fewer than none, likewise the limit, a
-            category without a test sketch, or an image file that is learned from and tested with under two names.
     """
 
     name = "recognition"
@@ -173,7 +133,7 @@ class Recognition(Task):
         super().__init__(parts, sketches.name, sketches.split, images, epochs, learning_rate, batch_size)
         self.categories, self.shots, self.fewer = sketches.categories, shots, tuple(fewer)
 
-    def read(self, extractor: nn.Module, part: Sketches, size: int, **noise: Any) -> PreparedSketches:
+    def read(self, extractor: nn.Module, part: Sketches, size: int, **noise: Any) -> Prepared:
         return prepare_sketches(extractor, part, self.categories, size, **noise)
 
     def problems(self, method: str) -> tuple[str, ...]:
@@ -181,60 +141,60 @@ class Recognition(Task):
 
     def of_problem(self, frozen: Frozen, problem: str) -> Frozen:
         """The same test, fewer sketches to learn from and to choose by."""
-        if not problem:
-            return frozen
-        shots = self.shots_of(problem)
-        few = {"train": frozen["train"].few(shots), "validation": frozen["validation"].few(min(shots, VALIDATION))}
-        return {**frozen, **few}
+        found, shots = dict(frozen), self.shots_of(problem)
+        for name, number in (("train", shots), ("validation", min(shots, VALIDATION))) if problem else ():
+            kept = set(self.parts[name].few(number).items)
+            which = [k for k, item in enumerate(self.parts[name].items) if item in kept]
+            found[name] = take(frozen[name], torch.tensor(which))
+        return found
 
     def shots_of(self, problem: str) -> int:
         return int(problem.split()[0]) if problem else self.shots
 
+    def examples(self, frozen: Frozen) -> int:
+        return len(frozen["train"]["labels"])
+
     def epochs_of(self, frozen: Frozen) -> int:
         """With fewer sketches more epochs, for about as many steps."""
-        return self.epochs * min(MOST_EPOCHS, round(len(self.parts["train"]) / len(frozen["train"])))
+        return self.epochs * min(MOST_EPOCHS, round(len(self.parts["train"]) / self.examples(frozen)))
 
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchRecogniser:
-        model, train = SketchRecogniser(extractor, self.categories, DIM), frozen["train"]
-        some = torch.linspace(0, len(train) - 1, min(128, len(train))).round().long()
-        model.fit_statistics(take(train.prepared, some, model.head.weight.device))
+        model, number = SketchRecogniser(extractor, self.categories, DIM), self.examples(frozen)
+        some = torch.linspace(0, number - 1, min(128, number)).round().long()
+        model.fit_statistics(take(frozen["train"], some, model.head.weight.device))
         return model
 
     def loss(self, model: SketchRecogniser, frozen: Frozen, indices: Tensor) -> Tensor:
         """Cross-entropy (paper, Sec. 6.2)."""
-        train, device = frozen["train"], model.head.weight.device
-        return F.cross_entropy(model(take(train.prepared, indices, device)), train.labels[indices].to(device))
+        batch = take(frozen["train"], indices, model.head.weight.device)
+        return F.cross_entropy(model(batch), batch["labels"])
 
     def validate(self, model: SketchRecogniser, frozen: Frozen) -> float:
         """Mean log-probability of the right category: of so few sketches, accuracy has too few steps to choose by."""
-        features = pooled_sketches(model, frozen["validation"])
-        return -F.cross_entropy(_logits(model, features), frozen["validation"].labels).item()
+        return -F.cross_entropy(_scored(model, frozen["validation"])[0], frozen["validation"]["labels"]).item()
 
     def predict(self, model: SketchRecogniser, frozen: Frozen) -> Scores:
-        validation, test = (pooled_sketches(model, frozen[part]) for part in ("validation", "test"))
-        temperature = choose_temperature(_logits(model, validation), frozen["validation"].labels)
-        return Scores(_logits(model, test), temperature, test)
+        temperature = choose_temperature(_scored(model, frozen["validation"])[0], frozen["validation"]["labels"])
+        logits, features = _scored(model, frozen["test"])
+        return Scores(logits, temperature, features)
 
     def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
-        train, count = frozen["train"], len(frozen["test"])
-        if method == PRIOR:  # never looks at a sketch; of equally many the first is ahead
-            share = torch.bincount(train.labels, minlength=len(self.categories)).double() + 1e-3
-            prior = share.log() - torch.arange(len(share), dtype=torch.float64) * 1e-9
-        for seed in seeds[:1] if method in PROBES else seeds:
+        if method in PROBES:  # a linear probe has no seed: it is fitted to its one optimum
             for problem in self.problems(method):
-                if method in PROBES:  # a linear probe has no seed: it is fitted to its one optimum
-                    yield _probe(method, seed, problem, self.of_problem(plain()[1], problem))
-                elif method == PRIOR:
-                    yield Trial(method, seed, found=Scores(prior.expand(count, -1).clone()))
-                else:
-                    dice = torch.Generator().manual_seed(seed)
-                    logits = torch.rand(count, len(self.categories), generator=dice, dtype=torch.float64) * 1e-6
-                    yield Trial(method, seed, found=Scores(logits))
+                yield _probe(method, seeds[0], problem, self.of_problem(plain()[1], problem))
+            return
+        shape = len(frozen["test"]["labels"]), len(self.categories)
+        share = torch.bincount(frozen["train"]["labels"], minlength=shape[1]).double() + 1e-3
+        prior = share.log() - torch.arange(shape[1], dtype=torch.float64) * 1e-9  # of equally many the first is ahead
+        for seed in seeds:
+            dice = torch.Generator().manual_seed(seed)
+            guess = torch.rand(shape, generator=dice, dtype=torch.float64) * 1e-6
+            yield Trial(method, seed, found=Scores(prior.expand(shape) if method == PRIOR else guess))
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
         """Everything in DEFINITIONS; of fewer shots Acc@1 alone."""
-        labels, found = frozen["test"].labels.numpy(), trial.found
-        right, shots = metrics.top_k_accuracy(found.logits, labels), self.shots_of(trial.problem)
+        labels, found = frozen["test"]["labels"].numpy(), trial.found
+        right = metrics.top_k_accuracy(found.logits, labels)
         values = {
             "Acc@1": right,
             "Acc@5": metrics.top_k_accuracy(found.logits, labels, 5),
@@ -244,7 +204,7 @@ class Recognition(Task):
         }
         for metric in ("Acc@1",) if trial.problem else values:
             groups = np.arange(len(labels)) if metric == "Acc@1" and not trial.problem else None
-            definition = f"{DEFINITIONS[metric]}{rule(shots)}"
+            definition = f"{DEFINITIONS[metric]}{rule(self.shots_of(trial.problem))}"
             yield Measured(GALLERY, metric, definition, np.asarray(values[metric]), groups, len(labels))
 
 
@@ -254,43 +214,33 @@ def rule(shots: int) -> str:
 
 
 @torch.no_grad()
-def pooled_sketches(model: SketchRecogniser, data: PreparedSketches, batch_size: int = 64) -> Tensor:
-    """The standardised pooled features (N, dim) on the CPU of all sketches; the model is put into eval mode."""
-    model.eval()
-    device = model.head.weight.device
-    batches = torch.arange(len(data)).split(batch_size)
-    return torch.cat([model.pooled(take(data.prepared, some, device)).cpu() for some in batches])
-
-
-def _logits(model: SketchRecogniser, features: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.head(features.to(model.head.weight.device)).cpu()
+def _scored(model: SketchRecogniser, data: Prepared) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) and standardised pooled features (N, dim) of all sketches, on the CPU."""
+    device = model.eval().head.weight.device
+    features = compute(model.pooled, data, device, 64, None)
+    return model.head(features.to(device)).cpu(), features
 
 
 def _probe(method: str, seed: int, problem: str, plain: Frozen) -> Trial:
     """A logistic regression on standardised features, its C the one with the best validation log-likelihood."""
-    started = time.perf_counter()
+    started, labels = time.perf_counter(), {part: data["labels"].numpy() for part, data in plain.items()}
     features = {
-        part: torch.cat([data.prepared[name].amax((2, 3)).float() for name in PROBES[method]], dim=1).numpy()
+        part: torch.cat([data[name].amax((2, 3)).float() for name in PROBES[method]], dim=1).numpy()
         for part, data in plain.items()
     }
-    labels, chosen = plain["validation"].labels, None
-    best = -np.inf
-    for penalty in PENALTIES:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=500))
-        model.fit(features["train"], plain["train"].labels.numpy())
-        found = model.predict_log_proba(features["validation"])[np.arange(len(labels)), labels].mean()
-        best, chosen = (found, model) if found > best else (best, chosen)
-    validation, test = (torch.from_numpy(chosen.predict_log_proba(features[p])).float() for p in ("validation", "test"))
-    parameters = len(plain["train"].categories) * (features["train"].shape[1] + 1)
-    scores = Scores(test, choose_temperature(validation, labels))
+    makers = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)) for c in PENALTIES]
+    made = [maker.fit(features["train"], labels["train"]) for maker in makers]
+    right = np.arange(len(labels["validation"])), labels["validation"]
+    best = max(made, key=lambda model: model.predict_log_proba(features["validation"])[right].mean())
+    validation, test = (torch.from_numpy(best.predict_log_proba(features[p])).float() for p in ("validation", "test"))
+    scores = Scores(test, choose_temperature(validation, plain["validation"]["labels"]))
+    parameters = test.shape[1] * (features["train"].shape[1] + 1)
     return Trial(method, seed, problem, None, None, parameters, time.perf_counter() - started, found=scores)
 
 
-def choose_temperature(logits: Tensor, labels: Tensor, candidates: Sequence[float] = TEMPERATURES) -> float:
+def choose_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature at which softmax(logits / temperature) makes the right labels likeliest (Guo et al. 2017).
 
     Above 1 the model was too sure of itself. Give it the validation part, never the test part.
     """
-    losses = [F.cross_entropy(logits.double() / temperature, labels).item() for temperature in candidates]
-    return float(candidates[int(np.argmin(losses))])
+    return min(TEMPERATURES, key=lambda temperature: F.cross_entropy(logits.double() / temperature, labels).item())

@@ -1,15 +1,13 @@
 """Sketch-based image retrieval (paper, Sec. 6.1): a sketch ranks photos by the cosine of max-pooled features.
 
-Category level: any photo of the sketch's category is right, and photos of other categories are the negatives of the
-triplet loss (Eq. 1). Cross-category fine-grained: only the photo it was drawn from is right, and the negatives are
-*hard*: other photos of the same category.
+Category level: any photo of the sketch's category is right, and the triplet loss (Eq. 1) has others as negatives.
+Fine-grained: only the photo it was drawn from is right, and the negatives are *hard*: others of its category.
 """
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -25,15 +23,16 @@ from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
 from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, reader, take
 
 Embedder = Callable[[Tensor], Tensor]  # images (B, 3, H, W) in [0, 1] to (B, d); `.size` in px if it wants more detail
-MARGIN = 0.1
 SIDES = ("sketches", "photos")
 B_CLIP, B_SD, B_BOTH, CHANCE = "B-CLIP", "B-SD", "B-SD+CLIP", "chance"
-CATEGORY = (
-    AP(), AP(interpolated=True), AP(200, "k"), AP(200, "min"), AP(200, "min", True), AP(200, "found"),
-    AP(200, "relevant"), P(100, "k"), P(100, "gallery"), P(100, "relevant"), P(200, "k"), P(200, "gallery"),
-    P(200, "relevant"),
-)  # fmt: skip
-INSTANCE = (Acc(1), Acc(5), Acc(10))
+MEASURES: dict[Level, tuple[Measure, ...]] = {
+    "category": (
+        AP(), AP(interpolated=True), AP(200, "k"), AP(200, "min"), AP(200, "min", True), AP(200, "found"),
+        AP(200, "relevant"), P(100, "k"), P(100, "gallery"), P(100, "relevant"), P(200, "k"), P(200, "gallery"),
+        P(200, "relevant"),
+    ),
+    "instance": (Acc(1), Acc(5), Acc(10)),
+}  # fmt: skip
 GENERALISED = {"class": "strict, generalised by class", "sample": "strict, generalised by sample"}
 UNSEEN, SEEN = "all, unseen queries", "all, seen queries"
 EXPECTED = "Acc@1, expected"
@@ -43,24 +42,20 @@ class SketchRetriever(nn.Module):
     """Images to unit vectors: the extractor's map of standardised features, max-pooled over positions.
 
     Args:
-        extractor: a FusedExtractor, or any module whose `pooled` maps images or their prepared tensors to (B, d) and
-            which has `.prepare`, `.fit_statistics` and `.seed`.
-        margin: of the triplet loss, in units of 1 - cosine, which runs from 0 to 2. The paper does not give it; of 0.05
-            to 0.6 the validation classes of toy liked 0.1 and 0.15 best and 0.6 least, and 0.3, which is usual, less.
+        extractor: a FusedExtractor, or any module with `.pooled` (images or their prepared tensors -> (B, d)).
+        margin: of the triplet loss, above 0, in units of 1 - cosine, which runs from 0 to 2. The paper does not give
+            it; of 0.05 to 0.6 the validation classes of toy liked 0.1 and 0.15 best.
         level: what a photo must share with the sketch to be right, "category" or "instance".
-        category_weight: of the category's triplets beside the hard ones of level "instance". With 0 the loss is the
-            paper's as printed, which forgets the categories that the gallery is full of.
-
-    Raises:
-        ValueError: margin is not above 0, category_weight below it, or an unknown level.
+        category_weight: of the category's triplets beside the hard ones of level "instance", 0 or more. With 0 the loss
+            is the paper's as printed, which forgets the categories that the gallery is full of.
     """
 
     def __init__(
-        self, extractor: nn.Module, margin: float = MARGIN, level: Level = "category", category_weight: float = 1.0
+        self, extractor: nn.Module, margin: float = 0.1, level: Level = "category", category_weight: float = 1.0
     ):
         super().__init__()
         if not margin > 0:
-            raise ValueError(f"margin is {margin}: give a number above 0, for example {MARGIN}.")
+            raise ValueError(f"margin is {margin}: give a number above 0, for example 0.1.")
         if level not in get_args(Level):
             raise ValueError(f"level is {level!r}: use {' or '.join(get_args(Level))}.")
         if not category_weight >= 0:
@@ -76,13 +71,8 @@ class SketchRetriever(nn.Module):
 def triplets(sketches: Tensor, photos: Tensor, right: Tensor, wrong: Tensor, margin: float) -> Tensor:
     """Mean of max(0, margin + d(s, p) - d(s, n)) over all triplets of a batch, d = 1 - cosine (paper, Eq. 1).
 
-    Args:
-        sketches: (S, d) of length 1.
-        photos: (P, d) of length 1.
-        right, wrong: (S, P) bool, which photos are positives and negatives of which sketch.
-
-    Returns:
-        A scalar; 0 for a batch without a triplet, such as an epoch's last one if it holds one category alone.
+    Of sketches (S, d) and photos (P, d), both of length 1; `right` and `wrong` (S, P) bool say which photos are whose
+    positives and negatives. A batch without a triplet, such as an epoch's last one, costs 0.
     """
     distance = 1 - sketches @ photos.T
     chosen = right[:, :, None] & wrong[:, None, :]
@@ -94,36 +84,26 @@ def triplets(sketches: Tensor, photos: Tensor, right: Tensor, wrong: Tensor, mar
 def retrieval_loss(
     sketches: Tensor, photos: Tensor, same: Tensor, own: Tensor, level: Level, margin: float, category_weight: float
 ) -> Tensor:
-    """The loss of a level; `same` and `own` (S, P) bool say which photos are of the sketch's category, which its own.
-
-    Arguments else as of `triplets` and `SketchRetriever`.
-    """
+    """The loss of a level; `same` and `own` (S, P) bool: photos of the sketch's category, and the one it shows."""
+    category = triplets(sketches, photos, same, ~same, margin)
     if level == "category":
-        return triplets(sketches, photos, same, ~same, margin)
-    hard = triplets(sketches, photos, own, same & ~own, margin)
-    return hard + category_weight * triplets(sketches, photos, same, ~same, margin)
+        return category
+    return triplets(sketches, photos, own, same & ~own, margin) + category_weight * category
 
 
 @torch.no_grad()
 def embed(model: nn.Module, prepared: Prepared, which: Tensor, batch_size: int = 64) -> Tensor:
     """(N, d) on the CPU of prepared images, those at `which` (N,); the model is put into eval mode."""
-    model.eval()
-    device = next(model.parameters()).device
+    device = next(model.eval().parameters()).device
     return torch.cat([model(take(prepared, part, device)).cpu() for part in which.split(batch_size)])
 
 
-@dataclass
-class Vectors:
-    """What a trial made of a problem's pool.
+class Vectors(NamedTuple):
+    """What a trial made of a problem's pool, on the CPU."""
 
-    Attributes:
-        sketches, photos: (S, d) and (P, d), on the CPU.
-        expected: whether its rows also tell the Acc@1 that a random ranking is expected to have.
-    """
-
-    sketches: Tensor
-    photos: Tensor
-    expected: bool = False
+    sketches: Tensor  # (S, d)
+    photos: Tensor  # (P, d)
+    expected: bool = False  # whether its rows also tell the Acc@1 that a random ranking is expected to have
 
 
 class Retrieval(Task):
@@ -132,18 +112,10 @@ class Retrieval(Task):
     The clip-style problem is for the CORE arms alone: it asks what a laxer split does to a number, not which arm wins.
 
     Args:
-        dataset: parted as `problems_of` says.
-        epochs, learning_rate: as in `fit`.
-        batch_size: pairs a step, at least two groups.
+        dataset: parted as `problems_of` says, whose errors are this one's; `about` keeps its problems.
+        batch_size: pairs a step, two groups or more, else ValueError.
         problems: of PROBLEMS; arms are compared by the first.
         others: name -> embedder, further untrained rows, e.g. from `encoders.load_others`.
-
-    Attributes:
-        about: problem -> who teaches and what is tested.
-        generalised: "class" and "sample", as far as there are images for them.
-
-    Raises:
-        ValueError: a small batch_size, or what `problems_of` refuses.
     """
 
     name = "retrieval"
@@ -159,15 +131,14 @@ class Retrieval(Task):
         self, dataset: Dataset, epochs: int, learning_rate: float, batch_size: int,
         problems: Collection[str] = tuple(PROBLEMS), others: Mapping[str, Embedder] | None = None,
     ):  # fmt: skip
-        if batch_size < 2 * GROUP:
-            raise ValueError(
-                f"batch_size is {batch_size}: give {2 * GROUP} pairs or more, so that a step has two groups."
-            )
-        self.about, self.generalised = problems_of(dataset, problems)
+        if batch_size < (least := 2 * GROUP):
+            raise ValueError(f"batch_size is {batch_size}: give {least} pairs or more, so that a step has two groups.")
+        self.about = problems_of(dataset, problems)
         self.first = next(iter(self.about.values()))
         super().__init__(
             {"sketches": list(dataset.sketches), "photos": list(dataset.photos)},
-            dataset.name, self.first.split, fingerprint(dataset.records), epochs, learning_rate, batch_size // GROUP,
+            dataset.name, self.first.split.name, fingerprint(dataset.records), epochs, learning_rate,
+            batch_size // GROUP,
         )  # fmt: skip
         self.others = dict(others or {})
         self.baselines = (B_CLIP, B_SD, B_BOTH, *self.others, CHANCE)
@@ -198,31 +169,27 @@ class Retrieval(Task):
 
     def validate(self, model: SketchRetriever, frozen: Frozen) -> float:
         """Mean AP at the model's level, of sketches and photos of the validation classes."""
-        sides = list(zip(("sketches", "photos"), frozen["validation"], strict=True))
+        sides = list(zip(SIDES, frozen["validation"], strict=True))
         vectors = [embed(model, frozen[side], which) for side, which in sides]
         names = [names_of((self.parts[side][k] for k in which), model.settings["level"]) for side, which in sides]
         return float(evaluate_retrieval(*vectors, *names, (AP(),))[AP()].mean())
 
     def predict(self, model: SketchRetriever, frozen: Frozen) -> Vectors:
-        sketches, photos = self.about[frozen["problem"]].places
-        return Vectors(embed(model, frozen["sketches"], sketches), embed(model, frozen["photos"], photos))
+        places = zip(SIDES, self.about[frozen["problem"]].places, strict=True)
+        return Vectors(*(embed(model, frozen[side], which) for side, which in places))
 
     def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
         """Embeddings off the shelf, and random vectors, with which every ranking is as likely as any other."""
-        if method == CHANCE:
-            for seed in seeds:
-                dice = torch.Generator().manual_seed(seed)
-                for name, about in self.about.items():
-                    drawn = (torch.randn(len(side), DIM, generator=dice) for side in (about.sketches, about.photos))
-                    told = about.level == "instance" and seed == seeds[0]
-                    yield Trial(method, seed, name, found=Vectors(*drawn, told))
-            return
-        encoder = self.others.get(method)
+        encoder, chance = self.others.get(method), method == CHANCE
         row = {} if encoder is None else {"weights_sha256": encoder.weights_sha256, "backbone": method}
-        for name in self.about:
-            started = time.perf_counter()
-            found = self._off_the_shelf(method, name, plain)
-            yield Trial(method, seeds[0], name, seconds=time.perf_counter() - started, found=Vectors(*found), row=row)
+        for seed in seeds if chance else seeds[:1]:
+            dice = torch.Generator().manual_seed(seed)
+            for name, about in self.about.items():
+                started = time.perf_counter()
+                drawn = (torch.randn(len(side), DIM, generator=dice) for side in (about.sketches, about.photos))
+                sides = drawn if chance else self._off_the_shelf(method, name, plain)
+                found = Vectors(*sides, chance and about.level == "instance" and seed == seeds[0])
+                yield Trial(method, seed, name, seconds=time.perf_counter() - started, found=found, row=row)
 
     def _off_the_shelf(self, method: str, name: str, plain: Plain) -> list[Tensor]:
         """(S, d) and (P, d) of a problem's pool."""
@@ -243,7 +210,7 @@ class Retrieval(Task):
         return [torch.stack([self.embedded[method][r.path] for r in side]) for side in (about.sketches, about.photos)]
 
     def asked(self, trial: Trial, test: str = "zero-shot") -> tuple[tuple[list[Record], ...], tuple[Tensor, ...]]:
-        """Records of a test's queries and gallery, and their vectors. Arguments as in `scores`."""
+        """Records of a test's queries and gallery, and their vectors; `test` as in `scores`."""
         about = self.about[trial.problem]
         queries, gallery = about.tests[test]
         records = [about.sketches[k] for k in queries], [about.photos[k] for k in gallery]
@@ -254,9 +221,8 @@ class Retrieval(Task):
     ) -> dict[Measure, np.ndarray]:
         """Every query's value of every measure; at level "instance" only the photo it was drawn from is right.
 
-        Args:
-            test: "zero-shot", or "class" and "sample" for the generalised tests of "strict".
-            gallery: "all" photos of the test, or those of the query's "class" only.
+        `test` is "zero-shot", or "class" and "sample" for the generalised tests of "strict"; `gallery` is "all" photos
+        of the test, or those of the query's "class" only.
         """
         sides, vectors = self.asked(trial, test)
         labels = [names_of(side, self.about[trial.problem].level) for side in sides]
@@ -266,24 +232,22 @@ class Retrieval(Task):
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
         """`split` is the protocol; `gallery` is "all" or "class", and in generalised tests also whose queries."""
         about = self.about[trial.problem]
-        measures, galleries = (CATEGORY, ("all",)) if about.level == "category" else (INSTANCE, ("all", "class"))
+        instance, split = about.level == "instance", about.split.name
         queries, photos = about.tests["zero-shot"]
         groups = names_of((about.sketches[k] for k in queries), "instance")
-        for gallery in galleries:
-            for measure, values in self.scores(trial, measures, gallery=gallery).items():
-                tests = (
-                    gallery == "all" and measure == measures[0] and (about is self.first or about.level == "instance")
-                )
-                yield Measured(
-                    gallery, measure.name, measure.definition, values, groups if tests else None, split=about.split
-                )
-        for test in (test for test in about.tests if test != "zero-shot"):
-            values, unseen = self.scores(trial, test=test)[AP()], about.unseen[about.tests[test][0]]
+        tested = MEASURES[about.level][0] if instance or about is self.first else None
+        for gallery in ("all", "class") if instance else ("all",):
+            for measure, values in self.scores(trial, MEASURES[about.level], gallery=gallery).items():
+                together = groups if gallery == "all" and measure == tested else None
+                yield Measured(gallery, measure.name, measure.definition, values, together, split=split)
+        for test, (asking, _) in list(about.tests.items())[1:]:
+            values = self.scores(trial, test=test)[AP()]
+            unseen = np.array([about.sketches[k].category in about.split.test for k in asking])
             for gallery, chosen in (("all", slice(None)), (UNSEEN, unseen), (SEEN, ~unseen)):
                 yield Measured(gallery, AP().name, AP().definition, values[chosen], split=GENERALISED[test])
         if trial.found.expected:
             value = np.array([1 / len(photos)])
-            yield Measured("all", EXPECTED, "1 / number of photos", value, n=len(queries), split=about.split)
+            yield Measured("all", EXPECTED, "1 / number of photos", value, n=len(queries), split=split)
 
 
 def fit_statistics(extractor: nn.Module, frozen: Frozen, images: int = 64) -> None:

@@ -1,20 +1,17 @@
 """What 05_retrieval says of its committed rows, one test a claim, and of the default run whose outputs it shows."""
 
 import re
-from pathlib import Path
 
-import nbformat
 import pytest
 
 from sfhelpers import results
 from sfhelpers.metrics import AP, Acc
 from sfhelpers.tasks.retrieval import B_CLIP, B_SD, CHANCE, EXPECTED, GENERALISED, SEEN
+from tests.cells import cells
 
 ROWS = results.committed("05_retrieval")
-CELLS = nbformat.read(Path(__file__).parents[2] / "notebooks" / "05_retrieval.ipynb", as_version=4).cells
-PRINTED = "".join(
-    o.text for c in CELLS for o in c.get("outputs", []) if o.output_type == "stream" and o.name == "stdout"
-)
+OUTPUTS = [output for cell in cells("05_retrieval") for output in cell.get("outputs", [])]
+PRINTED = "".join(output.text for output in OUTPUTS if output.get("name") == "stdout")
 
 
 def table(split="strict", measure=AP(), gallery="all"):  # noqa: B008
@@ -24,8 +21,7 @@ def table(split="strict", measure=AP(), gallery="all"):  # noqa: B008
 
 def verdict(other, metric="mAP@all"):
     rows = [row for row in ROWS if row.split == "strict"]
-    measure = {"mAP@all": AP(), "Acc@1": Acc(1)}[metric]
-    spreads = results.table(rows, "all", metric, measure.definition)
+    spreads = results.table(rows, "all", metric, {"mAP@all": AP(), "Acc@1": Acc(1)}[metric].definition)
     return results.verdict(spreads, results.differences(ROWS, "all", metric), other)
 
 
