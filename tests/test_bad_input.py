@@ -71,8 +71,7 @@
 | an index of another backbone      | test_index.py::test_an_index_of_another_backbone_is_refused
 | ... or another head               | test_index.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
 | ... or another version            | test_index.py::test_an_index_of_another_version_is_refused_and_made_anew_in_its_place
-| ... cut, or no index              | test_index.py::test_an_index_that_was_cut_is_refused
-|                                   | test_index.py::test_a_file_that_is_no_such_index_is_refused
+| ... cut, or no index              | test_index.py::test_a_file_that_is_no_whole_index_is_refused
 | ... whose photos have moved       | test_index.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_index.py::test_a_full_disk_is_said_and_the_earlier_index_stays
 | test data in training (backbone)  | test_no_leak.py::test_no_training_picture_is_in_a_data_set

@@ -62,8 +62,7 @@ def test_points_are_found_where_their_colour_is_in_photos_of_any_shape(colours, 
 
 def test_a_point_beyond_the_photo_is_put_onto_its_edge(colours):
     wide = Image.new("RGB", (400, 40), "white")
-    for m in match(sketch(), wide, fake(), ENDS, colours):
-        assert 0 <= m.photo[0] <= 1 and 0 <= m.photo[1] <= 1
+    assert all(0 <= value <= 1 for m in match(sketch(), wide, fake(), ENDS, colours) for value in m.photo)
     assert match(sketch(), wide, fake(), [], colours) == (), "no points have no matches"
 
 

@@ -23,51 +23,29 @@ def points(seed, pairs=60, number=8):
 
 
 @pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("filler", [None, np.nan, -1e9])
 @pytest.mark.parametrize("per_pair_base", [False, True])
-def test_pck_agrees_with_a_loop_over_points(strict, per_pair_base):
+def test_pck_agrees_with_a_loop_over_points_whatever_hidden_ones_are(strict, filler, per_pair_base):
     pred, true, visible = points(1)
     base = np.random.default_rng(2).choice([80.0, 100.0, 120.0], size=60) if per_pair_base else 200.0
     per_point, per_pair = [], []
     for i, limit in enumerate(0.1 * np.broadcast_to(base, 60)):
-        errors = [math.dist(p, t) for p, t in zip(pred[i], true[i], strict=True)]
-        found = [
-            (e < limit or (e == limit and not strict)) and bool(v) for e, v in zip(errors, visible[i], strict=True)
-        ]
-        shown = [right for right, seen in zip(found, visible[i], strict=True) if seen]
-        per_point += shown
-        per_pair.append(sum(shown) / len(shown) if shown else math.nan)
-        assert metrics.correct_keypoints(pred[i], true[i], 1, limit, visible[i], strict).tolist() == found
+        errors = [math.dist(p, t) for p, t, seen in zip(pred[i], true[i], visible[i], strict=True) if seen]
+        found = [e < limit or (e == limit and not strict) for e in errors]
+        per_point += found
+        per_pair.append(sum(found) / len(found) if found else math.nan)
+    if filler is not None:
+        pred[~visible], true[~visible] = filler, -filler
     ours = metrics.pck(pred, true, 0.1, base, visible, strict)
     np.testing.assert_allclose(ours, per_pair, atol=1e-9)
     assert np.isnan(ours[0]) and not np.isnan(ours[1:]).any()
     np.testing.assert_array_equal(metrics.pck(pred, true, 0.1, base, visible, strict, per="point"), per_point)
 
 
-def test_a_point_on_the_threshold_is_right_for_psc6k_and_wrong_for_sketchfusion_and_pairs_or_points_weigh_alike():
-    true = np.zeros((1, 4, 2))
-    pred = np.array([[[12.8, 0], [0, 12.9], [9, 9], [10, 10]]])
-    assert metrics.pck(pred, true, 0.05, 256)[0] == 0.5
-    assert metrics.pck(pred, true, 0.05, 256, strict=True)[0] == 0.25
-    assert metrics.pck(pred, true, 0.1, 256)[0] == 1
-    true, pred = np.zeros((2, 4, 2)), np.zeros((2, 4, 2))
-    pred[1, 0] = 100
-    visible = np.array([[1, 1, 1, 1], [1, 0, 0, 0]])
-    assert metrics.pck(pred, true, 0.1, 256, visible).mean() == 0.5
-    assert metrics.pck(pred, true, 0.1, 256, visible, per="point").mean() == pytest.approx(4 / 5)
-
-
-def test_hidden_points_may_be_anything_and_any_number_of_points_will_do():
-    pred, true, visible = points(3)
-    expected = metrics.pck(pred, true, 0.1, 256, visible)
-    for filler in (np.nan, np.inf, -1e9):
-        p, t = pred.copy(), true.copy()
-        p[~visible], t[~visible] = filler, filler
-        np.testing.assert_array_equal(metrics.pck(p, t, 0.1, 256, visible), expected)
-    assert metrics.pck(pred[:, :3], true[:, :3], 0.1, 256).shape == (60,)
-    assert metrics.pck([[300.0, -20]], [[299.0, -20]], 0.05, 256) == 1
-
-
-def test_the_box_is_the_longer_side_around_the_visible_points():
+def test_a_point_on_the_threshold_is_right_for_psc6k_and_wrong_for_sketchfusion_and_boxes_are_a_base():
+    pred, none = np.array([[[12.8, 0], [0, 12.9], [9, 9], [10, 10]]]), np.zeros((1, 4, 2))
+    found = [metrics.pck(pred, none, 0.05, 256, strict=strict)[0] for strict in (False, True)]
+    assert found == [0.5, 0.25] and metrics.pck([[300.0, -20]], [[299.0, -20]], 0.05, 256) == 1
     true = np.array([[[10, 10], [30, 15], [500, 0]], [[0, 0], [4, 90], [2, 30]]], dtype=float)
     visible = np.array([[1, 1, 0], [1, 1, 1]])
     base = metrics.keypoint_box_side(true, visible)
@@ -99,35 +77,22 @@ def test_every_metric_of_masks_agrees_with_a_loop_over_pixels_and_iou_with_sciki
         one = (pred[None], true[None])
         assert metrics.foreground_iou(*one)[0] == pytest.approx(foreground)
         assert metrics.two_class_iou(*one)[0] == pytest.approx((foreground + background) / 2)
-        assert metrics.pixel_accuracy(*one)[0] == pytest.approx((tp + tn) / 42)
-        assert metrics.pixel_accuracy(*one, kind="foreground")[0] == pytest.approx(share(tp, tp + fn))
-        assert metrics.pixel_accuracy(*one, kind="class_mean")[0] == pytest.approx(np.mean(recalls))
+        accuracies = {"all": (tp + tn) / 42, "foreground": share(tp, tp + fn), "class_mean": np.mean(recalls)}
+        assert {kind: metrics.pixel_accuracy(*one, kind)[0] for kind in accuracies} == pytest.approx(accuracies)
         theirs = sklearn.metrics.jaccard_score(true.ravel(), pred.ravel(), zero_division=1.0)
         assert foreground == pytest.approx(theirs)
     theirs = sklearn.metrics.jaccard_score(TRUE.ravel(), PRED.ravel())
     assert metrics.dataset_iou(PRED, TRUE) == pytest.approx(theirs), "images weigh by their area"
 
 
-def test_an_all_background_prediction_looks_good_only_in_plain_pixel_accuracy():
-    true = np.zeros((1, 10, 10), dtype=bool)
-    true[0, :3] = True
-    nothing = np.zeros_like(true)
-    found = [metrics.pixel_accuracy(nothing, true, kind)[0] for kind in ("all", "class_mean", "foreground")]
-    assert found == pytest.approx([0.7, 0.5, 0])
-    assert metrics.foreground_iou(nothing, true)[0] == 0
-    assert metrics.two_class_iou(nothing, true)[0] == pytest.approx(0.35)
-
-
 @pytest.mark.filterwarnings("error")
 def test_empty_masks_and_no_images_have_a_defined_value():
     empty, full, none = np.zeros((1, 3, 3), bool), np.ones((1, 3, 3), bool), np.zeros((0, 3, 4), bool)
     for metric in OF_MASKS:
-        assert [metric(*pair)[0] for pair in ((empty, empty), (full, full))] == [1, 1]
-        assert [metric(*pair)[0] for pair in ((full, empty), (empty, full))] == [0, 0]
-        assert metric(none, none).shape == (0,)
+        pairs = ((empty, empty), (full, full), (full, empty), (empty, full))
+        assert [metric(*pair)[0] for pair in pairs] == [1, 1, 0, 0] and metric(none, none).shape == (0,)
     for kind, wrong in (("foreground", 1), ("class_mean", 0)):
-        assert metrics.pixel_accuracy(empty, empty, kind)[0] == 1
-        assert metrics.pixel_accuracy(full, empty, kind)[0] == wrong
+        assert [metrics.pixel_accuracy(pred, empty, kind)[0] for pred in (empty, full)] == [1, wrong]
         assert metrics.pixel_accuracy(none, none, kind).shape == (0,)
     assert metrics.dataset_iou(empty, empty) == metrics.dataset_iou(none, none) == 1
 
@@ -151,33 +116,25 @@ def test_top_k_accuracy_agrees_with_scikit_learn_without_ties_and_with_a_loop_ov
     for row, label, value in zip(scores, labels, metrics.top_k_accuracy(scores, labels, k), strict=True):
         ahead = sum(1 for c in range(7) if c != label and row[c] >= row[label])
         assert value == (ahead < k)
-    assert metrics.top_k_accuracy(np.zeros((3, 4)), [0, 1, 2], k=3).tolist() == [0, 0, 0], "equal scores earn nothing"
 
 
 def test_tensors_one_item_and_a_batch_give_the_same_float64_values():
     pred, true, visible = points(4)
-    scores, labels = recognised()
-    for metric, item, options in (
-        (lambda p, t, v: metrics.pck(p, t, 0.1, 256, v), (pred, true, visible), (None,)),
-        (metrics.top_k_accuracy, (scores, labels), (2,)),
-        *((metric, (PRED, TRUE), None) for metric in OF_MASKS),
+    for metric, items, one_too in (
+        (lambda p, t, v: metrics.pck(p, t, 0.1, 256, v), (pred, true, visible), True),
+        (lambda scores, labels: metrics.top_k_accuracy(scores, labels, 2), recognised(), True),
+        *((metric, (PRED, TRUE), False) for metric in OF_MASKS),
     ):
-        extra = [value for value in options or () if value is not None]
-        batch = metric(*item, *extra)
-        assert batch.dtype == np.float64 and batch.shape == (len(item[0]),)
-        np.testing.assert_array_equal(metric(*map(torch.from_numpy, item), *extra), batch)
-        if options:
-            one = metric(*(values[5] for values in item), *extra)
-            assert isinstance(one, float) and one == batch[5]
+        batch = metric(*items)
+        assert batch.dtype == np.float64 and batch.shape == (len(items[0]),)
+        np.testing.assert_array_equal(metric(*map(torch.from_numpy, items)), batch)
+        assert not one_too or (isinstance(one := metric(*(values[5] for values in items)), float) and one == batch[5])
     assert metrics.pck(np.zeros((0, 8, 2)), np.zeros((0, 8, 2)), 0.1, 256).shape == (0,)
 
 
-def test_the_confusion_matrix_has_a_row_for_each_true_class():
+def test_confusions_have_a_row_a_true_class_and_macro_accuracy_is_scikit_learns_balanced_accuracy():
     found = metrics.confusion_matrix(torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0]), 3)
     assert found.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-
-
-def test_macro_accuracy_weighs_classes_alike_as_scikit_learns_balanced_accuracy():
     scores, labels = recognised(number=200)
     theirs = sklearn.metrics.balanced_accuracy_score(labels, scores.argmax(1))
     assert metrics.macro_mean(metrics.top_k_accuracy(scores, labels), labels) == pytest.approx(theirs, abs=1e-9)
@@ -195,16 +152,11 @@ def test_calibration_error_agrees_with_torchmetrics(bins, monkeypatch):
     assert ours == pytest.approx(theirs.item(), abs=1e-9)
 
 
-def test_calibration_error_worked_out_by_hand():
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [1.0, 0.0]])
-    table = metrics.reliability(probabilities, [0, 1, 0, 0], bins=5)
-    assert table.count.tolist() == [0, 0, 1, 0, 3]
+def test_reliability_worked_out_by_hand():
+    table = metrics.reliability(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [1.0, 0.0]]), [0, 1, 0, 0], bins=5)
+    assert table.count.tolist() == [0, 0, 1, 0, 3] and np.isnan(table.accuracy[[0, 1, 3]]).all()
     assert table.accuracy[[2, 4]] == pytest.approx([1, 2 / 3])
     assert table.confidence[[2, 4]] == pytest.approx([0.6, 2.8 / 3])
-    assert np.isnan(table.accuracy[[0, 1, 3]]).all()
-    expected = (0.4 + 3 * (2.8 / 3 - 2 / 3)) / 4
-    assert metrics.calibration_error(probabilities, [0, 1, 0, 0], bins=5) == pytest.approx(expected)
-    assert metrics.calibration_error(np.eye(3), [0, 1, 2]) == 0
 
 
 ONE, PAIR, NAN = np.zeros((1, 8, 2)), np.zeros((8, 2)), np.full((1, 8, 2), np.nan)
@@ -228,17 +180,16 @@ ONE, PAIR, NAN = np.zeros((1, 8, 2)), np.zeros((8, 2)), np.full((1, 8, 2), np.na
         (metrics.keypoint_box_side, (PAIR, np.zeros(8)), "pair 0"),
         *((metric, (PRED, TRUE[:, :5]), "shape") for metric in (*OF_MASKS, metrics.dataset_iou)),
         *((metric, (PRED[0], TRUE[0]), r"\(B, H, W\)") for metric in (*OF_MASKS, metrics.dataset_iou)),
-        (metrics.foreground_iou, (PRED[:1], TRUE), "shape"),
         (metrics.foreground_iou, (PRED.astype(float), TRUE), "threshold"),
         (metrics.foreground_iou, (np.zeros((2, 0, 3), dtype=bool), np.zeros((2, 0, 3), dtype=bool)), "pixel"),
+        (metrics.iou_by_threshold, (torch.ones(1, 2, 2), torch.ones(1, 3, 3), [0.5]), "shape"),
         (metrics.pixel_accuracy, (PRED, TRUE, "mean"), "class_mean"),
         (metrics.top_k_accuracy, ([[0.1, np.nan]], [0]), "NaN"),
         *((metrics.top_k_accuracy, ([[0.1, 0.2]], [label]), "classes 0 to 1") for label in (2, -1, 0.5)),
         *((metrics.top_k_accuracy, ([[0.1, 0.2]], labels), "labels have shape") for labels in (0, [0, 1])),
         (metrics.top_k_accuracy, (np.zeros((2, 0)), [0, 0]), "no classes"),
         (metrics.top_k_accuracy, ([[0.1, 0.2]], [0], 0), "from 1"),
-        (metrics.macro_mean, ([1.0], ["a", "b"]), "shape"),
-        (metrics.macro_mean, ([], []), "none of 0"),
+        *((metrics.macro_mean, values, "one or more") for values in (([1.0], ["a", "b"]), ([], []))),
         (metrics.macro_mean, ([np.nan], [0]), "NaN"),
         *((metrics.calibration_error, ([row], [0]), "softmax") for row in ([3.0, -1.0], [0.5, 0.2])),
         (metrics.calibration_error, ([0.5, 0.5], 0), "many items"),

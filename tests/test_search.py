@@ -18,8 +18,7 @@ from tests.search_helpers import photo, refused, sketch
 
 def test_the_frame_is_around_the_ink():
     frame = Frame.of(sketch())
-    x, y = frame.to_square((50 / 160, 80 / 160))  # the middle of the ink
-    assert abs(x - 0.5) < 0.02 and abs(y - 0.5) < 0.02
+    assert frame.to_square((50 / 160, 80 / 160)) == pytest.approx((0.5, 0.5), abs=0.02), "the middle of the ink"
     dark = frame.tensor(100).mean(0) < 0.5
     rows = torch.nonzero(dark.any(1)).flatten()
     assert abs(int(rows[-1] - rows[0]) + 1 - 78) <= 2
@@ -37,18 +36,20 @@ def test_faint_and_inverted_lines_are_ink_too(invert):
 def test_points_are_spread_on_the_ink_and_always_the_same():
     frame = Frame.of(sketch())
     points = spread_points(frame, 5)
-    assert points == spread_points(Frame.of(sketch()), 5) and len(set(points)) == 5 == len(points)
+    assert points == Frame.of(sketch()).points(None) and len(points) == 5
     assert all(frame.ink[int(y * 160), int(x * 160)] for x, y in points)
-    gaps = [np.hypot(a[0] - b[0], a[1] - b[1]) for a in points for b in points if a != b]
-    assert min(gaps) > 0.15
+    assert min(np.hypot(a[0] - b[0], a[1] - b[1]) for a in points for b in points if a is not b) > 0.15
 
 
-def test_all_photos_are_ranked_by_the_cosine_of_their_embeddings(searcher, tiny_backbone):
-    found = searcher.search(sketch())
-    assert sorted(found.order) == [0, 1, 2, 3, 4] and (np.diff(found.scores) <= 0).all()
-    asked = Frame.of(sketch()).tensor(searcher.size)[None]
-    cosine = F.cosine_similarity(tiny_backbone.vision.embed(asked), searcher.gallery.embeddings)
+def test_photos_are_ranked_by_cosine_and_named_by_the_softmax_over_mean_photos(searcher, tiny_backbone):
+    found, gallery = searcher.search(sketch()), searcher.gallery
+    assert sorted(found.order) == [0, 1, 2, 3, 4] and (np.diff(found.scores) <= 0).all() and found.note == ""
+    asked = tiny_backbone.vision.embed(Frame.of(sketch()).tensor(searcher.size)[None])
+    cosine = F.cosine_similarity(asked, gallery.embeddings)
     assert np.allclose(found.scores, cosine[torch.from_numpy(found.order.copy())], atol=1e-6)
+    means = F.normalize(torch.stack([gallery.embeddings[:3].mean(0), gallery.embeddings[3:].mean(0)]), dim=1)
+    expected = (tiny_backbone.vision.model.logit_scale.exp() * asked @ means.T).softmax(1)[0]
+    assert dict(found.categories) == pytest.approx({"cat": float(expected[0]), "dog": float(expected[1])})
 
 
 def test_the_same_drawing_small_and_in_a_corner_finds_the_same(searcher):
@@ -57,17 +58,6 @@ def test_the_same_drawing_small_and_in_a_corner_finds_the_same(searcher):
     large, small = (Frame.of(image).tensor(96) for image in (sketch(), sketch(0.5, (100, 90))))
     difference = (large - small).abs().mean()
     assert difference < 0.1 and difference < 0.7 * (large - large.flip(2)).abs().mean()
-
-
-def test_probabilities_are_the_softmax_over_mean_photos(searcher, tiny_backbone):
-    found = searcher.search(sketch())
-    assert {name for name, _ in found.categories} == {"cat", "dog"} and found.note == ""
-    assert sum(p for _, p in found.categories) == pytest.approx(1)
-    gallery = searcher.gallery
-    means = F.normalize(torch.stack([gallery.embeddings[:3].mean(0), gallery.embeddings[3:].mean(0)]), dim=1)
-    scale = tiny_backbone.vision.model.logit_scale.exp()
-    expected = (scale * searcher.gallery.embed([Frame.of(sketch())]) @ means.T).softmax(1)[0]
-    assert dict(found.categories) == pytest.approx({"cat": float(expected[0]), "dog": float(expected[1])})
 
 
 @pytest.mark.parametrize(("place", "words"), [("a.png", "no class folders"), ("cat/a.png", "a single class, cat")])
@@ -79,11 +69,10 @@ def test_without_a_choice_there_is_no_category_but_all_else(tmp_path, tiny_backb
 
 
 def test_the_mask_is_the_segmenters_in_the_photos_own_proportions(searcher, heads):
-    gallery = searcher.gallery
     place = searcher.search(sketch()).order.tolist().index(3)
     found = searcher.search(sketch(), place=place)
     assert found.photo == 3 and found.picture.size == (80, 40) and found.mask.shape == (40, 80)
-    square = load_images([gallery.records[3].path], searcher.size)
+    square = load_images([searcher.gallery.records[3].path], searcher.size)
     asked = Frame.of(sketch()).tensor(searcher.size)[None]
     logits = heads["fused"].model(asked, square)[:, None]
     probability = F.interpolate(logits, size=(searcher.size,) * 2, mode="bilinear", align_corners=False).sigmoid()[0, 0]
@@ -92,28 +81,21 @@ def test_the_mask_is_the_segmenters_in_the_photos_own_proportions(searcher, head
     assert np.array_equal(found.mask, found.probability >= 0.5)
 
 
-@pytest.mark.parametrize("sources", [("tokens",), ("f1", "f2", "f3", "tokens"), ("f3",)])
-def test_every_point_of_an_image_matches_itself(tiny_backbone, heads, gallery, sources):
-    searcher = Searcher(gallery, tiny_backbone, heads, sources)
-    image = Frame.of(sketch())
-    framed = Image.fromarray((image.tensor(96).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-    points = spread_points(Frame.of(framed), 4)
-    for match in searcher.match(framed, framed, points):
-        assert match.score > 0.9
-        assert np.hypot(match.photo[0] - match.sketch[0], match.photo[1] - match.sketch[1]) < 0.15
-
-
-def test_matches_stay_on_the_photo_and_off_its_padding(searcher):
-    wide = Image.new("RGB", (200, 20), "white")  # a line drawing of nothing: padding would match it best
-    for match in searcher.match(sketch(), wide):
-        assert 0 <= match.photo[0] <= 1 and 0 <= match.photo[1] <= 1
-
-
-def test_chosen_points_are_matched_in_their_order(searcher):
-    points = [(70 / 160, 50 / 160), (20 / 160, 100 / 160)]
-    found = searcher.search(sketch(), points)
-    assert [match.sketch for match in found.matches] == points
-    assert searcher.search(sketch(), points[::-1]).matches == found.matches[::-1]
+def test_a_point_matches_itself_in_its_own_picture_and_no_padding(tiny_backbone, heads, tmp_path):
+    framed = Image.fromarray((Frame.of(sketch()).tensor(96).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    framed.save(tmp_path / "same.png")
+    Image.new("RGB", (200, 20), "white").save(tmp_path / "wide.png")  # of nothing: padding would match it best
+    searcher = Searcher(Gallery.from_folder(tmp_path, tiny_backbone), tiny_backbone, heads)
+    places = {searcher.gallery.records[k].path.stem: n for n, k in enumerate(searcher.search(framed).order)}
+    points = Frame.of(framed).points(None)[:4]
+    same, wide = (searcher.search(framed, points, places[name]) for name in ("same", "wide"))
+    assert [match.sketch for match in same.matches] == points
+    for match in same.matches:
+        assert match.score > 0.9 and np.hypot(*np.subtract(match.photo, match.sketch)) < 0.15
+    rows = searcher._photo(wide.photo)[2][0].abs().sum(0).sum(1)
+    assert all(0 <= value <= 1 for match in wide.matches for value in match.photo)
+    assert rows[len(rows) // 2] > 0 and not rows[0] and not rows[-1]
+    assert searcher.search(framed, points[::-1], places["same"]).matches == same.matches[::-1]
 
 
 def test_a_drawing_and_its_picture_find_the_same(searcher):
@@ -125,9 +107,8 @@ def test_a_drawing_and_its_picture_find_the_same(searcher):
 def test_what_was_computed_of_the_last_photos_is_kept(gallery, tiny_backbone, heads, monkeypatch):
     searcher = Searcher(gallery, tiny_backbone, heads)
     first = searcher.search(sketch())
-    with monkeypatch.context() as patch:
-        patch.setattr(searcher, "_map", None)  # whoever computed features again would fail
-        assert searcher.search(sketch()).matches == first.matches
+    monkeypatch.setattr(searcher, "_tokens", None)  # whoever computed features again would fail
+    assert searcher.search(sketch()).matches == first.matches
     assert searcher._sketch.cache_info().maxsize == searcher._photo.cache_info().maxsize == 8
 
 
@@ -136,14 +117,11 @@ def test_what_was_computed_of_the_last_photos_is_kept(gallery, tiny_backbone, he
     [
         (Drawing(), {}, "the drawing is empty"),
         (Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),)), {}, "single dot"),
-        (Image.new("RGB", (64, 64), "white"), {}, "has no line"),
-        (Image.new("RGB", (64, 64), "black"), {}, "has no line"),
+        *((Image.new("RGB", (64, 64), colour), {}, "has no line") for colour in ("white", "black")),
         (sketch(0.01), {}, "is a single dot"),
         (np.zeros((8, 8, 3)), {}, "of type ndarray cannot be searched"),
         (sketch(), {"place": 5}, "there is no place 5"),
-        (sketch(), {"points": [(0.99, 0.99)]}, "is not near the drawing"),
-        (sketch(), {"points": [(1.2, 0.3)]}, "is not near the drawing"),
-        (sketch(), {"points": [(float("nan"), 0.3)]}, "is not near the drawing"),
+        *((sketch(), {"points": [p]}, "is not near the drawing") for p in ((0.99, 0.99), (1.2, 0.3), (np.nan, 0.3))),
         (sketch(), {"points": ["a point"]}, "is no pair of numbers"),
     ],
 )
@@ -152,21 +130,15 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(searcher, asked, options, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "left_out", "words"),
     [
-        ({"weights_sha256": "e" * 64}, "embedded by another backbone"),
-        ({"embed": "fused"}, "embedded by a retrieval head"),
+        ({"weights_sha256": "e" * 64}, "", "embedded by another backbone"),
+        ({"embed": "fused"}, "", "embedded by a retrieval head"),
+        ({}, "SD+CLIP concatenated", "no trained model 'SD+CLIP concatenated'"),
     ],
 )
-def test_a_gallery_that_was_embedded_otherwise_is_refused(gallery, tiny_backbone, heads, changes, words):
+def test_what_does_not_belong_together_is_refused(gallery, tiny_backbone, heads, changes, left_out, words):
     other = replace(gallery.embedder, made_by=gallery.embedder.made_by | changes)
     given = Gallery(gallery.records, gallery.root, gallery.embeddings, other)
-    assert words in refused(ValueError, Searcher, given, tiny_backbone, heads)
-
-
-def test_missing_heads_and_sources_are_refused(gallery, tiny_backbone, heads):
-    fused = {"fused": heads["fused"]}
-    said = refused(ValueError, Searcher, gallery, tiny_backbone, fused)
-    assert "no trained model 'SD+CLIP concatenated'" in said
-    for sources in (("f9",), ()):
-        assert "to match points by" in refused(ValueError, Searcher, gallery, tiny_backbone, heads, sources)
+    some = {name: head for name, head in heads.items() if name != left_out}
+    assert words in refused(ValueError, Searcher, given, tiny_backbone, some)

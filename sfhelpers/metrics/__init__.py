@@ -1,7 +1,7 @@
-"""Metrics as plain functions on numpy arrays and torch tensors, one item or a batch, with one value an item.
+"""Metrics as plain functions on arrays and tensors, one item or a batch, float64, with one value an item.
 
-Papers use one name for several definitions ("mAP@200" has four), so every function says which one it computes and
-where it came from, and a result row must carry it.
+Papers use one name for several definitions ("mAP@200" has four), so each says which one it is, and a row must carry it.
+What does not fit or cannot be measured is a ValueError of one sentence.
 """
 
 from sfhelpers.metrics.bootstrap import *

@@ -1,6 +1,6 @@
 """What the metrics share: arrays out of anything array-like, and the checks with their sentences."""
 
-import operator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} holds {values.dtype}: give numbers.")
     values = values.astype(np.float64)
     if np.isnan(values).any():
-        first = tuple(int(i) for i in np.argwhere(np.isnan(values))[0])
+        first = tuple(np.argwhere(np.isnan(values))[0].tolist())
         raise ValueError(f"{name} is NaN at {first}: find out where it comes from, since NaN has no rank.")
     return values
 
@@ -44,13 +44,9 @@ def flags(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def whole(k: Any, name: str = "k") -> int:
-    try:
-        number = operator.index(k)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(k, bool):
+    if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ValueError(f"{name} is {k!r}: give a whole number from 1.")
-    return number
+    return int(k)
 
 
 def one_of(value: str, choices: tuple[str, ...], name: str) -> None:

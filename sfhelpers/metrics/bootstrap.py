@@ -14,17 +14,13 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of first - second over the queries, and what another sample of queries might have given.
-
-    `low` and `high` are the 95 % percentile interval of the bootstrap; `p` is two-sided, twice the share of resamples
-    on the other side of zero, at least 1 / DRAWS; `n` groups were resampled.
-    """
+    """The mean of first - second over the queries, and what another sample of queries might have given."""
 
     mean: float
-    low: float
+    low: float  # of the 95 % percentile interval of the bootstrap
     high: float
-    p: float
-    n: int
+    p: float  # two-sided: twice the share of resamples on the other side of zero, at least 1 / DRAWS
+    n: int  # groups that were resampled
 
 
 def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
@@ -36,13 +32,14 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
             each query for itself if None.
     """
     first, second = (to_array(values).astype(np.float64) for values in (first, second))
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(f"values have shapes {first.shape} and {second.shape}: give one a query for both methods.")
+    labels = np.arange(first.size) if groups is None else to_array(groups)
+    if first.ndim != 1 or not first.shape == second.shape == labels.shape:
+        shapes = f"{first.shape}, {second.shape} and {labels.shape}"
+        raise ValueError(
+            f"values and groups have shapes {shapes}: give one a query for both methods, and one for each."
+        )
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a value is not finite: leave out queries that cannot be answered, for both methods.")
-    labels = np.arange(len(first)) if groups is None else to_array(groups)
-    if labels.shape != first.shape:
-        raise ValueError(f"there are {labels.shape} groups for {first.shape} values: give one for each.")
     inverse = np.unique(labels, return_inverse=True)[1]
     sums, counts = np.bincount(inverse, first - second), np.bincount(inverse).astype(np.float64)
     n = len(counts)

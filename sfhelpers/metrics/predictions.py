@@ -1,11 +1,6 @@
 """Metrics of predicted keypoints (PCK), masks (IoU, pixel accuracy) and classes (accuracy, calibration).
 
-PSC6K's own code takes errors `<= alpha * 256` on 256 px images and both directions; SketchFusion's takes `<` on images
-of 336 px, on a 60:40 split of the test pairs. The SketchFusion paper (Sec. 6.4) names "mIoU" and "pAcc" without a
-formula. So each kind is a function or an argument of its own, and a result says which one it is.
-
-Every function gives float64, one value an item, and raises ValueError with one sentence for shapes that do not fit and
-for values that cannot be measured.
+The papers differ or say nothing on thresholds and averages, so each kind is a function or an argument of its own.
 """
 
 from collections.abc import Sequence
@@ -21,13 +16,13 @@ from sfhelpers.metrics.arrays import flags, numbers, one_of, per_item, to_array,
 
 __all__ = ["Reliability", "calibration_error", "confusion_matrix", "macro_mean", "reliability", "top_k_accuracy"]
 __all__ += ["dataset_iou", "foreground_iou", "iou_by_threshold", "pixel_accuracy", "two_class_iou"]
-__all__ += ["correct_keypoints", "keypoint_box_side", "pck"]
+__all__ += ["keypoint_box_side", "pck"]
 
 
-def correct_keypoints(
-    pred: Any, true: Any, alpha: float, base: Any, visible: Any = None, strict: bool = False
-) -> np.ndarray:
-    """(J,) or (B, J) bool, the visible keypoints with a Euclidean error of at most alpha * base.
+def pck(
+    pred: Any, true: Any, alpha: float, base: Any, visible: Any = None, strict: bool = False, per: str = "pair"
+) -> np.ndarray | float:
+    """Share of the visible keypoints with a Euclidean error of at most alpha * base; its mean is PCK@(100 alpha).
 
     Args:
         pred, true: (J, 2) points of one directed pair, or (B, J, 2), in pixels; anywhere, inside the image or not.
@@ -35,27 +30,17 @@ def correct_keypoints(
         base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's (`keypoint_box_side`).
         visible: (J,) or (B, J) bool or 0/1, the points that count; all if None. Hidden ones may be anything.
         strict: a point exactly on the threshold is wrong (`<`, SketchFusion's code) instead of right (PSCNet's).
+        per: "pair", where every pair weighs the same (both papers): a float, or (B,), NaN for a pair without a visible
+            point; or "point", where every visible point does: (P,), 1 or 0 for each, pair by pair.
     """
+    one_of(per, ("pair", "point"), "per")
     pred, true, visible = _points(pred, true, visible)
     limit = float(alpha) * per_item(base, pred.shape[:-2], "base").astype(np.float64)[..., None]
     if not (np.isfinite(limit) & (limit > 0)).all():
         raise ValueError(f"alpha {alpha} times base is not above 0: give a share such as 0.1 and a base in pixels.")
     with np.errstate(invalid="ignore"):  # hidden points may hold anything
         error = np.linalg.norm(pred - true, axis=-1)
-        return visible & ((error < limit) if strict else (error <= limit))
-
-
-def pck(
-    pred: Any, true: Any, alpha: float, base: Any, visible: Any = None, strict: bool = False, per: str = "pair"
-) -> np.ndarray | float:
-    """Share of keypoints that `correct_keypoints` finds right, with its arguments; its mean is PCK@(100 alpha).
-
-    Per "pair", every pair weighs the same (both papers): a float, or (B,) in [0, 1], NaN for a pair without a visible
-    point. Per "point", every visible point does: (P,), 1 or 0 for each, pair by pair.
-    """
-    one_of(per, ("pair", "point"), "per")
-    right = correct_keypoints(pred, true, alpha, base, visible, strict)
-    visible = _points(pred, true, visible)[2]
+        right = visible & ((error < limit) if strict else (error <= limit))
     if per == "point":
         return right[visible].astype(np.float64)
     shown = visible.sum(-1)
@@ -68,31 +53,21 @@ def keypoint_box_side(points: Any, visible: Any = None) -> np.ndarray | float:
     high = np.where(visible[..., None], points, -np.inf).max(-2)
     sides = (high - np.where(visible[..., None], points, np.inf).min(-2)).max(-1)
     if (sides <= 0).any():
-        raise ValueError(
-            f"pair {(sides <= 0).argmax()} has fewer than two visible places: leave it out, or take the image's side "
-            "as base."
-        )
+        raise ValueError(f"pair {(sides <= 0).argmax()} has fewer than two visible places: leave it out.")
     return sides
 
 
 def _points(pred: Any, true: Any, visible: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pred, true = to_array(pred, "predicted points", 3), to_array(true, "true points", 3)
+    pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
     if pred.shape != true.shape or pred.shape[-1] != 2 or pred.shape[-2] == 0:
-        raise ValueError(
-            f"predicted points have shape {pred.shape} and true ones {true.shape}: give (B, J, 2) for both."
-        )
-    shown = np.ones(pred.shape[:-1], dtype=bool) if visible is None else to_array(visible)
+        raise ValueError(f"predicted points have shape {pred.shape}, true ones {true.shape}: give (B, J, 2) for both.")
+    shown = np.ones(pred.shape[:-1], dtype=bool) if visible is None else flags(to_array(visible), "visible")
     if shown.shape != pred.shape[:-1]:
         raise ValueError(f"visible has shape {shown.shape} for points {pred.shape[:-1]}: give one for each point.")
-    shown = flags(shown, "visible")
     pred, true = pred.astype(np.float64), true.astype(np.float64)
     for points, name in ((pred, "predicted"), (true, "true")):
-        bad = np.argwhere(np.atleast_2d(shown & ~np.isfinite(points).all(-1)))
-        if len(bad):
-            pair, point = bad[0]
-            raise ValueError(
-                f"{name} point {point} of pair {pair} is not finite: mark it hidden, or mend the prediction."
-            )
+        if len(bad := np.argwhere(np.atleast_2d(shown & ~np.isfinite(points).all(-1)))):
+            raise ValueError(f"{name} point {bad[0][1]} of pair {bad[0][0]} is not finite: mark it hidden, or mend it.")
     return pred, true, shown
 
 
@@ -122,8 +97,7 @@ def pixel_accuracy(pred: Any, true: Any, kind: Literal["all", "foreground", "cla
         "foreground": right foreground pixels / true foreground pixels, 1 where there is none to find;
         "class_mean": mean of that share over the classes (foreground, background) present in the true mask.
     """
-    if kind not in ("all", "foreground", "class_mean"):
-        raise ValueError(f"pixel_accuracy knows no kind {kind!r}: choose 'all', 'foreground' or 'class_mean'.")
+    one_of(kind, ("all", "foreground", "class_mean"), "kind")
     both, wrong, missed, neither = _counts(pred, true)
     if kind == "all":
         return (both + neither) / (both + wrong + missed + neither)
@@ -137,10 +111,7 @@ def pixel_accuracy(pred: Any, true: Any, kind: Literal["all", "foreground", "cla
 def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
     """(len(candidates),) mean foreground IoU of (B, H, W) maps at every candidate, in one pass over the pixels."""
     if probabilities.shape != masks.shape or len(masks) == 0:
-        raise ValueError(
-            f"probabilities have shape {tuple(probabilities.shape)} but masks {tuple(masks.shape)}: "
-            "give at least one map, at the masks' side."
-        )
+        raise ValueError(f"probabilities have shape {tuple(probabilities.shape)} but masks {tuple(masks.shape)}.")
     # Each pixel is counted under the number of candidates it reaches; summed from the top, these counts are the sizes
     # of prediction and intersection at each threshold.
     ordered, places = torch.tensor(candidates, dtype=probabilities.dtype).sort()
@@ -158,12 +129,8 @@ def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[
 def _counts(pred: Any, true: Any) -> list[np.ndarray]:
     """(B,) pixels each: object in both, in the prediction alone, in the truth alone, in neither."""
     pred, true = to_array(pred), to_array(true)
-    if pred.shape != true.shape:
-        raise ValueError(
-            f"predicted masks have shape {pred.shape} but true masks {true.shape}: resize one to the other."
-        )
-    if pred.ndim != 3 or (pred[:1].size == 0 and len(pred)):
-        raise ValueError(f"masks have shape {pred.shape}: give (B, H, W) with at least one pixel an image.")
+    if pred.shape != true.shape or pred.ndim != 3 or (pred[:1].size == 0 and len(pred)):
+        raise ValueError(f"masks have shape {pred.shape} and {true.shape}: give (B, H, W) with a pixel or more, alike.")
     if pred.dtype != bool or true.dtype != bool:
         raise ValueError(f"masks are {pred.dtype} and {true.dtype}, not bool: compare with a threshold first.")
     return [np.count_nonzero(part, axis=(1, 2)) for part in (pred & true, pred & ~true, ~pred & true, ~pred & ~true)]
@@ -185,9 +152,7 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
     if classes == 0:
         raise ValueError("scores have no classes: give one score a class.")
     if labels.shape != scores.shape[:-1]:
-        raise ValueError(
-            f"labels have shape {labels.shape} for {scores.size // classes} items: give one label an item."
-        )
+        raise ValueError(f"labels have shape {labels.shape} for scores {scores.shape}: give one label an item.")
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels hold something other than the classes 0 to {classes - 1}: use whole numbers.")
     scores = numbers(scores, "scores")
@@ -203,23 +168,20 @@ def confusion_matrix(predicted: Any, labels: Any, n_classes: int) -> np.ndarray:
 def macro_mean(values: Any, labels: Any) -> float:
     """Mean over the classes of each class's mean, so that every class weighs the same (DSN); both are (B,)."""
     values, labels = to_array(values), to_array(labels)
-    if values.ndim != 1 or values.shape != labels.shape:
-        raise ValueError(f"values have shape {values.shape} and labels {labels.shape}: give (B,) for both.")
-    if len(values) == 0:
-        raise ValueError("none of 0 items has a value: there is no mean to take.")
+    if values.ndim != 1 or values.shape != labels.shape or len(values) == 0:
+        raise ValueError(f"values have shape {values.shape}, labels {labels.shape}: give (B,) for both, one or more.")
     of = np.unique(labels, return_inverse=True)[1]
     return float((np.bincount(of, numbers(values, "values")) / np.bincount(of)).mean())
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Items in bins by their confidence: (bins + 1,) `edges` from 0 to 1, and of each bin how many items it has, their
-    mean confidence, and the share that is right; both NaN in an empty bin."""
+    """Items in bins by their confidence; its mean and the share that is right are NaN in an empty bin."""
 
-    edges: np.ndarray
-    count: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
+    edges: np.ndarray  # (bins + 1,) from 0 to 1
+    count: np.ndarray  # (bins,) items
+    confidence: np.ndarray  # (bins,) mean
+    accuracy: np.ndarray  # (bins,) share of items that are right
 
 
 def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:

@@ -1,14 +1,6 @@
 """Retrieval metrics as definitions, AP, P and Acc@k, and the metrics of rankings that are at hand.
 
-For one query, let R be the number of relevant items in the gallery, N the gallery's size, H(i) the relevant items among
-the first i, P(i) = H(i)/i and S(k) the sum of P(i) over the relevant ranks i <= k. "mAP@200" is S(200) over one of four
-denominators, with or without the VOC envelope, depending on the paper (`AP`); "P@200" is one of three (`P`). Choosing
-another definition moves a result by more than changing the method does: one ranking has .075 or .454.
-
-Ties count against the query: among items of equal score the irrelevant ones stand first, so that a constant score
-earns nothing. A query without a relevant item has the value NaN, since no method could do better or worse on it
-(scikit-learn and torchmetrics give 0 there, SAKE and ZSE leave it out). Values are float64 in [0, 1], one a query;
-shapes that do not fit and definitions that do not exist are a ValueError of one sentence.
+Ties count against the query: of equal scores the irrelevant stand first. Without a relevant item a value is NaN.
 """
 
 from dataclasses import dataclass
@@ -26,17 +18,12 @@ TIES = "ties against the query"
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The ranks of Q queries' relevant items, (Q, M) from 1, best first, then inf; one query has no first axis."""
-
-    positions: np.ndarray
-    n_relevant: np.ndarray
-    n_gallery: np.ndarray | int
-
-
-@dataclass(frozen=True)
 class Measure:
-    """One definition, for the first k ranks: its name in the papers' tables, and in words for a result row."""
+    """One definition, for the first k ranks: its `name` in the papers' tables, its `definition` for a result row.
+
+    It takes the ranks (Q, M) of Q queries' relevant items, from 1, best first, then inf, how many relevant items each
+    has, and the gallery's size, and gives (Q,) float64 in [0, 1]; one query has no first axis.
+    """
 
     k: int
 
@@ -56,18 +43,16 @@ class Acc(Measure):
     def definition(self) -> str:
         return f"share of queries with their paired photo among the first {self.k}; {TIES}"
 
-    def __call__(self, ranking: Ranking) -> np.ndarray:
-        return _divide((ranking.positions <= self.k).any(-1), 1, ranking.n_relevant)
+    def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray | int) -> np.ndarray:
+        return _divide((ranks <= self.k).any(-1), 1, n_relevant)
 
 
 @dataclass(frozen=True)
 class P(Measure):
-    """Precision at k of one query.
+    """Precision at k of one query; H(i) of the first i items are relevant, R in the whole gallery of N.
 
-    The denominators differ only where the gallery or the query's class is smaller than k:
-        "k": H(k)/k (ClipPrompt, Dr. CLIP);
-        "gallery": H(k)/min(k, N) (SAKE, sem-pcyc);
-        "relevant": H(c)/c with the cut c = min(k, R) (ZSE), so that a perfect ranking has 1.
+    Its denominators differ only where gallery or class is smaller than k: "k" is H(k)/k (ClipPrompt, Dr. CLIP),
+    "gallery" H(k)/min(k, N) (SAKE, sem-pcyc), "relevant" H(c)/c with c = min(k, R) (ZSE).
     """
 
     denominator: Cut = "k"
@@ -82,25 +67,20 @@ class P(Measure):
         first = cut["relevant" if self.denominator == "relevant" else "k"]
         return f"relevant items in the first {first} / {cut[self.denominator]}; {TIES}"
 
-    def __call__(self, ranking: Ranking) -> np.ndarray:
-        among = {"k": self.k, "gallery": ranking.n_gallery, "relevant": ranking.n_relevant}[self.denominator]
+    def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray | int) -> np.ndarray:
+        among = {"k": self.k, "gallery": n_gallery, "relevant": n_relevant}[self.denominator]
         divisor = np.asarray(np.minimum(self.k, among))
         # Nothing stands between min(k, gallery) and k, so that one cut does for all three.
-        return _divide((ranking.positions <= divisor[..., None]).sum(-1), divisor, ranking.n_relevant)
+        return _divide((ranks <= divisor[..., None]).sum(-1), divisor, n_relevant)
 
 
 @dataclass(frozen=True)
 class AP(Measure):
-    """Average precision of one query; its mean over queries is mAP@all or mAP@k.
+    """Average precision of one query: S(k), the sum of H(i)/i over the relevant ranks i <= k, over a denominator.
 
-    Args:
-        k: how many ranks count; None: the whole gallery.
-        denominator: what S(k) is divided by. With the whole gallery all but "k" are R.
-            "k": k (the authors' code of CVAE);
-            "min": min(k, R) (SAKE and ZSE, both with `interpolated=True`);
-            "found": H(k), 0 where nothing was found (sem-pcyc, ClipPrompt, Dr. CLIP, torchmetrics >= 1.0);
-            "relevant": R, the textbook's AP cut at k.
-        interpolated: precision made non-increasing from the right first (the VOC envelope), within the first k.
+    It is "k" (CVAE's code), "min", min(k, R) (SAKE and ZSE, both interpolated), "found", H(k) (sem-pcyc, ClipPrompt,
+    Dr. CLIP, torchmetrics; 0 where nothing was found), or "relevant", R. For k None, the whole gallery, all are R.
+    `interpolated` makes precision within the first k non-increasing from the right first (the VOC envelope).
     """
 
     k: int | None = None
@@ -126,15 +106,15 @@ class AP(Measure):
         envelope = ", precision interpolated (VOC envelope)" if self.interpolated else ""
         return f"sum of precisions at the relevant items {among} / {divisor}{envelope}; {TIES}"
 
-    def __call__(self, ranking: Ranking) -> np.ndarray:
-        k, relevant = self.k or np.finfo(np.float64).max, ranking.n_relevant
-        within = ranking.positions <= k
-        precision = np.where(within, np.arange(1.0, within.shape[-1] + 1) / ranking.positions, 0.0)
+    def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray | int) -> np.ndarray:
+        k = self.k or np.finfo(np.float64).max
+        within = ranks <= k
+        precision = np.where(within, np.arange(1.0, within.shape[-1] + 1) / ranks, 0.0)
         if self.interpolated:
             envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
             precision = np.where(within, envelope, 0.0)
-        over = {"k": k, "min": np.minimum(k, relevant), "found": within.sum(-1), "relevant": relevant}
-        return _divide(precision.sum(-1), over[self.denominator if self.k else "relevant"], relevant)
+        over = {"k": k, "min": np.minimum(k, n_relevant), "found": within.sum(-1), "relevant": n_relevant}
+        return _divide(precision.sum(-1), over[self.denominator if self.k else "relevant"], n_relevant)
 
 
 def _divide(total: np.ndarray, divisor: np.ndarray | float, n_relevant: np.ndarray) -> np.ndarray:
@@ -157,8 +137,7 @@ def average_precision_at_k(
     """AP@k under one of the definitions in use, see `AP`; its mean over queries is what papers call mAP@k.
 
     Args:
-        relevance: (K,) or (Q, K), bool or 0/1, best item first: at least the first k ranks; fewer only if that is the
-            whole gallery.
+        relevance: (K,) or (Q, K), bool or 0/1, best item first: at least the first k ranks, or the whole gallery.
         n_relevant: R, the relevant items in the whole gallery: one number, or one a query.
     """
     return _measured(AP(whole(k), denominator, interpolated), relevance, n_relevant)
@@ -185,17 +164,14 @@ def _measured(measure: Measure, relevance: Any, n_relevant: Any = None) -> np.nd
     given = shown if n_relevant is None else per_item(n_relevant, shown.shape, "n_relevant")
     if given.dtype.kind not in "iu":
         raise ValueError(f"n_relevant holds {given.dtype}: give whole numbers.")
-    if (given < shown).any():
-        q = int((given < shown).argmax())
-        given, shown = (np.broadcast_to(values, relevance.shape[:-1]).ravel()[q] for values in (given, shown))
-        raise ValueError(f"n_relevant is {given} at query {q}, whose ranking shows {shown}: count the gallery's.")
-    if measure.k and length < measure.k and (given > shown).any():
-        raise ValueError(
-            f"the ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: "
-            f"give the first {measure.k} ranks."
-        )
+    given = np.broadcast_to(given, shown.shape)
+    if len(bad := np.flatnonzero(given < shown)):
+        told = f"{given.flat[bad[0]]} at query {bad[0]}, whose ranking shows {shown.flat[bad[0]]}"
+        raise ValueError(f"n_relevant is {told}: count the gallery's.")
+    if length < (measure.k or 0) and (given > shown).any():
+        raise ValueError(f"a ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: give k.")
     positions = np.sort(np.where(relevance, np.arange(1.0, length + 1), np.inf))
-    return measure(Ranking(positions, given, length))[()]
+    return measure(positions, given, length)[()]
 
 
 def _relevance(relevance: Any, name: str) -> np.ndarray:

@@ -1,10 +1,7 @@
 """Retrieval metrics from embeddings, for galleries of any size: exact, in bounded memory, all metrics in one pass.
 
-A metric needs the ranks of the relevant items, not the ranking: the rank of the j-th best relevant item is j plus the
-number of irrelevant items that score as high or higher. So for a block of queries the similarities are computed, the
-irrelevant ones sorted, and each relevant one looked up among them; sorting plain float32 rows is many times faster than
-sorting them together with their indices, and no row of the whole matrix outlives its block. Each thread has blocks of
-its own, so that none waits for another.
+The rank of the j-th best relevant item is j plus the number of irrelevant items that score as high or higher: so, a
+block of queries at a time, the irrelevant similarities are sorted, without indices, and the relevant ones looked up.
 """
 
 from collections.abc import Sequence
@@ -16,7 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from sfhelpers.metrics.arrays import to_array
-from sfhelpers.metrics.ranking import AP, Measure, P, Ranking
+from sfhelpers.metrics.ranking import AP, Measure, P
 
 __all__ = ["STANDARD", "evaluate_retrieval"]
 STANDARD = (AP(), AP(200), P(100), P(200))
@@ -43,7 +40,6 @@ def evaluate_retrieval(
             float32 otherwise; similarities closer than the type resolves (about 1e-7) are ordered by rounding.
         query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant: classes for
             category-level retrieval, instances for fine-grained retrieval.
-        measures: of `AP`, `P` and `Acc`.
         query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only, far
             easier than among all test classes as in the paper (Sec. 6.1).
     """
@@ -63,7 +59,7 @@ def evaluate_retrieval(
     def work(worker: int) -> None:
         # One buffer for all blocks: asking the system for fresh memory each time costs as much as sorting.
         buffer = np.empty((min(step, len(queries)), len(gallery)), dtype=gallery.dtype)
-        for rows in blocks[worker::number]:
+        for rows in blocks[worker::number]:  # its own, so that no thread waits for another
             scores = np.matmul(queries[rows], gallery.T, out=buffer[: len(rows)])
             # Divided last: embeddings of few values, such as codes of -1 and 1, have exact products, and photos of one
             # length that tie go on to tie. A query's own length does not change its ranking.
@@ -73,10 +69,9 @@ def evaluate_retrieval(
             np.copyto(scores, -np.inf, where=others)
             ahead = _irrelevant_ahead(scores, start[rows, None], count[rows, None])
             place = np.arange(1.0, ahead.shape[1] + 1)
-            positions = np.where(place <= count[rows, None], ahead + place, np.inf)
-            ranking = Ranking(positions, count[rows], len(gallery) - others.sum(1))
+            ranks = np.where(place <= count[rows, None], ahead + place, np.inf)
             for measure, column in values.items():
-                column[rows] = measure(ranking)
+                column[rows] = measure(ranks, count[rows], len(gallery) - others.sum(1))
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(number) as pool:
         list(pool.map(work, range(number)))
@@ -97,8 +92,7 @@ def _relevant(
         wanted, found = wanted * sum(sizes) + groups[0], found * sum(sizes) + groups[1]
     order = np.argsort(found, kind="stable")
     start, end = (np.searchsorted(found[order], wanted, side) for side in ("left", "right"))
-    missing = np.flatnonzero(start == end)
-    if len(missing):
+    if len(missing := np.flatnonzero(start == end)):
         raise ValueError(
             f"{len(missing)} of {sizes[0]} queries have no relevant item in the gallery, the first is query "
             f"{missing[0]} with label {to_array(query_labels)[missing[0]]!s}: drop them, or complete the gallery."
@@ -132,43 +126,36 @@ def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) 
     return scores.shape[1] - np.array(behind)[:, ::-1]
 
 
-def _embeddings(*pair: Any) -> list[np.ndarray]:
+def _embeddings(queries: Any, gallery: Any) -> list[np.ndarray]:
     """Both in one type, each row times a power of two that brings its largest value near 1: no product runs over."""
-    pair, names = [to_array(values) for values in pair], ("queries", "gallery")
-    for values, name in zip(pair, names, strict=True):
+    sides = {"queries": to_array(queries), "gallery": to_array(gallery)}
+    for name, values in sides.items():
         if values.ndim != 2 or values.shape[1] == 0:
             raise ValueError(f"{name} have shape {values.shape}: give (number, dimensions) embeddings.")
-    widths = [values.shape[1] for values in pair]
-    if widths[0] != widths[1]:
-        raise ValueError(f"queries have {widths[0]} dimensions but the gallery {widths[1]}: use one head.")
-    if len(pair[1]) == 0:
+    (_, width), (number, other) = (values.shape for values in sides.values())
+    if width != other:
+        raise ValueError(f"queries have {width} dimensions but the gallery {other}: use one head.")
+    if number == 0:
         raise ValueError("the gallery is empty: there is nothing to rank.")
-    dtype = np.float64 if np.float64 in (pair[0].dtype, pair[1].dtype) else np.float32
-    for side, name in enumerate(names):
-        values = pair[side].astype(dtype)
-        bad = np.flatnonzero(~np.isfinite(values).all(1))
-        if len(bad):
+    dtype = np.float64 if any(values.dtype == np.float64 for values in sides.values()) else np.float32
+    for name, values in sides.items():
+        sides[name] = values = values.astype(dtype)
+        if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
             raise ValueError(f"{name} hold NaN or infinity in row {bad[0]}: check what made the embeddings.")
-        pair[side] = np.ldexp(values, -np.frexp(np.abs(values).max(1, keepdims=True))[1])
-    return pair
+    return [np.ldexp(values, -np.frexp(np.abs(values).max(1, keepdims=True))[1]) for values in sides.values()]
 
 
 def _codes(queries: Any, gallery: Any, sizes: tuple[int, int], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels of both sides as the same whole numbers, below Q + N."""
-    queries, gallery = to_array(queries), to_array(gallery)
-    if queries.shape != sizes[:1] or gallery.shape != sizes[1:]:
-        raise ValueError(
-            f"{name} have shapes {queries.shape} and {gallery.shape} for {sizes[0]} queries and {sizes[1]} gallery "
-            "items: give one for each."
-        )
-    kinds = queries.dtype.kind, gallery.dtype.kind
-    if (kinds[0] in "US") != (kinds[1] in "US"):
-        raise ValueError(
-            f"{name} are {queries.dtype} for the queries and {gallery.dtype} for the gallery: use one kind."
-        )
-    if any(side.dtype.kind == "f" and np.isnan(side).any() for side in (queries, gallery)):
+    sides = queries, gallery = to_array(queries), to_array(gallery)
+    if (shapes := (queries.shape, gallery.shape)) != (sizes[:1], sizes[1:]):
+        raise ValueError(f"{name} have shapes {shapes} for {sizes} queries and gallery items: give one for each.")
+    kinds = {side.dtype.kind for side in sides}
+    if len({kind in "US" for kind in kinds}) > 1:
+        raise ValueError(f"{name} are {queries.dtype} here and {gallery.dtype} in the gallery: use one kind.")
+    if any(side.dtype.kind == "f" and np.isnan(side).any() for side in sides):
         raise ValueError(f"{name} hold NaN: leave out what has no label.")
-    if set(kinds) == {"i", "u"}:
-        queries, gallery = queries.astype(object), gallery.astype(object)  # both together would become floats
-    codes = np.unique(np.concatenate([queries, gallery]), return_inverse=True)[1]
+    if kinds == {"i", "u"}:
+        sides = [side.astype(object) for side in sides]  # both together would become floats
+    codes = np.unique(np.concatenate(sides), return_inverse=True)[1]
     return codes[: sizes[0]], codes[sizes[0] :]

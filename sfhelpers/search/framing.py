@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfhelpers.drawing import Drawing
+from sfhelpers.files import shown
 from sfhelpers.images import Square, as_seen, open_image
 
 FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sangkloy et al. 2016)
@@ -39,19 +40,19 @@ class Frame:
 
         ValueError if there is no line, or only a dot, or it is no sketch at all; FileNotFoundError for no file.
         """
-        image = _as_image(sketch)
+        image, where = _as_image(sketch), f" {shown(sketch)}" if isinstance(sketch, str | Path) else ""
         pixels = np.asarray(image, dtype=np.float32) / 255
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         paper = np.median(border, axis=0)
         difference = np.abs(pixels - paper).mean(axis=2)
         if difference.max() < FAINTEST:
-            raise ValueError("the sketch has no line: draw something first.")
+            raise ValueError(f"the sketch{where} has no line: draw something first.")
         ink = difference > difference.max() / 2
         rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
         left, right, top, bottom = (int(n) for n in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
         extent = max(right - left, bottom - top)
         if extent < SMALLEST * max(image.size):
-            raise ValueError("the sketch is a single dot: draw a little more.")
+            raise ValueError(f"the sketch{where} is a single dot: draw a little more.")
         side = extent / FILL
         colour = tuple(round(255 * float(value)) for value in paper)
         key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
@@ -69,22 +70,16 @@ class Frame:
         x, y = point[0] * self.image.width, point[1] * self.image.height
         return (x - self.left) / self.side, (y - self.top) / self.side
 
-    def near(self, point: Point) -> bool:
-        """Whether a point, x and y in [0, 1] of the image, lies in it and in the square."""
-        return all(0 <= value <= 1 for value in (*point, *self.to_square(point)))
-
     def points(self, chosen: Sequence[Sequence[float]] | None) -> list[Point]:
         """These points, or five spread along the lines for None; ValueError for one that is not near the drawing."""
-        return spread_points(self, SPREAD) if chosen is None else [self._inside(point) for point in chosen]
-
-    def _inside(self, point: Sequence[float]) -> Point:
         try:
-            x, y = (float(value) for value in point)
+            found = spread_points(self, SPREAD) if chosen is None else [(float(x), float(y)) for x, y in chosen]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"the point {point!r} is no pair of numbers: pass x and y from 0 to 1.") from error
-        if not self.near((x, y)):
-            raise ValueError(f"the point ({x:.2f}, {y:.2f}) is not near the drawing: choose one on or beside a line.")
-        return x, y
+            raise ValueError(f"a point of {chosen!r} is no pair of numbers: pass x and y from 0 to 1.") from error
+        for x, y in found:
+            if not all(0 <= value <= 1 for value in (x, y, *self.to_square((x, y)))):
+                raise ValueError(f"the point ({x:.2f}, {y:.2f}) is not near the drawing: choose one beside a line.")
+        return found
 
 
 def spread_points(frame: Frame, number: int) -> list[Point]:

@@ -14,13 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.datasets import Dataset, Record, records
+from sfhelpers.datasets import Dataset, Record, records, sketchy
 from sfhelpers.files import file_sha256, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
-from sfhelpers.images import open_image
+from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.search.framing import Frame, Sketch
-from sfhelpers.search.photos import usable_photos
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.prepared import embed_photos
@@ -33,15 +32,14 @@ KEY = "sketchfusion index"
 
 @dataclass(frozen=True)
 class Embedder:
-    """Turns (B, 3, size, size) in [0, 1] into (B, D) of unit length; vectors of equal `made_by` can be compared."""
+    """The embedding "clip", or that of a trained retrieval head; vectors of equal `made_by` can be compared."""
 
-    function: Callable[[Tensor], Tensor]
+    function: Callable[[Tensor], Tensor]  # (B, 3, size, size) in [0, 1] to (B, D) of unit length
     size: int
     made_by: dict[str, str]
 
     @classmethod
     def of(cls, embed: str | Path, backbone: Backbone) -> "Embedder":
-        """The embedding "clip", or that of a trained retrieval head; see `Gallery.from_folder`."""
         made_by = {"embed": str(embed), "weights_sha256": backbone.weights_sha256, "head_sha256": ""}
         if embed == "clip":
             return cls(backbone.vision.embed, reading_size(backbone), made_by)
@@ -49,32 +47,16 @@ class Embedder:
         model = load_head(path, backbone, "retrieval").model
         return cls(model, reading_size(backbone), made_by | {"head_sha256": file_sha256(path)})
 
-    @classmethod
-    def again(cls, path: Path, made_by: dict[str, str], backbone: Backbone) -> "Embedder":
-        """What embeds as the photos of an index file were embedded."""
-        if (weights := made_by["weights_sha256"]) != backbone.weights_sha256:
-            raise ValueError(
-                f"{shown(path)} was embedded by a backbone with weights {weights[:12]}, but {backbone.name} has "
-                f"{backbone.weights_sha256[:12]}: load the backbone that it was made with, or make the index anew."
-            )
-        embedder = cls.of(made_by["embed"], backbone)
-        if embedder.made_by != made_by:
-            raise ValueError(f"{shown(path)} was embedded by another retrieval head than there is now: make it anew.")
-        return embedder
+    def photos(self, photos: Sequence[Record], batch_size: int = 32) -> Tensor:
+        return embed_photos([record.path for record in photos], self.function, self.size, batch_size)
 
 
 class Gallery:
     """Photos that can be searched. Make one with `from_folder` or `from_dataset`, or open one with `load`.
 
-    What is kept does not grow with the photos' size: a record and an embedding each, and a few small pictures.
-
-    Attributes:
-        records: N records, in the order of category and file name; `category` is "" for a photo in no class folder.
-        root: the folder that they are in.
-        embeddings: (N, D) float32 of unit length, on the CPU.
-        embedder: what made them.
-        categories: K different names, sorted.
-        labels: (N,) int64, positions in `categories`, -1 for a photo in no class folder.
+    What is kept does not grow with the photos' size: `records` and `embeddings` ((N, D) float32 of unit length, on the
+    CPU), in the order of category and file name, the sorted `categories`, each photo's position in these as `labels`
+    (-1 and the category "" for a photo in no class folder), and a few small pictures.
     """
 
     def __init__(self, photos: Sequence[Record], root: str | Path, embeddings: Tensor, embedder: Embedder):
@@ -83,7 +65,7 @@ class Gallery:
         self.categories = tuple(sorted({record.category for record in self.records} - {""}))
         position = {name: k for k, name in enumerate(self.categories)} | {"": -1}
         self.labels = torch.tensor([position[record.category] for record in self.records])
-        self._picture = lru_cache(PICTURES)(_thumbnail)
+        self.picture = lru_cache(PICTURES)(self.picture)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -102,9 +84,7 @@ class Gallery:
         """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
 
         Args:
-            limit: at most so many photos a class; 0 takes all.
-            batch_size: photos in memory at a time.
-            seed: chooses the photos if `limit` leaves some out.
+            limit: at most so many photos a class, chosen by `seed`; 0 takes all.
             skip_broken: leave photos out that cannot be read, with a warning, instead of an error.
             embed: "clip" for the image tower's own embedding, nothing trained; "fused" (or another arm) for the
                 retrieval head that comes with pocket; or the file of a head that 05_retrieval wrote.
@@ -114,7 +94,8 @@ class Gallery:
             ValueError: it holds no photo, or broken ones, their embeddings are not finite, or as `load_head`.
         """
         embedder, root = Embedder.of(embed, backbone), _absolute(folder)
-        return cls._embedded(usable_photos(root, limit, seed, skip_broken), root, embedder, batch_size)
+        photos = _usable_photos(root, limit, seed, skip_broken)
+        return cls(photos, root, embedder.photos(photos, batch_size), embedder)
 
     @classmethod
     def from_dataset(
@@ -123,13 +104,8 @@ class Gallery:
         """Embed the photos of a dataset, or of a part of it; ValueError if it has none. Arguments as `from_folder`."""
         if not dataset.photos:
             raise ValueError(f"dataset {dataset.name} has no photo here: select a part or a category that has some.")
-        photos = records.limited(list(dataset.photos), limit, seed)
-        return cls._embedded(photos, dataset.root, Embedder.of("clip", backbone), batch_size)
-
-    @classmethod
-    def _embedded(cls, photos: Sequence[Record], root: str | Path, embedder: Embedder, batch_size: int) -> "Gallery":
-        vectors = embed_photos([record.path for record in photos], embedder.function, embedder.size, batch_size)
-        return cls(photos, root, vectors, embedder)
+        embedder, photos = Embedder.of("clip", backbone), records.limited(list(dataset.photos), limit, seed)
+        return cls(photos, dataset.root, embedder.photos(photos, batch_size), embedder)
 
     @cached_property
     def prototypes(self) -> Tensor:
@@ -148,7 +124,9 @@ class Gallery:
 
     def picture(self, index: int) -> Image.Image:
         """A photo at 240 px at most; the few used last are kept. Errors as `images.open_image`."""
-        return self._picture(self.records[index].path)
+        image = open_image(self.records[index].path)
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return image
 
     @torch.no_grad()
     def embed(self, frames: Sequence[Frame]) -> Tensor:
@@ -159,13 +137,9 @@ class Gallery:
     def ask(self, sketch: Sketch, k: int = 10) -> list[tuple[Path, float]]:
         """The k photos nearest to a sketch (all, if there are fewer) and their cosines, nearest first.
 
-        Args:
-            sketch: dark lines on light paper, anywhere in the image: it is framed by its ink first.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: k is no whole number of 1 or more, the sketch has no line, is a single dot or no image, or its
-                embedding is not finite.
+        A sketch has dark lines on light paper, anywhere in the image: it is framed by its ink first. FileNotFoundError
+        without its file; ValueError if k is no whole number of 1 or more, or the sketch has no line, is a single dot
+        or no image, or gets an embedding that is not finite.
         """
         if not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k is {k!r}: ask for a whole number of photos, 1 or more.")
@@ -176,16 +150,13 @@ class Gallery:
     def save(self, path: str | Path) -> Path:
         """Write the gallery as one file, whole or not at all: safetensors with the embeddings; nothing is pickled.
 
-        Raises:
-            OSError: one sentence, when it cannot be written or a file that is no index is in its place; an earlier
-                file stays as it was.
+        OSError if it cannot be written, or if what is in its place is no index; an earlier file stays as it was.
         """
         path = Path(path).expanduser()
-        names = [_absolute(record.path).relative_to(self.root).as_posix() for record in self.records]
-        photos = [(name, record.category) for name, record in zip(names, self.records, strict=True)]
+        photos = [(_absolute(r.path).relative_to(self.root).as_posix(), r.category) for r in self.records]
         described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.embedder.made_by}
         whole = signed({"embeddings": self.embeddings}, described, KEY)
-        if path.is_file() and _read(path) is None:
+        if path.is_file() and not _read(path)[1]:
             raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
         make_folder(path.parent)
         replace_file(path, whole)
@@ -196,18 +167,16 @@ class Gallery:
         cls,
         path: str | Path,
         backbone: Backbone,
-        root: str | Path | None = None,
+        root: str | Path = "",
         refresh: bool = False,
         skip_broken: bool = False,
     ) -> "Gallery":
         """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
 
         Args:
-            backbone: the one that embedded the photos.
-            root: the folder that the photos are in now; None if it is where it was.
-            refresh: embed the photos that were added to the folder since and forget those that are gone. A photo that
-                was replaced under its old name is not noticed.
-            skip_broken: as in `from_folder`, for the photos that were added.
+            root: the folder that the photos are in now, if it is not where it was.
+            refresh: embed the photos that were added to the folder since (`skip_broken` as in `from_folder`) and
+                forget those that are gone. A photo that was replaced under its old name is not noticed.
 
         Raises:
             FileNotFoundError: there is no such file, or photos are no longer where they were.
@@ -216,18 +185,18 @@ class Gallery:
         """
         path = Path(path).expanduser()
         vectors, described = _whole(path)
-        embedder, base = Embedder.again(path, described["made_by"], backbone), _absolute(root or described["root"])
+        embedder, base = Embedder.of(described["made_by"]["embed"], backbone), _absolute(root or described["root"])
+        if embedder.made_by != described["made_by"]:
+            other = f"another backbone or retrieval head than {backbone.name} has now"
+            raise ValueError(f"{shown(path)} was embedded by {other}: load the one it was made with, or make it anew.")
         photos = [Record(base / name, "photo", category, Path(name).stem) for name, category in described["photos"]]
         here = [record.path.is_file() for record in photos]
         if refresh:
             known = {record.path for record in photos}
-            new = [record for record in usable_photos(base, skip_broken=skip_broken) if record.path not in known]
+            new = [record for record in _usable_photos(base, skip_broken=skip_broken) if record.path not in known]
             photos, vectors = [*compress(photos, here), *new], vectors[here]
-            if new:
-                added = embed_photos([record.path for record in new], embedder.function, embedder.size)
-                vectors = torch.cat([vectors, added])
-        elif not all(here):
-            gone = [name for (name, _), there in zip(described["photos"], here, strict=True) if not there]
+            vectors = torch.cat([vectors, embedder.photos(new)]) if new else vectors
+        elif gone := [name for (name, _), there in zip(described["photos"], here, strict=True) if not there]:
             raise FileNotFoundError(
                 f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(base)} any more "
                 f"({records.listed(gone)}): pass root=, the folder they are in now, or refresh=True to forget them."
@@ -235,13 +204,41 @@ class Gallery:
         return cls(photos, base, vectors, embedder)
 
 
-PhotoIndex = Gallery  # its name in code of the time when an index was a class of its own
+PhotoIndex = Gallery  # its name where only the file matters
 
 
-def _thumbnail(path: Path) -> Image.Image:
-    image = open_image(path)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return image
+def find_images(root: Path, domain: str) -> list[Record]:
+    """Records of a folder's photos or sketches, by category and name, "" for none; empty if there are none.
+
+    Looked for are, in this order, Sketchy's `256x256/<domain>/tx_000100000000/<class>/*`, then `<domain>/<class>/*`
+    and `<domain>/*`, and, for photos alone, `<class>/*` and `*` in the folder itself.
+    """
+    places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
+    for place in [*places, *([root] if domain == "photo" else [])]:
+        if place.is_dir():
+            loose = [p for p in sorted(place.iterdir()) if p.suffix.lower() in EXTENSIONS and p.is_file()]
+            files = {"": [path for path in loose if not path.name.startswith(".")]} | records.image_files(place)
+            found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
+            if found:
+                return found
+    return []
+
+
+def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
+    """Records of a folder's photos, each of which opens."""
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
+    found = find_images(root, "photo")
+    if not found:
+        raise ValueError(
+            f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
+            f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
+        )
+    if usable := records.without_broken(records.limited(found, limit, seed), root, skip_broken):
+        return usable
+    raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
 
 
 def _absolute(path: str | Path) -> Path:
@@ -251,26 +248,24 @@ def _absolute(path: str | Path) -> Path:
 def _finite(vectors: Tensor, of: str) -> Tensor:
     """The vectors; FAISS would find no place for one that is not finite, and give -1."""
     if broken := int((~vectors.isfinite()).any(1).sum()):
-        raise ValueError(
-            f"{broken} of {len(vectors)} embeddings of {of} are not finite: look for broken values in the weights of "
-            "the backbone and of the head, or load the backbone in float32."
-        )
+        said = f"{broken} of {len(vectors)} embeddings of {of} are not finite"
+        raise ValueError(f"{said}: look for broken weights in backbone and head, or load the backbone in float32.")
     return vectors
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool] | None:
-    """What `from_signed` gives of an index of whatever version; None for any other file."""
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
+    """What `from_signed` gives of an index of whatever version; nothing of any other file."""
     try:
         return from_signed(path, KEY)
     except (ValueError, OSError):
-        return None
+        return {}, {}, False
 
 
 def _whole(path: Path) -> tuple[Tensor, dict[str, Any]]:
     """The embeddings of an index file, and what it says of itself."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
-    tensors, described, whole = _read(path) or ({}, {}, False)
+    tensors, described, whole = _read(path)
     if described.get("format", FORMAT) != FORMAT:
         raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
     if not whole:
