@@ -15,43 +15,30 @@ from sfhelpers.datasets import Dataset
 from sfhelpers.drawing import PRESETS
 from sfhelpers.images import EXTENSIONS
 from sfhelpers.search.framing import Frame
-from sfhelpers.search.gallery import PICTURES, THUMBNAIL, Gallery
-from sfhelpers.search.photos import find_images
+from sfhelpers.search.gallery import PICTURES, THUMBNAIL, Gallery, find_images
 from tests.search_helpers import fake, photo, refused, sketch
 
 
 @pytest.mark.parametrize(
-    ("place", "category"),
+    ("places", "found"),
     [
-        ("photo/cat/a.png", "cat"),
-        ("cat/a.png", "cat"),
-        ("photo/a.png", ""),
-        ("a.png", ""),
-        ("256x256/photo/tx_000100000000/cat/a.jpg", "cat"),
-        ("photo/tx_000100000000/cat/a.jpg", "cat"),
+        (("photo/cat/a.png",), [("cat", "a")]),
+        (("photo/a.png",), [("", "a")]),
+        (("cat/a.png", "b.png"), [("", "b"), ("cat", "a")]),
+        (("256x256/photo/tx_000100000000/cat/a.jpg",), [("cat", "a")]),
+        (("photo/tx_000100000000/cat/a.jpg",), [("cat", "a")]),
+        (("photo/cat/a.png", "sketch/cat/b.png", "mask/cat/c.png", "photo/.d.png", "e.png"), [("cat", "a")]),
     ],
 )
-def test_photos_are_found_in_every_layout(tmp_path, place, category):
-    photo(tmp_path / place)
-    found = Gallery.from_folder(tmp_path, fake())
-    assert [record.category for record in found.records] == [category] and len(found) == 1
-    assert found.categories == ((category,) if category else ())
-
-
-def test_sketches_and_masks_beside_the_photos_are_not_taken_for_photos(tmp_path):
-    for place in ("photo/cat/a.png", "sketch/cat/a-1.png", "mask/cat/a.png", "photo/.hidden.png", "readme.png"):
+def test_photos_are_found_in_every_layout_and_nothing_else(tmp_path, places, found):
+    for place in places:
         photo(tmp_path / place)
-    assert [record.path.name for record in Gallery.from_folder(tmp_path, fake()).records] == ["a.png"]
-    assert [record.path.name for record in find_images(tmp_path, "sketch")] == ["a-1.png"]
-    assert find_images(tmp_path / "mask", "sketch") == []
-
-
-def test_photos_in_and_out_of_classes_live_together(tmp_path):
-    photo(tmp_path / "cat" / "a.png")
-    photo(tmp_path / "b.png")
-    found = Gallery.from_folder(tmp_path, fake())
-    assert [(r.category, r.path.name) for r in found.records] == [("", "b.png"), ("cat", "a.png")]
-    assert found.labels.tolist() == [-1, 0]
+    gallery = Gallery.from_folder(tmp_path, fake())
+    assert [(record.category, record.path.stem) for record in gallery.records] == found and len(gallery) == len(found)
+    assert gallery.categories == tuple(sorted({name for name, _ in found} - {""}))
+    assert gallery.labels.tolist() == [0 if name else -1 for name, _ in found]
+    sketches = [record.path.name for record in find_images(tmp_path, "sketch")]
+    assert sketches == [place.split("/")[-1] for place in places if place.startswith("sketch/")]
 
 
 def test_limit_takes_so_many_photos_a_class(tmp_path):
@@ -61,13 +48,6 @@ def test_limit_takes_so_many_photos_a_class(tmp_path):
     found = [Gallery.from_folder(tmp_path, fake(), limit=2, seed=seed) for seed in (0, 0, 1)]
     assert [gallery.labels.tolist() for gallery in found] == [[0, 0, 1, 1]] * 3
     assert found[0].records == found[1].records != found[2].records
-
-
-def test_embeddings_do_not_depend_on_the_batch(tmp_path):
-    for k in range(5):
-        photo(tmp_path / f"{k}.png", k)
-    one, all_ = (Gallery.from_folder(tmp_path, fake(), batch_size=size).embeddings for size in (1, 32))
-    assert torch.allclose(one, all_, atol=1e-6) and torch.allclose(one.norm(dim=1), torch.ones(5))
 
 
 def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, monkeypatch):
@@ -81,7 +61,7 @@ def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, mon
     assert found.embeddings.nbytes == 5000 * 3 * 4
     for k in range(2 * PICTURES):
         found.picture(k)
-    assert found._picture.cache_info().currsize == PICTURES and PICTURES * 3 * THUMBNAIL**2 < 20e6  # bytes
+    assert found.picture.cache_info().currsize == PICTURES and PICTURES * 3 * THUMBNAIL**2 < 20e6  # bytes
     bar = capsys.readouterr().err
     assert "embedding 5,000 photos:   0%" in bar and "32/5000 [" in bar  # how many, and from then on how long
 
@@ -100,23 +80,22 @@ def test_photos_come_by_the_cosine_of_their_embeddings(gallery, tiny_backbone):
     assert [path for path, _ in found] == [gallery.records[n].path for n in order] and len(found) == 5
     assert np.allclose([score for _, score in found], scores, atol=1e-6)
     dataset = Dataset("folder", gallery.root, "default", gallery.records)
-    assert Gallery.from_dataset(dataset, tiny_backbone).ask(sketch(), k=2) == found[:2]
+    one_by_one = Gallery.from_dataset(dataset, tiny_backbone, batch_size=1)
+    assert torch.allclose(one_by_one.embeddings, gallery.embeddings, atol=1e-6)
+    assert torch.allclose(gallery.embeddings.norm(dim=1), torch.ones(5))
 
 
 def test_a_sketch_may_be_a_file_an_image_or_a_drawing(gallery, tmp_path):
-    path = tmp_path / "sketch.png"
+    path, drawing = tmp_path / "sketch.png", next(iter(PRESETS.values()))
     sketch().save(path)
     assert gallery.ask(path) == gallery.ask(str(path)) == gallery.ask(sketch())
-    drawing = next(iter(PRESETS.values()))
     assert gallery.ask(drawing) == gallery.ask(drawing.to_image())
 
 
 @pytest.mark.parametrize(
     ("asked", "k", "error", "words"),
     [
-        (sketch(), 0, ValueError, "k is 0"),
-        (sketch(), 2.5, ValueError, "k is 2.5: ask for a whole number"),
-        (sketch(), "3", ValueError, "k is '3': ask for a whole number"),
+        *((sketch(), k, ValueError, f"k is {k!r}: ask for a whole number") for k in (0, 2.5, "3")),
         (Image.new("RGB", (64, 64), "white"), 1, ValueError, "has no line"),
         ("nowhere.png", 1, FileNotFoundError, "there is no image nowhere.png"),
         (np.zeros((8, 8)), 1, ValueError, "of type ndarray"),
@@ -126,47 +105,37 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, asked, k, error, 
     assert words in refused(error, gallery.ask, asked, k)
 
 
-def test_embeddings_that_are_not_finite_are_refused_in_one_sentence(gallery, tmp_path):
+def test_an_empty_sketch_is_named_and_embeddings_that_are_not_finite_are_refused(gallery, tmp_path):
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "paper.png")
+    assert "paper.png has no line" in refused(ValueError, gallery.ask, tmp_path / "paper.png")
     broken = replace(gallery.embedder, function=lambda images: torch.full((len(images), 32), nan))
     asked = Gallery(gallery.records, gallery.root, gallery.embeddings, broken)
     assert "1 of 1 embeddings of the sketch are not finite" in refused(ValueError, asked.ask, sketch())
     backbone = fake()
     backbone.vision.embed = broken.function
-    photo(tmp_path / "a.png")
     assert "1 of 1 embeddings of the photos are not" in refused(ValueError, Gallery.from_folder, tmp_path, backbone)
-
-
-@pytest.mark.parametrize(("name", "value"), [("limit", -1), ("batch_size", 0), ("batch_size", -1)])
-def test_numbers_of_photos_that_cannot_be_are_refused(tmp_path, name, value):
-    photo(tmp_path / "cat" / "a.png")
-    said = refused(ValueError, Gallery.from_folder, tmp_path, fake(), **{name: value})
-    assert said.startswith(f"{name} is {value}: ")
 
 
 @pytest.mark.filterwarnings("ignore:links that lead nowhere")
 @pytest.mark.parametrize(
-    ("made", "asked", "error", "words"),
+    ("made", "asked", "options", "error", "words"),
     [
-        ([], "nowhere", FileNotFoundError, "there is no folder"),
-        (["a.png"], "a.png", NotADirectoryError, "is a file"),
-        ([], "", ValueError, "no photo found under"),
-        (["notes.txt", "deep/deeper/a.png"], "", ValueError, "(found: deep/, notes.txt)"),
+        ([], "nowhere", {}, FileNotFoundError, "there is no folder"),
+        (["a.png"], "a.png", {}, NotADirectoryError, "is a file"),
+        ([], "", {}, ValueError, "no photo found under"),
+        (["notes.txt", "deep/deeper/a.png"], "", {}, ValueError, "(found: deep/, notes.txt)"),
+        ([], "", {"embed": "nowhere"}, FileNotFoundError, "no trained model at"),
+        (["cat/a.png"], "", {"limit": -1}, ValueError, "limit is -1: "),
+        *((["a.png"], "", {"batch_size": size}, ValueError, f"batch_size is {size}: ") for size in (0, -1)),
     ],
 )
-def test_a_folder_without_photos_is_said_in_one_sentence(tmp_path, made, asked, error, words):
+def test_a_folder_without_photos_is_said_in_one_sentence(tmp_path, made, asked, options, error, words):
     for name in made:
         photo(tmp_path / name) if name.endswith(EXTENSIONS) else (tmp_path / name).write_text("x")
-    assert words in refused(error, Gallery.from_folder, tmp_path / asked, fake())
+    assert words in refused(error, Gallery.from_folder, tmp_path / asked, fake(), **options)
 
 
-def test_a_head_that_is_not_there_and_a_dataset_without_photos_are_refused(tmp_path):
-    said = refused(FileNotFoundError, Gallery.from_folder, tmp_path, fake(), embed=tmp_path / "none")
-    assert "no trained model at" in said
-    empty = Dataset("toy", tmp_path, "default", ())
-    assert "has no photo here" in refused(ValueError, Gallery.from_dataset, empty, fake())
-
-
-def test_broken_photos_are_named_or_skipped(tmp_path):
+def test_broken_photos_are_named_or_skipped_and_none_may_be_left(tmp_path):
     photo(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG")
     said = refused(ValueError, Gallery.from_folder, tmp_path, fake())
@@ -177,3 +146,5 @@ def test_broken_photos_are_named_or_skipped(tmp_path):
     with pytest.warns(UserWarning):
         said = refused(ValueError, Gallery.from_folder, tmp_path, fake(), skip_broken=True)
     assert "no usable photo is left" in said
+    empty = Dataset("toy", tmp_path, "default", ())
+    assert "has no photo here" in refused(ValueError, Gallery.from_dataset, empty, fake())
