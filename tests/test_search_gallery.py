@@ -24,6 +24,7 @@ from tests.search_helpers import fake, photo, refused, sketch
     [
         (("photo/cat/a.png",), [("cat", "a")]),
         (("photo/a.png",), [("", "a")]),
+        (("a.png",), [("", "a")]),
         (("cat/a.png", "b.png"), [("", "b"), ("cat", "a")]),
         (("256x256/photo/tx_000100000000/cat/a.jpg",), [("cat", "a")]),
         (("photo/tx_000100000000/cat/a.jpg",), [("cat", "a")]),
