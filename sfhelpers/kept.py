@@ -1,8 +1,4 @@
-"""What is kept of a training: one safetensors file with signed JSON in its metadata, nothing pickled.
-
-It is written beside its place and then renamed: the folder holds one whole file at any moment, also when the process
-is killed or the disk is full.
-"""
+"""What is kept of a training: one safetensors file with signed JSON in its metadata, at any moment a whole one."""
 
 import hashlib
 import json

@@ -59,7 +59,7 @@ def measure(
     def tell(arm: Arm, trials: list[Trial], frozen: Frozen) -> None:
         found[arm.method, arm.seed] = list(_rows(run, task, arm, trials[0], frozen))
 
-    compare(backbone, task, arms, keep_models=False, log=lambda line: print(f"{task.name}: {line}"), after=tell, **kept)
+    compare(backbone, task, arms, log=lambda line: print(f"{task.name}: {line}"), after=tell, **kept)
     return [row for arm in arms for row in found[arm.method, arm.seed]]
 
 

@@ -110,7 +110,6 @@ def compare(
     methods: Iterable[str] | Sequence[arms.Arm],
     seeds: Iterable[int] = (0,),
     inject: str = "up",
-    keep_models: bool = True,
     log: Callable[[str], None] = print,
     checkpoints: Path | None = None,
     resume: bool = True,
@@ -122,7 +121,6 @@ def compare(
     Args:
         methods: of arms.METHODS and the task's baselines; or arms, with seeds of their own.
         inject: of the arm called "fused".
-        keep_models: whether the trials keep what was trained; 1 MB each, but B-Finetuning 50 MB.
         checkpoints: folder in which every training is kept, so that it can go on; None keeps nothing.
         resume: go on from what is there; else it is removed when the first training begins, and not before.
         configuration: what else made the trainings, as in `fit`.
@@ -161,8 +159,6 @@ def compare(
                 trial.preparing = preparing
             if after is not None:
                 after(arm, trials, frozen)
-            for trial in trials:
-                trial.model = trial.model if keep_models else None
             found[id(arm)] = trials
 
     @cache

@@ -18,7 +18,6 @@ from sfhelpers.kept import Checkpoint, random_state, set_random_state
 
 MAX_GRADIENT_NORM, WEIGHT_DECAY = 1.0, 1e-3
 CHECKPOINT_STEPS = 100  # the checkpoint is written after so many steps of an epoch, beside after every epoch
-EVALUATE = "epochs=0 to evaluate only."
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
@@ -114,7 +113,16 @@ class Training:
 
     def __post_init__(self):
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.check()
+        for name, least in {"epochs": 0, "batch_size": 1, "patience": 0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0, for example 1e-3.")
+        if self.epochs and self.train < 1:
+            raise ValueError("there is no training example: give a dataset with a train part, or epochs=0 to evaluate.")
+        if self.epochs and not self.parameters:
+            raise ValueError("the model has no trainable parameter: train one that has, or use epochs=0 to evaluate.")
         self.device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
         self.accelerator = _accelerator(self.device)
         self.steps = math.ceil(self.train / self.batch_size)  # an epoch
@@ -124,19 +132,6 @@ class Training:
             broadcast(list(self.model.state_dict().values()))  # every process sets out from the main one's weights
             self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
             self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.epochs * self.steps)
-
-    def check(self) -> None:
-        """Refuse what cannot be trained."""
-        for name, least in {"epochs": 0, "batch_size": 1, "patience": 0}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0, for example 1e-3.")
-        if self.epochs and self.train < 1:
-            raise ValueError(f"there is no training example: give a dataset with a train part, or {EVALUATE}")
-        if self.epochs and not self.parameters:
-            raise ValueError(f"the model has no trainable parameter: nothing can be trained; use {EVALUATE}")
 
     def run(self, progress: str) -> History:
         """Train to the end from where it stands, with a progress bar on the main process."""

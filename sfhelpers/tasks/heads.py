@@ -69,13 +69,12 @@ def file_name(method: str) -> str:
 def save_heads(
     run: Any, trials: Sequence[Trial], weights_sha256: str, folder: Path, task: str = "segmentation"
 ) -> list[Path]:
-    """Write the trained models of the run's first seed, and return their files.
+    """Write the trained models of the run's first seed, and return their files; a run with 0 epochs trained none.
 
     Args:
-        run: from `params.check` of the notebook that trained them; with 0 epochs it trained none, and none is written.
+        run: from `params.check` of the notebook that trained them.
         trials: from the task's `compare`; those without a model, or of no arm, are left out.
         folder: made if it is not there; OSError, one sentence, when it or a file cannot be written.
-        task: one of MODELS.
     """
     if run.epochs == 0:
         return []
@@ -100,8 +99,7 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: one sentence, for a file that is no such head or not whole, is of another task, was trained on
-            another backbone or by another version of the code, or does not fit its own description.
+        ValueError: it is no such head or not whole, of another task, another backbone or another version of the code.
     """
     path, notebook = Path(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not path.is_file():

@@ -101,11 +101,8 @@ def prepare_points(extractor: nn.Module, pairs: list[KeypointPair], size: int, *
     images = prepare_pairs(extractor, Dataset("", Path(), "", tuple(records)), size, **noise)
     by_sketch = {pair.sketch: pair for pair in pairs}
     ordered = [by_sketch[images.sketch_records[k]] for k in images.pairs[:, 0]]
-    stacked = {
-        "sketch": np.stack([pair.sketch_points for pair in ordered]),
-        "photo": np.stack([pair.photo_points for pair in ordered]),
-    }
-    points = {k: torch.from_numpy(np.nan_to_num(v / FRAME, nan=0.5)).float() for k, v in stacked.items()}
+    both = {"sketch": [pair.sketch_points for pair in ordered], "photo": [pair.photo_points for pair in ordered]}
+    points = {k: torch.from_numpy(np.nan_to_num(np.stack(v) / FRAME, nan=0.5)).float() for k, v in both.items()}
     return PreparedPoints(images, points, torch.from_numpy(np.stack([pair.visible for pair in ordered])))
 
 
