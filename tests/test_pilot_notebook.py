@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from sfhelpers import pilot
+from sfhelpers import pilot, results
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pilot import FeatureMaps, Score, Settings, toy_pairs
 from sfhelpers.pilot.scores import DEFINITIONS
@@ -68,14 +68,32 @@ def test_the_spectrum_and_its_profile_are_the_packages(grid, window, remove_mean
     np.testing.assert_allclose(profiles, pilot.radial_profile(package)[1], atol=1e-6, rtol=0)
 
 
-def test_cka_and_auc_are_the_packages():
+def turned(values, seed):
+    rotation, _ = torch.linalg.qr(drawn(values.shape[1], values.shape[1], seed=seed).double())
+    return values.double() @ rotation
+
+
+def test_cka_is_1_whatever_the_rotation_scale_and_offset_and_0_for_unrelated_features():
     a, b = drawn(30, 6), torch.cat([drawn(30, 6)[:, :2], drawn(30, 3, seed=1)], dim=1)
-    assert torch.equal(HAND.kernel(a), pilot.kernel(a))
-    kernels = pilot.kernel(a), pilot.kernel(b)
-    assert float(HAND.cka(*kernels)) == pytest.approx(pilot.cka(*kernels), abs=1e-6)
-    scores, mask = drawn(9, 9).mul(2).round(), drawn(9, 9, seed=1) > 0.5  # with ties
-    assert HAND.auc(scores, mask) == pytest.approx(pilot.foreground_auc(scores[None, None], mask[None])[0, 0], abs=1e-6)
-    assert HAND.auc(scores, mask) == pytest.approx(roc_auc_score(mask.flatten(), scores.flatten()), abs=1e-6)
+    assert HAND.cka(HAND.kernel(a), HAND.kernel(-7 * turned(a, 0) + 100)) == pytest.approx(1, abs=1e-9)
+    known = HAND.cka(HAND.kernel(a), HAND.kernel(b))
+    assert 0.1 < known < 0.9 and HAND.cka(HAND.kernel(b), HAND.kernel(a)) == pytest.approx(known, abs=1e-12)
+    assert HAND.cka(HAND.kernel(turned(a, 5)), HAND.kernel(3 * turned(b, 6) - 2)) == pytest.approx(known, abs=1e-9)
+    a, b = (torch.cat([drawn(2000, 20), drawn(2000, 20, seed=s)], dim=1) for s in (1, 2))
+    assert HAND.cka(HAND.kernel(a), HAND.kernel(b)) == pytest.approx(0.5, abs=0.02), "a shared half"
+    wide = [[HAND.kernel(drawn(20, 200, seed=s + start)) for start in (0, 100)] for s in range(40)]
+    assert abs(np.mean([HAND.cka(*each) for each in wide])) < 0.02, "even with more channels than items"
+
+
+def test_auc_is_scikit_learns_ties_included_also_from_a_coarse_grid():
+    scores, masks = drawn(4, 2, 9, 9).mul(2).round(), drawn(4, 9, 9, seed=1) > 0.5
+    expected = [[roc_auc_score(m.flatten(), s.flatten()) for s in one] for one, m in zip(scores, masks, strict=True)]
+    np.testing.assert_allclose(HAND.aucs(scores, masks), expected, atol=1e-12)
+    masks = torch.zeros(2, 48, 48, dtype=torch.bool)
+    assert np.isnan(HAND.aucs(scores[:2], masks)).all() and np.isnan(HAND.aucs(scores[:2], ~masks)).all()
+    masks[:, 12:36, 12:36] = True
+    coarse = torch.nn.functional.avg_pool2d(masks.float()[:, None], 12)
+    np.testing.assert_allclose(HAND.aucs(torch.cat([coarse, -coarse], 1), masks), [[1, 0]] * 2, atol=0.02)
 
 
 @pytest.mark.parametrize("grid", [12, 24, 60])
@@ -186,9 +204,13 @@ def test_comparing_takes_the_mean_over_noise_seeds_of_every_source(tiny_backbone
     plan = {name: Settings(name) for name in ("SD f3", "CLIP tokens")}
     table = HAND.compare(plan, some, HAND.main_numbers, (0, 1), maps)
     both = (pilot.pair_maps(maps, some.images, some.labels, Settings(seed=seed)) for seed in (0, 1))
-    first, second = (scores_of(HAND.main_numbers, features, some)["CKA"].value for features in both)
-    assert table["SD f3"]["CKA"].value == pytest.approx((first + second) / 2) and first != second
+    first, second = (scores_of(HAND.main_numbers, features, some)["CKA"] for features in both)
+    found = table["SD f3"]["CKA"]
+    assert found.value == pytest.approx((first.value + second.value) / 2) and first != second and found.n == 4
+    assert found.error == pytest.approx((first.error + second.error) / 2)
+    assert found.spread == pytest.approx(abs(first.value - second.value) / 2**0.5)
     assert table["CLIP tokens"]["agreement"].spread == pytest.approx(0, abs=1e-12), "no noise enters CLIP"
+    assert HAND.over_seeds([table])["SD f3"]["CKA"].spread is None, "a single one has none"
 
 
 def test_every_measure_of_the_notebook_is_defined(pairs):
@@ -255,13 +277,15 @@ def test_what_is_alike_everywhere_cannot_be_told_and_nothing_is_judged_by_hand()
 
 
 def test_the_committed_rows_give_three_that_show_six_that_do_not_and_five_that_cannot_be_told():
-    tables = pilot.tables()
+    tables = pilot.tables(results.committed("01_pilot_study"))
     shares = HAND.low_share(pilot.power(HAND.coloured_noise(24, 1)[:, None]))
     field = Score(shares.mean(), shares.std(ddof=1) / len(shares) ** 0.5, len(shares))
     scores = tables["all settings by default"] | tables["no features"]
-    told = HAND.claims(scores | {"1/f": {"low-frequency share, photo": field}}, "SD f2")
-    counts = [[verdict for verdict, _ in told.values()].count(each) for each in (SHOWS, NOT, UNKNOWN)]
-    assert counts == [3, 6, 5] and field.value == pytest.approx(0.392, abs=0.001)
+    scores["1/f"] = {"low-frequency share, photo": field}
+    told = [[verdict for verdict, _ in HAND.claims(scores, sd).values()] for sd in ("SD f2", "SD f3")]
+    assert told[0] == [UNKNOWN, SHOWS, UNKNOWN, NOT, SHOWS, NOT, UNKNOWN, UNKNOWN, NOT, NOT, SHOWS, NOT, NOT, UNKNOWN]
+    assert told[1] == [NOT, SHOWS, UNKNOWN, SHOWS, UNKNOWN, NOT, *[UNKNOWN] * 3, NOT, SHOWS, NOT, NOT, UNKNOWN]
+    assert field.value == pytest.approx(0.392, abs=0.001)
 
 
 def test_sketches_that_match_and_separate_worse_are_inferior_and_better_ones_are_not():

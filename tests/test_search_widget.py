@@ -9,7 +9,6 @@ from PIL import Image
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.plots.found import Answer, search_sheet
-from sfhelpers.plots.schemes import PICTURES, parts
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets.search import EMPTY, SketchSearch
@@ -180,10 +179,3 @@ def test_a_match_is_drawn_where_it_is():
     left, top, width, height = search_sheet([answer()]).sketches[0]
     assert changed[top + height // 2, left + width // 2 - 4]
     assert not changed[:top].any()
-
-
-def test_the_parts_are_drawn_around_their_pictures():
-    given = {name: np.full((8, 8, 3), 10 * k, dtype=np.uint8) for k, name in enumerate(PICTURES)}
-    seen = np.asarray(Image.open(io.BytesIO(parts(given).png())).convert("RGB"))
-    for k in range(1, len(PICTURES)):
-        assert (seen == 10 * k).all(2).sum() > 5000

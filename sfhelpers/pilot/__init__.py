@@ -4,21 +4,17 @@ from sfhelpers.pilot.features import (
     BASES,
     PCA,
     band_pass,
-    cka,
     fit_pca,
-    foreground_auc,
-    kernel,
     pca_maps,
     power,
     project,
     radial_profile,
-    sample,
     similar_positions,
     spectrum,
 )
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
 from sfhelpers.pilot.pairs import ToyPairs, folder_pairs, toy_pairs
-from sfhelpers.pilot.scores import Score, over_seeds, rows, tables
+from sfhelpers.pilot.scores import Score, rows, tables
 
 __all__ = [
     "BASES",
@@ -30,19 +26,14 @@ __all__ = [
     "Settings",
     "ToyPairs",
     "band_pass",
-    "cka",
     "fit_pca",
     "folder_pairs",
-    "foreground_auc",
-    "kernel",
-    "over_seeds",
     "pair_maps",
     "pca_maps",
     "power",
     "project",
     "radial_profile",
     "rows",
-    "sample",
     "similar_positions",
     "spectrum",
     "tables",

@@ -1,4 +1,4 @@
-"""What can be seen and measured in feature maps (B, C, h, w): PCA maps, Fourier spectra, CKA, object AUC.
+"""What can be seen in feature maps (B, C, h, w): PCA maps, Fourier spectra, similar positions.
 
 Frequencies are in cycles per image, so that maps of any grid share an axis: n positions a side hold n / 2 cycles.
 Power is that of a Fourier series, the squared magnitude of the mean over all positions, so that the powers add up to
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sfhelpers.fusion.modules import to_grid
+from sfhelpers.tasks.correspondence import sample
 
 BASES = ("image", "pair", "set")
 ENDS = (0.01, 0.99)  # quantiles of the scores that become 0 and 255, so that few extremes do not rule the colours
@@ -84,25 +84,21 @@ def pca_maps(pairs: Tensor, basis: str) -> tuple[np.ndarray, list[PCA]]:
     return np.concatenate(colours).reshape(len(pairs), 2, *pairs.shape[3:], 3), bases
 
 
-def spectrum(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.ndarray:
+def spectrum(maps: Tensor) -> np.ndarray:
     """Log10 magnitude (B, h, w), averaged over the channels before the logarithm, zero frequency at [h // 2, w // 2].
 
-    Args:
-        window: fade out towards the edges by a Hann window; without it the jump from one edge to the other, where
-            Fourier's picture repeats itself, shows as a bright cross.
-        remove_mean: take off every channel's mean, which outshines all else. The zero frequency then takes the lowest
-            value of the rest, so that it does not stretch the colours.
+    Maps are faded out towards their edges by a Hann window, else the jump from one edge to the other shows as a bright
+    cross. Channels' means, which outshine all else, are taken off; zero frequency gets the lowest value of the rest.
     """
-    magnitude = _fourier(maps, window, remove_mean).abs().mean(dim=1)
-    zero = (slice(None), maps.shape[2] // 2, maps.shape[3] // 2)
-    if remove_mean:
-        magnitude[zero] = torch.inf
-        magnitude[zero] = magnitude.amin(dim=(1, 2))
+    magnitude = _fourier(maps, window=True, remove_mean=True).abs().mean(dim=1)
+    zero = magnitude[:, maps.shape[2] // 2, maps.shape[3] // 2]
+    zero[:] = torch.inf
+    zero[:] = magnitude.amin(dim=(1, 2))
     return magnitude.clamp(min=1e-12).log10().numpy()
 
 
 def power(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.ndarray:
-    """Power (B, h, w), summed over the channels and centred; arguments as `spectrum`.
+    """Power (B, h, w), summed over the channels and centred, under a Hann window and without the channels' means.
 
     With the window, the mean power of white noise is the same as without.
     """
@@ -128,64 +124,14 @@ def band_pass(maps: Tensor, low: float, high: float) -> Tensor:
     return torch.fft.ifft2(kept).real.float()
 
 
-def sample(maps: Tensor, points: Tensor) -> Tensor:
-    """Features (B, K, C) at points (B, K, 2), x and y as shares of the image's side, bilinear between positions."""
-    grid = 2 * points.to(torch.float32)[:, :, None] - 1
-    found = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return found[..., 0].transpose(1, 2)
-
-
 def similar_positions(a_map: Tensor, position: tuple[float, float], b_map: Tensor) -> Tensor:
     """Cosines (h', w') of a point (x, y), each 0 to 1, in a map (C, h, w) with every position of one (C, h', w')."""
     if a_map.ndim != 3 or b_map.ndim != 3 or len(a_map) != len(b_map):
-        shapes = f"{tuple(a_map.shape)} and {tuple(b_map.shape)}"
-        raise ValueError(f"the maps have the shapes {shapes}: pass (C, h, w) with equal channels.")
+        raise ValueError(f"the maps are {[*a_map.shape]} and {[*b_map.shape]}: pass (C, h, w) with equal channels.")
     if len(position) != 2 or not all(0 <= value <= 1 for value in position):
         raise ValueError(f"the position is {tuple(position)}: give x and y from 0 to 1.")
-    feature = sample(a_map[None], torch.tensor([[position]], dtype=torch.float32))[0, 0]
+    feature = sample(a_map[None].float(), torch.tensor([[position]], dtype=torch.float32))[0, 0]
     return F.cosine_similarity(b_map.float(), feature[:, None, None], dim=0)
-
-
-def kernel(values: Tensor) -> Tensor:
-    """The linear kernel (N, N) of representations (N, C) of N items, centred, without its diagonal."""
-    values = values.double() - values.double().mean(dim=0)
-    return (values @ values.T).fill_diagonal_(0)
-
-
-def cka(k: Tensor, l: Tensor) -> float:  # noqa: E741  the names of the paper
-    """Debiased linear CKA of two kernels of `kernel` (Kornblith et al. 2019; Song et al. 2012, Eq. 5).
-
-    1 for representations that are the same up to rotation and scale, about 0 for unrelated ones: with plain kernel
-    products, unrelated features agree the better the more channels they have.
-    """
-
-    def hsic(k: Tensor, l: Tensor) -> Tensor:  # noqa: E741
-        n, rows_k, rows_l = len(k), k.sum(dim=1), l.sum(dim=1)
-        return (k * l).sum() + rows_k.sum() * rows_l.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows_k @ rows_l
-
-    product, own_k, own_l = hsic(k, l), hsic(k, k), hsic(l, l)
-    if not (own_k > 0 and own_l > 0):
-        raise ValueError("a representation is the same for all items: CKA compares what varies.")
-    return float(product / (own_k * own_l).sqrt())
-
-
-def foreground_auc(scores: Tensor, masks: Tensor) -> np.ndarray:
-    """(N, K) areas under the ROC curve: the chance that a random pixel of the object scores above one of the ground.
-
-    0.5 says nothing, 0 and 1 separate perfectly; NaN where a mask is empty or full. Scores (N, K, h, w) are brought to
-    the size of the masks (N, H, W), bilinearly.
-    """
-    _check(scores)
-    if masks.dtype != torch.bool or masks.ndim != 3 or len(masks) != len(scores):
-        raise ValueError(f"the masks are {masks.dtype} {tuple(masks.shape)}: pass (N, H, W) bool, one for each map.")
-    found = np.full(scores.shape[:2], np.nan)
-    sized = to_grid(scores.float(), tuple(masks.shape[1:])).numpy()
-    for (n, k), _ in np.ndenumerate(found):
-        inside, outside = sized[n, k][masks[n]], np.sort(sized[n, k][~masks[n]])
-        if len(inside) and len(outside):
-            below, upto = (np.searchsorted(outside, inside, side=side) for side in ("left", "right"))
-            found[n, k] = (below + upto).mean() / (2 * len(outside))
-    return found
 
 
 def _check(maps: Tensor) -> None:

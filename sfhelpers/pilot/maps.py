@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,7 +47,6 @@ class FeatureMaps:
     are forgotten first.
 
     Args:
-        backbone: from `load_backbone`.
         heads: trained segmenters by method, from `load_heads`; one that is missing matters only once it is asked for.
         megabytes: at most so much is kept (10**6 bytes each); an image's four blocks take 0.3 MB with pocket.
         batch_size: images times noise draws that go through the UNet at a time.
@@ -58,9 +56,14 @@ class FeatureMaps:
         if batch_size < 1 or megabytes < 0:
             raise ValueError(f"batch_size is {batch_size} and megabytes {megabytes}: give 1 or more and 0 or more.")
         self.backbone, self.heads = backbone, dict(heads)
-        self.megabytes, self.batch_size, self.kept_bytes = megabytes, batch_size, 0
+        self.megabytes, self.batch_size = megabytes, batch_size
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple, tuple[Tensor, ...]] = OrderedDict()
+        self._kept: dict[tuple, tuple[Tensor, ...]] = {}  # what was used last stands last
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much is kept at present."""
+        return sum(tensor.nbytes for tensors in self._kept.values() for tensor in tensors)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, settings: Settings) -> Tensor:
@@ -118,7 +121,6 @@ class FeatureMaps:
         """f1 to f4; those of late fusion are the plain UNet's, since it changes nothing inside."""
         inside = settings.injection if settings.injection in ("up", "random") else "none"
         noise = (settings.timestep, settings.prompt, settings.seed, settings.draws)
-
         diffusion = self.backbone.diffusion
 
         def run(batch: Tensor) -> tuple[Tensor, ...]:
@@ -166,24 +168,17 @@ class FeatureMaps:
     def _each(self, images: Tensor, key: tuple, draws: int, run) -> tuple[Tensor, ...]:
         """What `run` makes of every image, computed for those only that are not kept; batch first."""
         keys = [(*key, _digest(image)) for image in images]
-        found = {k: self._kept[k] for k in keys if k in self._kept}
+        found = {k: self._kept.pop(k) for k in dict.fromkeys(keys) if k in self._kept}
         missing = list({k: i for i, k in enumerate(keys) if k not in found}.items())
         step = max(1, self.batch_size // draws)
         for start in tqdm(range(0, len(missing), step), desc="feature maps", leave=False, delay=1):
             some = missing[start : start + step]
             outputs = [output.float().cpu() for output in run(images[[i for _, i in some]])]
             found |= {k: tuple(output[n].clone() for output in outputs) for n, (k, _) in enumerate(some)}
-        self._keep(found)
-        return tuple(torch.stack(parts) for parts in zip(*(found[k] for k in keys), strict=True))
-
-    def _keep(self, found: dict[tuple, tuple[Tensor, ...]]) -> None:
-        for key, tensors in found.items():
-            if key not in self._kept:
-                self._kept[key] = tensors
-                self.kept_bytes += sum(tensor.nbytes for tensor in tensors)
-            self._kept.move_to_end(key)
+        self._kept |= found
         while self.kept_bytes > self.megabytes * 1e6:
-            self.kept_bytes -= sum(tensor.nbytes for tensor in self._kept.popitem(last=False)[1])
+            del self._kept[next(iter(self._kept))]
+        return tuple(torch.stack(parts) for parts in zip(*(found[k] for k in keys), strict=True))
 
 
 def pair_maps(maps: FeatureMaps, images: Tensor, labels: Sequence[str], settings: Settings) -> Tensor:

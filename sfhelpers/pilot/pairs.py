@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers import datasets
 from sfhelpers.images import load_images
-from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SEEN, SIZE, render_photo, render_sketch
+from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SIZE, render_photo, render_sketch
 from sfhelpers.toyworld.shapes import stream, uniform
 
 # Data sets are drawn from the seeds 0, 1, 2, ... and the embedded models' training pictures from another one
@@ -35,28 +35,17 @@ class ToyPairs:
         return len(self.labels)
 
     def __getitem__(self, which: Sequence[int]) -> "ToyPairs":
-        """Some of the pairs."""
         index = [int(k) for k in which]
         values = (v[index] if isinstance(v, Tensor) else [v[k] for k in index] for v in vars(self).values())
         return ToyPairs(*values)
 
-    @property
-    def seen(self) -> list[bool]:
-        """Whether the embedded models were ever trained on the pair's category."""
-        return [label in SEEN for label in self.labels]
-
 
 def toy_pairs(per_category: int, categories: Sequence[str] = tuple(CATEGORIES)) -> ToyPairs:
-    """Pairs of the toy world that no model here was trained on, so many of each category; 15 ms each.
-
-    Raises a ValueError for fewer than one pair, or a category that is not in the world.
-    """
-    names = list(categories)
-    unknown = [name for name in names if name not in CATEGORIES]
-    if unknown or not names or per_category < 1:
-        asked = f"categories {', '.join(unknown or names) or 'none'} and {per_category} pairs of each"
-        raise ValueError(f"asked for {asked}: give one pair or more, of categories among {', '.join(CATEGORIES)}.")
-    plan = [(name, k) for name in names for k in range(per_category)]
+    """Pairs of the toy world that no model here was trained on, so many of each category; 15 ms each."""
+    plan = [(name, k) for name in categories for k in range(per_category)]
+    if not plan or not set(categories) <= set(CATEGORIES):
+        asked = f"{per_category} pairs of each of {', '.join(categories) or 'no category'}"
+        raise ValueError(f"asked for {asked}: give one or more, of categories among {', '.join(CATEGORIES)}.")
     found = [_pair(*entry) for entry in tqdm(plan, desc="drawing pairs", leave=False, delay=1)]
     return ToyPairs(*(torch.stack(parts) for parts in zip(*found, strict=True)), [name for name, _ in plan])
 

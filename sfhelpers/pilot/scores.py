@@ -1,15 +1,10 @@
-"""The pilot study's numbers: what each means, measured for many sources, and as result rows."""
+"""The pilot study's numbers: what each means, and how they become result rows and come back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sfhelpers import results
-
-COMMITTED = Path(__file__).resolve().parents[2] / "data" / "results" / "01_pilot_study.json"
 
 _MATCH = "share of visible keypoints whose most similar position (cosine, 24 x 24) lies within 0.1 of the side"
 _AUC = "area under the ROC curve of the first principal component of all {0}s, object against ground"
@@ -53,36 +48,23 @@ Table = dict[str, dict[str, Score]]  # source -> measure -> score
 
 def rows(run: Any, tables: Mapping[str, Table], weights_sha256: str) -> list[results.Row]:
     """Two rows a value of each condition's table, the second with its standard error."""
-    made = []
+    common, made = {"task": "pilot study", "split": "", "dataset": "toy", "weights_sha256": weights_sha256}, []
+    spelt = "from leaving out one category at a time; mean over the noise seeds"
     for condition, table in tables.items():
         for source, name, score in ((s, n, score) for s, scores in table.items() for n, score in scores.items()):
-            common = {"task": "pilot study", "method": source, "n": score.n, "gallery": condition, "split": ""}
-            common |= {"weights_sha256": weights_sha256, "dataset": "toy"}
-            spelt = "from leaving out one category at a time; mean over the noise seeds"
-            told = {"metric": name, "definition": DEFINITIONS[name], "value": score.value, "spread": score.spread}
-            made.append(results.row(run, **told, **common))
-            made.append(results.row(run, metric=name + ERROR, definition=spelt, value=score.error, **common))
+            whose = common | {"method": source, "n": score.n, "gallery": condition}
+            told = {"definition": DEFINITIONS[name], "value": score.value, "spread": score.spread}
+            made.append(results.row(run, metric=name, **told, **whose))
+            made.append(results.row(run, metric=name + ERROR, definition=spelt, value=score.error, **whose))
     return made
 
 
-def tables(path: Path = COMMITTED) -> dict[str, Table]:
-    """The conditions' tables whose rows were written to a results.json, by default those of the committed long run."""
-    by_name = {(row.gallery, row.method, row.metric): row for row in results.read(path)}
+def tables(found: Iterable[results.Row]) -> dict[str, Table]:
+    """The conditions' tables whose rows these are."""
+    by_name = {(row.gallery, row.method, row.metric): row for row in found}
     made: dict[str, Table] = {}
     for (condition, source, name), row in by_name.items():
         if error := by_name.get((condition, source, name + ERROR)):
             scores = made.setdefault(condition, {}).setdefault(source, {})
             scores[name] = Score(row.value, error.value, row.n, row.spread)
-    return made
-
-
-def over_seeds(found: Sequence[Table]) -> Table:
-    """The tables of several noise seeds as one."""
-    made: Table = {}
-    for source, scores in found[0].items():
-        for name, first in scores.items():
-            values, errors = zip(*((t[source][name].value, t[source][name].error) for t in found), strict=True)
-            spread = float(np.std(values, ddof=1)) if len(found) > 1 else None
-            score = Score(float(np.mean(values)), float(np.mean(errors)), first.n, spread)
-            made.setdefault(source, {})[name] = score
     return made

@@ -6,24 +6,24 @@ and white if bool, and a colour map over [0, 1] if float.
 """
 
 from sfhelpers.plots.charts import bars_with_spread, curve, forest, heat_table
-from sfhelpers.plots.figure import BLUE, Figure
-from sfhelpers.plots.grids import color_map, enlarged, grid, mask_grid, overlay, picture
-from sfhelpers.plots.spectra import maps_and_spectra, radial_profiles, spectra_row
+from sfhelpers.plots.figure import BLUE, LOOKS, VERMILION, Figure, chart
+from sfhelpers.plots.grids import color_map, grid, mask_grid, overlay, picture
+from sfhelpers.plots.schemes import scheme
 
 __all__ = [
     "BLUE",
     "Figure",
+    "LOOKS",
+    "VERMILION",
     "bars_with_spread",
+    "chart",
     "color_map",
     "curve",
-    "enlarged",
     "forest",
     "grid",
     "heat_table",
-    "maps_and_spectra",
     "mask_grid",
     "overlay",
     "picture",
-    "radial_profiles",
-    "spectra_row",
+    "scheme",
 ]

@@ -24,14 +24,12 @@ def curve(
     ylabel: str,
     title: str = "",
     baselines: Mapping[str, float] | None = None,
-    log_x: bool = False,
 ) -> Figure:
     """Lines over x with a band of plus and minus the spread, each named at its right end.
 
     Args:
         series: name to (means, spreads); None instead of the spreads draws no band.
         baselines: name to a level, drawn as a dashed line.
-        log_x: a logarithmic x axis with a tick at every x.
     """
     axes = chart(WIDTH, 3.6).subplots()
     ends = []
@@ -44,11 +42,7 @@ def curve(
     for name, level in (baselines or {}).items():
         axes.axhline(level, **DASHED)
         ends.append((level, name, PALE))
-    if log_x:
-        axes.set_xscale("log")
-        axes.set_xticks(x, [f"{value:g}" for value in x])
-        axes.minorticks_off()
-    elif all(float(value).is_integer() for value in x):  # e.g. epochs: no tick at half of one
+    if all(float(value).is_integer() for value in x):  # e.g. epochs: no tick at half of one
         axes.locator_params(axis="x", integer=True)
     tidy(axes, xlabel, ylabel, title)
     _name_ends(axes, ends)

@@ -4,11 +4,9 @@ import base64
 import io
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
-from matplotlib.textpath import TextPath
 from PIL import Image
 
 # Okabe and Ito (2008), told apart with every common kind of colour vision; yellow is too pale for lines on white.
@@ -16,7 +14,6 @@ BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#C
 COLORS = (BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, "#000000")
 LOOKS = tuple(zip(COLORS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))  # colour and marker
 INK, PALE, HAIR = "#222222", "#6B6B6B", "#D8D8D8"
-HAIR_PIXEL = np.array([int(HAIR[index : index + 2], 16) for index in (1, 3, 5)], dtype=np.uint8)
 COLORMAP = "viridis"
 DPI = 100  # pixels an inch, as shown
 PLAIN = {"parse_math": False}  # for words of the user's: a folder may be called $x$
@@ -26,6 +23,8 @@ DASHED = {"color": PALE, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1
 
 class Figure(MatplotlibFigure):
     """A matplotlib figure that notebooks show without pyplot: no global state, no backend, the same bytes always."""
+
+    cut = False  # True: the picture ends where what is drawn ends, and not where the figure does
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"dpi": DPI, "facecolor": "white", **kwargs})
@@ -49,13 +48,15 @@ class Figure(MatplotlibFigure):
             self.draw_without_rendering()
             self.draw_without_rendering()
             self.set_layout_engine("none")
-        self.canvas.draw()
-        return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3].copy())
+        file, around = io.BytesIO(), {"bbox_inches": "tight", "pad_inches": 0.03} if self.cut else {}
+        self.savefig(file, format="png", dpi="figure", pil_kwargs={"compress_level": 0}, **around)
+        return Image.open(file).convert("RGB")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         # A mime bundle and not _repr_png_, since matplotlib's inline backend registers its own printer for the latter.
-        width = round(self.get_figwidth() * DPI)  # charts are drawn finer than they are shown
-        data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": f"<figure, {width} px wide>"}
+        png = self.png()
+        width = round(Image.open(io.BytesIO(png)).width * DPI / self.dpi)  # most are drawn finer than they are shown
+        data = {"image/png": base64.b64encode(png).decode(), "text/plain": f"<figure, {width} px wide>"}
         return data, {"image/png": {"width": width}}
 
 
@@ -66,22 +67,15 @@ def chart(width: float, height: float, title: str = "") -> Figure:
     return figure
 
 
-def sheet(width: float, height: float, title: str = "", fine: float = 1) -> Axes:
+def sheet(width: float, height: float, fine: float = 1) -> Axes:
     """Axes over a whole figure whose units are pixels as shown, y downwards; drawn `fine` times as fine."""
-    figure = Figure(figsize=(max(width, text_width(title, 10.5) + 8) / DPI, height / DPI), dpi=fine * DPI)
-    limits = {"xlim": (0, figure.get_figwidth() * DPI), "ylim": (height, 0)}
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=fine * DPI)
+    limits = {"xlim": (0, width), "ylim": (height, 0)}
     axes = figure.add_axes((0, 0, 1, 1), **limits, autoscale_on=False, aspect="auto")
     axes.set_axis_off()
-    axes.text(2, 2, title, va="top", **TITLE)
     return axes
 
 
 def write(axes: Axes, x: float, y: float, text: str, size: float = 9, **style: Any) -> None:
     """Words of the user's on axes."""
     axes.text(x, y, text, **{"fontsize": size, "color": INK, "linespacing": 1.1, **PLAIN, **style})
-
-
-def text_width(text: str, size: float) -> float:
-    """In pixels as shown, of `size` points. `$` is a letter like any other, as with `PLAIN`."""
-    lines = [line.replace("$", r"\$") for line in text.split("\n") if line.strip()]
-    return max((TextPath((0, 0), line, size=size).get_extents().x1 for line in lines), default=0.0) * DPI / 72

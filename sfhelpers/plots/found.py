@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sfhelpers.plots.figure import BLUE, COLORS, HAIR, PALE, Figure, sheet, write
+from sfhelpers.plots.figure import BLUE, HAIR, PALE, Figure, sheet, write
 from sfhelpers.plots.grids import Box, Picture, overlay, paste
-from sfhelpers.plots.matches import connect, inside
+from sfhelpers.plots.matches import connect_numbered
 
 WIDTH, GAP, APART = 432, 7, 28  # px; narrow enough to stand beside a sketch pad on a laptop
 HEAD, CAPTION, SCORES, BAR = 21, 34, 20, 26  # px, heights: a heading, words below a photo, scores, a bar with its name
@@ -71,51 +71,34 @@ def _side(count: int) -> int:
 
 
 def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
-    def heading(x: float, y: float, text: str) -> None:
-        write(axes, x, y + HEAD - 5, text, 8.5, color=PALE)
-
-    top = 24 if answer.title else 0
+    heading = {"size": 8.5, "color": PALE}
     write(axes, left, 3, answer.title, 10.5, va="top", weight="bold")
-    heading(left, top, "Photos, the most similar first (cosine of embeddings)")
-    top += HEAD
+    top = HEAD + 24 * bool(answer.title)
+    write(axes, left, top - 5, "Photos, the most similar first (cosine of embeddings)", **heading)
     side = _side(max(4, len(answer.photos)))
     for k, (photo, caption) in enumerate(zip(answer.photos, answer.captions, strict=True)):
-        x = left + k * (side + GAP)
+        x, chosen = left + k * (side + GAP), k == answer.chosen
         paste(axes, photo, x, top, side)
         page.photos.append((x, top, side, side))
-        strong = {"color": BLUE, "weight": "bold"} if k == answer.chosen else {}
-        write(axes, x + side / 2, top + side + 3, caption, 8, ha="center", va="top", **strong)
-        if k == answer.chosen:
+        style = {"color": BLUE, "weight": "bold"} if chosen else {}
+        write(axes, x + side / 2, top + side + 3, caption, 8, ha="center", va="top", **style)
+        if chosen:
             axes.add_patch(Rectangle((x - 1, top - 1), side + 2, side + 2, fill=False, edgecolor=BLUE, linewidth=2.2))
-    top += side + CAPTION
-    heading(left, top, "Points of the sketch, found in the photo (cosine of features)")
-    top, side = top + HEAD, _side(2)
-    boxes = paste(axes, answer.sketch, left, top, side), paste(axes, answer.looked, left + side + GAP, top, side)
+    top, half = top + side + CAPTION + HEAD, _side(2)
+    write(axes, left, top - 5, "Points of the sketch, found in the photo (cosine of features)", **heading)
+    boxes = paste(axes, answer.sketch, left, top, half), paste(axes, answer.looked, left + half + GAP, top, half)
     page.sketches.append(boxes[0])
-    _lines(axes, answer, *boxes, left, top + side + SCORES / 2 + 1)
-    top, side = top + side + SCORES, _side(3)
-    heading(left, top, "What was sketched")
-    paste(axes, overlay(answer.looked, answer.mask), left, top + HEAD, side)
+    for k, (start, end, score) in enumerate(answer.matches):
+        style = {"va": "center", "weight": "bold", "color": connect_numbered(axes, boxes, (start, end), k)}
+        write(axes, left + 49 * k, top + half + SCORES / 2 + 1, f"{k + 1}: {score:.2f}", 8, **style)
+    top, third = top + half + SCORES + HEAD, _side(3)
+    write(axes, left, top - 5, "What was sketched", **heading)
+    paste(axes, overlay(answer.looked, answer.mask), left, top, third)
     if answer.categories:
-        heading(left + side + 2 * GAP, top, "Category (one of the gallery's own)")
-        _bars(axes, answer, left + side + 2 * GAP, left + WIDTH - 4, top + HEAD)
-
-
-def _lines(axes: Axes, answer: Answer, sketch: Box, photo: Box, left: int, below: float) -> None:
-    for number, ((start, end, score), color) in enumerate(zip(answer.matches, COLORS, strict=False), start=1):
-        places = inside(sketch, start), inside(photo, end)
-        connect(axes, *places, color)
-        for x, y in places:
-            axes.plot(x, y, "o", markersize=11, color=color, markeredgecolor="white", zorder=4)
-            write(axes, x, y, str(number), 7, ha="center", va="center_baseline", color="white", zorder=5)
-        style = {"va": "center", "color": color, "weight": "bold"}
-        write(axes, left + (number - 1) * 49, below, f"{number}: {score:.2f}", 8, **style)
-
-
-def _bars(axes: Axes, answer: Answer, left: int, right: int, top: int) -> None:
-    for k, (name, probability) in enumerate(answer.categories):
-        middle, x, full = top + BAR * (k + 0.5), left + NAMES, right - left - NAMES - NUMBERS
-        write(axes, x - 6, middle, name[:13], ha="right", va="center")
-        for length, color in ((1, HAIR), (probability, BLUE)):
-            axes.add_patch(Rectangle((x, middle - 6), full * length, 12, color=color, linewidth=0))
-        write(axes, right, middle, f"{probability:.0%}", ha="right", va="center")
+        x, full = left + third + 2 * GAP + NAMES, WIDTH - 4 - third - 2 * GAP - NAMES - NUMBERS
+        write(axes, x - NAMES, top - 5, "Category (one of the gallery's own)", **heading)
+        for k, (name, probability) in enumerate(answer.categories):
+            middle = top + BAR * (k + 0.5)
+            write(axes, x - 6, middle, name[:13], ha="right", va="center")
+            axes.barh([middle] * 2, [full, full * probability], 12, x, color=[HAIR, BLUE])
+            write(axes, x + full + NUMBERS, middle, f"{probability:.0%}", ha="right", va="center")

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR, VERMILION, Figure, sheet, text_width, write
+from sfhelpers.plots.figure import BLUE, COLORMAP, DPI, HAIR, TITLE, VERMILION, Figure, sheet, write
 
 GAP = 5  # pixels between two images
 Picture = Tensor | np.ndarray | Image.Image
-Box = tuple[int, int, int, int]  # left, top, width, height in px
+Box = tuple[float, float, float, float]  # left, top, width, height
 
 
 def picture(image: Picture) -> np.ndarray:
@@ -59,16 +59,14 @@ def overlay(image: Picture, mask: np.ndarray | Tensor, color: str = VERMILION) -
     return np.round(np.clip(result, 0, 1) * 255).astype(np.uint8)
 
 
-def paste(axes: Axes, image: Picture, left: int, top: int, side: int) -> Box:
-    """Draw an image into a square of a `sheet`, its proportions kept; returns where it came to lie."""
-    pixels = Image.fromarray(picture(image))
-    width, height = (max(1, round(length * side / max(pixels.size))) for length in pixels.size)
-    smooth = Image.Resampling.LANCZOS if side < max(pixels.size) else Image.Resampling.BICUBIC
-    x, y = left + (side - width) // 2, top + (side - height) // 2
-    small = np.asarray(pixels.resize((width, height), smooth))
-    axes.imshow(small, extent=(x, x + width, y + height, y), interpolation="none", aspect="auto", zorder=0)
+def paste(axes: Axes, image: Picture, left: float, top: float, side: float) -> Box:
+    """Draw an image into a square of the axes, its proportions kept; returns where it came to lie."""
+    pixels = picture(image)
+    height, width = (side * length / max(pixels.shape[:2]) for length in pixels.shape[:2])
+    x, y = left + (side - width) / 2, top + (side - height) / 2
+    axes.imshow(pixels, extent=(x, x + width, y + height, y), aspect="auto", zorder=0)
     edge = {"edgecolor": HAIR, "linewidth": 0.7, "zorder": 0}  # a sketch on white needs an edge
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), width + 1, height + 1, fill=False, **edge))
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, **edge))
     return x, y, width, height
 
 
@@ -80,7 +78,7 @@ def grid(
     title: str = "",
     captions: Sequence[Sequence[str]] = (),
 ) -> Figure:
-    """Images in rows, close together and without axes.
+    """Images in rows, close together and without axes; a coarse map shows its positions as blocks.
 
     Args:
         rows: images; None leaves a cell empty. Rows may differ in length.
@@ -96,53 +94,37 @@ def grid(
     for labels, number, what in ((row_labels, len(rows), "rows"), (column_labels, count, "columns")):
         if labels is not None and len(labels) != number:
             raise ValueError(f"{len(labels)} labels for {number} {what}: pass one for each.")
-    cell, below = round(size * DPI), 34 if captions else 0
-    wrapped = ([textwrap.fill(line, max(6, cell // 7)) for line in label.split("\n")] for label in column_labels or [])
-    heads = ["\n".join(lines) for lines in wrapped] or [""] * count
-    head_height = (4 + 16 * max(head.count("\n") + 1 for head in heads)) * any(heads)
-    wide = max((text_width(label, 9) for label in row_labels or [""]), default=0)
-    left = round(1.04 * wide) + 13 if row_labels else 2  # drawn, text may be a little wider than its outline
-    lefts = [left + index * (cell + GAP) for index in range(count)]
-    tops = [2 + (26 if title else 0) + head_height + index * (cell + GAP + below) for index in range(len(rows))]
-    axes = sheet(lefts[-1] + cell + 2, tops[-1] + cell + 2 + below, title)
-    for head, x in zip(heads, lefts, strict=True):
-        write(axes, x + cell / 2, tops[0] - 4, head, ha="center", va="bottom")
-    for label, y in zip(row_labels or [], tops, strict=False):
-        write(axes, left - 7, y + cell / 2, label, ha="right", va="center", linespacing=1.2)
-    for y, row, words in zip_longest(tops, rows, captions, fillvalue=()):
-        for x, image, caption in zip_longest(lefts, row, words):
+    cell = round(size * DPI)
+    across, down = cell + GAP, cell + GAP + (34 if captions else 0)
+    axes = sheet(count * across - GAP, len(rows) * down - GAP)
+    axes.figure.cut = True  # to hold the words around
+    for y, (row, words) in enumerate(zip_longest(rows, captions, fillvalue=())):
+        for x, (image, caption) in enumerate(zip_longest(row, words)):
             if image is not None:
-                paste(axes, image, x, y, cell)
-                write(axes, x + cell / 2, y + cell + 4, caption or "", 8, ha="center", va="top")
+                paste(axes, image, x * across, y * down, cell)
+                write(axes, x * across + cell / 2, y * down + cell + 4, caption or "", 8, ha="center", va="top")
+    for y, label in enumerate(row_labels or ()):
+        write(axes, -7, y * down + cell / 2, label, ha="right", va="center", linespacing=1.2)
+    wrapped = [[textwrap.fill(line, max(6, cell // 7)) for line in label.split("\n")] for label in column_labels or ()]
+    heads = ["\n".join(lines) for lines in wrapped]
+    for x, head in enumerate(heads):
+        write(axes, x * across + cell / 2, -4, head, ha="center", va="bottom")
+    above = 16 * max((head.count("\n") + 1 for head in heads if head), default=0)
+    axes.text(0, -8 - above, title, va="bottom", **TITLE)
     return axes.figure
 
 
 def mask_grid(
     sketches: Sequence[Picture],
     photos: Sequence[Picture],
-    correlations: Sequence[np.ndarray | Tensor],
+    probabilities: Sequence[np.ndarray | Tensor],
     masks: Sequence[np.ndarray | Tensor],
-    truths: Sequence[np.ndarray | Tensor] | None = None,
+    truths: Sequence[np.ndarray | Tensor],
     row_labels: Sequence[str] | None = None,
     size: float = 1.1,
 ) -> Figure:
-    """One row a query: sketch, photo, correlation map, predicted mask and, if given, the true one (paper, Fig. 4).
-
-    All correlation maps share one colour scale, whose ends stand above them, so that rows can be compared.
-    """
-    maps = [np.asarray(values, dtype=np.float64) for values in correlations]
-    low, high = min(values.min() for values in maps), max(values.max() for values in maps)
-    columns = {
-        "query": sketches,
-        "photo": photos,
-        f"correlation {low:.2f} (violet) to {high:.2f}": [color_map(values, low, high) for values in maps],
-        "mask": [overlay(photo, mask) for photo, mask in zip(photos, masks, strict=True)],
-    }
-    if truths is not None:
-        columns["truth"] = [overlay(photo, truth, BLUE) for photo, truth in zip(photos, truths, strict=True)]
-    return grid(list(zip(*columns.values(), strict=True)), row_labels, list(columns), size)
-
-
-def enlarged(pixels: np.ndarray, side: int = 144) -> np.ndarray:
-    """A map (h, w, 3) with each position as a block of about side / h pixels, for `grid`, which would blur it."""
-    return np.kron(pixels, np.ones((max(1, round(side / len(pixels))),) * 2 + (1,), dtype=pixels.dtype))
+    """One row a query: sketch, photo, a map from 0 to 1, the predicted mask and the true one (paper, Fig. 4)."""
+    marked = map(overlay, photos, masks)
+    right = (overlay(photo, truth, BLUE) for photo, truth in zip(photos, truths, strict=True))
+    rows = list(zip(sketches, photos, probabilities, marked, right, strict=True))
+    return grid(rows, row_labels, ["query", "photo", "probability, 0 (violet) to 1", "mask", "truth"], size)

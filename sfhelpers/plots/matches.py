@@ -6,10 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from sfhelpers.plots.figure import BLUE, DPI, INK, VERMILION, Figure, sheet, write
-from sfhelpers.plots.grids import GAP, Box, Picture, paste
+from sfhelpers.plots.figure import BLUE, COLORS, DPI, TITLE, VERMILION, Figure, sheet, write
+from sfhelpers.plots.grids import Box, Picture, paste
 
-BETWEEN, HEAD = 26, 18  # pixels between source and target, for the lines to cross; and above a pair
+BETWEEN, APART, HEAD = 26, 20, 28  # pixels between source and target, for the lines to cross; and around a pair
+MARKS = {  # how the end of a line is marked: found, found wrongly, where it should be
+    "o": {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.6},
+    "x": {"markersize": 4.5, "markeredgewidth": 1.6},
+    "s": {"markersize": 5.5, "markerfacecolor": "none"},
+}
 
 
 @dataclass(frozen=True)
@@ -29,37 +34,29 @@ def matches(pairs: Sequence[Match], columns: int = 2, size: float = 1.6, title: 
     """Source and target side by side with a line a point.
 
     A right point has a solid blue line to a dot, a wrong one a dashed vermilion line to a cross and a small square
-    where it should be. Without a truth all lines are grey, numbered at both ends. `size`: side of an image in inches.
+    where it should be. Without a truth the points are numbered at both ends. `size`: side of an image in inches.
     """
     if not pairs:
         raise ValueError("there is no pair to show: pass at least one Match.")
-    cell, columns, top = round(size * DPI), min(columns, len(pairs)), 24 if title else 2
-    wide, high = 2 * cell + BETWEEN + 4 * GAP, cell + HEAD + 2 * GAP
-    axes = sheet(columns * wide, top + -(-len(pairs) // columns) * high, title)
+    cell, columns = round(size * DPI), min(columns, len(pairs))
+    wide, high = 2 * cell + BETWEEN + APART, cell + HEAD
+    axes = sheet(columns * wide - APART, -(-len(pairs) // columns) * high - HEAD)
+    axes.figure.cut = True  # to hold the words around
+    axes.text(0, -HEAD, title, va="bottom", **TITLE)
     for index, pair in enumerate(pairs):
-        left, y = 2 * GAP + index % columns * wide, top + index // columns * high + HEAD
-        write(axes, left, y - 4, pair.label, 8.5, va="bottom")
-        images = ((pair.source, left), (pair.target, left + cell + BETWEEN))
-        boxes = [paste(axes, image, x, y, cell) for image, x in images]
-        for k in range(len(pair.points)):
-            _draw(axes, pair, k, *boxes)
+        left, top = index % columns * wide, index // columns * high
+        write(axes, left, top - 4, pair.label, 8.5, va="bottom")
+        boxes = paste(axes, pair.source, left, top, cell), paste(axes, pair.target, left + cell + BETWEEN, top, cell)
+        for k, ends in enumerate(zip(pair.points, pair.predicted, strict=True)):
+            if pair.right is None:
+                connect_numbered(axes, boxes, ends, k)
+            elif pair.right[k]:
+                connect(axes, boxes, ends, BLUE)
+            else:
+                connect(axes, boxes, ends, VERMILION, (0, (3, 1.5)), "ox")
+                if pair.truth is not None:
+                    axes.plot(*inside(boxes[1], pair.truth[k]), "s", color=VERMILION, **MARKS["s"])
     return axes.figure
-
-
-def _draw(axes: Axes, pair: Match, k: int, source: Box, target: Box) -> None:
-    known = pair.right is not None
-    right = not known or bool(pair.right[k])
-    color = INK if not known else BLUE if right else VERMILION
-    start, end = inside(source, pair.points[k]), inside(target, pair.predicted[k])
-    connect(axes, start, end, color, "-" if right else (0, (3, 1.5)))
-    edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
-    axes.plot(*start, "o", color=color, markersize=4.5, **edge)
-    axes.plot(*end, "o" if right else "x", color=color, markersize=4.5, **(edge if right else {"markeredgewidth": 1.6}))
-    if pair.truth is not None and not right:
-        axes.plot(*inside(target, pair.truth[k]), "s", markersize=5.5, markerfacecolor="none", color=color)
-    if not known:
-        for x, y in (start, end):
-            write(axes, x + 4, y - 4, str(k + 1), 7)
 
 
 def inside(box: Box, point: Sequence[float]) -> tuple[float, float]:
@@ -67,7 +64,20 @@ def inside(box: Box, point: Sequence[float]) -> tuple[float, float]:
     return box[0] + point[0] * box[2], box[1] + point[1] * box[3]
 
 
-def connect(axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, dashes="-") -> None:
-    """A line with a white edge, to be seen on any image."""
-    axes.plot(*zip(start, end, strict=True), color="white", linewidth=2.6, alpha=0.7)
-    axes.plot(*zip(start, end, strict=True), color=color, linewidth=1.2, linestyle=dashes)
+def connect(axes: Axes, boxes: Sequence[Box], ends: Sequence, color: str, dashes="-", marks: str = "oo") -> list:
+    """A line between a point of each of two pasted images, with a white edge to be seen on any; where its ends lie."""
+    places = [inside(box, end) for box, end in zip(boxes, ends, strict=True)]
+    axes.plot(*zip(*places, strict=True), color="white", linewidth=2.6, alpha=0.7)
+    axes.plot(*zip(*places, strict=True), color=color, linewidth=1.2, linestyle=dashes)
+    for place, mark in zip(places, marks, strict=True):
+        axes.plot(*place, mark, color=color, **MARKS[mark])
+    return places
+
+
+def connect_numbered(axes: Axes, boxes: Sequence[Box], ends: Sequence, k: int) -> str:
+    """The k-th of several lines, with its number at both ends; returns its colour."""
+    color = COLORS[k % len(COLORS)]
+    for x, y in connect(axes, boxes, ends, color):
+        axes.plot(x, y, "o", markersize=11, color=color, markeredgecolor="white", zorder=4)
+        write(axes, x, y, str(k + 1), 7, ha="center", va="center_baseline", color="white", zorder=5)
+    return color

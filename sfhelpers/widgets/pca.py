@@ -63,7 +63,7 @@ class PCAExplorer(Explorer):
         columns = {self.labels[0]: self.pictures[0]}
         for name, maps in self._still_maps().items():
             colors, (basis,) = pca_maps(maps[None], "pair")
-            columns[f"{name}, {sum(basis.explained):.0%} explained"] = [plots.enlarged(color) for color in colors[0]]
+            columns[f"{name}, {sum(basis.explained):.0%} explained"] = list(colors[0])
         rows = list(zip(*columns.values(), strict=True))
         text = f"<PCAExplorer of {len(self.labels)} pairs; shown: PCA maps of {', '.join(columns)}>"
         return plots.grid(rows, list(SIDES), list(columns), size=1.3), text

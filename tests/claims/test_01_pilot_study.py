@@ -4,20 +4,18 @@ import math
 
 import pytest
 
-from sfhelpers import pilot
+from sfhelpers import pilot, results
 
-TABLES = pilot.tables()
+TABLES = pilot.tables(results.committed("01_pilot_study"))
 MAIN, NOTHING = TABLES["all settings by default"], TABLES["no features"]["no features"]
 SIDES = ("photo", "sketch")
 BLOCKS = ("SD f2", "SD f3")
 ONTO, WITHIN = "sketch to other photo", ("photo to other photo", "sketch to other sketch")
 MAPS_WITH_MASKS = ("SD aggregated alone", "SD f3, injected", "fused", "late fusion", "fused (fixed random injection)")
 LISTED = ("SD f2", "SD f3", "random UNet f3", "pixels", "CLIP tokens", "SD+CLIP concatenated", *MAPS_WITH_MASKS)
-CHANCE = NOTHING["agreement, chance"].value
+CHANCE, SAME_PLACE = NOTHING["agreement, chance"], NOTHING["agreement, same place"]
+MIDDLE = {side: NOTHING[f"object AUC, {side}, nearness to the middle"] for side in SIDES}
 ONE_OVER_F = 0.392  # the low-frequency share of such noise, as the notebook measures it
-
-both_blocks = pytest.mark.parametrize("block", BLOCKS)
-both_sides = pytest.mark.parametrize("side", SIDES)
 
 
 def value(source, measure, table=MAIN):
@@ -36,12 +34,12 @@ def auc(source, side, control=""):
     return MAIN[source][f"object AUC, {side}{control}"]
 
 
-def middle(side):
-    return NOTHING[f"object AUC, {side}, nearness to the middle"]
-
-
 def low(source, side, table=MAIN):
     return table[source][f"low-frequency share, {side}"]
+
+
+def untrained(block):
+    return MAIN[block.replace("SD", "random UNet")]
 
 
 def swept(kind):
@@ -50,64 +48,145 @@ def swept(kind):
     return dict(sorted(found.items(), key=lambda entry: (len(entry[0]), entry[0])))
 
 
-def test_the_long_run_has_108_pairs_and_3_noise_seeds():
-    assert {score.n for scores in MAIN.values() for score in scores.values()} == {108}
-    assert all(score.spread is not None for score in MAIN["SD f3"].values())
+def beating(score, measure):
+    return [source for source in LISTED if above(MAIN[source][measure], score)]
 
 
-def test_only_clips_tokens_and_what_is_mostly_clips_tokens_beat_the_same_place():
-    beating = {source for source in MAIN if above(MAIN[source]["agreement"], NOTHING["agreement, same place"])}
-    assert beating == {"CLIP tokens", "SD+CLIP concatenated", "fused (fixed random injection)"}
+OF_EACH_BLOCK = {
+    "the trained blocks stay far below the same place": lambda block: value(block, "agreement") < SAME_PLACE.value / 2,
+    "and the untrained UNet is no worse": lambda block: (
+        not above(MAIN[block]["agreement"], untrained(block)["agreement"])
+    ),
+    "photo to photo and sketch to sketch are matched about equally well": lambda block: (
+        level(*(MAIN[block][way] for way in WITHIN)) and abs(value(block, WITHIN[0]) - value(block, WITHIN[1])) < 0.12
+    ),
+    "several times chance and above the untrained UNet": lambda block: (
+        min(value(block, way) for way in WITHIN) > max(5 * CHANCE.value, 1.3 * untrained(block)[WITHIN[0]].value)
+    ),
+    "from sketch to photo a third to a fifth of that is found": lambda block: (
+        max(value(block, way) for way in WITHIN) / 5 < value(block, ONTO) < min(value(block, w) for w in WITHIN) / 3
+    ),
+    "which is more than chance": lambda block: (
+        above(MAIN[block][ONTO], CHANCE) and value(block, ONTO) < 3 * CHANCE.value
+    ),
+    "but no more than with the plain pixels or a UNet that was never trained": lambda block: (
+        not above(MAIN[block][ONTO], MAIN["pixels"][ONTO]) and not above(MAIN[block][ONTO], untrained(block)[ONTO])
+    ),
+    "with the offsets gone they stay far below the same place": lambda block: (
+        value(block, "agreement, offsets removed") < SAME_PLACE.value / 2
+    ),
+    "the prompt moves nothing by more than two standard errors": lambda block: all(
+        abs(value(block, measure, table) - score.value) < 2 * score.error
+        for measure, score in TABLES['prompt ""'][block].items()
+        for table in swept("prompt").values()
+    ),
+}
+OF_EACH_SIDE = {
+    "the fused map parts objects best": lambda side: (
+        auc("fused", side).value > max(auc(source, side).value for source in (*BLOCKS, "CLIP tokens"))
+    ),
+    "f2's first component knows places and no objects": lambda side: (
+        not above(auc("SD f2", side), auc("SD f2", side, ", wrong mask"))
+    ),
+    "every other map beats its wrong mask but for the untrained UNet on photos": lambda side: (
+        [source for source in LISTED if above(auc(source, side), auc(source, side, ", wrong mask"))]
+        == [s for s in LISTED if s != "SD f2" and (s, side) != ("random UNet f3", "photo")]
+    ),
+    "the paper's block leans to low frequencies and f4 to high ones": lambda side: (
+        low("SD f2", side).value > ONE_OVER_F > low("SD f4", side).value
+    ),
+    "f3 stands near CLIP, both a little on the high side of 1/f": lambda side: (
+        abs(low("SD f3", side).value - low("CLIP tokens", side).value) < 0.06
+        and max(low(source, side).value for source in ("SD f3", "CLIP tokens")) < ONE_OVER_F
+    ),
+    "training as a denoiser adds low frequencies": lambda side: all(
+        above(low(block, side), untrained(block)[f"low-frequency share, {side}"]) for block in BLOCKS
+    ),
+    "the fused map has a larger share than f3 and CLIP": lambda side: (
+        low("fused", side).value > max(low(source, side).value for source in ("SD f3", "CLIP tokens"))
+    ),
+    "the object stays in f3's first component up to t = 400": lambda side: all(
+        value("SD f3", f"object AUC, {side}", table) > 0.75 for t, table in swept("timestep").items() if int(t) <= 400
+    ),
+    "f4 turns white as the noise grows": lambda side: (
+        low("SD f4", side, TABLES["timestep 950"]).value < low("SD f4", side, TABLES["timestep 195"]).value
+    ),
+}
+OF_ALL = {
+    "the long run has 108 pairs and 3 noise seeds": lambda: (
+        {score.n for scores in MAIN.values() for score in scores.values()} == {108}
+        and all(score.spread is not None for score in MAIN["SD f3"].values())
+    ),
+    "only CLIP's tokens, and what is mostly CLIP's tokens, beat the same place": lambda: (
+        {source for source in MAIN if above(MAIN[source]["agreement"], SAME_PLACE)}
+        == {"CLIP tokens", "SD+CLIP concatenated", "fused (fixed random injection)"}
+    ),
+    "CLIP's tokens cross over almost without loss": lambda: (
+        value("CLIP tokens", ONTO) > 0.85 * value("CLIP tokens", WITHIN[0])
+    ),
+    "a random injection crosses over more than twice as well as the trained one": lambda: (
+        value("fused (fixed random injection)", ONTO) > 2 * value("fused", ONTO)
+    ),
+    "for the fused map a good part of the gap is an offset": lambda: (
+        value("fused", "agreement, offsets removed") > value("fused", "agreement") + 0.1
+    ),
+    "f3 parts object and paper better than object and scene": lambda: above(
+        auc("SD f3", "sketch"), auc("SD f3", "photo")
+    ),
+    "the middle alone beats f2 and f3 on photos": lambda: all(
+        above(MIDDLE["photo"], auc(block, "photo")) for block in BLOCKS
+    ),
+    "and draws level with CLIP": lambda: (
+        level(auc("CLIP tokens", "photo"), MIDDLE["photo"])
+        and abs(auc("CLIP tokens", "photo").value - MIDDLE["photo"].value) < 0.03
+    ),
+    "the best of f2's three components is no better than the middle": lambda: (
+        auc("SD f2", "photo", ", best of 3").value > 0.85
+        and level(auc("SD f2", "photo", ", best of 3"), MIDDLE["photo"])
+    ),
+    "on photos only the concatenation and maps trained on masks beat the middle": lambda: (
+        beating(MIDDLE["photo"], "object AUC, photo") == ["SD+CLIP concatenated", *MAPS_WITH_MASKS]
+    ),
+    "on sketches f3 and CLIP do too": lambda: (
+        beating(MIDDLE["sketch"], "object AUC, sketch")
+        == ["SD f3", "CLIP tokens", "SD+CLIP concatenated", *MAPS_WITH_MASKS]
+    ),
+    "on photos f2 leans to low frequencies more than the photos themselves": lambda: (
+        low("SD f2", "photo").value > low("pixels", "photo").value
+    ),
+    "no timestep and no block brings sketch and photo together": lambda: (
+        max(s["agreement"].value for table in swept("timestep").values() for s in table.values())
+        < SAME_PLACE.value + 0.05
+    ),
+    "at the far end the agreement rises towards the same place": lambda: (
+        max(s["agreement"].value for s in TABLES["timestep 950"].values())
+        > 2 * max(s["agreement"].value for s in TABLES["timestep 195"].values())
+    ),
+    "more draws raise f3's low-frequency share on sketches": lambda: (
+        (shares := [low("SD f3", "sketch", table).value for table in swept("draws").values()]) == sorted(shares)
+        and list(swept("draws")) == ["1", "6", "32"]
+    ),
+    "and bring nothing together": lambda: (
+        max(value("SD f3", "agreement", table) for table in swept("draws").values()) < SAME_PLACE.value / 2
+    ),
+}
 
 
-@both_blocks
-def test_the_trained_blocks_stay_far_below_the_same_place_and_the_untrained_unet_is_no_worse(block):
-    agreement = MAIN[block]["agreement"]
-    assert agreement.value < NOTHING["agreement, same place"].value / 2
-    assert not above(agreement, MAIN[block.replace("SD", "random UNet")]["agreement"])
+@pytest.mark.parametrize("sentence", OF_ALL)
+def test_of_all(sentence):
+    assert OF_ALL[sentence]()
 
 
-@both_blocks
-def test_sd_blocks_match_photo_to_photo_and_sketch_to_sketch_about_equally_well(block):
-    photos, sketches = (MAIN[block][way] for way in WITHIN)
-    assert level(photos, sketches) and abs(photos.value - sketches.value) < 0.12
+@pytest.mark.parametrize("sentence", OF_EACH_BLOCK)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_of_the_second_and_the_third_block(sentence, block):
+    assert OF_EACH_BLOCK[sentence](block)
 
 
-@both_blocks
-def test_within_a_domain_sd_blocks_match_several_times_chance_and_above_the_untrained_unet(block):
-    untrained = value(block.replace("SD", "random UNet"), WITHIN[0])
-    assert min(value(block, way) for way in WITHIN) > max(5 * CHANCE, 1.3 * untrained)
-
-
-@both_blocks
-def test_from_sketch_to_photo_sd_blocks_find_a_third_to_a_fifth_of_that(block):
-    within = [value(block, way) for way in WITHIN]
-    assert max(within) / 5 < value(block, ONTO) < min(within) / 3
-
-
-@both_blocks
-def test_from_sketch_to_photo_sd_finds_more_than_chance_but_no_more_than_pixels_or_an_untrained_unet(block):
-    onto = MAIN[block][ONTO]
-    assert above(onto, NOTHING["agreement, chance"]) and onto.value < 3 * CHANCE
-    assert not above(onto, MAIN["pixels"][ONTO])
-    assert not above(onto, MAIN[block.replace("SD", "random UNet")][ONTO])
-
-
-def test_clips_tokens_cross_over_almost_without_loss():
-    assert value("CLIP tokens", ONTO) > 0.85 * value("CLIP tokens", WITHIN[0])
-
-
-def test_a_fixed_random_injection_crosses_over_more_than_twice_as_well_as_the_trained_one():
-    assert value("fused (fixed random injection)", ONTO) > 2 * value("fused", ONTO)
-
-
-@both_blocks
-def test_with_the_offsets_gone_the_plain_blocks_stay_far_below_the_same_place(block):
-    assert value(block, "agreement, offsets removed") < NOTHING["agreement, same place"].value / 2
-
-
-def test_for_the_fused_map_a_good_part_of_the_gap_is_an_offset():
-    assert value("fused", "agreement, offsets removed") > value("fused", "agreement") + 0.1
+@pytest.mark.parametrize("sentence", OF_EACH_SIDE)
+@pytest.mark.parametrize("side", SIDES)
+def test_of_photos_and_of_sketches(sentence, side):
+    assert OF_EACH_SIDE[sentence](side)
 
 
 @pytest.mark.parametrize("part", ["seen categories", "unseen categories"])
@@ -118,160 +197,3 @@ def test_on_categories_that_clip_never_saw_the_tokens_are_as_far_ahead_and_fused
     assert fused.value > max(block.value for block in blocks) and level(*blocks)
     told_apart = [above(fused, block) for block in blocks]
     assert told_apart == [(part, measure) != ("unseen categories", "agreement")] * 2
-
-
-def test_f3_parts_object_and_paper_better_than_object_and_scene():
-    assert above(auc("SD f3", "sketch"), auc("SD f3", "photo"))
-
-
-@both_sides
-def test_the_fused_map_parts_objects_best(side):
-    assert value("fused", f"object AUC, {side}") > max(auc(s, side).value for s in (*BLOCKS, "CLIP tokens"))
-
-
-@both_sides
-def test_f2s_first_component_knows_places_and_no_objects(side):
-    assert not above(auc("SD f2", side), auc("SD f2", side, ", wrong mask"))
-
-
-@both_sides
-def test_every_other_map_beats_its_wrong_mask_but_for_the_untrained_unet_on_photos(side):
-    knowing = [source for source in LISTED if above(auc(source, side), auc(source, side, ", wrong mask"))]
-    assert knowing == [s for s in LISTED if s != "SD f2" and (s, side) != ("random UNet f3", "photo")]
-
-
-def test_the_middle_alone_beats_f2_and_f3_on_photos_and_draws_level_with_clip():
-    assert all(above(middle("photo"), auc(block, "photo")) for block in BLOCKS)
-    assert level(auc("CLIP tokens", "photo"), middle("photo"))
-    assert abs(auc("CLIP tokens", "photo").value - middle("photo").value) < 0.03
-
-
-def test_the_best_of_f2s_three_components_is_no_better_than_the_middle():
-    best = auc("SD f2", "photo", ", best of 3")
-    assert best.value > 0.85 and level(best, middle("photo"))
-
-
-def test_on_photos_only_the_concatenation_and_maps_trained_on_masks_beat_the_middle():
-    beating = [source for source in LISTED if above(auc(source, "photo"), middle("photo"))]
-    assert beating == ["SD+CLIP concatenated", *MAPS_WITH_MASKS]
-
-
-def test_on_sketches_f3_and_clip_beat_the_middle_too():
-    beating = [source for source in LISTED if above(auc(source, "sketch"), middle("sketch"))]
-    assert beating == ["SD f3", "CLIP tokens", "SD+CLIP concatenated", *MAPS_WITH_MASKS]
-
-
-@both_sides
-def test_the_papers_block_leans_to_low_frequencies_and_f4_to_high_ones(side):
-    assert low("SD f2", side).value > ONE_OVER_F > low("SD f4", side).value
-    assert above(low("SD f2", side), low("CLIP tokens", side))
-
-
-def test_on_photos_f2_leans_to_low_frequencies_more_than_the_photos_themselves():
-    assert low("SD f2", "photo").value > low("pixels", "photo").value
-
-
-@both_sides
-def test_f3_stands_near_clip_a_little_on_the_high_side_of_1_over_f(side):
-    near = [low(source, side).value for source in ("SD f3", "CLIP tokens")]
-    assert abs(near[0] - near[1]) < 0.06 and max(near) < ONE_OVER_F
-
-
-@both_sides
-@pytest.mark.parametrize("block", [2, 3])
-def test_training_as_a_denoiser_adds_low_frequencies(side, block):
-    assert above(low(f"SD f{block}", side), low(f"random UNet f{block}", side))
-
-
-@both_sides
-def test_the_fused_map_has_a_larger_low_frequency_share_than_f3_and_clip(side):
-    assert low("fused", side).value > max(low(source, side).value for source in ("SD f3", "CLIP tokens"))
-
-
-def test_no_timestep_and_no_block_brings_sketch_and_photo_together():
-    same_place = NOTHING["agreement, same place"].value
-    best = {int(t): max(s["agreement"].value for s in table.values()) for t, table in swept("timestep").items()}
-    assert max(best.values()) < same_place + 0.05 and best[195] < same_place / 2
-
-
-def test_at_the_far_end_the_agreement_rises_towards_the_same_place():
-    far, papers = (max(s["agreement"].value for s in TABLES[f"timestep {t}"].values()) for t in (950, 195))
-    assert far > 2 * papers
-
-
-@both_sides
-def test_the_object_stays_in_f3s_first_component_up_to_t_400(side):
-    early = [table for t, table in swept("timestep").items() if int(t) <= 400]
-    assert len(early) == 4 and min(value("SD f3", f"object AUC, {side}", table) for table in early) > 0.75
-
-
-@both_sides
-def test_f4_turns_white_as_the_noise_grows(side):
-    shares = [low("SD f4", side, TABLES[f"timestep {t}"]).value for t in (195, 950)]
-    assert shares[1] < shares[0]
-
-
-@both_blocks
-def test_the_prompt_moves_nothing_by_more_than_two_standard_errors(block):
-    prompts = swept("prompt")
-    assert len(prompts) == 3
-    for measure, score in prompts['""'][block].items():
-        assert all(abs(value(block, measure, table) - score.value) < 2 * score.error for table in prompts.values())
-
-
-def test_more_noise_draws_raise_f3s_low_frequency_share_on_sketches_and_bring_nothing_together():
-    shares = [low("SD f3", "sketch", table).value for table in swept("draws").values()]
-    assert list(swept("draws")) == ["1", "6", "32"] and shares == sorted(shares)
-    agreement = max(value("SD f3", "agreement", table) for table in swept("draws").values())
-    assert agreement < NOTHING["agreement, same place"].value / 2
-
-
-# The paper's fourteen claims: what each rests on; the verdicts follow from it by the notebook's rule.
-
-
-def test_that_sketch_features_are_inferior_shows_for_neither_block():
-    """Matching is level; what parts better are the sketches' objects, and f2 knows places only."""
-    for block in BLOCKS:
-        assert level(*(MAIN[block][way] for way in WITHIN)) and not above(auc(block, "photo"), auc(block, "sketch"))
-
-
-@both_blocks
-def test_sd_is_not_equally_representative_for_sketches_and_photos(block):
-    assert above(MAIN[block][WITHIN[0]], MAIN[block][ONTO])
-
-
-def test_sd_focuses_on_high_frequencies_in_its_third_block_and_not_in_the_papers():
-    assert all(low("SD f2", side).value - ONE_OVER_F > 2 * low("SD f2", side).error for side in SIDES)
-    assert all(low("SD f3", side).value < ONE_OVER_F for side in SIDES)
-
-
-def test_in_the_spectrum_f2_does_better_on_photos_than_on_sketches_and_f3_cannot_be_told():
-    assert above(low("SD f2", "photo"), low("SD f2", "sketch")) and level(*(low("SD f3", side) for side in SIDES))
-
-
-def test_that_clip_parts_objects_accurately_cannot_be_told_from_knowing_the_middle():
-    assert level(auc("CLIP tokens", "photo"), middle("photo"))
-    for side in SIDES:
-        assert all(above(auc("CLIP tokens", side), auc(block, side)) for block in BLOCKS)
-
-
-def test_clip_has_no_low_frequencies_that_the_papers_block_lacks():
-    assert all(above(low("SD f2", side), low("CLIP tokens", side)) for side in SIDES)
-
-
-@both_blocks
-def test_clip_is_more_spatially_aware_than_sd(block):
-    assert above(MAIN["CLIP tokens"][WITHIN[0]], MAIN[block][WITHIN[0]])
-
-
-def test_fused_features_part_objects_equally_well_for_sketches_and_photos():
-    assert abs(auc("fused", "photo").value - auc("fused", "sketch").value) < 0.02
-
-
-def test_fused_features_do_not_match_equally_well_for_sketches_and_photos():
-    assert above(MAIN["fused"][WITHIN[0]], MAIN["fused"][ONTO])
-
-
-def test_the_fused_share_does_not_lie_between_those_of_sd_and_clip():
-    parts = [low(source, "sketch") for source in ("SD f2", "SD f3", "CLIP tokens")]
-    assert all(above(low("fused", "sketch"), part) for part in parts)
