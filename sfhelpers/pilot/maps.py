@@ -75,7 +75,7 @@ class FeatureMaps:
         with self._lock:
             if settings.source == "CLIP tokens":
                 return self._tokens(images)
-            return (self._joined if settings.source in SOURCES[5:] else self._block)(images, settings)
+            return (self._block if settings.source in SOURCES[:4] else self._joined)(images, settings)
 
     def check(self, settings: Settings) -> None:
         """ValueError unless such maps can be made with this backbone and these heads."""
@@ -108,7 +108,7 @@ class FeatureMaps:
             have = ", ".join(self.heads) or "none"
             raise ValueError(f'this needs the trained head "{method}" (there are: {have}): load it with load_heads.')
         extractor = self.heads[method].extractor
-        wanted = {name: key for key, name in METHODS.items()}.get(method, "none")
+        wanted = next((key for key, name in METHODS.items() if name == method), "none")
         if extractor.inject != wanted:
             trained = f'the head "{method}" was trained with inject="{extractor.inject}"'
             raise ValueError(f'{trained}, but "{wanted}" is needed: run 04_segmentation with -p inject {wanted}.')

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -51,18 +51,13 @@ def toy_pairs(per_category: int, categories: Sequence[str] = tuple(CATEGORIES)) 
 
 
 def folder_pairs(dataset: datasets.Dataset, per_category: int, size: int = SIZE) -> tuple[Tensor, list[str]]:
-    """The first sketch-photo pairs of every category of a data set; each sketch and each photo comes once.
+    """The first photos of every category of a data set, each with a sketch of it or, if there is none, of its category.
 
-    Where sketches belong to no photo, they are paired by category. What is not square is padded. Returns
-    (N, 2, 3, size, size) in [0, 1], sketch and photo, and the N categories.
+    What is not square is padded. Returns (N, 2, 3, size, size) in [0, 1], sketch and photo, and the N categories.
     """
-    chosen = []
-    for _, group in groupby(datasets.pairs(dataset), key=lambda pair: pair[1].category):
-        used: set = set()
-        for sketch, photo in group:
-            if not used & {sketch.path, photo.path} and len(used) < 2 * per_category:
-                used |= {sketch.path, photo.path}
-                chosen.append((sketch, photo))
+    found = datasets.pairs(datasets.first_sketches(dataset, 1))
+    by_category = (group for _, group in groupby(found, key=lambda pair: pair[1].category))
+    chosen = [pair for group in by_category for pair in islice(group, per_category)]
     images = load_images([record.path for pair in chosen for record in pair], size)
     return images.unflatten(0, (len(chosen), 2)), [photo.category for _, photo in chosen]
 

@@ -9,7 +9,6 @@ from sfhelpers import results
 _MATCH = "share of visible keypoints whose most similar position (cosine, 24 x 24) lies within 0.1 of the side"
 _AUC = "area under the ROC curve of the first principal component of all {0}s, object against ground"
 _SHARE = "share of the power up to 5 cycles per image that lies at or below 2, Hann window, no mean, {0}s"
-_OTHER = "the {1} of another individual of its category"
 _SIDED = {
     "object AUC, {0}": f"{_AUC}, sign from the other images",
     "object AUC, {0}, best of 3": f"{_AUC}, or of the second or third",
@@ -24,7 +23,7 @@ DEFINITIONS = {
     "agreement, offsets removed": f"{_MATCH}, channels standardised over all sketches and over all photos",
     "agreement, chance": "expected agreement of a position drawn at random",
     "agreement, same place": "agreement of the keypoint's own place in the sketch",
-    **{f"{a} to other {b}": f"{_MATCH}, {a} to {_OTHER.format(a, b)}" for a, b in _WAYS},
+    **{f"{a} to other {b}": f"{_MATCH}, {a} to the {b} of another individual of its category" for a, b in _WAYS},
     **{name.format(side): words.format(side) for side in ("sketch", "photo") for name, words in _SIDED.items()},
 }
 ERROR = ", standard error"
