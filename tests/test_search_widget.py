@@ -176,6 +176,6 @@ def test_a_match_is_drawn_where_it_is():
         for matches in ([], [((0.5, 0.5), (0.25, 0.5), 0.9)])
     ]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
-    left, top, width, height = search_sheet([answer()]).sketches[0]
+    left, top, width, height = map(round, search_sheet([answer()]).sketches[0])
     assert changed[top + height // 2, left + width // 2 - 4]
     assert not changed[:top].any()

@@ -13,7 +13,7 @@ from sfhelpers.pilot.features import (
     spectrum,
 )
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
-from sfhelpers.pilot.pairs import ToyPairs, folder_pairs, toy_pairs
+from sfhelpers.pilot.pairs import folder_pairs, toy_pairs
 from sfhelpers.pilot.scores import Score, rows, tables
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "SOURCES",
     "Score",
     "Settings",
-    "ToyPairs",
     "band_pass",
     "fit_pca",
     "folder_pairs",
