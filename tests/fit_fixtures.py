@@ -45,14 +45,15 @@ def validate(model):
     return -plain_loss(model, torch.arange(90, 100)).item()
 
 
-def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, steps=100, **changes):
+def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, steps=100, configuration=None, **changes):
     """Train with the generators seeded by `noise`; all that an interruption must not change, in what JSON can hold."""
     model = model or network()
     torch.manual_seed(noise)
     np.random.seed(noise)
     random.seed(noise)
     with mock.patch.object(fit, "CHECKPOINT_STEPS", steps):
-        history = fit.fit(model, loss, validate=validate, checkpoint=folder, **(SETTINGS | changes))
+        training = fit.Training(model, loss, validate=validate, **(SETTINGS | changes))
+        history = training.fit("again", folder, configuration)
     return {
         "epochs": [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs],
         "best_epoch": history.best_epoch,

@@ -33,7 +33,7 @@ from sfhelpers.tasks.correspondence import (
     sample,
     score,
 )
-from sfhelpers.tasks.fit import fit
+from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_points
 from tests.backbone_fixtures import one_sentence
 
@@ -163,10 +163,10 @@ def test_regularisers_act_in_training_alone():
 def trained(model, train, validation, epochs, seed=0):
     task = Correspondence(Annotated((), Dataset("", Path(), "", ()), "", ""), epochs, 1e-2, 8)
     frozen = {"train": train, "validation": validation}
-    return fit(
+    return Training(
         model, lambda m, i: task.loss(m, frozen, i), task.examples(frozen), lambda m: task.validate(m, frozen), epochs,
         1e-2, 8, seed,
-    )  # fmt: skip
+    ).fit()  # fmt: skip
 
 
 @pytest.fixture(scope="module")

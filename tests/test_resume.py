@@ -105,7 +105,7 @@ def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_who
 def test_stopped_after_any_step_it_ends_with_the_same_numbers_and_the_same_random_generators(tmp_path, steps, after):
     with pytest.raises(KeyboardInterrupt):
         short(tmp_path, loss=stopping(after), steps=steps)
-    assert short(tmp_path, noise=2, steps=4, progress="again") == short(steps=100)
+    assert short(tmp_path, noise=2, steps=4) == short(steps=100)
 
 
 @pytest.mark.parametrize(("before", "after", "best"), [([0, 2], [1, 4, 3], 3), ([0, 5, 2], [1, 3], 1)])

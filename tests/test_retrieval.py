@@ -18,7 +18,7 @@ from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc, evaluate_retrieval
 from sfhelpers.tasks import arms, compare, retrieval
-from sfhelpers.tasks.fit import fit
+from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, SEEN, UNSEEN, Retrieval, SketchRetriever
 from tests.backbone_fixtures import refused
 from tests.cells import handbuilt, solutions, tagged
@@ -81,10 +81,10 @@ def train(dataset, problem="strict", epochs=6, batch_size=16):
     task = Retrieval(dataset, epochs, 0.02, batch_size, (problem,))
     frozen = task.of_problem(vectors(task), problem)
     model = task.model(Linear(), frozen)
-    history = fit(
+    history = Training(
         model, lambda model, indices: task.loss(model, frozen, indices), task.examples(frozen),
         lambda model: task.validate(model, frozen), epochs, 0.02, task.batch_size, 0,
-    )  # fmt: skip
+    ).fit()  # fmt: skip
     return model, history
 
 

@@ -16,7 +16,7 @@ from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.tasks import segmentation
 from sfhelpers.tasks.compare import Task, Trial
-from sfhelpers.tasks.fit import fit
+from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.prepared import PreparedPairs, fit_statistics, prepare_pairs, take
 
 SIDE = 24
@@ -88,10 +88,10 @@ class Prepared(segmentation.Segmentation):
 def train(extractor, frozen, epochs=15, seed=0, batch_size=16):
     task = Prepared()
     model = task.model(extractor, frozen)
-    return model, fit(
+    return model, Training(
         model, lambda m, i: task.loss(m, frozen, i), task.examples(frozen), lambda m: task.validate(m, frozen),
         epochs, 1e-2, batch_size, seed,
-    )  # fmt: skip
+    ).fit()  # fmt: skip
 
 
 def trained(seed, epochs=15):

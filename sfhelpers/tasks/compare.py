@@ -19,7 +19,7 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import paired_bootstrap
 from sfhelpers.tasks import arms
-from sfhelpers.tasks.fit import History, fit
+from sfhelpers.tasks.fit import History, Training
 
 TEST = "paired bootstrap over {what}, each method's values averaged over its seeds ({seeds}) first, 10,000 resamples"
 Frozen = Mapping[str, Any]  # part name -> what was prepared of it
@@ -62,7 +62,7 @@ class Task:
         parts: part name ("train", "validation", and the tested ones) -> what `read` takes.
         dataset, split: for result rows.
         images: `contents.fingerprint` of the data: a training on other images is not gone on from.
-        epochs, learning_rate, batch_size: as in `fit`.
+        epochs, learning_rate, batch_size: as of `fit.Training`.
     """
 
     name: ClassVar[str]
@@ -123,7 +123,7 @@ def compare(
         inject: of the arm called "fused".
         checkpoints: folder in which every training is kept, so that it can go on; None keeps nothing.
         resume: go on from what is there; else it is removed when the first training begins, and not before.
-        configuration: what else made the trainings, as in `fit`.
+        configuration: what else made the trainings, as in `Training.fit`.
         after: called with every arm, its trials and what is frozen, as soon as they are there.
 
     Returns:
@@ -188,7 +188,7 @@ def _train(
     }  # fmt: skip
     if arm.method not in arms.METHODS:  # a variant is what its settings are
         made_by |= {"settings": {**arm.settings}, "noise": {**arm.noise}}
-    history = fit(
+    training = Training(
         model,
         lambda model, indices: task.loss(model, frozen, indices),
         task.examples(frozen),
@@ -197,10 +197,10 @@ def _train(
         task.learning_rate * (arms.FINETUNING_RATE if arm.finetuned else 1),
         task.batch_size,
         arm.seed,
-        progress=", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}"))),
-        checkpoint=checkpoints and checkpoints / f"{arms.file_stem(arm.method)}-seed{arm.seed}" / problem,
-        configuration=made_by,
     )
+    words = ", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}")))
+    folder = checkpoints and checkpoints / f"{arms.file_stem(arm.method)}-seed{arm.seed}" / problem
+    history = training.fit(words, folder, made_by)
     started = time.perf_counter()
     found = task.predict(model, frozen)
     seconds = history.seconds + time.perf_counter() - started

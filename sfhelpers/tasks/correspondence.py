@@ -142,7 +142,7 @@ class Correspondence(Task):
 
     Args:
         annotated: from `psc6k.load`.
-        epochs, learning_rate: as in `fit`.
+        epochs, learning_rate: as of `fit.Training`.
         batch_size: photos a step, each with all its sketches, so that its map is computed once.
     """
 

@@ -49,67 +49,33 @@ class Position:
     finished: bool = False
 
 
-def fit(
-    model: nn.Module,
-    loss: Callable[[nn.Module, Tensor], Tensor],
-    train: int,
-    validate: Callable[[nn.Module], float],
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
-    patience: int = 0,
-    progress: str = "training",
-    checkpoint: str | Path | None = None,
-    configuration: Mapping[str, Any] | None = None,
-) -> History:
-    """Train a model's trainable parameters; leave it in eval mode with the weights of its best epoch by validation.
+@dataclass
+class Training:
+    """One training of what a model can learn; `fit` runs it.
 
     AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero exactly at the last step of the last
-    epoch. With `checkpoint`, the same call goes on from that folder and ends with the numbers of a training that
-    nothing stopped: the same bits wherever two such trainings give the same bits, as on one CPU with one number of
-    threads. A generator of the caller's own that outlives one call of `loss` is not kept.
+    epoch. With a checkpoint, the same training goes on from that folder and ends with the numbers of one that nothing
+    stopped: the same bits wherever two such trainings give the same bits, as on one CPU with one number of threads. A
+    generator of the caller's own that outlives one call of `loss` is not kept.
 
     Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
     learn from their share of every batch. The curve is that of one process up to rounding if the loss is a mean over
     single examples; one that compares the examples of a batch sees only a share. It must use the same parameters in
     every batch.
 
-    Args:
-        loss: (model, indices (b,) int64 on the CPU) -> scalar tensor, the mean loss of these training examples.
-        train: number of training examples; `indices` run from 0 to train - 1, each once an epoch.
-        validate: model -> float, higher is better; without gradients, before training and after every epoch.
-        epochs: passes over the training examples; 0 only evaluates.
-        batch_size: examples a step, of all processes together; the last step of an epoch may have fewer.
-        seed: of the order of the examples, which comes from nothing else.
-        patience: stop after so many epochs without a better validation value; 0 never stops early.
-        checkpoint: folder of the one file to go on from, about four times the size of the weights; None keeps nothing.
-        configuration: all else that makes this training, as JSON can hold it: a checkpoint of another is refused.
-
     Raises:
-        ValueError: an argument out of range, nothing to train, or a checkpoint that is broken or of another training.
-        FloatingPointError: loss, gradient or validation value became NaN or infinite.
-        OSError: the checkpoint cannot be read or written; the earlier one stays whole.
+        ValueError: an argument out of range, or nothing to train.
     """
-    training = Training(model, loss, validate, train, epochs, learning_rate, batch_size, seed, patience)
-    if checkpoint is not None and epochs:
-        training.keep(checkpoint, configuration or {})
-    return training.run(progress)
-
-
-@dataclass
-class Training:
-    """One training: what it works on, where it stands and, if it is kept, the file; fields are arguments of `fit`."""
 
     model: nn.Module
-    loss: Callable[[nn.Module, Tensor], Tensor]
-    validate: Callable[[nn.Module], float]
-    train: int
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    seed: int
-    patience: int
+    loss: Callable[[nn.Module, Tensor], Tensor]  # (model, indices (b,) int64 on the CPU) -> their mean loss
+    train: int  # number of training examples, whose indices come each once an epoch
+    validate: Callable[[nn.Module], float]  # higher is better; without gradients, before training and after every epoch
+    epochs: int  # 0 only evaluates
+    learning_rate: float  # of the first step
+    batch_size: int  # examples a step, of all processes together; the last step of an epoch may have fewer
+    seed: int  # of the order of the examples, which comes from nothing else
+    patience: int = 0  # stop after so many epochs without a better validation value; 0 never stops early
 
     def __post_init__(self):
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -133,8 +99,23 @@ class Training:
             self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
             self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.epochs * self.steps)
 
-    def run(self, progress: str) -> History:
-        """Train to the end from where it stands, with a progress bar on the main process."""
+    def fit(
+        self, progress: str = "training", checkpoint: str | Path | None = None, configuration: Any = None
+    ) -> History:
+        """Train to the end and leave the model in eval mode with the weights of its best epoch by validation.
+
+        Args:
+            progress: words in front of the progress bar.
+            checkpoint: folder of the one file to go on from, about four times the size of the weights; None keeps none.
+            configuration: all else that makes this training, as JSON can hold it: a checkpoint of another is refused.
+
+        Raises:
+            ValueError: a checkpoint that is broken or of another training.
+            FloatingPointError: loss, gradient or validation value became NaN or infinite.
+            OSError: the checkpoint cannot be read or written; the earlier one stays whole.
+        """
+        if checkpoint is not None and self.epochs:
+            self.keep(checkpoint, configuration or {})
         if self.position.epoch == 0:
             self.end_epoch()
         done = (self.position.epoch - 1) * self.steps + self.position.batches

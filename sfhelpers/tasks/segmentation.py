@@ -99,7 +99,7 @@ class Segmentation(Task):
 
     Args:
         dataset: photos without a mask are left out, with a warning that counts them.
-        epochs, learning_rate, batch_size: as in `fit`.
+        epochs, learning_rate, batch_size: as of `fit.Training`.
 
     Raises:
         ValueError: an image file is trained on and tested with, under whatever name, or no photo of a part has a mask.
