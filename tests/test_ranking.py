@@ -135,7 +135,7 @@ def test_a_query_without_a_relevant_item_has_no_value_and_no_queries_give_none()
         (metrics.average_precision_at_k, ([1, 1], 1, 2), "n_relevant is 1 at query 0"),
         (metrics.average_precision_at_k, ([[0, 1], [1, 1]], 1, 2), "n_relevant is 1 at query 1, whose ranking shows 2"),
         (metrics.average_precision_at_k, ([1, 1], 2.0, 2), "whole"),
-        (metrics.average_precision_at_k, ([[1, 1]], [2, 2], 2), "1 items"),
+        (metrics.average_precision_at_k, ([[1, 1]], [2, 2], 2), "n_relevant has shape"),
         *(
             (function, ([1, 0], 2, 3), "fewer than k")
             for function in (metrics.average_precision_at_k, metrics.precision_at_k)

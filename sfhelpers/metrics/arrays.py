@@ -7,23 +7,19 @@ import numpy as np
 from torch import Tensor
 
 
-def to_array(values: Any, name: str = "", ndim: int | None = None) -> np.ndarray:
-    """A numpy array of a tensor or of anything numpy understands, with `ndim` axes, or one less for a single item."""
+def to_array(values: Any, name: str = "", ndim: int = 0, shapes: tuple[tuple[int, ...], ...] = ()) -> np.ndarray:
+    """A numpy array of a tensor or of anything numpy understands, with `ndim` axes, or one less for a single item.
+
+    Its shape must be one of `shapes`, if any are given: () takes one value for all items.
+    """
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() and values.itemsize < 4 else values
     values = np.asarray(values)
     if ndim and values.ndim not in (ndim - 1, ndim):
         raise ValueError(f"{name} has shape {values.shape}: give {ndim - 1} axes for one item, or {ndim} for a batch.")
-    return values
-
-
-def per_item(values: Any, batch: tuple[int, ...], name: str) -> np.ndarray:
-    """One value for all items, of shape (), or one for each, of shape `batch`."""
-    values = to_array(values)
-    if values.shape not in ((), batch):
-        count = batch[0] if batch else 1
-        raise ValueError(f"{name} has shape {values.shape} for {count} items: give one value, or one an item.")
+    if shapes and values.shape not in shapes:
+        raise ValueError(f"{name} has shape {values.shape} where {shapes[-1]} is wanted: give one for each item.")
     return values
 
 

@@ -12,7 +12,7 @@ import sklearn.metrics
 import torch
 from torch import Tensor
 
-from sfhelpers.metrics.arrays import flags, numbers, one_of, per_item, to_array, whole
+from sfhelpers.metrics.arrays import flags, numbers, one_of, to_array, whole
 
 __all__ = ["Reliability", "calibration_error", "confusion_matrix", "macro_mean", "reliability", "top_k_accuracy"]
 __all__ += ["dataset_iou", "foreground_iou", "iou_by_threshold", "pixel_accuracy", "two_class_iou"]
@@ -35,7 +35,7 @@ def pck(
     """
     one_of(per, ("pair", "point"), "per")
     pred, true, visible = _points(pred, true, visible)
-    limit = float(alpha) * per_item(base, pred.shape[:-2], "base").astype(np.float64)[..., None]
+    limit = float(alpha) * to_array(base, "base", shapes=((), pred.shape[:-2])).astype(np.float64)[..., None]
     if not (np.isfinite(limit) & (limit > 0)).all():
         raise ValueError(f"alpha {alpha} times base is not above 0: give a share such as 0.1 and a base in pixels.")
     with np.errstate(invalid="ignore"):  # hidden points may hold anything
@@ -61,9 +61,8 @@ def _points(pred: Any, true: Any, visible: Any) -> tuple[np.ndarray, np.ndarray,
     pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
     if pred.shape != true.shape or pred.shape[-1] != 2 or pred.shape[-2] == 0:
         raise ValueError(f"predicted points have shape {pred.shape}, true ones {true.shape}: give (B, J, 2) for both.")
-    shown = np.ones(pred.shape[:-1], dtype=bool) if visible is None else flags(to_array(visible), "visible")
-    if shown.shape != pred.shape[:-1]:
-        raise ValueError(f"visible has shape {shown.shape} for points {pred.shape[:-1]}: give one for each point.")
+    visible = np.ones(pred.shape[:-1], dtype=bool) if visible is None else visible
+    shown = flags(to_array(visible, "visible", shapes=(pred.shape[:-1],)), "visible")
     pred, true = pred.astype(np.float64), true.astype(np.float64)
     for points, name in ((pred, "predicted"), (true, "true")):
         if len(bad := np.argwhere(np.atleast_2d(shown & ~np.isfinite(points).all(-1)))):
@@ -147,12 +146,10 @@ def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
     Takes (C,) or (B, C) scores, higher is better, and the true class of each. Ties count against the item: another
     class with the true one's score stands before it, so that equal scores for all classes earn nothing.
     """
-    scores, labels = to_array(scores, "scores", 2), to_array(labels)
-    classes = scores.shape[-1]
+    scores = to_array(scores, "scores", 2)
+    labels, classes = to_array(labels, "labels", shapes=(scores.shape[:-1],)), scores.shape[-1]
     if classes == 0:
         raise ValueError("scores have no classes: give one score a class.")
-    if labels.shape != scores.shape[:-1]:
-        raise ValueError(f"labels have shape {labels.shape} for scores {scores.shape}: give one label an item.")
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels hold something other than the classes 0 to {classes - 1}: use whole numbers.")
     scores = numbers(scores, "scores")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sfhelpers.metrics.arrays import flags, numbers, one_of, per_item, to_array, whole
+from sfhelpers.metrics.arrays import flags, numbers, one_of, to_array, whole
 
 __all__ = ["AP", "Acc", "Measure", "P", "accuracy_at_k", "average_precision", "average_precision_at_k"]
 __all__ += ["precision_at_k", "rank"]
@@ -123,10 +123,8 @@ def _divide(total: np.ndarray, divisor: np.ndarray | float, n_relevant: np.ndarr
 
 def rank(scores: Any, relevant: Any) -> np.ndarray:
     """The relevance, (N,) or (Q, N) bool, in the order of the scores, highest first, ties against the query."""
-    scores, relevant = to_array(scores), to_array(relevant)
-    if scores.shape != relevant.shape:
-        raise ValueError(f"scores have shape {scores.shape} but relevant {relevant.shape}: give one for each.")
-    relevant = _relevance(relevant, "relevant")
+    scores = to_array(scores)
+    relevant = _relevance(to_array(relevant, "relevant", shapes=(scores.shape,)), "relevant")
     order = np.lexsort((relevant, -numbers(scores, "scores")), axis=-1)
     return np.take_along_axis(relevant, order, axis=-1)
 
@@ -161,7 +159,7 @@ def accuracy_at_k(scores: Any, relevant: Any, k: int) -> np.ndarray | float:
 def _measured(measure: Measure, relevance: Any, n_relevant: Any = None) -> np.ndarray | float:
     relevance = _relevance(relevance, "relevance")
     shown, length = relevance.sum(-1), relevance.shape[-1]
-    given = shown if n_relevant is None else per_item(n_relevant, shown.shape, "n_relevant")
+    given = shown if n_relevant is None else to_array(n_relevant, "n_relevant", shapes=((), shown.shape))
     if given.dtype.kind not in "iu":
         raise ValueError(f"n_relevant holds {given.dtype}: give whole numbers.")
     given = np.broadcast_to(given, shown.shape)

@@ -101,10 +101,7 @@ def _relevant(
 
 
 def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that repeat an earlier row bit by bit, and the first such row of each.
-
-    Their similarities may differ: a product adds up its columns in another order at the matrix's edges.
-    """
+    """Rows that repeat an earlier row, and the first such row: products of equal vectors may differ in the last bit."""
     rows = (gallery + 0).view(f"V{gallery.itemsize * gallery.shape[1]}")[:, 0]  # -0 + 0 is 0
     _, first, same = np.unique(rows, return_index=True, return_inverse=True)
     again = np.flatnonzero(first[same] != np.arange(len(rows)))
@@ -112,10 +109,7 @@ def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """(b, M): for each query's relevant items, best first, the irrelevant ones that score as high or higher.
-
-    `scores` (b, N) is overwritten; a row means nothing after its query's last relevant item.
-    """
+    """(b, M): the irrelevant items that score as high as a relevant one, best first; `scores` is overwritten."""
     place = np.arange(count.max())
     columns = start + place * (place < count)
     relevant = np.where(place < count, np.take_along_axis(scores, columns, axis=1), -np.inf).astype(scores.dtype)
