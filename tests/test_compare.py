@@ -12,8 +12,6 @@ from PIL import Image
 from sfhelpers import metrics, results, toyworld
 from sfhelpers.backbones import randomised
 from sfhelpers.datasets import Dataset, first_sketches, load_dataset, sketchy
-from sfhelpers.images import load_images
-from sfhelpers.search import masks as galleries
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
@@ -74,7 +72,7 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
         for part, maps in trial.found.probabilities.items():
             assert maps.shape == (len(frozen[part]), 160, 160)
             assert maps.min() >= 0 and maps.max() <= 1 and maps.std() > 0, method
-            scores = segmentation.scores(trial, part, frozen[part].pair_masks)
+            scores = segmentation.scores(maps >= trial.found.threshold, frozen[part].pair_masks)
             assert all(np.isfinite(values).all() for values in scores.values())
         curve = trial.history and [entry["epoch"] for entry in trial.history.epochs]
         assert curve == (None if method == MEAN_MASK else [0, 1])
@@ -185,22 +183,6 @@ def test_first_sketches_keeps_so_many_a_photo_and_all_where_sketches_stand_alone
     assert first_sketches(own, 1).records == own.records
 
 
-def test_a_refined_map_keeps_its_shape_and_is_cut_at_a_half(compared):
-    trials, frozen, _ = compared
-    data, few = frozen["seen"], slice(0, 2)
-    photos = load_images([data.photo_records[k].path for k in data.pairs[few, 1]], 160)
-
-    def cut(threshold, maps):
-        return replace(trials["fused"], found=segmentation.Masks(threshold, {"seen": maps}))
-
-    sharp = segmentation.refined(cut(0.4, trials["fused"].found.probabilities["seen"][few]), "seen", photos)
-    assert sharp.found.threshold == 0.5 and sharp.method == "fused" and sharp.found.probabilities.keys() == {"seen"}
-    assert sharp.found.probabilities["seen"].shape == (2, 160, 160)
-    flat = cut(0.3, torch.tensor([0.35, 0.25])[:, None, None].expand(2, 160, 160))
-    above, below = segmentation.refined(flat, "seen", torch.full_like(photos, 0.5)).found.probabilities["seen"]
-    assert (above > 0.5).all() and (below < 0.5).all(), "what was undecided, 0.3, must become 0.5"
-
-
 def told(trials, frozen, small, of=protocol.rows):
     return of(RUN, Segmentation(small, 1, 2e-3, 4), trials, frozen, "aa")
 
@@ -232,12 +214,6 @@ def test_crf_rows_say_so(compared, small):
     assert results.table(rows, "seen categories", "foreground IoU", segmentation.CHOSEN) == {}
 
 
-def test_a_gallery_with_masks_is_one_row_over_photos():
-    row = galleries.row(RUN, [0.2, 0.6], "aa")
-    assert (row.value, row.n, row.dataset, row.gallery) == (pytest.approx(0.4), 2, "folder", "whole gallery")
-    assert row.definition.startswith("mean over photos") and "CRF" in row.definition
-
-
 @pytest.mark.parametrize("part", ["seen", "unseen"])
 def test_the_paired_test_averages_over_seeds_first_and_resamples_photos(compared, small, part):
     trials, frozen, _ = compared
@@ -246,8 +222,8 @@ def test_the_paired_test_averages_over_seeds_first_and_resamples_photos(compared
     assert all("over photos, each method's values averaged over its seeds (fused 2, " in row.definition for row in rows)
     found = results.differences(rows, f"{part} categories", "foreground IoU")
     assert found.keys() == set(METHODS) - {"fused"}
-    masks = frozen[part].pair_masks
-    by_hand = [segmentation.scores(trials[m], part, masks)["foreground IoU"] for m in ("fused", "SD only")]
+    made, masks = [trials[method].found for method in ("fused", "SD only")], frozen[part].pair_masks
+    by_hand = [metrics.foreground_iou(f.probabilities[part] >= f.threshold, masks) for f in made]
     assert found["SD only"][0] == pytest.approx(np.mean(by_hand[0] - by_hand[1]))
 
 

@@ -1,4 +1,4 @@
-"""The segmenter alone: its loss, threshold, CRF and predictions, on squares and on a tiny random backbone."""
+"""The segmenter alone: its loss, threshold, CRF and predictions, on coloured squares."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,37 +12,36 @@ from torch import nn
 
 from sfhelpers import metrics
 from sfhelpers.datasets import Record, load_dataset
-from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.tasks import segmentation
-from sfhelpers.tasks.compare import Task, Trial
 from sfhelpers.tasks.fit import Training
-from sfhelpers.tasks.prepared import PreparedPairs, fit_statistics, prepare_pairs, take
+from sfhelpers.tasks.prepared import PreparedPairs, prepare_pairs, take
+from tests.backbone_fixtures import refused
 
 SIDE = 24
 COLOURS = ((0.9, 0.2, 0.2), (0.2, 0.8, 0.2), (0.2, 0.3, 0.9))
 
 
 class TinyExtractor(nn.Module):
-    """Stands in for the fused extractor: a frozen resize, then two convolutions that learn."""
+    """Stands in for the fused extractor: a frozen resize, then two convolutions that learn; counts images."""
 
-    def __init__(self, seed=0, grid=8):
+    def __init__(self, seed=0):
         super().__init__()
         torch.manual_seed(seed)
-        self.grid = grid
-        self.convs = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 1))
+        self.convs = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 12, 1))
         self.register_buffer("mean", torch.zeros(3))
-        self.prepared_images = 0
+        self.prepared = self.computed = 0
 
-    def frozen(self, images, draws=1, seed=0):
-        self.prepared_images += len(images)
-        return {"pixels": F.interpolate(images, size=(self.grid, self.grid), mode="area")}
+    def frozen(self, images):
+        self.prepared += len(images)
+        return {"pixels": F.interpolate(images, size=(8, 8), mode="area")}
 
     def fit_statistics(self, prepared):
         self.mean.copy_(prepared["pixels"].mean((0, 2, 3)))
 
     def forward(self, x):
-        pixels = x["pixels"] if isinstance(x, dict) else self.frozen(x)["pixels"]
+        pixels = (x if isinstance(x, dict) else self.frozen(x))["pixels"]
+        self.computed += len(pixels)
         return self.convs(pixels - self.mean[:, None, None])
 
     def pooled(self, x):
@@ -58,9 +57,8 @@ def example(category, generator):
     for colour, x in zip((category, other), left.tolist(), strict=True):
         y, dx, size = (torch.randint(high, (), generator=generator).item() for high in (14, 3, 3))
         window = (slice(y, y + 7 + size), slice(x + dx, x + dx + 7 + size))
-        photo[:, window[0], window[1]] = torch.tensor(COLOURS[colour])[:, None, None]
-        if colour == category:
-            mask[window] = True
+        photo[:, *window] = torch.tensor(COLOURS[colour])[:, None, None]
+        mask[window] |= colour == category
     sketch = torch.ones(3, SIDE, SIDE)
     sketch[:, 4:20, 4:20] = torch.tensor(COLOURS[category])[:, None, None]
     sketch[:, 7:17, 7:17] = 1
@@ -70,144 +68,110 @@ def example(category, generator):
 def world(extractor, n, seed):
     """n photos with a mask and a sketch each, prepared, and every photo paired with two sketches of its category."""
     generator = torch.Generator().manual_seed(seed)
-    photos, masks, sketches = (
-        torch.stack(part) for part in zip(*(example(i % 3, generator) for i in range(n)), strict=True)
-    )
+    photos, masks, sketches = map(torch.stack, zip(*(example(i % 3, generator) for i in range(n)), strict=True))
     records = [Record(Path(f"{i}.png"), "photo", str(i % 3), str(i), mask=Path(f"{i}-mask.png")) for i in range(n)]
     pairs = torch.tensor([((i + shift) % n, i) for i in range(n) for shift in (0, 3)])
     return PreparedPairs(extractor.frozen(sketches), extractor.frozen(photos), records, records, pairs, masks)
 
 
-class Prepared(segmentation.Segmentation):
-    """The task over pairs that are prepared already."""
-
-    def __init__(self):
-        Task.__init__(self, {}, "squares", "default", "", 15, 1e-2, 16)
+TASK = object.__new__(segmentation.Segmentation)  # over pairs that are prepared already
 
 
-def train(extractor, frozen, epochs=15, seed=0, batch_size=16):
-    task = Prepared()
-    model = task.model(extractor, frozen)
-    return model, Training(
-        model, lambda m, i: task.loss(m, frozen, i), task.examples(frozen), lambda m: task.validate(m, frozen),
-        epochs, 1e-2, batch_size, seed,
-    ).fit()  # fmt: skip
-
-
-def trained(seed, epochs=15):
-    extractor = TinyExtractor(seed)
-    frozen = {"train": world(extractor, 60, seed=1), "validation": world(extractor, 30, seed=2)}
-    model, history = train(extractor, frozen, epochs, seed)
-    return model, frozen["train"], frozen["validation"], history
+def train(extractor, frozen, epochs=15):
+    model = TASK.model(extractor, frozen)
+    loss, validate = lambda m, i: TASK.loss(m, frozen, i), lambda m: TASK.validate(m, frozen)
+    return model, Training(model, loss, TASK.examples(frozen), validate, epochs, 1e-2, 16, seed=0).fit()
 
 
 @pytest.fixture(scope="module")
 def learned():
-    return trained(seed=0)
+    """A trained model, what is frozen, and the training's history."""
+    extractor = TinyExtractor()
+    frozen = {"train": world(extractor, 60, seed=1), "validation": world(extractor, 30, seed=2)}
+    model, history = train(extractor, frozen)
+    return model, frozen, history
 
 
-def best_iou(probabilities, masks):
-    threshold = segmentation.choose_threshold(probabilities, masks)
-    return metrics.foreground_iou(probabilities >= threshold, masks).mean()
+def best_iou(model, data):
+    found = segmentation.predict_pairs(model, data)
+    return metrics.foreground_iou(
+        found >= segmentation.choose_threshold(found, data.pair_masks), data.pair_masks
+    ).mean()
 
 
 def test_training_beats_the_mean_mask_clearly(learned):
-    model, train, validation, history = learned
-    frozen = {"train": train, "validation": validation, "seen": validation}
-    (prior,) = Prepared().untrained(segmentation.MEAN_MASK, (0,), frozen, None)
-    torch.testing.assert_close(prior.found.probabilities["seen"][3], train.pair_masks.float().mean(0))
-    baseline = segmentation.scores(prior, "seen", validation.pair_masks)["foreground IoU"].mean()
-    iou = best_iou(segmentation.predict_pairs(model, validation), validation.pair_masks)
+    model, frozen, history = learned
+    data = frozen["validation"]
+    (prior,) = TASK.untrained(segmentation.MEAN_MASK, (0,), frozen | {"seen": data}, None)
+    mean = prior.found.probabilities["seen"]
+    torch.testing.assert_close(mean[3], frozen["train"].pair_masks.float().mean(0))
+    iou, baseline = best_iou(model, data), metrics.foreground_iou(mean >= prior.found.threshold, data.pair_masks).mean()
     assert iou > baseline + 0.2
     assert iou == pytest.approx(history.epochs[history.best_epoch]["validation"])
     assert iou > history.epochs[0]["validation"] + 0.1
+    start = dict(segmentation.SketchSegmenter(TinyExtractor()).named_parameters())
+    assert all(not torch.equal(value, start[name]) for name, value in model.named_parameters())
+    both = torch.cat([frozen["train"].sketches["pixels"], frozen["train"].photos["pixels"]])
+    torch.testing.assert_close(model.extractor.mean, both.mean((0, 2, 3)))  # all of them, since they are but 60
 
 
 def test_it_is_the_sketch_that_decides_what_is_marked(learned):
-    model, _, validation, _ = learned
-    right = best_iou(segmentation.predict_pairs(model, validation), validation.pair_masks)
-    pairs = validation.pairs.clone()
-    pairs[:, 0] = (pairs[:, 0] + 1) % len(validation.sketch_records)
-    wrong = best_iou(segmentation.predict_pairs(model, replace(validation, pairs=pairs)), validation.pair_masks)
-    assert right > wrong + 0.2
+    model, data = learned[0], learned[1]["validation"]
+    pairs = data.pairs.clone()
+    pairs[:, 0] = (pairs[:, 0] + 1) % len(data.sketch_records)
+    assert best_iou(model, data) > best_iou(model, replace(data, pairs=pairs)) + 0.2
 
 
-def test_the_same_seed_gives_the_same_predictions_and_another_seed_others():
-    runs = [trained(seed, epochs=2) for seed in (0, 0, 1)]
-    first, again, other = (segmentation.predict_pairs(model, validation) for model, _, validation, _ in runs)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_temperature_and_offset_learn_and_the_temperature_stays_positive(learned):
-    start, model = segmentation.SketchSegmenter(TinyExtractor()), learned[0]
-    assert start.temperature.item() == pytest.approx(10) and start.offset.item() == pytest.approx(-2)
-    assert model.temperature.item() != start.temperature.item() and model.offset.item() != start.offset.item()
-    with torch.no_grad():
-        start.log_temperature.fill_(-50)
-    assert start.temperature > 0
-
-
-def test_logits_are_temperature_times_cosine_plus_offset():
+def test_logits_are_temperature_times_cosine_less_centre_and_no_temperature_is_below_zero():
     model = segmentation.SketchSegmenter(TinyExtractor(), temperature=4.0, centre=0.5)
     sketch, photo = torch.rand(2, 3, SIDE, SIDE), torch.rand(2, 3, SIDE, SIDE)
     logits = model(sketch, photo)
     assert logits.shape == (2, 8, 8)
-    feature, there = model.extractor.pooled(sketch)[1], model.extractor(photo)[1, :, 2, 5]
-    cosine = feature @ there / (feature.norm() * there.norm())
+    cosine = F.cosine_similarity(model.extractor.pooled(sketch)[1], model.extractor(photo)[1, :, 2, 5], dim=0)
     assert logits[1, 2, 5].item() == pytest.approx(4 * cosine.item() - 2, abs=1e-5)
+    nn.init.constant_(model.log_temperature, -50)
+    assert (model(sketch, photo) - 1e-9 < 0).all() and model.log_temperature.exp() > 0
 
 
 def test_no_epochs_evaluate_the_untrained_model():
-    _, _, _, history = trained(seed=0, epochs=0)
-    assert [row["epoch"] for row in history.epochs] == [0]
-    assert 0 < history.epochs[0]["validation"] < 1
+    data = world(TinyExtractor(), 6, seed=1)
+    (only,) = train(TinyExtractor(), {"train": data, "validation": data}, epochs=0)[1].epochs
+    assert only["epoch"] == 0 and 0 < only["validation"] < 1
 
 
 def test_predictions_for_all_pairs_equal_those_of_one_batch_and_are_probabilities(learned):
-    model, _, validation, _ = learned
-    together = segmentation.predict_pairs(model, validation, batch_size=7)
-    sketch, photo = validation.pairs[:5].unbind(1)
-    logits = model(take(validation.sketches, sketch), take(validation.photos, photo))
-    one_batch = segmentation.upsample(logits, SIDE).sigmoid().detach()
+    model, data = learned[0], learned[1]["validation"]
+    together = segmentation.predict_pairs(model, data, batch_size=7)
+    sketch, photo = data.pairs[:5].unbind(1)
+    logits = model(take(data.sketches, sketch), take(data.photos, photo))
     assert together.shape == (60, SIDE, SIDE) and not together.requires_grad
     assert together.min() >= 0 and together.max() <= 1
-    torch.testing.assert_close(together[:5], one_batch)
+    torch.testing.assert_close(together[:5], segmentation.upsample(logits, SIDE).sigmoid().detach())
 
 
-def test_every_metric_is_per_image_and_a_pixel_at_the_threshold_counts():
-    probabilities = torch.tensor([[[0.47, 0.2]], [[0.9, 0.9]]])
-    masks = torch.tensor([[[True, False]], [[True, False]]])
-    trial = Trial("fused", 0, found=segmentation.Masks(segmentation.PAPER_THRESHOLD, {"seen": probabilities}))
+def test_every_metric_is_per_image():
+    pred, masks = torch.tensor([[[True, False]], [[True, True]]]), torch.tensor([[[True, False]], [[True, False]]])
     expected = {"foreground IoU": [1, 0.5], "mIoU": [1, 0.25], "pAcc": [1, 0.5], "pAcc (foreground)": [1, 1]}
     expected |= {"pAcc (class mean)": [1, 0.5], "dataset IoU": [2 / 3]}
-    for metric, values in segmentation.scores(trial, "seen", masks).items():
+    found = segmentation.scores(pred, masks)
+    assert found.keys() == segmentation.DEFINITIONS.keys()
+    for metric, values in found.items():
         np.testing.assert_allclose(values, expected[metric], err_msg=metric)
 
 
-def test_the_chosen_threshold_is_the_best_one_by_trying_all():
+def test_the_chosen_threshold_is_the_best_one_by_trying_all_and_among_equals_the_one_nearest_to_a_half():
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(12, 9, 9, generator=generator) < 0.3
     masks[0] = False
     probabilities = (0.35 * masks + 0.8 * torch.rand(12, 9, 9, generator=generator)).clamp(0, 1)
-    candidates = [0.9, 0.1, 0.47, 0.3, 0.62]
-    tried = [metrics.foreground_iou(probabilities >= c, masks).mean() for c in candidates]
-    assert segmentation.choose_threshold(probabilities, masks, candidates) == candidates[int(np.argmax(tried))]
-    scores = metrics.iou_by_threshold(probabilities, masks, candidates)
-    np.testing.assert_allclose(scores.numpy(), tried)
-
-
-def test_among_equal_thresholds_the_one_nearest_to_a_half_is_chosen():
+    tried = [metrics.foreground_iou(probabilities >= cut, masks).mean() for cut in segmentation.THRESHOLDS]
+    assert segmentation.choose_threshold(probabilities, masks) == segmentation.THRESHOLDS[int(np.argmax(tried))]
+    np.testing.assert_allclose(metrics.iou_by_threshold(probabilities, masks, segmentation.THRESHOLDS), tried)
     masks = torch.tensor([[[True, False]]])
     assert segmentation.choose_threshold(torch.tensor([[[1.0, 0.0]]]), masks) == 0.5
     assert segmentation.choose_threshold(torch.tensor([[[0.3, 0.1]]]), masks) == 0.3
-
-
-def test_a_threshold_needs_maps_of_the_masks_size():
-    with pytest.raises(ValueError, match="masks' side"):
-        segmentation.choose_threshold(torch.zeros(2, 4, 4), torch.zeros(2, 8, 8, dtype=torch.bool))
-    with pytest.raises(ValueError, match="at least one"):
-        segmentation.choose_threshold(torch.zeros(0, 4, 4), torch.zeros(0, 4, 4, dtype=torch.bool))
+    with refused("give at least one map, at the masks' side"):
+        segmentation.choose_threshold(torch.zeros(1, 4, 4), masks)
 
 
 def test_training_without_masks_is_refused():
@@ -215,164 +179,67 @@ def test_training_without_masks_is_refused():
     records = [replace(record, mask=None) for record in with_masks.photo_records]
     without = replace(with_masks, masks=None, photo_records=records)
     for learned, chosen in ((without, with_masks), (with_masks, without)):
-        with pytest.raises(ValueError, match="without a mask"):
+        with refused("without a mask"):
             train(TinyExtractor(), {"train": learned, "validation": chosen}, epochs=1)
     assert segmentation.predict_pairs(segmentation.SketchSegmenter(TinyExtractor()), without).shape == (12, 160, 160)
 
 
-def test_statistics_come_from_training_sketches_and_photos_alike():
-    extractor = TinyExtractor()
-    data = world(extractor, 9, seed=1)
-    fit_statistics(extractor, data)
-    both = torch.cat([data.sketches["pixels"], data.photos["pixels"]])
-    torch.testing.assert_close(extractor.mean, both.mean((0, 2, 3)))
-
-
-def write_folder(root, photos=3, masks=3, mask_size=(40, 30)):
-    """`photos` photos of 40 x 30 px and two sketches in each of two categories, in the layout of anybody's own data."""
+def folder(root, masks=3):
+    """Three photos of 40 x 30 px, two sketches and some masks in each of two categories, as anybody's own data lie."""
     generator = np.random.default_rng(0)
     for category in ("cat", "cup"):
-        for kind, n in (("photo", photos), ("sketch", 2), ("mask", masks)):
+        for kind, n in (("photo", 3), ("sketch", 2), ("mask", masks)):
             (root / kind / category).mkdir(parents=True, exist_ok=True)
             for i in range(n):
+                image = Image.fromarray(generator.integers(0, 255, (30, 40, 3), dtype=np.uint8))
                 if kind == "mask":
-                    image = Image.new("L", mask_size)
+                    image = Image.new("L", (40, 30))
                     image.paste(255, (10, 10, 20, 20))
-                else:
-                    image = Image.fromarray(generator.integers(0, 255, (30, 40, 3), dtype=np.uint8))
-                image.save(root / kind / category / f"{i}.png")
-    return root
-
-
-def test_every_image_is_prepared_once_however_many_pairs_it_is_in(tmp_path):
-    dataset = load_dataset("folder", write_folder(tmp_path))
-    extractor = TinyExtractor()
-    data = prepare_pairs(extractor, dataset, size=32, mask_side=20, batch_size=1)
-    assert len(data) == len(data.pairs) == 6
-    assert extractor.prepared_images == len(data.photo_records) + len(data.sketch_records)
-    assert len(data.photo_records) == 6 and len(data.sketch_records) == 4
-    assert data.photos["pixels"].shape == (6, 3, 8, 8)
-    for sketch, photo in data.pairs.tolist():
-        assert data.sketch_records[sketch].category == data.photo_records[photo].category
-    assert data.pair_masks.shape == (6, 20, 20) and data.pair_masks.dtype == torch.bool
-    # 40 x 30 px become 20 x 15 in the middle of the square, so the object lies at x 5-10 and y 7-12.
-    assert data.masks[0, 7:12, 5:10].float().mean() > 0.7 and data.masks[0].sum() < 40
-
-
-def test_prepared_values_belong_to_their_record(tmp_path):
-    dataset = load_dataset("folder", write_folder(tmp_path))
-    extractor = TinyExtractor()
-    data = prepare_pairs(extractor, dataset, size=32, batch_size=1)
-    for i, record in enumerate(data.photo_records):
-        alone = extractor.frozen(load_images([record.path], 32))["pixels"][0]
-        torch.testing.assert_close(data.photos["pixels"][i], alone)
-
-
-def test_photos_without_masks_are_prepared_but_cannot_be_scored(tmp_path):
-    nothing = load_dataset("folder", write_folder(tmp_path / "a", masks=0))
-    data = prepare_pairs(TinyExtractor(), nothing, size=32)
-    assert data.masks is None
-    with pytest.raises(ValueError, match="6 of 6 pairs"):
-        data.pair_masks  # noqa: B018
-    some = load_dataset("folder", write_folder(tmp_path / "b", masks=2))
-    data = prepare_pairs(TinyExtractor(), some, size=32)
-    with pytest.raises(ValueError, match="2 of 6 pairs have photos without a mask"):
-        data.pair_masks  # noqa: B018
-    masked = prepare_pairs(TinyExtractor(), some.select(masked=True), size=32)
-    assert len(data) == 6 and len(masked) == 4
-    assert masked.pair_masks.flatten(1).any(1).all()
-
-
-def test_a_part_without_pairs_is_named(tmp_path):
-    dataset = load_dataset("folder", write_folder(tmp_path)).select(part="train")
-    with pytest.raises(ValueError, match="no sketch-photo pair here: raise limit"):
-        prepare_pairs(TinyExtractor(), dataset, size=32)
-
-
-def test_the_crf_pulls_a_blurred_map_onto_the_edge_of_the_object():
-    image = torch.full((3, 60, 80), 0.2)
-    image[:, 15:45, 20:60] = torch.tensor([0.9, 0.5, 0.1])[:, None, None]
-    mask = torch.zeros(60, 80, dtype=torch.bool)
-    mask[15:45, 20:60] = True
-    coarse = F.interpolate(mask[None, None].float(), size=(4, 5), mode="area")
-    blurred = F.interpolate(coarse, size=(60, 80), mode="bilinear")[0, 0] * 0.8 + 0.1
-    refined = segmentation.refine_with_crf(image, blurred)
-    assert refined.shape == (60, 80) and refined.dtype == torch.float32
-    assert refined.min() >= 0 and refined.max() <= 1
-    before, after = (metrics.foreground_iou((m >= 0.5)[None], mask[None])[0] for m in (blurred, refined))
-    assert after > 0.97 > before
-
-
-def test_the_crf_takes_the_chosen_threshold_as_undecided():
-    grey = torch.full((3, 20, 20), 0.5)
-    faint = torch.full((20, 20), 0.3)
-    assert (segmentation.refine_with_crf(grey, faint, threshold=0.2) > 0.5).all()
-    assert (segmentation.refine_with_crf(grey, faint, threshold=0.5) < 0.5).all()
-
-
-def test_the_crf_refuses_an_image_of_another_size():
-    with pytest.raises(ValueError, match="same size"):
-        segmentation.refine_with_crf(torch.zeros(3, 20, 20), torch.zeros(20, 21))
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        segmentation.refine_with_crf(torch.zeros(3, 20, 20), torch.zeros(20, 20), threshold=0.0)
-
-
-@pytest.fixture(scope="module")
-def squares(tmp_path_factory):
-    """Six grey photos with a bright square on the left (cat) or a dark one on the right (cup), and their sketches."""
-    root = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    for category, left, grey in (("cat", 8, 230), ("cup", 56, 30)):
-        for kind in ("photo", "sketch", "mask"):
-            (root / kind / category).mkdir(parents=True)
-        for i in range(3):
-            x, y = left + int(generator.integers(0, 8)), int(generator.integers(8, 50))
-            box = (x, y, x + 32, y + 36)
-            for kind, paper, ink in (("photo", 128, grey), ("sketch", 255, 0), ("mask", 0, 255)):
-                image = Image.new("L", (96, 96), paper)
-                image.paste(ink, box)
                 image.save(root / kind / category / f"{i}.png")
     return load_dataset("folder", root)
 
 
-def run(backbone, squares, epochs=6, **arm):
-    extractor = FusedExtractor(backbone, dim=8, grid=12, width=4, **arm)
-    data = segmentation.prepare_pairs(extractor, squares, size=96, mask_side=48, batch_size=4)
-    start = {name: value.clone() for name, value in segmentation.SketchSegmenter(extractor).named_parameters()}
-    model, history = train(extractor, {"train": data, "validation": data}, epochs, batch_size=3)
-    return model, data, start, history
+def test_every_image_is_prepared_once_however_many_pairs_it_is_in(tmp_path):
+    extractor = TinyExtractor()
+    data = prepare_pairs(extractor, folder(tmp_path), size=32, mask_side=20, batch_size=1)
+    assert len(data) == len(data.pairs) == 6
+    assert (len(data.photo_records), len(data.sketch_records), extractor.prepared) == (6, 4, 10)
+    for sketch, photo in data.pairs.tolist():
+        assert data.sketch_records[sketch].category == data.photo_records[photo].category
+    for record, pixels in zip(data.photo_records, data.photos["pixels"], strict=True):
+        torch.testing.assert_close(pixels, extractor.frozen(load_images([record.path], 32))["pixels"][0])
+    assert data.pair_masks.shape == (6, 20, 20) and data.pair_masks.dtype == torch.bool
+    with refused("no sketch-photo pair here: raise limit"):
+        prepare_pairs(extractor, folder(tmp_path).select(part="train"), size=32)
+    # 40 x 30 px become 20 x 15 in the middle of the square, so the object lies at x 5-10 and y 7-12.
+    assert data.masks[0, 7:12, 5:10].float().mean() > 0.7 and data.masks[0].sum() < 40
 
 
-@pytest.mark.parametrize("method", ARMS)
-def test_every_arm_trains_and_predicts(tiny_backbone, squares, method):
-    model, data, start, history = run(tiny_backbone, squares, epochs=3, **ARMS[method])
-    assert history.epochs[-1]["loss"] < history.epochs[1]["loss"]
-    probabilities = segmentation.predict_pairs(model, data)
-    assert probabilities.shape == (6, 48, 48)
-    assert 0 <= probabilities.min() < probabilities.max() <= 1
-    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
-    assert bool(frozen) == (method == "fused (fixed random injection)")
-    assert all(torch.equal(model.get_parameter(name), start[name]) for name in frozen)
+@pytest.mark.parametrize(("masks", "said"), [(0, "6 of 6 pairs"), (2, "2 of 6 pairs have photos without a mask")])
+def test_photos_without_masks_are_prepared_but_cannot_be_scored(tmp_path, masks, said):
+    data = prepare_pairs(TinyExtractor(), folder(tmp_path, masks), size=32)
+    with refused(said):
+        data.pair_masks  # noqa: B018
+    assert len(data) == 6 and (data.masks is None) == (masks == 0)
 
 
-def test_the_fused_segmenter_learns_and_leaves_the_backbone_alone(tiny_backbone, squares):
-    frozen = {name: value.clone() for name, value in tiny_backbone.diffusion.unet.state_dict().items()}
-    model, _, start, history = run(tiny_backbone, squares)
-    assert history.best_epoch > 0
-    assert history.epochs[history.best_epoch]["validation"] > history.epochs[0]["validation"] + 0.1
-    injection = [name for name in start if "injection" in name]
-    assert injection
-    parameters = dict(model.named_parameters())
-    assert all(not torch.equal(parameters[name], start[name]) for name in injection)
-    assert all(torch.equal(value, frozen[name]) for name, value in tiny_backbone.diffusion.unet.state_dict().items())
+def test_the_crf_pulls_a_blurred_map_onto_the_edge_of_the_object():
+    mask = torch.zeros(60, 80, dtype=torch.bool)
+    mask[15:45, 20:60] = True
+    image = torch.where(mask, torch.tensor([0.9, 0.5, 0.1])[:, None, None], 0.2)
+    coarse = F.interpolate(mask[None, None].float(), size=(4, 5), mode="area")
+    blurred = F.interpolate(coarse, size=(60, 80), mode="bilinear")[0, 0] * 0.8 + 0.1
+    refined = segmentation.refine_with_crf(image, blurred)
+    assert refined.dtype == torch.float32 and refined.min() >= 0 and refined.max() <= 1
+    before, after = (metrics.foreground_iou((m >= 0.5)[None], mask[None])[0] for m in (blurred, refined))
+    assert after > 0.97 > before
 
 
-def test_prepared_pairs_predict_as_the_images_themselves(tiny_backbone, squares):
-    model, data, _, _ = run(tiny_backbone, squares, epochs=1)
-    sketch, photo = data.pairs[:2].unbind(1)
-    images = (
-        load_images([records[i].path for i in at.tolist()], 96)
-        for records, at in ((data.sketch_records, sketch), (data.photo_records, photo))
-    )
-    direct = segmentation.upsample(model(*images), 48).sigmoid().detach()
-    torch.testing.assert_close(segmentation.predict_pairs(model, data)[:2], direct, atol=1e-4, rtol=0)
+def test_the_crf_takes_the_chosen_threshold_as_undecided_and_refuses_what_it_cannot_use():
+    grey, faint = torch.full((3, 20, 20), 0.5), torch.full((20, 20), 0.3)
+    assert (segmentation.refine_with_crf(grey, faint, threshold=0.2) > 0.5).all()
+    assert (segmentation.refine_with_crf(grey, faint, threshold=0.5) < 0.5).all()
+    with refused("same size"):
+        segmentation.refine_with_crf(grey, torch.zeros(20, 21))
+    with refused("between 0 and 1"):
+        segmentation.refine_with_crf(grey, faint, threshold=0.0)

@@ -1,20 +1,19 @@
 """Sketch-based segmentation (paper, Sec. 6.4): given a sketch, mark the pixels of the sketched concept in a photo.
 
-The correlation of the max-pooled sketch feature with every position of the photo's map, through a sigmoid with a
-learned temperature and offset, is trained with binary cross-entropy (Eq. 4), cut at a threshold, and may be refined by
-a dense CRF.
+The cosine of the max-pooled sketch feature with every position of the photo's map, through a sigmoid with a learned
+temperature and centre, is trained with binary cross-entropy (Eq. 4), and cut at a threshold or refined by a dense CRF.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pydensecrf.densecrf as densecrf
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from sfhelpers import metrics
 from sfhelpers.datasets import Dataset
@@ -39,16 +38,12 @@ REFINED = "threshold chosen on validation pairs, then dense CRF"
 
 
 class SketchSegmenter(nn.Module):
-    """logits = temperature * cosine(max-pooled sketch feature, photo map) + offset, at the extractor's grid.
+    """logits = temperature * (cosine(max-pooled sketch feature, photo map) - centre), at the extractor's grid.
 
     Args:
-        extractor: a FusedExtractor, or a module with its `forward`, `pooled` and `prepare`.
+        extractor: a FusedExtractor, or a module with its `forward` and `pooled`.
         temperature: start value, above 0.
-        centre: start value of the cosine at which a pixel is undecided; offset = -temperature * centre. An untrained
-            extractor gives cosines of about 0.1, so the default starts near the usual share of foreground.
-
-    Attributes:
-        settings: the arguments beside the extractor, as JSON can hold them.
+        centre: start value of the cosine at which a pixel is undecided; an untrained extractor gives about 0.1.
     """
 
     def __init__(self, extractor: nn.Module, temperature: float = 10.0, centre: float = 0.2):
@@ -56,18 +51,10 @@ class SketchSegmenter(nn.Module):
         self.extractor = extractor
         self.settings = {"temperature": temperature, "centre": centre}
         device = next(extractor.parameters()).device
-        # The log keeps the temperature positive. The offset is learned in units of the cosine, since Adam moves every
-        # parameter by about the learning rate a step and an offset in logits has a far longer way to go.
+        # In units of the cosine, since Adam moves every parameter by about the learning rate a step: an offset in
+        # logits has a far longer way to go.
         self.log_temperature = nn.Parameter(torch.tensor(temperature, device=device).log())
         self.centre = nn.Parameter(torch.tensor(centre, device=device))
-
-    @property
-    def temperature(self) -> Tensor:
-        return self.log_temperature.exp()
-
-    @property
-    def offset(self) -> Tensor:
-        return -self.temperature * self.centre
 
     def forward(self, sketch: Tensor | Prepared, photo: Tensor | Prepared) -> Tensor:
         """Logits (B, g, g) of B sketch-photo pairs, from images (B, 3, H, W) in [0, 1] or from what was prepared."""
@@ -76,33 +63,23 @@ class SketchSegmenter(nn.Module):
     def correlate(self, sketch_features: Tensor, photo_maps: Tensor) -> Tensor:
         """(B, d) and (B, d, g, g) -> logits (B, g, g)."""
         cosine = torch.einsum("bd,bdhw->bhw", F.normalize(sketch_features, dim=1), F.normalize(photo_maps, dim=1))
-        return self.temperature * cosine + self.offset
+        return self.log_temperature.exp() * cosine - self.log_temperature.exp() * self.centre
 
 
 @dataclass
 class Masks:
-    """What a trial predicted.
+    """What a trial predicted."""
 
-    Attributes:
-        threshold: from which a pixel is foreground; chosen on the validation pairs.
-        probabilities: tested part ("seen", "unseen") -> (N, side, side) in [0, 1], on the CPU.
-        rule: how the masks are cut, as definitions say it.
-    """
-
-    threshold: float
-    probabilities: dict[str, Tensor]
-    rule: str = CHOSEN
+    threshold: float  # from which a pixel is foreground; chosen on the validation pairs
+    probabilities: dict[str, Tensor]  # tested part ("seen", "unseen") -> (N, side, side) in [0, 1], on the CPU
+    rule: str = CHOSEN  # how the masks are cut, as definitions say it
 
 
 class Segmentation(Task):
     """Trained on seen categories, tested on other photos of these and, if there are any, on unseen ones.
 
-    Args:
-        dataset: photos without a mask are left out, with a warning that counts them.
-        epochs, learning_rate, batch_size: as of `fit.Training`.
-
-    Raises:
-        ValueError: an image file is trained on and tested with, under whatever name, or no photo of a part has a mask.
+    Photos without a mask are left out, with a warning that counts them. ValueError if an image file is trained on and
+    tested with, under whatever name, or no photo of a part has a mask. The rest is as of `fit.Training`.
     """
 
     name = "segmentation"
@@ -129,12 +106,11 @@ class Segmentation(Task):
 
     def validate(self, model: SketchSegmenter, frozen: Frozen) -> float:
         """Mean foreground IoU of the validation pairs, each epoch at its own best threshold: the offset still moves."""
-        found = predict_pairs(model, frozen["validation"], progress=None)
-        return metrics.iou_by_threshold(found, frozen["validation"].pair_masks, THRESHOLDS).max().item()
+        data = frozen["validation"]
+        return metrics.iou_by_threshold(predict_pairs(model, data), data.pair_masks, THRESHOLDS).max().item()
 
     def predict(self, model: SketchSegmenter, frozen: Frozen) -> Masks:
-        validation = predict_pairs(model, frozen["validation"], progress=None)
-        cut = choose_threshold(validation, frozen["validation"].pair_masks)
+        cut = choose_threshold(predict_pairs(model, frozen["validation"]), frozen["validation"].pair_masks)
         return Masks(cut, {part: predict_pairs(model, data) for part, data in tested(frozen).items()})
 
     def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
@@ -143,98 +119,58 @@ class Segmentation(Task):
         maps = {part: mean.expand(len(data), *mean.shape) for part, data in frozen.items()}
         cut = choose_threshold(maps["validation"], frozen["validation"].pair_masks)
         for seed in seeds:
-            yield Trial(method, seed, found=Masks(cut, {part: maps[part] for part in tested(frozen)}))
+            yield Trial(method, seed, found=Masks(cut, tested(maps)))
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
-        """Every metric at the chosen threshold, and foreground IoU at the paper's; see `scores`."""
-        for part in trial.found.probabilities:
-            data, gallery = frozen[part], f"{part} categories"
-            for metric, values in scores(trial, part, data.pair_masks).items():
-                tests = metric == "foreground IoU" and trial.found.rule == CHOSEN
-                yield Measured(
-                    gallery, metric, f"{DEFINITIONS[metric]}; {trial.found.rule}", values,
-                    data.pairs[:, 1].numpy() if tests else None, len(data),
-                )  # fmt: skip
-            if trial.found.rule == CHOSEN:
-                values = scores(trial, part, data.pair_masks, PAPER_THRESHOLD)["foreground IoU"]
-                yield Measured(gallery, "foreground IoU", f"{DEFINITIONS['foreground IoU']}; {PAPER}", values)
+        """Every metric at the chosen threshold, and foreground IoU at the paper's."""
+        unrefined = trial.found.rule == CHOSEN
+        for part, maps in trial.found.probabilities.items():
+            data, of = frozen[part], partial(Measured, f"{part} categories")
+            for metric, values in scores(maps >= trial.found.threshold, data.pair_masks).items():
+                groups = data.pairs[:, 1].numpy() if unrefined and metric == "foreground IoU" else None
+                yield of(metric, f"{DEFINITIONS[metric]}; {trial.found.rule}", values, groups, len(data))
+            if unrefined:
+                values = metrics.foreground_iou(maps >= PAPER_THRESHOLD, data.pair_masks)
+                yield of("foreground IoU", f"{DEFINITIONS['foreground IoU']}; {PAPER}", values)
 
 
 def parts_of(dataset: Dataset) -> dict[str, Dataset]:
     """ "train", "validation", and "seen" and "unseen" to test on; arguments and errors as of `Segmentation`."""
-    parts = {"train": dataset.select(part="train", seen=True), "validation": dataset.select(part="val", seen=True)}
-    for name, seen in (("seen", True), ("unseen", False)):
-        if (chosen := dataset.select(part="test", seen=seen)).photos:
-            parts[name] = chosen
-    check_apart(
-        (*parts["train"].records, *parts["validation"].records), [r for p in tested(parts).values() for r in p.records]
-    )
+    learned = {"train": dataset.select(part="train", seen=True), "validation": dataset.select(part="val", seen=True)}
+    asked = {"seen": dataset.select(part="test", seen=True), "unseen": dataset.select(part="test", seen=False)}
+    check_apart(*([record for part in parts.values() for record in part.records] for parts in (learned, asked)))
+    for name, part in zip(("train", "val", "test"), (*learned.values(), dataset.select(part="test")), strict=True):
+        if part.photos and not part.has_masks:
+            raise ValueError(
+                f"none of the {len(part.photos)} photos of dataset {dataset.name} in its part {name!r} has a mask: "
+                "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
+            )
+    parts = learned | asked
     photos = [photo for part in parts.values() for photo in part.photos]
     if bare := [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]:
         count = f"{len(bare)} of {len(photos)}"
         warnings.warn(f"{count} photos have no mask and are left out of the comparison: {listed(bare)}.", stacklevel=3)
-    test = {name: part.select(masked=True) for name, part in tested(parts).items() if part.has_masks}
-    learned = {"train": _masked(parts["train"], "train"), "validation": _masked(parts["validation"], "val")}
-    return learned | (test or {"seen": _masked(dataset.select(part="test"), "test")})
+    test = {name: part for name, part in asked.items() if part.has_masks} or {"seen": asked["seen"]}
+    return {name: part.select(masked=True) for name, part in (learned | test).items()}
 
 
-def _masked(dataset: Dataset, part: str) -> Dataset:
-    if dataset.photos and not dataset.has_masks:
-        raise ValueError(
-            f"none of the {len(dataset.photos)} photos of dataset {dataset.name} in its part {part!r} has a mask: "
-            "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
-        )
-    return dataset.select(masked=True)
-
-
-def scores(trial: Trial, part: str, masks: Tensor, threshold: float | None = None) -> dict[str, np.ndarray]:
-    """Metric, one of DEFINITIONS -> (N,) float64, one value a pair ("dataset IoU": one value in all).
-
-    Args:
-        masks: (N, side, side) bool.
-        threshold: from which a pixel is foreground; None is the trial's own.
-    """
-    pred = trial.found.probabilities[part] >= (trial.found.threshold if threshold is None else threshold)
-    return {
-        "foreground IoU": metrics.foreground_iou(pred, masks),
-        "mIoU": metrics.two_class_iou(pred, masks),
-        "pAcc": metrics.pixel_accuracy(pred, masks, kind="all"),
-        "pAcc (foreground)": metrics.pixel_accuracy(pred, masks, kind="foreground"),
-        "pAcc (class mean)": metrics.pixel_accuracy(pred, masks, kind="class_mean"),
-        "dataset IoU": np.array([metrics.dataset_iou(pred, masks)]),
-    }
-
-
-def refined(trial: Trial, part: str, photos: Tensor) -> Trial:
-    """The trial with the maps of one part refined by the dense CRF; undecided (its threshold) becomes 0.5.
-
-    Args:
-        photos: (N, 3, side, side) in [0, 1], the photo of every pair; about 0.1 s each.
-    """
-    both = zip(photos, trial.found.probabilities[part], strict=True)
-    bar = tqdm(both, "dense CRF", total=len(photos), leave=False)
-    maps = [refine_with_crf(photo, probability, threshold=trial.found.threshold) for photo, probability in bar]
-    return replace(trial, found=Masks(0.5, {part: torch.stack(maps)}, REFINED))
+def scores(pred: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
+    """Metric, one of DEFINITIONS -> (N,) one value a pair ("dataset IoU": one in all); masks (N, side, side) bool."""
+    overlaps = metrics.foreground_iou(pred, masks), metrics.two_class_iou(pred, masks)
+    right = (metrics.pixel_accuracy(pred, masks, kind) for kind in ("all", "foreground", "class_mean"))
+    return dict(zip(DEFINITIONS, (*overlaps, *right, np.array([metrics.dataset_iou(pred, masks)])), strict=True))
 
 
 @torch.no_grad()
-def predict_pairs(
-    model: SketchSegmenter, data: PreparedPairs, batch_size: int = 64, progress: str | None = "predicting"
-) -> Tensor:
-    """Probabilities (N, side, side) in [0, 1], on the CPU, of all pairs, every image computed once.
+def predict_pairs(model: SketchSegmenter, data: PreparedPairs, batch_size: int = 64) -> Tensor:
+    """Probabilities (N, side, side) in [0, 1], on the CPU, of all pairs, every image computed once, in eval mode.
 
-    The model is put into eval mode. Memory: 4 * N * side**2 bytes and the photo maps (4 * d * g**2 bytes a photo).
-
-    Args:
-        progress: words in front of the progress bar; None shows none.
+    Memory: 4 * N * side**2 bytes, and the photo maps (4 * d * g**2 bytes a photo).
     """
     model.eval()
-    side = 160 if data.masks is None else data.masks.shape[-1]
-    device = model.centre.device
-
-    what = (None, None) if progress is None else (f"{progress}: sketches", f"{progress}: photos")
-    features = compute(model.extractor.pooled, data.sketches, device, batch_size, what[0])
-    maps = compute(model.extractor, data.photos, device, batch_size, what[1])
+    side, device = 160 if data.masks is None else data.masks.shape[-1], model.centre.device
+    features = compute(model.extractor.pooled, data.sketches, device, batch_size, "predicting: sketches")
+    maps = compute(model.extractor, data.photos, device, batch_size, "predicting: photos")
     probabilities = torch.empty(len(data), side, side)
     for batch in torch.arange(len(data)).split(batch_size):
         sketch, photo = data.pairs[batch].unbind(1)
@@ -243,38 +179,24 @@ def predict_pairs(
     return probabilities
 
 
-def choose_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float] = THRESHOLDS) -> float:
-    """The candidate with the highest mean foreground IoU; give it the validation part, never the test part.
+def choose_threshold(probabilities: Tensor, masks: Tensor) -> float:
+    """The one of THRESHOLDS with the highest mean foreground IoU, among equals the one nearest to 0.5.
 
-    Among equals the one nearest to 0.5.
-
-    Args:
-        probabilities: (N, side, side) in [0, 1].
-        masks: (N, side, side) bool.
+    Give it the validation part, never the test part: (N, side, side) in [0, 1] and bool.
     """
-    scores = metrics.iou_by_threshold(probabilities, masks, candidates).tolist()
-    return max(zip(scores, candidates, strict=True), key=lambda pair: (pair[0], -abs(pair[1] - 0.5)))[1]
+    found = metrics.iou_by_threshold(probabilities, masks, THRESHOLDS).tolist()
+    return max(zip(found, THRESHOLDS, strict=True), key=lambda pair: (pair[0], -abs(pair[1] - 0.5)))[1]
 
 
 def refine_with_crf(image: Tensor, probability: Tensor, threshold: float = 0.5) -> Tensor:
     """Refine one map with a fully connected CRF (Kraehenbuehl and Koltun 2011), so that it follows the photo's edges.
 
-    Args:
-        image: (3, H, W) in [0, 1].
-        probability: (H, W) in [0, 1].
-        threshold: the probability that counts as undecided; it becomes 0.5 in the result, which is cut there.
-
-    Returns:
-        (H, W) float32 in [0, 1], on the CPU.
-
-    Raises:
-        ValueError: image and probability differ in size, or the threshold is not between 0 and 1.
+    An image (3, H, W) and a probability (H, W), both in [0, 1], give (H, W) float32 in [0, 1], on the CPU. What was
+    undecided, the `threshold`, becomes 0.5. ValueError if they differ in size, or the threshold is not in (0, 1).
     """
     if image.shape[0] != 3 or image.shape[1:] != probability.shape:
-        raise ValueError(
-            f"the image has shape {tuple(image.shape)} but the probability {tuple(probability.shape)}: "
-            "give (3, H, W) and (H, W) of the same size."
-        )
+        found = f"not {tuple(image.shape)} and {tuple(probability.shape)}"
+        raise ValueError(f"the image and its probability must be (3, H, W) and (H, W) of the same size, {found}.")
     if not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}: give a number between 0 and 1.")
     height, width = probability.shape

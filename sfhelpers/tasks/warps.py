@@ -1,51 +1,39 @@
 """Correspondence without keypoint labels, for PSC6K's own protocol: the "self-supervised" split.
 
-What teaches: (1) an image and a known random warp of itself, whose corresponding points are known, stand in for the
-annotated pairs, with the same losses; (2) a sketch and its photo, pooled, are told from the batch's other pairs by
-CLIP's contrastive loss. Nobody tells which point of the sketch is which of the photo. Lu et al. (ICML 2023) train on
-the same data with another model, and no number of this split may stand beside one of the 60:40 protocol.
+An image and a known random warp of itself stand in for the annotated pairs, with the same losses; and a sketch and its
+photo, pooled, are told from the batch's other pairs by CLIP's contrastive loss. Lu et al. (ICML 2023) train on the same
+data with another model, and no number of this split may stand beside one of the 60:40 protocol.
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from sfhelpers.datasets import Dataset, Record
+from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.psc6k import Annotated
 from sfhelpers.images import load_images
 from sfhelpers.tasks.compare import Frozen
-from sfhelpers.tasks.correspondence import Correspondence, SketchMatcher, pairs_loss
-from sfhelpers.tasks.prepared import Prepared, PreparedPairs, PreparedPoints, prepare_pairs, prepare_points, take
+from sfhelpers.tasks.correspondence import Correspondence, SketchMatcher
+from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_images, prepare_pairs, prepare_points, take
 
 POINTS = 16  # an image and its warp
 TURN, SCALE, SHIFT = 0.4, (0.7, 1.2), 0.12  # radians at most; range; share of the side at most
 
 
-@dataclass
-class WarpedPairs:
-    """Sketch-photo pairs without keypoints, and images with known warps of themselves.
-
-    Attributes:
-        images: the sketch-photo pairs.
-        teacher: the same images (as "sketch") with a warp of each (as "photo") and their corresponding points.
-    """
-
-    images: PreparedPairs
-    teacher: PreparedPoints
+class WarpedPairs(NamedTuple):
+    images: PreparedPairs  # sketch-photo pairs without keypoints
+    teacher: PreparedPoints  # the same images (as "sketch"), a warp of each (as "photo"), their corresponding points
 
 
 class Warps(Correspondence):
     """As `Correspondence`, but no keypoint is read: the epoch, too, is chosen on warps."""
 
     def learned(self, annotated: Annotated) -> dict[str, Dataset]:
-        return {
-            name: annotated.unlabelled.select(part=part) for name, part in (("train", "train"), ("validation", "val"))
-        }
+        return {"train": annotated.unlabelled.select(part="train"), "validation": annotated.unlabelled.select("val")}
 
     @staticmethod
     def read(extractor: nn.Module, part: Any, size: int, **noise: Any) -> Any:
@@ -56,10 +44,10 @@ class Warps(Correspondence):
         return len(frozen["train"].images)
 
     def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
-        train = frozen["train"]
-        sketch, photo = train.images.pairs[indices].unbind(1)
-        warped = torch.cat([sketch, len(train.images.sketch_records) + photo]).unique()
-        return pairs_loss(model, train.teacher, warped) + _image_contrast(model, train.images, sketch, photo)
+        images, teacher = frozen["train"]
+        sketch, photo = images.pairs[indices].unbind(1)
+        warped = torch.cat([sketch, len(images.sketch_records) + photo]).unique()
+        return model.loss(teacher, warped) + _image_contrast(model, images, sketch, photo)
 
     def validate(self, model: SketchMatcher, frozen: Frozen) -> float:
         return super().validate(model, {"validation": frozen["validation"].teacher})
@@ -73,12 +61,15 @@ def prepare_warps(extractor: nn.Module, dataset: Dataset, size: int, **noise: An
     matrices = random_similarities(len(records), generator)
     inside = 0.1 + 0.8 * torch.rand(len(records), POINTS, 2, generator=generator)
     moved = move(inside, matrices)
-    warped = _prepare_warped(extractor, records, matrices, size, noise)
+    visible = ((moved > 0) & (moved < 1)).all(2)
+    points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
+    warped = prepare_images(
+        extractor, lambda some: warp(load_images([records[k].path for k in some], size), matrices[list(some)]),
+        len(records), "preparing warps", **noise,
+    )  # fmt: skip
     both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
     same = torch.arange(len(records))[:, None].expand(-1, 2)
     teacher = replace(images, sketches=both, photos=warped, sketch_records=records, photo_records=records, pairs=same)
-    visible = ((moved > 0) & (moved < 1)).all(2)
-    points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
     return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 
 
@@ -108,20 +99,9 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
 def _image_contrast(model: SketchMatcher, images: PreparedPairs, sketch: Tensor, photo: Tensor) -> Tensor:
     """CLIP's loss of the pooled maps of b pairs; a photo that is there twice is no negative of itself."""
     device = model.log_temperature.device
-    pooled = [
-        model.extractor(take(prepared, which, device)).amax((2, 3))
-        for prepared, which in ((images.sketches, sketch), (images.photos, photo))
-    ]
-    logits = F.normalize(pooled[0], dim=1) @ F.normalize(pooled[1], dim=1).T / model.log_contrast_temperature.exp()
+    sketches = model.extractor(take(images.sketches, sketch, device)).amax((2, 3))
+    photos = model.extractor(take(images.photos, photo, device)).amax((2, 3))
+    logits = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T / model.log_contrast_temperature.exp()
     again = (photo[:, None] == photo) & ~torch.eye(len(photo), dtype=torch.bool)
-    logits = logits.masked_fill(again.to(device), -math.inf)
-    truth = torch.arange(len(logits), device=device)
+    logits, truth = logits.masked_fill(again.to(device), -math.inf), torch.arange(len(photo), device=device)
     return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
-
-
-def _prepare_warped(extractor: nn.Module, records: list[Record], matrices: Tensor, size: int, noise: Any) -> Prepared:
-    parts = []
-    for batch in tqdm(torch.arange(len(records)).split(32), "preparing warps", leave=False):
-        images = warp(load_images([records[k].path for k in batch], size), matrices[batch])
-        parts.append({name: value.cpu() for name, value in extractor.prepare(images, batch_size=32, **noise).items()})
-    return {name: torch.cat([part.pop(name) for part in parts]) for name in list(parts[0])}
