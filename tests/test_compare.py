@@ -93,7 +93,7 @@ def test_no_test_image_is_seen_in_training(world, tmp_path, kind):
     if kind == "folder":
         toyworld.write_folder(tmp_path, photos=8, sketches=8, categories=CATEGORIES[:2])
     data = world if kind == "toy" else load_dataset("folder", tmp_path, "parts")
-    parts = segmentation.parts_of(data)
+    parts = Segmentation(data, 1, 2e-3, 4).parts
     trained, validated, tested = (
         {content for part in some for record in part.records for content in contents(record.path)}
         for some in ([parts["train"]], [parts["validation"]], segmentation.tested(parts).values())
@@ -113,15 +113,15 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
     known, asked = (data.select(part=part).photos[0].path for part in ("train", "test"))
     asked.write_bytes(known.read_bytes())
     with refused("is trained on and is the same file as the test image"):
-        segmentation.parts_of(data)
+        Segmentation(data, 1, 2e-3, 4)
 
 
 def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them(world):
     bare = {next(p.path for p in world.select(part=part, seen=True).photos) for part in ("train", "test")}
     some = replace(world, records=tuple(replace(r, mask=None) if r.path in bare else r for r in world.records))
     with pytest.warns(UserWarning, match=r"^2 of \d+ photos have no mask.*cat/"):
-        parts = segmentation.parts_of(some)
-    whole = segmentation.parts_of(world)
+        parts = Segmentation(some, 1, 2e-3, 4).parts
+    whole = Segmentation(world, 1, 2e-3, 4).parts
     for name, part in parts.items():
         assert len(part.photos) == len(whole[name].photos) - (name in ("train", "seen"))
         assert all(photo.mask for photo in part.photos)
@@ -132,7 +132,7 @@ def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them(worl
 def test_a_part_without_any_mask_is_refused(world, part):
     none = replace(world, records=tuple(replace(r, mask=None) if r.part == part else r for r in world.records))
     with refused(f"in its part '{part}' has a mask"):
-        segmentation.parts_of(none)
+        Segmentation(none, 1, 2e-3, 4)
 
 
 @pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only"])

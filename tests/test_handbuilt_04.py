@@ -29,30 +29,22 @@ def hand():
     return SimpleNamespace(**names)
 
 
-@pytest.fixture
-def both(hand, tiny_backbone, two_images):
-    """The notebook's model and the package's with the same weights, two prepared pairs and their masks."""
+def test_loss_and_gradients_by_hand_are_those_of_the_package_and_a_step_lowers_the_loss(
+    hand, tiny_backbone, two_images
+):
     theirs, ours = segmentation.SketchSegmenter(small(tiny_backbone)), hand.Segmenter(small(tiny_backbone))
-    prepared = theirs.extractor.prepare(two_images)
+    prepared, records = theirs.extractor.prepare(two_images), [SimpleNamespace(mask=True)] * 2
     theirs.extractor.fit_statistics(prepared)
     ours.load_state_dict(theirs.state_dict())
-    masks = torch.rand(2, 40, 40, generator=torch.Generator().manual_seed(0)) < 0.3
-    return ours, theirs, prepared, masks
-
-
-def test_loss_and_gradients_by_hand_are_those_of_the_package(hand, both):
-    ours, theirs, prepared, masks = both
-    records = [SimpleNamespace(mask=True)] * 2
-    pairs = torch.tensor([[0, 1], [1, 0]])
+    pairs, masks = (
+        torch.tensor([[0, 1], [1, 0]]),
+        torch.rand(2, 40, 40, generator=torch.Generator().manual_seed(0)) < 0.3,
+    )
     data = PreparedPairs(prepared, prepared, records, records, pairs, masks)
     sketches, photos = (take(prepared, which) for which in pairs.T)
     loss = hand.cross_entropy(ours(sketches, photos), masks[pairs[:, 1]])
     package = segmentation.Segmentation.loss(None, theirs, {"train": data}, torch.arange(2))
     assert_same_loss_and_gradients(ours, loss, theirs, package)
-
-
-def test_a_step_by_hand_lowers_the_loss(hand, both):
-    ours, _, prepared, masks = both
     optimiser = torch.optim.AdamW(ours.parameters(), 2e-3)
     losses = [hand.step(ours, optimiser, prepared, prepared, masks) for _ in range(6)]
     assert losses[-1] < losses[0]

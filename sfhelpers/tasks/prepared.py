@@ -112,11 +112,11 @@ def take(prepared: Prepared, indices: Tensor, device: torch.device | str | None 
 
 
 def compute(
-    function: Callable[[Prepared], Tensor], prepared: Prepared, device: torch.device, batch_size: int, what: str | None
+    function: Callable[[Prepared], Tensor], prepared: Prepared, device: torch.device, batch_size: int, what: str
 ) -> Tensor:
-    """A function of all prepared images, on the CPU; `what` stands before the progress bar, None shows none."""
+    """A function of all prepared images, on the CPU; `what` stands before the progress bar."""
     number = len(next(iter(prepared.values())))
-    batches = tqdm(torch.arange(number).split(batch_size), what, leave=False, disable=what is None)
+    batches = tqdm(torch.arange(number).split(batch_size), what, leave=False)
     return torch.cat([function(take(prepared, batch, device)).cpu() for batch in batches])
 
 

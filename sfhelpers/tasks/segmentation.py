@@ -87,9 +87,23 @@ class Segmentation(Task):
     read = staticmethod(prepare_pairs)
 
     def __init__(self, dataset: Dataset, epochs: int, learning_rate: float, batch_size: int):
+        learned = {"train": dataset.select("train", seen=True), "validation": dataset.select("val", seen=True)}
+        asked = {"seen": dataset.select("test", seen=True), "unseen": dataset.select("test", seen=False)}
+        check_apart(*([record for part in parts.values() for record in part.records] for parts in (learned, asked)))
+        for name, part in zip(("train", "val", "test"), (*learned.values(), dataset.select("test")), strict=True):
+            if part.photos and not part.has_masks:
+                raise ValueError(
+                    f"none of the {len(part.photos)} photos of dataset {dataset.name} in its part {name!r} has a mask: "
+                    "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
+                )
+        photos = [photo for part in (learned | asked).values() for photo in part.photos]
+        if bare := [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]:
+            count = f"{len(bare)} of {len(photos)} photos have no mask and are left out of the comparison"
+            warnings.warn(f"{count}: {listed(bare)}.", stacklevel=2)
+        asked = {name: part for name, part in asked.items() if part.has_masks} or {"seen": asked["seen"]}
         super().__init__(
-            parts_of(dataset), dataset.name, dataset.split, fingerprint(dataset.records),
-            epochs, learning_rate, batch_size,
+            {name: part.select(masked=True) for name, part in (learned | asked).items()}, dataset.name, dataset.split,
+            fingerprint(dataset.records), epochs, learning_rate, batch_size,
         )  # fmt: skip
 
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchSegmenter:
@@ -132,26 +146,6 @@ class Segmentation(Task):
             if unrefined:
                 values = metrics.foreground_iou(maps >= PAPER_THRESHOLD, data.pair_masks)
                 yield of("foreground IoU", f"{DEFINITIONS['foreground IoU']}; {PAPER}", values)
-
-
-def parts_of(dataset: Dataset) -> dict[str, Dataset]:
-    """ "train", "validation", and "seen" and "unseen" to test on; arguments and errors as of `Segmentation`."""
-    learned = {"train": dataset.select(part="train", seen=True), "validation": dataset.select(part="val", seen=True)}
-    asked = {"seen": dataset.select(part="test", seen=True), "unseen": dataset.select(part="test", seen=False)}
-    check_apart(*([record for part in parts.values() for record in part.records] for parts in (learned, asked)))
-    for name, part in zip(("train", "val", "test"), (*learned.values(), dataset.select(part="test")), strict=True):
-        if part.photos and not part.has_masks:
-            raise ValueError(
-                f"none of the {len(part.photos)} photos of dataset {dataset.name} in its part {name!r} has a mask: "
-                "add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all)."
-            )
-    parts = learned | asked
-    photos = [photo for part in parts.values() for photo in part.photos]
-    if bare := [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]:
-        count = f"{len(bare)} of {len(photos)}"
-        warnings.warn(f"{count} photos have no mask and are left out of the comparison: {listed(bare)}.", stacklevel=3)
-    test = {name: part for name, part in asked.items() if part.has_masks} or {"seen": asked["seen"]}
-    return {name: part.select(masked=True) for name, part in (learned | test).items()}
 
 
 def scores(pred: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
