@@ -21,7 +21,7 @@
 | ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_or_without_sketches
 | ... with classes that do not meet | test_datasets.py::test_classes_that_do_not_meet
 | ... in Sketchy's layout           | test_datasets.py::test_sketchy_layout_errors_say_what_was_found
-|                                   | test_datasets.py::test_sketchy_categories_that_do_not_meet_and_sketches_without_their_photo
+|                                   | test_datasets.py::test_sketchys_masks_and_sketches_without_their_photo_and_categories_that_do_not_meet
 | an image truncated                | test_images.py::test_truncated_image_is_named
 | ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
 | ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_is_found_before_any_work
@@ -42,7 +42,7 @@
 |                                   | test_notebooks.py::test_execute_leaves_a_failing_notebook_as_it_was
 | refused: earlier files stay       | test_bad_input.py::test_a_refused_run_leaves_the_earlier_files_as_they_were
 | no error: EXIF, RGBA, grey, ...   | test_bad_input.py::test_unusual_but_good_images_go_through_a_dataset
-| no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works
+| no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
 | an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
@@ -88,8 +88,8 @@
 | parts that do not go together     | test_arms.py::test_misuse_is_refused_in_one_sentence
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... hidden is no error            | test_psc6k.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible
-| ... of files that are not there   | test_psc6k.py::test_a_table_without_a_column_or_none_at_all_is_refused
-| ... given twice, of another photo | test_psc6k.py::test_a_sketch_of_another_photo_or_a_pair_given_twice_is_refused
+| ... of files that are not there   | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
+| ... given twice, of another photo | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
 | ... of images that are not square | test_correspondence.py::test_images_that_are_not_square_or_no_pair_are_refused
 | ... parts that overlap            | test_psc6k.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
 | ... a category that is not there  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line

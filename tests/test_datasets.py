@@ -53,35 +53,24 @@ def assert_fails(words, *args, kind=ValueError, **kwargs):
 def test_folder_gives_records_in_order_and_pairs_every_photo_with_a_sketch_in_turn(own):
     dataset = load_dataset("folder", own)
     assert dataset.categories == ("cat", "dog") and not dataset.has_masks
-    assert [(p.category, p.instance, p.part, p.seen) for p in dataset.photos[:2]] == [
-        ("cat", "a", "test", True),
-        ("cat", "b", "test", True),
-    ]
+    first = [(p.category, p.instance, p.part, p.seen) for p in dataset.photos[:2]]
+    assert first == [("cat", "a", "test", True), ("cat", "b", "test", True)]
     assert len(dataset.photos) == 6 and len(dataset.sketches) == 4
     found = [(s.category, s.instance, p.instance) for s, p in pairs(dataset)]
     assert found[:3] == [("cat", "s1", "a"), ("cat", "s2", "b"), ("cat", "s1", "c")] and len(found) == 6
 
 
 @pytest.mark.parametrize("split", ["default", "parts"])
-def test_single_photo_or_single_sketch_of_a_class_works(own, split):
-    picture(own / "photo" / "owl" / "only.jpg")
-    picture(own / "sketch" / "owl" / "many1.png")
-    picture(own / "sketch" / "owl" / "many2.png")
-    for number in range(30):
-        picture(own / "photo" / "yak" / f"{number}.jpg")
-    picture(own / "sketch" / "yak" / "lone.png")
+def test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted(own, split):
+    for category, photos, sketches in (("owl", 1, 2), ("yak", 30, 1), ("zebra", 40, 40)):
+        for domain, number in (("photo", photos), ("sketch", sketches)):
+            for k in range(number):
+                picture(own / domain / category / f"{k}.jpg")
     dataset = load_dataset("folder", own, split=split)
-    found = [pair for part in ("train", "val", "test") for pair in pairs(dataset.select(part=part))]
-    assert len(found) == len(dataset.photos) == 6 + 1 + 30
+    parts = [dataset.select(part=part) for part in ("train", "val", "test")]
+    assert len([pair for part in parts for pair in pairs(part)]) == len(dataset.photos) == 6 + 1 + 30 + 40
     assert {p.part for p in dataset.select(categories=["owl", "yak"]).records} == {"test"}
-
-
-def test_folder_can_be_parted_for_training(tmp_path):
-    for number in range(40):
-        picture(tmp_path / "photo" / "cat" / f"{number}.jpg")
-        picture(tmp_path / "sketch" / "cat" / f"s{number}.png")
-    dataset = load_dataset("folder", tmp_path, split="parts")
-    assert all(dataset.select(part=part).photos for part in ("train", "val", "test"))
+    assert all(part.photos and part.sketches for part in parts) == (split == "parts")
 
 
 def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
@@ -118,6 +107,8 @@ def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_siz
     assert_fails(["mask/cat/a.png is 16 x 16", "24 x 16"], "folder", own)
     picture(own / "mask" / "cat" / "zzz.png", 255)
     assert_fails(["mask/cat/zzz.png"], "folder", own)
+    picture(own / "photo" / "cat" / "a.png")  # would share a result file
+    assert_fails(["called 'a'", "cat"], "folder", own)
 
 
 def test_data_root_missing_not_given_a_file_or_empty(tmp_path):
@@ -146,11 +137,6 @@ def test_classes_that_do_not_meet(own):
     (own / "photo" / "dog").rename(own / "elsewhere")
     with pytest.warns(UserWarning, match="Dog"):
         assert load_dataset("folder", own).categories == ("cat",)
-
-
-def test_two_photos_that_would_share_a_result_file_fail(own):
-    picture(own / "photo" / "cat" / "a.png")
-    assert_fails(["called 'a'", "cat"], "folder", own)
 
 
 def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, tmp_path):
@@ -209,12 +195,6 @@ def test_adding_photos_moves_none_to_another_part_and_a_lone_one_is_tested(tmp_p
     assert part_of("hot-air_balloon", "x") == part_of("hot_air_balloon", "x")
 
 
-def test_sketchy_accepts_the_inner_folder_and_finds_masks(tmp_path):
-    write_sketchy(tmp_path, photos=3, masks=True)
-    dataset = load_dataset("sketchy", tmp_path / "256x256")
-    assert dataset.has_masks and all(p.mask.stem == p.instance for p in dataset.photos)
-
-
 def test_limit_keeps_parts_mixed_and_follows_the_seed(tmp_path):
     write_sketchy(tmp_path, photos=60, categories=("apple",))
     dataset = load_dataset("sketchy", tmp_path, limit=4)
@@ -233,8 +213,11 @@ def test_sketchy_layout_errors_say_what_was_found(tmp_path, own):
     assert_fails(["no sketches", "tx_000000000000/"], "sketchy", tmp_path / "s")
 
 
-def test_sketchy_categories_that_do_not_meet_and_sketches_without_their_photo(tmp_path):
-    base = write_sketchy(tmp_path, photos=2, categories=("apple",)) / "256x256" / "sketch" / TX
+def test_sketchys_masks_and_sketches_without_their_photo_and_categories_that_do_not_meet(tmp_path):
+    inner = write_sketchy(tmp_path, photos=2, categories=("apple",), masks=True) / "256x256"
+    dataset = load_dataset("sketchy", inner)
+    assert dataset.has_masks and all(p.mask.stem == p.instance for p in dataset.photos)
+    base = inner / "sketch" / TX
     picture(base / "apple" / "n999_1-1.png")
     with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
         assert len(load_dataset("sketchy", tmp_path).sketches) == 4

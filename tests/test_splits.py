@@ -85,14 +85,12 @@ def test_strict_test_classes_are_those_that_the_backbone_never_saw(parted):
     assert not {r.category for part in (parted.train, parted.validation) for r in part.records} & set(split.test)
 
 
-def test_the_clip_style_split_has_other_test_classes_and_is_always_the_same(world):
+def test_the_clip_style_split_has_other_test_classes_and_learns_from_all_others(world):
     first = splits.clip_style(world, number=3)
-    assert first == splits.clip_style(world, number=3)
-    assert set(first.test) & set(SEEN)  # the backbone knows some
+    assert first == splits.clip_style(world, number=3) and set(first.test) & set(SEEN)  # the backbone knows some
     found = splits.apply(world, first)
-    learned = {record.category for record in found.train.records + found.validation.records}
+    learned = {record.category for record in found.train.photos + found.validation.photos}
     assert learned == set(CATEGORIES) - set(first.test)  # classes without parts of their own are learned from as well
-    assert found.train.photos and found.validation.photos
 
 
 def test_validation_classes_are_taken_out_of_the_training_classes(world, monkeypatch):
@@ -123,9 +121,7 @@ def test_the_generalised_test_by_sample_adds_a_share_of_the_tests_size_and_no_qu
     [
         (("a", "b"), ("c",), ("b", "d"), "overlaps: b in train and in test"),
         (("a", "b"), ("d",), ("c", "d"), "overlaps: d in validation and in test"),
-        (("a", "b"), ("a",), ("c", "d"), "overlaps: a in train and in validation"),
         (("a", "a"), ("b",), ("c", "d"), "names a class twice for train"),
-        (("a",), ("b",), ("c", "d"), "has 1 classes for train"),
         (("a", "b"), ("c",), ("d",), "has 1 classes for test"),
         (("a", "b"), (), ("c", "d"), "has 0 classes for validation"),
     ],

@@ -13,12 +13,7 @@ SPLITS = {"toy": ("default",), "sketchy": ("default",), "folder": ("default", "p
 
 
 def load_dataset(
-    name: str,
-    root: str | Path = "",
-    split: str = "default",
-    limit: int = 0,
-    skip_broken: bool = False,
-    seed: int = 0,
+    name: str, root: str | Path = "", split: str = "default", limit: int = 0, skip_broken: bool = False, seed: int = 0
 ) -> Dataset:
     """Find a dataset's files, part them, and check that each image can be opened.
 

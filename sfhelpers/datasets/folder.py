@@ -18,27 +18,22 @@ def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> l
     names. A category with one photo, or too few sketches for each of its parts to have one, goes to test as a whole.
     """
     files = {domain: records.images_in(root / domain, domain, root, "rename your folder") for domain in records.PLURAL}
-    _require_meeting(files["photo"].keys(), files["sketch"].keys(), root)
+    photo, sketch = files["photo"].keys(), files["sketch"].keys()
+    if lonely := sorted(photo - sketch):
+        why = f"photo classes without a sketch under {shown(root)}: {records.listed(lonely)}"
+        has = f"(sketch/ has {records.listed(sorted(sketch))})"
+        raise ValueError(f"{why} {has}; give the folders equal names, add a sketch, or take the photos away.")
+    if unused := records.listed(sorted(sketch - photo)):
+        warnings.warn(f"sketch classes without a photo under {shown(root)} are left out: {unused}.", stacklevel=3)
     masks = _masks(root, files["photo"])
     found = []
-    for domain, category in product(files, sorted(files["photo"])):
+    for domain, category in product(files, sorted(photo)):
         stems = ((path, records.nfc(path.stem)) for path in files[domain][category])
-        found += [Record(p, domain, category, s, masks.get((category, s, domain))) for p, s in stems]
+        found += [Record(p, domain, category, s, masks.get((domain, category, s))) for p, s in stems]
     if split == "parts":
         found = _parted(found)
     by_domain = ([record for record in found if record.domain == domain] for domain in files)
     return [record for some in by_domain for record in records.limited(some, limit, seed)]
-
-
-def _require_meeting(photo: set[str], sketch: set[str], root: Path) -> None:
-    if lonely := sorted(photo - sketch):
-        raise ValueError(
-            f"photo classes without a sketch under {shown(root)}: {records.listed(lonely)} (sketch/ has "
-            f"{records.listed(sorted(sketch))}); give the folders equal names, add a sketch, or take the photos away."
-        )
-    if unused := sorted(sketch - photo):
-        told = f"sketch classes without a photo under {shown(root)} are left out: {records.listed(unused)}."
-        warnings.warn(told, stacklevel=4)
 
 
 def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, str, str], Path]:
@@ -52,11 +47,9 @@ def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, st
     found = records.image_files(root / "mask")
     masks = {(category, records.nfc(path.stem)): path for category, paths in found.items() for path in paths}
     if strays := [f"mask/{key[0]}/{path.name}" for key, path in masks.items() if key not in photos]:
-        raise ValueError(
-            f"{len(strays)} masks under {shown(root)} belong to no photo ({records.listed(strays)}): "
-            f"name each like its photo, mask/<class>/<stem>.png, or take it away."
-        )
-    return {(*key, "photo"): path for key, path in masks.items()}
+        why = f"{len(strays)} masks under {shown(root)} belong to no photo ({records.listed(strays)})"
+        raise ValueError(f"{why}: name each like its photo, mask/<class>/<stem>.png, or take it away.")
+    return {("photo", *key): path for key, path in masks.items()}
 
 
 def _parted(found: list[Record]) -> list[Record]:

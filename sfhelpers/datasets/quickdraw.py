@@ -56,7 +56,11 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
     numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
     if numbers is None and split != "default":
         raise ValueError(f"split is {split!r}: pass default, or how many of a category train and are tested, as 20/5.")
-    found, problems = _indexed(_files(root))
+    files = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
+    if not files:
+        there = f"expected <category>.ndjson there (found: {records.contents(root)})"
+        raise ValueError(f"no Quick, Draw! files under {shown(root)}: {there}; pass the folder that holds them.")
+    found, problems = _indexed(files)
     counted = f"{len(problems)} of {len(found) + len(problems)} drawings"
     records.tell_broken(problems, counted, root, skip_broken, name)
     if not found:
@@ -89,14 +93,6 @@ def load_doodles(doodles: Iterable[Doodle], side: int, line_width: float = LINE_
     """Drawings as pictures, (B, 3, side, side) in [0, 1]: dark anti-aliased lines on white. Errors as `draw`."""
     pictures = [np.asarray(draw(doodle, side, line_width).to_image()) for doodle in doodles]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-
-
-def _files(root: Path) -> dict[str, Path]:
-    found = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
-    if not found:
-        there = f"expected <category>.ndjson there (found: {records.contents(root)})"
-        raise ValueError(f"no Quick, Draw! files under {shown(root)}: {there}; pass the folder that holds them.")
-    return found
 
 
 def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str]]:

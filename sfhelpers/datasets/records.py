@@ -3,7 +3,7 @@
 import hashlib
 import unicodedata
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -71,16 +71,10 @@ class Dataset:
         masked: bool | None = None,
     ) -> "Dataset":
         """The records for which everything given holds. `masked` asks photos alone; sketches have no masks."""
-
-        def wanted(record: Record) -> bool:
-            return (
-                (part is None or record.part == part)
-                and (seen is None or record.seen == seen)
-                and (categories is None or record.category in categories)
-                and (masked is None or record.domain == "sketch" or (record.mask is not None) == masked)
-            )
-
-        return replace(self, records=tuple(filter(wanted, self.records)))
+        found = (r for r in self.records if part in (None, r.part) and seen in (None, r.seen))
+        found = (r for r in found if categories is None or r.category in categories)
+        asked = (r for r in found if masked is None or r.domain == "sketch" or (r.mask is not None) == masked)
+        return replace(self, records=tuple(asked))
 
 
 def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
@@ -89,17 +83,17 @@ def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
     The latter are dealt out in turn, in the order of their names, so that all of a category's sketches get used.
     ValueError if a photo's category has no sketch among the records.
     """
-    drawn_from: dict[tuple[str, str], list[Record]] = {}
-    drawn_in: dict[str, list[Record]] = {}
+    drawn_from: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    drawn_in: dict[str, list[Record]] = defaultdict(list)
     for sketch in dataset.sketches:
-        drawn_from.setdefault((sketch.category, sketch.instance), []).append(sketch)
-        drawn_in.setdefault(sketch.category, []).append(sketch)
+        drawn_from[sketch.category, sketch.instance].append(sketch)
+        drawn_in[sketch.category].append(sketch)
     if lacking := [photo.category for photo in dataset.photos if photo.category not in drawn_in]:
         raise ValueError(f"no sketch of {lacking[0]!r} to pair its photos with: select records with both.")
     in_turn = {category: cycle(sketches) for category, sketches in drawn_in.items()}
     result = []
     for photo in dataset.photos:
-        own = drawn_from.get((photo.category, photo.instance)) or [next(in_turn[photo.category])]
+        own = drawn_from[photo.category, photo.instance] or [next(in_turn[photo.category])]
         result += [(sketch, photo) for sketch in own]
     return result
 

@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Literal
 
 from sfhelpers.datasets.records import Dataset, Record, check_apart, listed, part_of
 
-Kind = Literal["class", "sample"]
 VALIDATION = 0.15  # of the classes that are not tested, at least one, choose the epoch
 SHARE = 0.2  # of the seen classes, or of the test's images, are added for a generalised test
 
@@ -116,7 +115,7 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     return found
 
 
-def generalised(found: ZeroShot, kind: Kind) -> Dataset:
+def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
     """The test of a split with images of seen classes in queries and gallery (PROTOCOLS, section 1.6).
 
     The published protocols add images that were trained on; here they come from `ZeroShot.seen`, so what is measured
@@ -126,8 +125,8 @@ def generalised(found: ZeroShot, kind: Kind) -> Dataset:
     SHARE of the test sketches, and photos likewise, drawn without replacement from all seen classes, sketches only of
     classes of which a photo was drawn (sem-pcyc does not ask that).
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind is {kind!r}: use {' or '.join(get_args(Kind))}.")
+    if kind not in ("class", "sample"):
+        raise ValueError(f"kind is {kind!r}: use class or sample.")
     pool, rng = found.seen, random.Random(f"generalised {kind} 0")
     if not (usable := sorted({r.category for r in pool.photos} & {r.category for r in pool.sketches})):
         raise ValueError(f"split {found.split.name!r} has no held-out image of a seen class to add: take more images.")
