@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from sfhelpers import metrics, results, toyworld
-from sfhelpers.datasets.sketches import Sketches, choose_shots, few_shot_parts, load_sketches
+from sfhelpers.datasets.sketches import Sketches, few_shot_parts, load_sketches
 from sfhelpers.tasks import arms, compare, recognition
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
@@ -81,10 +82,11 @@ def test_one_category_none_or_one_twice_is_nothing_to_tell_apart(tiny_backbone, 
 
 def test_more_shots_than_there_are_and_strange_categories_are_refused(tiny_backbone, sketches):
     train = sketches.select("train")
-    assert len(choose_shots(train, 8, FEW)) == 24
-    for shots, categories in ((9, FEW), (1, (*FEW, "cow")), (0, (*FEW, "cow"))):
+    assert len(few_shot_parts(sketches, 8, 0)["train"]) == 24
+    lost = tuple(item for item in sketches.records if (item.part, item.category) != ("train", FEW[0]))
+    for records, shots in ((sketches.records, 9), (lost, 1), (lost, 0)):
         with refused("shots"):
-            choose_shots(train, shots, categories)
+            few_shot_parts(replace(sketches, records=records), shots, 0)
     for some, said in ((train, "'key'"), (sketches.select("none"), "no sketch")):
         with refused(said):
             recognition.prepare_sketches(small(tiny_backbone), some, FEW[:2], 64)
@@ -106,7 +108,7 @@ def test_every_method_answers_the_same_drawings_those_that_learn_features_or_pro
     assert [(t.method, t.seed, t.problem) for t in trials] == asked
     assert [len(frozen[part]["labels"]) for part in ("train", "validation", "test")] == [12, 6, 9]
     for part, data in frozen.items():
-        assert [FEW[k] for k in data["labels"]] == [item.category for item in task.parts[part].items]
+        assert [FEW[k] for k in data["labels"]] == [item.category for item in task.parts[part].records]
     for found in (trial.found for trial in trials):
         assert found.logits.shape == (9, 3)
         assert torch.allclose(found.probabilities().sum(1), torch.ones(9, dtype=torch.float64))
@@ -119,7 +121,7 @@ def test_every_method_answers_the_same_drawings_those_that_learn_features_or_pro
 
 def test_fewer_sketches_are_among_more_and_stay_with_their_labels(task, compared):
     frozen, some = compared[1], task.of_problem(compared[1], "2 shots")
-    places = [task.parts["train"].items.index(item) for item in task.parts["train"].few(2).items]
+    places = [task.parts["train"].records.index(item) for item in task.parts["train"].few(2).records]
     assert sorted(some["train"]["labels"].tolist()) == [0, 0, 1, 1, 2, 2] and some["test"] is frozen["test"]
     for name, tensor in some["train"].items():
         assert torch.equal(tensor, frozen["train"][name][places])
@@ -147,7 +149,7 @@ def test_no_test_drawing_is_seen_in_training(sketches):
         chosen = few_shot_parts(sketches, shots, limit)
         seen = {name: set() for name in chosen}
         for name, part in chosen.items():
-            for item, image in zip(part.items, part.images(range(len(part)), 48), strict=True):
+            for item, image in zip(part.records, part.images(range(len(part)), 48), strict=True):
                 line = item.path.read_bytes()[item.offset : item.offset + item.length]
                 seen[name] |= {hashlib.sha256(line).digest(), hashlib.sha256(image.numpy().tobytes()).digest()}
         assert not (seen["train"] | seen["validation"]) & seen["test"]
@@ -163,7 +165,7 @@ def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_pa
         Image.fromarray(generator.integers(0, 255, (40, 40), dtype=np.uint8)).save(path)
     apart = load_sketches("folder", tmp_path)
     few_shot_parts(apart, 2, 0)
-    learned, tested = (apart.select(part=part, categories=["cup"]).items[0] for part in ("train", "test"))
+    learned, tested = (apart.select(part=part, categories=["cup"]).records[0] for part in ("train", "test"))
     shutil.copy(learned.path, tested.path)
     with refused("trained on and is the same file"):
         few_shot_parts(load_sketches("folder", tmp_path), 0, 0)
@@ -171,7 +173,7 @@ def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_pa
 
 def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):
     def without(part, *categories):
-        kept = [item for item in sketches.items if item.part != part or item.category not in categories]
+        kept = [item for item in sketches.records if item.part != part or item.category not in categories]
         return Sketches("x", sketches.root, "", tuple(kept))
 
     for said, data, methods, settings in (

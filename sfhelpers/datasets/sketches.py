@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfhelpers.datasets import load_dataset, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
-from sfhelpers.datasets.records import Dataset, Record
+from sfhelpers.datasets.records import Dataset
 from sfhelpers.images import load_images
 from sfhelpers.toyworld import quick
 
@@ -24,10 +24,6 @@ class Sketches(Dataset):
 
     def __len__(self) -> int:
         return len(self.records)
-
-    @property
-    def items(self) -> tuple[Record, ...]:
-        return self.records
 
     def few(self, number: int, seed: int = 0) -> "Sketches":
         """At most `number` of each category, the same for the same seed; fewer are always among more. 0 takes all.
@@ -91,12 +87,17 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
     for name, number in (("shots", shots), ("limit", limit)):
         if number < 0:
             raise ValueError(f"{name} is {number}: give how many sketches a category, or 0 for all of them.")
-    train = sketches.select(part="train", categories=sketches.categories)
     check_categories(sketches.categories)
+    train = sketches.select("train")
+    counts = Counter(item.category for item in train.records)
+    if short := [name for name in sketches.categories if counts[name] < max(shots, 1)]:
+        fewest = min(short, key=counts.__getitem__)
+        why = f"{shots or 'all'} shots a category are too many, {len(short)} of {len(sketches.categories)} have fewer"
+        raise ValueError(f"{why} to train on ({fewest!r} has {counts[fewest]}): ask for fewer, or split as in 20/5.")
     chosen = {
-        "train": choose_shots(train, shots, sketches.categories),
-        "validation": sketches.select(part="val").few(min(shots, VALIDATION)),
-        "test": sketches.select(part="test").few(limit),
+        "train": train.few(shots),
+        "validation": sketches.select("val").few(min(shots, VALIDATION)),
+        "test": sketches.select("test").few(limit),
     }
     missing = sorted(set(sketches.categories) - set(chosen["test"].categories))
     if missing or not len(chosen["validation"]):
@@ -104,18 +105,6 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
         raise ValueError(f"there is {what}: give more sketches, or split them by numbers, as in 20/5.")
     records.check_apart(chosen["train"].records + chosen["validation"].records, chosen["test"].records)
     return chosen
-
-
-def choose_shots(sketches: Sketches, shots: int, categories: Sequence[str]) -> Sketches:
-    """`shots` sketches (0: all) of each category, fewer always among more; each must have so many, and at least one."""
-    counts = {name: len(sketches.select(categories=[name])) for name in categories}
-    if short := [name for name in counts if counts[name] < max(shots, 1)]:
-        name = min(short, key=counts.get)
-        raise ValueError(
-            f"{shots or 'all'} shots a category are asked for, but {len(short)} of {len(counts)} categories have fewer "
-            f"sketches to train on ({name!r} has {counts[name]}): ask for fewer shots, or split by numbers, as in 20/5."
-        )
-    return sketches.few(shots)
 
 
 def check_categories(categories: Sequence[str]) -> None:

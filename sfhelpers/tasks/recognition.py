@@ -91,7 +91,7 @@ def prepare_sketches(
     if strange or not len(sketches):
         what = f"sketches of {strange[0]!r}, which is not among the categories" if strange else "no sketch"
         raise ValueError(f"{sketches.name} gives {what}: choose parts that hold the same categories.")
-    labels = torch.tensor([list(categories).index(item.category) for item in sketches.items])
+    labels = torch.tensor([list(categories).index(item.category) for item in sketches.records])
     read = partial(sketches.images, side=size)
     return prepare_images(extractor, read, len(sketches), "preparing sketches", **noise) | {"labels": labels}
 
@@ -129,7 +129,7 @@ class Recognition(Task):
         fewer: Sequence[int] = (),
     ):  # fmt: skip
         parts = few_shot_parts(sketches, shots, limit)
-        images = fingerprint(item for part in parts.values() for item in part.items)
+        images = fingerprint(item for part in parts.values() for item in part.records)
         super().__init__(parts, sketches.name, sketches.split, images, epochs, learning_rate, batch_size)
         self.categories, self.shots, self.fewer = sketches.categories, shots, tuple(fewer)
 
@@ -143,8 +143,8 @@ class Recognition(Task):
         """The same test, fewer sketches to learn from and to choose by."""
         found, shots = dict(frozen), self.shots_of(problem)
         for name, number in (("train", shots), ("validation", min(shots, VALIDATION))) if problem else ():
-            kept = set(self.parts[name].few(number).items)
-            which = [k for k, item in enumerate(self.parts[name].items) if item in kept]
+            kept = set(self.parts[name].few(number).records)
+            which = [k for k, item in enumerate(self.parts[name].records) if item in kept]
             found[name] = take(frozen[name], torch.tensor(which))
         return found
 
