@@ -13,8 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from sfhelpers import pilot, results
 from sfhelpers.backbones import load_backbone
-from sfhelpers.pilot import FeatureMaps, Score, Settings, toy_pairs
-from sfhelpers.pilot.scores import DEFINITIONS
+from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 
 CELLS = nbformat.read(Path(__file__).parents[1] / "notebooks" / "01_pilot_study.ipynb", as_version=4).cells
@@ -25,7 +24,7 @@ SIDES = ("sketch", "photo")
 
 def written_by_hand():
     """What the cells tagged handbuilt and claims define, and nothing else of the notebook."""
-    names = {"np": np, "pilot": pilot}
+    names = {"np": np, "pilot": pilot, "results": results, "__name__": __name__}  # dataclasses look their module up
     for cell in CELLS:
         if {"handbuilt", "claims"} & set(cell.metadata.get("tags", [])):
             exec(cell.source, names)
@@ -33,6 +32,8 @@ def written_by_hand():
 
 
 HAND = SimpleNamespace(**written_by_hand())
+Score, DEFINITIONS = HAND.Score, HAND.definitions
+RUN = SimpleNamespace(notebook="01_pilot_study", backbone="pocket", dataset="folder", split="x", seed=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,22 @@ def test_comparing_takes_the_mean_over_noise_seeds_of_every_source(tiny_backbone
     assert HAND.over_seeds([table])["SD f3"]["CKA"].spread is None, "a single one has none"
 
 
+def test_rows_and_back_lose_nothing_and_the_committed_ones_come_out_as_they_went_in(tmp_path):
+    table = {source: {name: Score(0.5, 0.01, 50, 0.002) for name in DEFINITIONS} for source in ("SD f1", "fused")}
+    tables = {"timestep 5": table, 'prompt "a [CLASS]"': {"fused": {"CKA": Score(0.7, 0.1, 9)}}}
+    results.write(HAND.rows_of(RUN, tables, "abc"), tmp_path / "rows.json")
+    found = results.read(tmp_path / "rows.json")
+    assert HAND.tables_of(found) == tables and str(Score(0.3, 0.02, 9)) == "0.300 ± 0.020"
+    assert {row.dataset for row in found} == {"toy"}, "whatever pictures were shown, the toy world was measured"
+    committed = results.committed("01_pilot_study")
+    again = HAND.rows_of(RUN, HAND.tables_of(committed), "abc")
+    told = (
+        {(row.gallery, row.method, row.metric, row.definition, row.value) for row in rows}
+        for rows in (committed, again)
+    )
+    assert next(told) == next(told)
+
+
 def test_every_measure_of_the_notebook_is_defined(pairs):
     features = painted(pairs)
     found = HAND.main_numbers(features, pairs) | HAND.matching_numbers(features, pairs, 2)
@@ -268,7 +285,7 @@ def test_what_is_alike_everywhere_cannot_be_told_and_nothing_is_judged_by_hand()
 
 
 def test_the_committed_rows_give_three_that_show_six_that_do_not_and_five_that_cannot_be_told():
-    tables = pilot.tables(results.committed("01_pilot_study"))
+    tables = HAND.tables_of(results.committed("01_pilot_study"))
     shares = HAND.low_share(pilot.power(HAND.coloured_noise(24, 1)[:, None]))
     field = Score(shares.mean(), shares.std(ddof=1) / len(shares) ** 0.5, len(shares))
     scores = tables["all settings by default"] | tables["no features"]

@@ -1,19 +1,13 @@
-"""The pilot study's pairs and rows: exact ground truth, and nothing lost on the way."""
-
-from types import SimpleNamespace
+"""The pilot study's pairs: exact ground truth, and each picture of a folder once."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sfhelpers import pilot, results
 from sfhelpers.datasets import load_dataset
-from sfhelpers.pilot import Score, folder_pairs, toy_pairs
-from sfhelpers.pilot.scores import DEFINITIONS
+from sfhelpers.pilot import folder_pairs, toy_pairs
 from tests.backbone_fixtures import one_sentence
-
-RUN = SimpleNamespace(notebook="01_pilot_study", backbone="pocket", dataset="folder", split="x", seed=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +58,3 @@ def test_pairs_of_a_folder_use_each_picture_once_and_are_squared(tmp_path):
     assert labels == ["cat", "cat", "dog"] and images.shape == (3, 2, 3, 48, 48)
     assert (images[:, 0, 2].amax((1, 2)) < 0.1).all() and (images[:, 1, 2].amax((1, 2)) > 0.7).all()
     assert folder_pairs(load_dataset("folder", tmp_path), 1)[1] == ["cat", "dog"]
-
-
-def test_rows_and_back_lose_nothing(tmp_path):
-    table = {source: {name: Score(0.5, 0.01, 50, 0.002) for name in DEFINITIONS} for source in ("SD f1", "fused")}
-    tables = {"timestep 5": table, 'prompt "a [CLASS]"': {"fused": {"CKA": Score(0.7, 0.1, 9)}}}
-    rows = pilot.rows(RUN, tables, "abc")
-    results.write(rows, tmp_path / "rows.json")
-    assert pilot.tables(results.read(tmp_path / "rows.json")) == tables
-    assert {row.dataset for row in rows} == {"toy"}, "whatever pictures were shown, the toy world was measured"
-    assert all(row.definition != row.metric for row in rows) and str(Score(0.3, 0.02, 9)) == "0.300 ± 0.020"

@@ -14,7 +14,6 @@ from sfhelpers.pilot.features import (
 )
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
 from sfhelpers.pilot.pairs import folder_pairs, toy_pairs
-from sfhelpers.pilot.scores import Score, rows, tables
 
 __all__ = [
     "BASES",
@@ -22,7 +21,6 @@ __all__ = [
     "INJECTIONS",
     "PCA",
     "SOURCES",
-    "Score",
     "Settings",
     "band_pass",
     "fit_pca",
@@ -32,9 +30,7 @@ __all__ = [
     "power",
     "project",
     "radial_profile",
-    "rows",
     "similar_positions",
     "spectrum",
-    "tables",
     "toy_pairs",
 ]

@@ -4,9 +4,10 @@ import math
 
 import pytest
 
-from sfhelpers import pilot, results
+from sfhelpers import results
+from tests.test_pilot_notebook import HAND
 
-TABLES = pilot.tables(results.committed("01_pilot_study"))
+TABLES = HAND.tables_of(results.committed("01_pilot_study"))
 MAIN, NOTHING = TABLES["all settings by default"], TABLES["no features"]["no features"]
 SIDES = ("photo", "sketch")
 BLOCKS = ("SD f2", "SD f3")
