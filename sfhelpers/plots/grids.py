@@ -95,7 +95,8 @@ def grid(
         if labels is not None and len(labels) != number:
             raise ValueError(f"{len(labels)} labels for {number} {what}: pass one for each.")
     cell = round(size * DPI)
-    across, down = cell + GAP, cell + GAP + (34 if captions else 0)
+    lines = max((caption.count("\n") + 1 for words in captions for caption in words), default=0)
+    across, down = cell + GAP, cell + GAP + 14 * lines
     axes = sheet(count * across - GAP, len(rows) * down - GAP)
     axes.figure.cut = True  # to hold the words around
     for y, (row, words) in enumerate(zip_longest(rows, captions, fillvalue=())):
