@@ -1,21 +1,16 @@
 """The sketch pad: what was drawn stays drawn, whatever else goes wrong, and Python and front end agree about it."""
 
-import base64
-import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import traitlets
-from IPython.core.formatters import DisplayFormatter
-from PIL import Image
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
 from sfhelpers.drawing.strokes import MAX_POINTS
 from sfhelpers.widgets.sketchpad import HISTORY, SketchPad
 from tests.backbone_fixtures import one_sentence
-from tools import clean
 
 LINE = [[10, 20], [30.5, 40], [100, 200.25]]
 STROKE = {"do": "stroke", "points": LINE, "width": 4, "size": 384}
@@ -184,16 +179,6 @@ def test_a_callback_that_fails_is_said_on_the_pad_and_the_stroke_stays(pad):
     pad.on_drawn(broken)
     draw(pad, LINE)
     assert pad.words == "no search today." and pad.wrong and len(pad.strokes) == 1 and agree(pad)
-
-
-def test_display_holds_a_live_view_a_picture_and_a_text_that_says_what_it_shows(drawn):
-    data, _ = DisplayFormatter().format(drawn)
-    assert data[clean.WIDGET]["model_id"] == drawn.model_id
-    assert data["text/plain"] == "<SketchPad of 384 x 384 pixels, 1 stroke>"
-    empty, _ = DisplayFormatter().format(SketchPad())
-    assert empty["text/plain"].startswith("<SketchPad of 384 x 384 pixels, empty; shown: presets cup, fish")
-    pictures = [base64.b64decode(found["image/png"]) for found in (data, empty)]
-    assert all(Image.open(io.BytesIO(png)).format == "PNG" and len(png) < 150_000 for png in pictures)
 
 
 @pytest.mark.parametrize(

@@ -79,10 +79,9 @@ class Explorer(Live):
         }
 
     def _checked(self, state: State) -> State:
-        if state["timestep"] is None:
-            state = {**state, "timestep": self.maps.backbone.diffusion.timestep}
         self.maps.check(_settings(state))
-        return state
+        own = self.maps.backbone.diffusion.timestep
+        return {**state, "timestep": own if state["timestep"] is None else state["timestep"]}
 
     def _drawn(self, state: State) -> tuple[plots.Figure, str]:
         figure, words = self._picture(state, *self._features(state))
@@ -103,9 +102,8 @@ class Explorer(Live):
     def _still_maps(self) -> dict[str, Tensor]:
         """Features (2, C, h, w) of the first pair by a few sources."""
         sources = [source for source in STILL if source != "fused" or "fused" in self.maps.heads]
-        state = self._checked({**self._start, "draws": 1, "basis": "pair"})
-        views = {source: {**state, "source": source, "injection": STILL[source]} for source in sources}
-        return {source: self._features(view)[0][0] for source, view in views.items()}
+        views = ({**self._start, "source": source, "injection": STILL[source], "draws": 1} for source in sources)
+        return {view["source"]: self._features(view)[0][0] for view in views}
 
 
 def _settings(state: State, label: str = "") -> Settings:

@@ -59,12 +59,8 @@ class MaskExplorer(Live):
         return state
 
     def _drawn(self, state: State) -> tuple[plots.Figure, str]:
-        threshold = state["threshold"]
-        figure, (iou,) = self._rows(state["label"], [threshold])
-        k = self.labels.index(state["label"])
-        covered, true = (self.probabilities[k] >= threshold).float().mean(), self.truths[k].float().mean()
-        shares = f"The mask covers {covered:.0%} of the photo, the truth {true:.0%}."
-        return figure, f"Foreground IoU <b>{iou:.2f}</b> at threshold {threshold:.2f}.<br>{shares}"
+        figure, (iou,) = self._rows(state["label"], [state["threshold"]])
+        return figure, f"Foreground IoU <b>{iou:.2f}</b> at threshold {state['threshold']:.2f}."
 
     def _rows(self, label: str, thresholds: Sequence[float]) -> tuple[plots.Figure, list[float]]:
         """A row a threshold, and each one's IoU."""
