@@ -52,7 +52,7 @@
 | no error: a pair of two sizes     | test_explorers.py::test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once
 | a prompt of 500 words             | test_backbones.py::test_a_prompt_is_read_as_a_whole_or_refused_never_cut
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
-| a prompt of unknown words         | test_explorers.py::test_long_work_says_so_before_it_starts_and_strange_words_are_noted
+| a prompt of unknown words         | test_explorers.py::test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strange
 | a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | no error: a gallery of one photo  | test_search_widget.py::test_a_gallery_of_one_photo_works
