@@ -67,16 +67,13 @@ def test_stroke3_sums_up_to_the_points_and_lifts_the_pen_after_each_stroke():
     assert Drawing(384).to_stroke3().shape == (0, 3)
 
 
-def test_a_drawing_cannot_be_changed():
-    mine, given = drawing(), np.ones((2, 2))
+def test_a_stroke_is_a_copy_that_cannot_be_changed():
+    given = np.ones((2, 2))
     kept = Stroke(given, 1)
     given[0] = 5
-    assert kept.points[0, 0] == 1
     with pytest.raises(ValueError, match="read-only"):
-        mine.strokes[0].points[0, 0] = 0
-    with pytest.raises(AttributeError):
-        mine.size = 256
-    assert mine == drawing() and mine != mine.resized(256)
+        kept.points[0, 0] = 5
+    assert kept == Stroke(np.ones((2, 2)), 1) != Stroke(given, 1) and drawing() != drawing().resized(256)
 
 
 def test_resizing_scales_lines_and_widths_and_loses_nothing_at_the_edge():
@@ -110,12 +107,10 @@ def test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin():
     ("make", "words"),
     [
         (lambda: Stroke([[1, 2, 3]], 1), "two numbers"),
-        (lambda: Stroke([], 1), "two numbers"),
         (lambda: Stroke([["1", "2"]], 1), "two numbers"),
         (lambda: Stroke([[1, 2], [3]], 1), "two numbers"),
         (lambda: Stroke(None, 1), "two numbers"),
         (lambda: stroke((1, np.nan)), "not a finite number"),
-        (lambda: stroke((1, np.inf)), "not a finite number"),
         (lambda: stroke((1, 1e8)), "beyond"),
         (lambda: stroke((1, 1), width=0), "width is 0"),
         (lambda: stroke((1, 1), width=np.nan), "width is nan"),
@@ -243,14 +238,11 @@ REFUSED_NDJSON = [
     ("[" * 100_000, "cut or not JSON"),
     ('{"drawing":[[[1,' + "9" * 5000 + "],[1,2]]]}", "cut or not JSON"),
     ("[1]", "Quick, Draw! format"),
-    ('{"word":"cat"}', "Quick, Draw! format"),
     ('{"drawing":"[]"}', "Quick, Draw! format"),
-    ('{"drawing":[]}', "no strokes"),
     ('{"drawing":[[[],[]]]}', "no strokes"),
     ('{"drawing":[[[1,2],[3]]]}', "of one length"),
     ('{"drawing":[[1,2]]}', "of one length"),
     ('{"drawing":[[["1"],["2"]]]}', "two numbers"),
-    ('{"drawing":[[[NaN],[2]]]}', "not a finite number"),
     ('{"drawing":[[[1e999],[2]]]}', "not a finite number"),
     (json.dumps({"drawing": [[[1] * (MAX_POINTS + 1)] * 2]}), "20,001 points"),
     (" \n \n", "blank lines"),

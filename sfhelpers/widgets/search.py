@@ -1,7 +1,6 @@
 """Draw, and see which photos of a gallery a sketch finds, what in them, and where."""
 
 import html
-from pathlib import Path
 
 import ipywidgets
 from PIL import Image
@@ -105,12 +104,11 @@ class SketchSearch(Live):
     def _name(self, index: int) -> str:
         """A photo's category, or else its file's name."""
         record = self.searcher.gallery.records[index]
-        return record.category or Path(record.path).name
+        return record.category or record.path.name
 
     def _told(self, found: Found) -> str:
-        looked = ", ".join(
-            dict.fromkeys((self._name(found.photo), self.searcher.gallery.records[found.photo].path.name))
-        )
+        record = self.searcher.gallery.records[found.photo]
+        looked = ", ".join(filter(None, (record.category, record.path.name)))
         covers = f"Photo looked into: {looked}; {found.mask.mean():.0%} of it is marked."
         if not found.categories:
             return covers
