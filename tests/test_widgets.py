@@ -71,7 +71,7 @@ def test_pair_and_threshold_change_the_picture_and_the_words_by_hand_as_from_cod
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"probabilities": torch.full((2, SIDE, SIDE), torch.nan)}, "outside 0 to 1"),
         ({"probabilities": torch.full((2, SIDE, SIDE), 3.0)}, "outside 0 to 1"),
-        ({"probabilities": torch.zeros(2, 8, 8)}, "resize"),
+        ({"probabilities": torch.zeros(2, 8, 8)}, "alike"),
         ({"truths": torch.zeros(2, SIDE, SIDE)}, "not bool"),
         ({"photos": [np.zeros((8, 8, 3))] * 2}, "resize"),
         ({"sketches": [np.zeros(3)] * 2}, "cannot be shown"),
