@@ -3,7 +3,7 @@
 | What is bad                       | Tested by
 |-----------------------------------|----------------------------------------------------------------------------------
 | a misspelt parameter              | test_params.py::test_a_misspelt_parameter_is_named_with_its_neighbour
-| ... in the real notebook          | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell
+| ... in the real notebook          | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell_and_leaves_the_earlier_files_as_they_were
 | ... through papermill             | test_bad_input.py::test_papermill_with_a_misspelt_parameter_fails_in_one_sentence
 | a wrong type                      | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
@@ -40,7 +40,7 @@
 |                                   | test_files.py::test_a_full_disk_asks_for_room_and_an_interruption_too_leaves_the_earlier_file
 |                                   | test_masks.py::test_an_interrupted_run_leaves_the_earlier_files_whole
 |                                   | test_notebooks.py::test_execute_leaves_a_failing_notebook_as_it_was
-| refused: earlier files stay       | test_bad_input.py::test_a_refused_run_leaves_the_earlier_files_as_they_were
+| refused: earlier files stay       | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell_and_leaves_the_earlier_files_as_they_were
 | no error: EXIF, RGBA, grey, ...   | test_bad_input.py::test_unusual_but_good_images_go_through_a_dataset
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
@@ -240,34 +240,25 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize("slip", SLIPS, ids=str)
-def test_a_refused_run_leaves_the_earlier_files_as_they_were(tmp_path, monkeypatch, slip):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    results.write([make()], tmp_path / "out" / "results.json")
-    before = files(tmp_path)
-    namespace = values(tmp_path) | slip
-    with pytest.raises((ValueError, TypeError, RuntimeError, OSError)) as error:
-        params.check("04_segmentation", namespace)
-    one_sentence(error)
-    assert files(tmp_path) == before
-
-
 def code_cells():
     return [cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("slip", [s for s in SLIPS if "cuda" not in s.values()], ids=str)
-def test_the_real_notebook_stops_at_its_second_cell(tmp_path, slip):
+@pytest.mark.parametrize("slip", SLIPS, ids=str)
+def test_the_real_notebook_stops_at_its_second_cell_and_leaves_the_earlier_files_as_they_were(
+    tmp_path, monkeypatch, slip
+):
     """Its parameters and its check are run here without a kernel, as papermill would: defaults, then the slip."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    results.write([make()], tmp_path / "out" / "results.json")
+    before = files(tmp_path)
     parameters, check, *_ = code_cells()
-    assert "params.check(" in check
     namespace = {}
     exec(parameters, namespace)
-    namespace |= {"output_dir": str(tmp_path / "out")} | slip
-    with pytest.raises((ValueError, TypeError, OSError)) as error:
-        exec(check, namespace)
+    with pytest.raises((ValueError, TypeError, RuntimeError, OSError)) as error:
+        exec(check, namespace | {"output_dir": str(tmp_path / "out")} | slip)
     one_sentence(error)
-    assert not (tmp_path / "out").exists()
+    assert "params.check(" in check and files(tmp_path) == before
 
 
 def test_papermill_with_a_misspelt_parameter_fails_in_one_sentence(tmp_path):

@@ -1,19 +1,15 @@
 """Each slip in a notebook's parameters gives one sentence before anything starts."""
 
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import nbformat
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_notebook
 
 from sfhelpers import params
 from tests.backbone_fixtures import one_sentence
-from tools.clean import KERNEL
 from tools.notebooks import FOLDER
 
 NAME = "04_segmentation"
@@ -47,10 +43,6 @@ def test_every_notebook_sets_the_parameters_that_are_declared_for_it(notebook, t
     run = params.check(notebook, namespace | {"output_dir": str(tmp_path)})
     assert set(vars(run)) - {"notebook"} == set(namespace) - {"__builtins__"}
     assert "expected: about" in capsys.readouterr().out
-
-
-def test_a_notebook_that_is_not_declared_is_refused():
-    assert "no notebook is called '04': choose 00_start_here, " in refused({}, notebook="04")
 
 
 def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp_path, capsys):
@@ -90,7 +82,8 @@ def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path, name, value,
     assert repr(name) in refused(values(tmp_path, In=history) | {name: value})
 
 
-def test_a_parameter_that_the_notebook_does_not_have_or_that_was_not_set_is_named(tmp_path):
+def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(tmp_path):
+    assert "no notebook is called '04': choose 00_start_here, " in refused({}, notebook="04")
     namespace = values(tmp_path)
     assert "'inject' is not" in refused(namespace | {"tasks": "few", "variants": "few"}, notebook="07_ablations")
     del namespace["seed"]
@@ -190,23 +183,3 @@ def test_what_papermill_injects_is_checked_with_a_history_too(tmp_path):
     assert "'epoch'" in refused(namespace | {"epoch": 20, "In": history})
     most = {name: namespace[name] for name in list(namespace)[:-2]}  # an injected cell that sets nearly all of them
     params.check(NAME, namespace | {"In": ["%magic, no Python", as_cell(namespace), as_cell(most), CHECK]})
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("epochs", "ten", "epochs must be a whole number, but it is the text 'ten'"),
-        ("epoch", "20", f"'epoch' is not a parameter of {NAME}: use epochs"),
-        ("skip_broken", "true", "write -p skip_broken True"),
-        ("learning_rate", "nan", "a finite number"),
-    ],
-)
-def test_papermill_ends_with_one_sentence(tmp_path, name, value, words):
-    check = new_code_cell(f"from sfhelpers import params\nrun = params.check({NAME!r}, globals())")
-    parameters = new_code_cell(as_cell(values(tmp_path)), metadata={"tags": ["parameters"]})
-    nb = new_notebook(cells=[parameters, check], metadata={"kernelspec": KERNEL})
-    nbformat.write(nb, tmp_path / "any.ipynb")
-    words_typed = [sys.executable, "-m", "papermill", "any.ipynb", "out.ipynb", "-p", name, value]
-    done = subprocess.run(words_typed, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and words in done.stderr
-    assert not (tmp_path / "out").exists()
