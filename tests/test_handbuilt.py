@@ -2,10 +2,8 @@
 
 import ast
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,77 +11,67 @@ from torch import nn
 
 from sfhelpers.fusion import FusedExtractor
 from tests.backbone_fixtures import small
+from tests.notebook_cells import cells, run_cells, solutions, tagged
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "02_fused_extractor.ipynb"
-CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
-SMALL = {"dim": 12, "grid": 9, "width": 8}  # as `small` gives the package's
-SOLUTION = re.compile(r"<details><summary>(Solution to \d+)</summary>\s*```python\n(.*?)```", re.DOTALL)
-
-
-def tagged(*tags):
-    """The sources of the code cells that bear one of the tags."""
-    return [cell.source for cell in CELLS if set(tags) & set(cell.metadata.get("tags", []))]
+HERE = "02_fused_extractor"
+SOLUTIONS = solutions(HERE)
 
 
-def built_by_hand():
+@pytest.fixture(scope="module")
+def hand():
     """What the cells tagged handbuilt define, and nothing else of the notebook."""
-    names = {"torch": torch, "F": F, "nn": nn}
-    for source in tagged("handbuilt", "handbuilt-detached"):
-        exec(source, names)
-    return SimpleNamespace(**names)
+    return SimpleNamespace(**run_cells(HERE, {"torch": torch, "F": F, "nn": nn}, "handbuilt", "handbuilt-detached"))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(tiny_backbone, two_images, seed):
+def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(hand, tiny_backbone, two_images, seed):
     ours = small(tiny_backbone, seed=seed)
     for parameter in ours.injection.parameters():
         nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(5))
     prepared = ours.prepare(two_images)
     ours.fit_statistics(prepared)
-    hand = built_by_hand().HandBuiltExtractor(tiny_backbone, **SMALL)
-    assert not torch.allclose(hand(two_images), ours(prepared), atol=1e-2)
-    hand.load_state_dict(ours.state_dict())
+    mine = hand.HandBuiltExtractor(tiny_backbone, dim=12, grid=9, width=8)  # as `small` gives the package's
+    assert not torch.allclose(mine(two_images), ours(prepared), atol=1e-2)
+    mine.load_state_dict(ours.state_dict())
     tokens, noised = tiny_backbone.vision.tokens(two_images), tiny_backbone.diffusion.noised(two_images)
-    for mine, theirs in zip(hand.features(noised, tokens), ours.features(prepared).values(), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
-    maps = hand(two_images), ours(prepared)
+    for feature, theirs in zip(mine.features(noised, tokens), ours.features(prepared).values(), strict=True):
+        torch.testing.assert_close(feature, theirs, atol=1e-6, rtol=0)
+    maps = mine(two_images), ours(prepared)
     torch.testing.assert_close(*maps, atol=1e-6, rtol=0)
     target = torch.rand(maps[0].shape, generator=torch.Generator().manual_seed(seed))
     for result in maps:
         (result - target).square().sum().backward()  # a sum, so that no gradient is small against 1e-6
     package = dict(ours.named_parameters())
-    assert package.keys() == dict(hand.named_parameters()).keys()
-    for name, parameter in hand.named_parameters():
+    assert package.keys() == dict(mine.named_parameters()).keys()
+    for name, parameter in mine.named_parameters():
         assert package[name].grad.abs().max() > 1e-3, name
         torch.testing.assert_close(parameter.grad, package[name].grad, atol=1e-6, rtol=0, msg=name)
 
 
-def test_a_hook_that_fails_leaves_the_unet_as_it_was(tiny_backbone, two_images):
+def test_a_hook_that_fails_leaves_the_unet_as_it_was(hand, tiny_backbone, two_images):
     def fail(block, output):
         raise RuntimeError("no")
 
-    run_unet, diffusion = built_by_hand().run_unet, tiny_backbone.diffusion
+    diffusion = tiny_backbone.diffusion
     with pytest.raises(RuntimeError, match="no"):
-        run_unet(diffusion, diffusion.noised(two_images), fail)
+        hand.run_unet(diffusion, diffusion.noised(two_images), fail)
     assert not any(block._forward_hooks for block in diffusion.unet.up_blocks)
 
 
 def test_all_of_it_is_about_sixty_lines():
-    lines = [line for source in tagged("handbuilt") for line in source.splitlines() if line.strip()]
+    lines = [line for source in tagged(HERE, "handbuilt") for line in source.splitlines() if line.strip()]
     assert 40 < len(lines) <= 62
-    assert len(tagged("handbuilt-detached")) == 1 and len(tagged("handbuilt-detached")[0].splitlines()) == 3
+    (detached,) = tagged(HERE, "handbuilt-detached")
+    assert len(detached.splitlines()) == 3
 
 
 def definitions():
     """All functions, classes and imports of the notebook, without running what they are used for."""
     kinds, names = ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom, {}
-    for cell in (cell for cell in CELLS if cell.cell_type == "code"):
+    for cell in (cell for cell in cells(HERE) if cell.cell_type == "code"):
         kept = [node for node in ast.parse(cell.source).body if isinstance(node, kinds)]
         exec(compile(ast.Module(kept, []), cell.id, "exec"), names)
     return names
-
-
-SOLUTIONS = dict(match for cell in CELLS for match in SOLUTION.findall(cell.source))
 
 
 @pytest.mark.parametrize("title", SOLUTIONS)
@@ -96,6 +84,6 @@ def test_solution_runs_and_its_asserts_hold(tiny_backbone, two_images, title, ca
 
 
 def test_every_exercise_has_a_solution():
-    (text,) = [cell.source for cell in CELLS if cell.id == "exercises"]
+    (text,) = [cell.source for cell in cells(HERE) if cell.id == "exercises"]
     exercises = re.findall(r"^(\d+)\. ", text.split("<details>")[0], re.MULTILINE)
     assert [f"Solution to {number}" for number in exercises] == list(SOLUTIONS)

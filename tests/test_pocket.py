@@ -1,10 +1,8 @@
 """How the embedded models are made, by 90's own cells: encoder, tokenizer, three trainings, one folder."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,18 +16,10 @@ from sfhelpers.backbones.presets import WEIGHTS
 from sfhelpers.files import file_sha256
 from sfhelpers.pocket import data, models, training
 from tests.backbone_fixtures import refused
+from tests.notebook_cells import run_cells
 from tests.tiny import folder_sha256
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "90_train_pocket.ipynb"
-CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
-
-
-def run_cells(names, *tags):
-    """Run the notebook's cells that bear one of the tags, in its order, in a namespace like its own."""
-    for cell in CELLS:
-        if set(tags) & set(cell.metadata.get("tags", [])):
-            exec(cell.source, names)
-    return names
+HERE = "90_train_pocket"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +34,7 @@ def trained(tmp_path_factory, images):
     run |= {"encoder_steps": 2, "individuals": 4, "imagenet": "", "output_dir": tmp_path_factory.mktemp("run")}
     names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld, "images": images}
     names["run"] = SimpleNamespace(**run)
-    return SimpleNamespace(**run_cells(names, "decoder", "denoiser-data", "denoiser", "encoder-data", "encoder"))
+    return SimpleNamespace(**run_cells(HERE, names, "decoder", "denoiser-data", "denoiser", "encoder-data", "encoder"))
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +104,9 @@ def test_the_denoiser_learns_to_predict_the_noise(trained):
 
 def test_the_encoder_learns_with_batch_norm_as_it_was(trained):
     names = {**vars(trained), "run": SimpleNamespace(**{**vars(trained.run), "encoder_steps": 6})}
-    run_cells(names, "encoder-data")
+    run_cells(HERE, names, "encoder-data")
     before = {key: value.clone() for key, value in names["clip"].state_dict().items()}
-    assert run_cells(names, "encoder")["encoder_losses"][-1] < 0.9 * names["encoder_losses"][0]
+    assert run_cells(HERE, names, "encoder")["encoder_losses"][-1] < 0.9 * names["encoder_losses"][0]
     for key, value in names["clip"].state_dict().items():
         assert torch.equal(value, before[key]) == ("running_" in key or "num_batches" in key), key
 
@@ -125,7 +115,7 @@ def denoised(trained, folder, **settings):
     """The denoiser's cells from the start, in a folder."""
     names = {**vars(trained), "run": SimpleNamespace(**{**vars(trained.run), "output_dir": folder, **settings})}
     torch.manual_seed(0)
-    return run_cells(names | {"denoiser": models.new_denoiser(trained.tokenizer)}, "denoiser")
+    return run_cells(HERE, names | {"denoiser": models.new_denoiser(trained.tokenizer)}, "denoiser")
 
 
 def test_a_run_cut_off_and_resumed_ends_where_an_unbroken_one_does(trained, tmp_path, monkeypatch):

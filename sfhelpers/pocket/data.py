@@ -26,8 +26,7 @@ TEMPLATES = {
 
 
 def pictures(domain: str, start: int, count: int) -> tuple[Tensor, list[str]]:
-    """Training pictures number `start` to `start + count` of a domain, (count, 3, 160, 160) uint8, and the category of
-    each."""
+    """Training pictures number `start` to `start + count`, (count, 3, 160, 160) uint8, and the category of each."""
     numbers = range(start, start + count)
     categories = [SEEN[k % len(SEEN)] for k in numbers]
     plan = tqdm(zip(categories, numbers, strict=True), f"rendering {domain}s", count, leave=False)

@@ -23,8 +23,10 @@ CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm fr
 
 
 def patch_pca(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Principal components of the 4 x 4 patches of (N, 3, H, W) in [-1, 1]: mean (48,), components (8, 48) and their
-    standard deviations (8,); a patch is ordered (channel, row, column)."""
+    """Mean (48,), principal components (8, 48) and their spreads (8,) of the 4 x 4 patches of (N, 3, H, W) in [-1, 1].
+
+    A patch is ordered (channel, row, column).
+    """
     patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
     pca = PCA(CHANNELS, svd_solver="covariance_eigh").fit(patches.double().numpy())
     mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)

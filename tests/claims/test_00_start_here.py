@@ -1,13 +1,11 @@
 """What 00 says of the default run, a test a sentence, on its committed rows and on what it printed."""
 
-import nbformat
 import pytest
 
 from sfhelpers import results
-from tools.notebooks import FOLDER
+from tests.notebook_cells import cells
 
-CELLS = nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4).cells
-PRINTED = "".join(output.get("text", "") for cell in CELLS for output in cell.get("outputs", []))
+PRINTED = "".join(output.get("text", "") for cell in cells("00_start_here") for output in cell.get("outputs", []))
 ROWS = results.read(results.COMMITTED / "00_start_here.json")
 SEEN, UNSEEN = "seen categories", "unseen categories"
 

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from sfhelpers import params, results, toyworld
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pocket import data
-from tests.test_pocket import run_cells
+from tests.notebook_cells import run_cells
 
+HERE = "90_train_pocket"
 LOG = json.loads((params.ROOT / "data/pocket/training.json").read_text(encoding="utf-8"))
 
 
@@ -22,14 +23,14 @@ def quality(tmp_path_factory):
     run = SimpleNamespace(curve=False)
     names = {"run": run, "params": params, "results": results, "snapshots": dict, "folder": {}}
     names |= {"CHOSEN": "threshold chosen on validation pairs, no CRF", "plots": SimpleNamespace(curve=lambda *_: None)}
-    return {key: list(values.values()) for key, values in run_cells(names, "curve")["quality"].items()}
+    return {key: list(values.values()) for key, values in run_cells(HERE, names, "curve")["quality"].items()}
 
 
 @pytest.fixture(scope="module")
 def accuracy():
     names = {"run": SimpleNamespace(seed=0), "torch": torch, "F": F, "data": data, "toyworld": toyworld}
     names["shipped"] = load_backbone("pocket", "cpu")
-    return {key: hits.mean().item() for key, hits in run_cells(names, "zero-shot")["accuracy"].items()}
+    return {key: hits.mean().item() for key, hits in run_cells(HERE, names, "zero-shot")["accuracy"].items()}
 
 
 @pytest.mark.parametrize("gallery", ["seen categories", "unseen categories"])
