@@ -33,6 +33,7 @@ def trained(tmp_path_factory, images):
     run = {"seed": 0, "decoder_steps": 12, "steps": 4, "batch_size": 2, "photos": 4, "sketches": 2, "device": "cpu"}
     run |= {"encoder_steps": 2, "individuals": 4, "imagenet": "", "output_dir": tmp_path_factory.mktemp("run")}
     names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld, "images": images}
+    names |= {"load_file": load_file, "shipped": load_backbone("pocket", "cpu")}
     names["run"] = SimpleNamespace(**run)
     return SimpleNamespace(**run_cells(HERE, names, "decoder", "denoiser-data", "denoiser", "encoder-data", "encoder"))
 
@@ -153,7 +154,7 @@ def test_the_trunk_starts_from_imagenet_weights_of_another_naming(tmp_path):
 
 def test_the_features_are_those_of_the_parts_within_half_precision(trained, backbone, pair):
     denoiser = trained.denoiser
-    parts = (trained.fresh, denoiser["unet"], denoiser["text"], trained.tokenizer, models.new_scheduler())
+    parts = (trained.fresh, denoiser["unet"], denoiser["text"], trained.tokenizer, backbone.diffusion.scheduler)
     full, half = DiffusionFeatures(*parts, size=data.SIZE, timestep=195), backbone.diffusion
     with torch.no_grad():
         assert_close(half.latents(pair), full.latents(pair))
@@ -181,11 +182,11 @@ def test_weights_are_kept_in_half_precision_and_sealed_and_written_anew_they_are
 def test_a_training_keeps_snapshots_whose_denoiser_is_another(trained, backbone, pair, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "KEEP_AT", (2, 7))
     names = denoised(trained, tmp_path)
-    (names["folder"] / "samples_900.safetensors.part").touch()
-    found = training.snapshots(names["folder"])
-    assert list(found) == [2, 8], "at the first step that reaches the number"
+    found = {samples: names["folder"] / f"samples_{samples}.safetensors" for samples in (2, 8)}
+    assert sorted(names["folder"].glob("samples_*")) == sorted(found.values()), "the first step that reaches a number"
     before = [feature.clone() for feature in backbone.diffusion.features(pair)]
-    early, last = (training.at_snapshot(backbone, path, samples) for samples, path in found.items())
+    at_snapshot = run_cells(HERE, names, "snapshot")["at_snapshot"]
+    early, last = (at_snapshot(backbone, path, samples) for samples, path in found.items())
     for name, tensor in names["denoiser"]["unet"].state_dict().items():
         torch.testing.assert_close(last.diffusion.unet.state_dict()[name], tensor)
     assert_close(last.diffusion.features(pair)[2], before[2], share=0.03)
@@ -212,4 +213,4 @@ def test_a_snapshot_of_another_model_is_refused(trained, backbone, tmp_path, dam
     DAMAGE[damage](tensors)
     save_file(tensors, tmp_path / "samples_100.safetensors")
     with refused(r"samples_100\.safetensors is no snapshot"):
-        training.at_snapshot(backbone, tmp_path / "samples_100.safetensors", 100)
+        run_cells(HERE, vars(trained), "snapshot")["at_snapshot"](backbone, tmp_path / "samples_100.safetensors", 100)

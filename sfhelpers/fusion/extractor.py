@@ -101,7 +101,7 @@ class FusedExtractor(nn.Module):
         return {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
 
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of "f1" to "f4" and "tokens" those that the branches name, with what was to be injected, (B, C, h, w) each."""
+        """The sources that the branches name, "f1" to "tokens", with what was to be injected: (B, C, h, w) each."""
         if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
             made = f'inject="{self.inject}", branches={self.branches}'
             raise ValueError(f"the tensors were not prepared for {made}: use what prepare() of this extractor gives.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import open_clip
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -80,11 +80,6 @@ def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     return nn.ModuleDict({"unet": unet, "text": CLIPTextModel(config)})
 
 
-def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule: 1,000 steps, scaled linear, noise prediction."""
-    return DDIMScheduler.from_pretrained(SHIPPED / "scheduler")
-
-
 def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
     """An untrained CLIP, and its open_clip folder (config and tokenizer, no weights yet).
 
@@ -119,9 +114,9 @@ def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip
     text = CLIPTextModel(denoiser["text"].config)
     text.load_state_dict(denoiser["text"].state_dict())
     text.to(torch.float16).save_pretrained(folder / "text_encoder")
-    new_scheduler().save_pretrained(folder / "scheduler")
     CLIPTokenizer.from_pretrained(words).save_pretrained(folder / "tokenizer")
-    shutil.copytree(words, folder / "vision", dirs_exist_ok=True)
+    for source, name in ((SHIPPED / "scheduler", "scheduler"), (words, "vision")):
+        shutil.copytree(source, folder / name, dirs_exist_ok=True)
     halved = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items()}
     save_file({k: v.contiguous() for k, v in halved.items()}, folder / "vision" / "open_clip_model.safetensors")
     write_preset(folder, size=SIZE)

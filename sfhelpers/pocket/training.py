@@ -2,19 +2,15 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
-from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from sfhelpers.backbones import Backbone
 from sfhelpers.files import replace_file
 from sfhelpers.kept import Checkpoint
 
@@ -81,20 +77,3 @@ class Training:
         self.optimiser.param_groups[0]["lr"] = self.schedule.get_last_lr()[0]
         self.dice.set_state(tensors["dice"])
         self.losses = state["losses"]
-
-
-def snapshots(folder: Path) -> dict[int, Path]:
-    """Samples seen -> file of mean weights, as a `Training` kept them, fewest first."""
-    files = {int(path.stem.removeprefix("samples_")): path for path in folder.glob("samples_*.safetensors")}
-    return dict(sorted(files.items()))
-
-
-def at_snapshot(backbone: Backbone, path: Path, samples: int) -> Backbone:
-    """The backbone with a snapshot's denoiser in place of its own, all else shared; ValueError if it does not fit."""
-    diffusion = deepcopy(backbone.diffusion)
-    try:
-        nn.ModuleDict({"unet": diffusion.unet, "text": diffusion.text_encoder}).load_state_dict(load_file(path))
-    except RuntimeError as error:  # which lists every tensor
-        raise ValueError(f"{path} is no snapshot of this backbone's denoiser: train it anew with it.") from error
-    digest = sha256(f"{backbone.weights_sha256} {sha256(path.read_bytes()).hexdigest()}".encode()).hexdigest()
-    return replace(backbone, name=f"pocket at {samples} samples", diffusion=diffusion, weights_sha256=digest)

@@ -21,7 +21,7 @@ LOG = json.loads((params.ROOT / "data/pocket/training.json").read_text(encoding=
 def quality(tmp_path_factory):
     """(gallery, method) -> [foreground IoU], samples rising, as the notebook's own cell reads the committed rows."""
     run = SimpleNamespace(curve=False)
-    names = {"run": run, "params": params, "results": results, "snapshots": dict, "folder": {}}
+    names = {"run": run, "params": params, "results": results, "copies": {}}
     names |= {"CHOSEN": "threshold chosen on validation pairs, no CRF", "plots": SimpleNamespace(curve=lambda *_: None)}
     return {key: list(values.values()) for key, values in run_cells(HERE, names, "curve")["quality"].items()}
 
