@@ -150,12 +150,8 @@ class DiffusionFeatures:
     ) -> list[Tensor]:
         """f1..f_until, (B, C, h, w) each, by forward hooks on the running UNet, averaged over the draws.
 
-        Args:
-            noised: as `noised` gives it.
-            inject: (up-block, output (B * draws, C, h, w)) -> what goes on instead, with gradients; must not write
-                into it.
-            inject_down: the same for the down-blocks' outputs; the skips stay as they are.
-            until: how many up-blocks to run.
+        `inject(up-block, output (B * draws, C, h, w))` gives what goes on instead, with gradients, and must not write
+        into the output; `inject_down` is the same for the down-blocks' outputs, whose skips stay as they are.
         """
         outputs: list[Tensor] = []
 
@@ -179,9 +175,7 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def prefix(self, images: Tensor, until: int = 3, **noise: Any) -> dict[str, Tensor]:
-        """All that is frozen before the first injection, batch first, so that prefix[key][i] is image i's part.
-
-        The first injection stands behind up-block 1, so what came before is the same in every training step.
+        """All that is frozen before the first injection, behind up-block 1; prefix[key][i] is image i's part.
 
         Returns:
             `hidden` (B, draws, C, h, w), the raw f1; `skips<n>.<k>` (B, draws, C, h, w), what up-block n concatenates;

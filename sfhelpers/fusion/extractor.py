@@ -70,15 +70,10 @@ class FusedExtractor(nn.Module):
 
     @torch.no_grad()
     def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
-        """All that is frozen for this arm of one batch of images, so that a training step does not compute it again.
+        """All that is frozen for this arm of (B, 3, H, W) in [0, 1], so that no training step computes it again.
 
-        Args:
-            images: (B, 3, H, W) in [0, 1].
-            noise: seed (the noise is the same for every image), draws, timestep, prompt, size: as of
-                `DiffusionFeatures.noised`.
-
-        Returns:
-            Batch-first tensors on the backbone's device; index all of them alike for a minibatch.
+        The tensors are batch first, on the backbone's device: index all of them alike for a minibatch. `noise` is as
+        of `DiffusionFeatures.noised`: seed (the noise is the same for every image), draws, timestep, prompt, size.
         """
         diffusion, found = self.backbone.diffusion, {}
         if self.inject != "none" or "tokens" in self.sources:

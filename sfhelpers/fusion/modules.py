@@ -43,8 +43,7 @@ class ClipInjection(nn.Module):
 class TokenInterpolation(nn.Module):
     """Adds CLIP patch tokens to UNet blocks without learning, their channels interpolated linearly (Sec. 7, [iii]).
 
-    `scaled` brings them to the spread of the block's output, image by image: tokens may be ten times as large, and the
-    paper does not say.
+    `scaled` brings them, which may be ten times as large, to the spread of the block's output; the paper is silent.
     """
 
     def __init__(self, scaled: bool):
