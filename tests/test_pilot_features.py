@@ -97,16 +97,9 @@ def test_a_sinusoid_of_k_cycles_peaks_at_k_on_every_grid(grid, window):
             assert frequencies[(profile[0] * rings).argmax()] == k
 
 
-def test_the_power_at_a_frequency_is_the_same_on_every_grid():
-    assert [pilot.power(wave(grid, 2), window=False).sum() for grid in (12, 24, 60)] == pytest.approx(
-        [0.5] * 3, rel=1e-6
-    )
-    first, *others = (pilot.radial_profile(pilot.power(wave(grid, 2)))[1][0, 1:6] for grid in (12, 24, 60))
-    for other in others:
-        np.testing.assert_allclose(first, other, atol=0.005 * max(first))
-
-
-def test_power_adds_up_to_the_mean_square_and_over_channels():
+def test_power_is_the_same_on_every_grid_and_adds_up_to_the_mean_square_over_channels():
+    for grid in (12, 24, 60):
+        assert pilot.power(wave(grid, 2), window=False).sum() == pytest.approx(0.5, rel=1e-6)
     maps = drawn(2, 5, 7, 9)
     found = pilot.power(maps, window=False, remove_mean=False)
     np.testing.assert_allclose(found.sum(axis=(1, 2)), maps.square().sum(1).mean((1, 2)), rtol=1e-5)
@@ -163,29 +156,23 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
     assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
 
 
-REFUSED = {
-    "basis": lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
-    "three in a pair": lambda: pilot.pca_maps(made(3)[None], "pair"),
-    "no pairs": lambda: pilot.pca_maps(made(2), "pair"),
-    "one map": lambda: pilot.fit_pca(torch.zeros(3, 4, 4)),
-    "infinite": lambda: pilot.fit_pca(torch.full((1, 3, 4, 4), torch.inf)),
-    "other channels": lambda: pilot.project(pilot.fit_pca(made()), made(channels=9)),
-    "no batch": lambda: pilot.power(torch.zeros(3, 4, 4)),
-    "no channels": lambda: pilot.power(torch.zeros(1, 0, 4, 4)),
-    "not a number": lambda: pilot.spectrum(torch.full((1, 1, 4, 4), torch.nan)),
-    "a list": lambda: pilot.spectrum([1, 2]),
-    "power of one": lambda: pilot.radial_profile(np.zeros((4, 4))),
-    "band upside down": lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
-    "band below 0": lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), -1, 2),
-    "band of one map": lambda: pilot.band_pass(torch.zeros(1, 4, 4), 0, 2),
-    "point outside": lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
-    "half a point": lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5,), drawn(3, 4, 4)),
-    "unequal channels": lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
-}
+WRONG = (
+    lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
+    lambda: pilot.pca_maps(made(3)[None], "pair"),
+    lambda: pilot.fit_pca(torch.zeros(3, 4, 4)),
+    lambda: pilot.fit_pca(torch.full((1, 3, 4, 4), torch.inf)),
+    lambda: pilot.project(pilot.fit_pca(made()), made(channels=9)),
+    lambda: pilot.power(torch.zeros(1, 0, 4, 4)),
+    lambda: pilot.spectrum([1, 2]),
+    lambda: pilot.radial_profile(np.zeros((4, 4))),
+    lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
+    lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
+    lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
+)
 
 
-@pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_measured_is_refused_in_one_sentence(call):
-    with pytest.raises(ValueError) as error:
-        call()
-    one_sentence(error)
+def test_what_cannot_be_measured_is_refused_in_one_sentence():
+    for call in WRONG:
+        with pytest.raises(ValueError) as error:
+            call()
+        one_sentence(error)

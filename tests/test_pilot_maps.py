@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from sfhelpers.fusion import ARMS
-from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
+from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
 from sfhelpers.tasks.heads import untrained_head
 from tests.backbone_fixtures import one_sentence
+
+CONCATENATED = "SD+CLIP concatenated"
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +44,12 @@ def passes(tiny_backbone):
     hook.remove()
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 
 def test_plain_sources_are_the_backbones_own_features(tiny_backbone, maps, two_images):
     noise = {"timestep": 50, "prompt": "a photo", "seed": 3, "draws": 2}
-    blocks = tiny_backbone.diffusion.features(two_images, **noise)
-    for source, expected in zip(SOURCES, blocks, strict=False):
+    for source, expected in zip(SOURCES, tiny_backbone.diffusion.features(two_images, **noise), strict=False):
         close(maps(two_images, Settings(source, **noise)), expected)
     close(maps(two_images, Settings("CLIP tokens")), tiny_backbone.vision.tokens(two_images))
 
@@ -62,7 +62,7 @@ def test_fused_maps_and_injected_blocks_are_those_of_the_heads_own_extractor(
     maps, heads, two_images, injection, method
 ):
     extractor = heads[method].extractor
-    prepared = extractor.prepare(two_images, seed=4, timestep=100, prompt="a cat")
+    prepared = extractor.prepare(two_images, noise_seed=4, timestep=100, prompt="a cat")
     settings = Settings("fused", injection, timestep=100, prompt="a cat", seed=4)
     close(maps(two_images, settings), extractor(prepared))
     for name, feature in extractor.features(prepared).items():
@@ -77,57 +77,53 @@ def test_every_injection_changes_every_block_but_late_fusion_f4(maps, two_images
 
 
 def test_the_concatenated_map_is_standardised_and_ignores_the_injection(maps, heads, two_images):
-    extractor = heads["SD+CLIP concatenated"].extractor
-    found = maps(two_images, Settings("SD+CLIP concatenated", "up"))
+    extractor, found = heads[CONCATENATED].extractor, maps(two_images, Settings(CONCATENATED, "up"))
     assert found.shape == (2, 32 + 24 + 16 + 48, 24, 24)
-    assert torch.equal(found, maps(two_images, Settings("SD+CLIP concatenated")))
+    assert torch.equal(found, maps(two_images, Settings(CONCATENATED)))
     first = extractor.statistics["f1"](maps(two_images, Settings("SD f1")))
     close(found[:, :32, ::24, ::24], first[..., ::24, ::24])  # the corner stays where it is
     tokens = extractor.statistics["tokens"](maps(two_images, Settings("CLIP tokens")))
     close(found[:, -48:].mean((2, 3)), tokens.mean((2, 3)))
 
 
-def test_one_pass_gives_all_four_blocks_and_each_image_goes_through_once(maps, passes, two_images):
+def test_each_image_goes_through_once_for_all_blocks_and_whatever_changes_the_features_computes_anew(
+    maps, passes, two_images
+):
     for source in SOURCES[:4]:
         maps(two_images, Settings(source))
     maps(two_images.flip(0), Settings())
     assert passes == [2]
     found = maps(torch.cat([two_images, two_images.flip(3), two_images]), Settings("SD f1"))
     assert passes == [2, 2] and torch.equal(found[:2], found[4:]), "only the images that are new, and each once"
-    for where in (("fused", "none"), ("SD+CLIP concatenated", "none"), ("fused", "late"), ("SD f3", "late")):
+    for where in (("fused", "none"), (CONCATENATED, "none"), ("fused", "late"), ("SD f3", "late")):
         maps(two_images, Settings(*where))
     assert passes == [2, 2], "late fusion and aggregation use the blocks that are kept"
-    for source in ("fused", "SD f3"):
-        maps(two_images, Settings(source, "up"))
-    assert passes == [2, 2, 2]
-
-
-def test_whatever_changes_the_features_is_computed_anew(maps, passes, two_images):
-    settings = [
-        Settings(), Settings(timestep=5), Settings(prompt="a cat"), Settings(seed=1), Settings(draws=2),
-        Settings(injection="up"), Settings(injection="random"),
-    ]  # fmt: skip
-    found = [maps(two_images, each) for each in settings]
-    assert len(passes) == 7
+    changes = ({"timestep": 5}, {"prompt": "a cat"}, {"seed": 1}, {"draws": 2}, {"injection": "up"})
+    found = [maps(two_images, Settings(**each)) for each in ({}, *changes, {"injection": "random"})]
+    assert len(passes) == 8
     assert all((a - b).abs().max() > 1e-6 for n, a in enumerate(found) for b in found[:n])
-    maps(two_images, Settings(timestep=195))  # the default, by name
-    assert len(passes) == 7
+    maps(two_images, Settings("fused", "up", timestep=195))  # the default, by name
+    assert len(passes) == 8
 
 
-def test_the_cache_is_bounded_in_bytes_and_forgets_what_was_used_longest_ago(tiny_backbone, passes, two_images):
-    single = FeatureMaps(tiny_backbone, {})
-    single(two_images[:1], Settings())
-    size = single.kept_bytes
+def test_the_cache_is_bounded_in_bytes_and_forgets_what_was_used_longest_ago(tiny_backbone, maps, passes, two_images):
+    maps(two_images[:1], Settings())
+    size = maps.kept_bytes
     assert size == 4 * sum(c * g * g for c, g in zip((32, 24, 16, 8), (6, 12, 24, 24), strict=True))
-    small = FeatureMaps(tiny_backbone, {}, megabytes=2.5 * size / 1e6)
+    small, none = (FeatureMaps(tiny_backbone, {}, n * size / 1e6, batch_size=4) for n in (2.5, 0))
     passes.clear()
     for seed in (0, 1, 0, 2, 0, 1):  # 1 is forgotten for 2, since 0 was used after it
         small(two_images[:1], Settings(seed=seed))
         assert small.kept_bytes <= 2.5 * size
     assert len(passes) == 4
+    many = torch.cat([two_images, two_images.flip(3)])
+    passes.clear()
+    found = none(many, Settings(draws=2))
+    assert passes == [4, 4] and none.kept_bytes == 0, "batches hold no more draws than asked"
+    close(found, maps(many, Settings(draws=2)))
 
 
-def test_cached_and_uncached_values_are_the_same_and_a_caller_cannot_spoil_them(maps, two_images):
+def test_a_caller_cannot_spoil_what_is_kept(maps, two_images):
     for source in SOURCES:
         first = maps(two_images, Settings(source, "up"))
         expected = first.clone()
@@ -135,22 +131,11 @@ def test_cached_and_uncached_values_are_the_same_and_a_caller_cannot_spoil_them(
         assert torch.equal(maps(two_images, Settings(source, "up")), expected)
 
 
-def test_batches_hold_no_more_draws_than_asked_and_what_the_budget_cannot_hold_comes_back_all_the_same(
-    tiny_backbone, maps, passes, two_images
-):
-    many = torch.cat([two_images, two_images.flip(3)])
-    none = FeatureMaps(tiny_backbone, {}, megabytes=0, batch_size=4)
-    found = none(many, Settings(draws=2))
-    assert passes == [4, 4] and none.kept_bytes == 0
-    close(found, maps(many, Settings(draws=2)))
-
-
 def test_two_threads_get_the_right_maps_and_share_the_work(tiny_backbone, heads, passes, two_images):
     """The UNet's hooks are global to the model, so one thread's features must not land in the other's."""
     settings = [Settings(s, i, seed=n) for n in range(3) for s in ("SD f1", "fused") for i in ("none", "up")]
-    quiet = FeatureMaps(tiny_backbone, heads)
+    quiet, first, second = (FeatureMaps(tiny_backbone, heads) for _ in range(3))
     expected = {s: quiet(two_images, s) for s in settings}
-    first, second = FeatureMaps(tiny_backbone, heads), FeatureMaps(tiny_backbone, heads)
     found, start = [], threading.Barrier(4)
 
     def work(maps, order):
@@ -158,7 +143,7 @@ def test_two_threads_get_the_right_maps_and_share_the_work(tiny_backbone, heads,
         found.extend((s, maps(two_images, s)) for s in order)
 
     passes.clear()
-    plans = [(first, settings), (first, settings[::-1]), (second, settings), (second, settings[::-1])]
+    plans = [(maps, order) for maps in (first, second) for order in (settings, settings[::-1])]
     threads = [threading.Thread(target=work, args=plan) for plan in plans]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
@@ -168,25 +153,22 @@ def test_two_threads_get_the_right_maps_and_share_the_work(tiny_backbone, heads,
 
 
 def test_words_that_were_never_taught_are_noted(maps):
-    assert maps.notes(Settings(prompt="a photo of a cat")) == ""
-    assert maps.notes(Settings(prompt="")) == ""
+    for silent in ({"prompt": "a photo of a cat"}, {"source": "CLIP tokens", "prompt": "a unicorn"}):
+        assert maps.notes(Settings(**silent)) == ""
     note = maps.notes(Settings(prompt="a photo of a unicorn, or a zebra"))
     assert '"unicorn"' in note and '"zebra"' in note and '"photo"' not in note and note.endswith(".")
-    assert maps.notes(Settings("CLIP tokens", prompt="a unicorn")) == "", "CLIP's tokens see no prompt"
     assert "f4" in maps.notes(Settings("SD f4", "late"))
 
 
 WRONG = [
-    {"source": "SD f5"}, {"injection": "down"}, {"timestep": 1000}, {"timestep": -1}, {"timestep": 1.5},
-    {"timestep": True}, {"prompt": "word " * 500}, {"prompt": None}, {"draws": 0}, {"draws": 2.0}, {"seed": -1},
-    {"seed": 2**32},
+    {"source": "SD f5"}, {"injection": "down"}, {"timestep": 1000}, {"timestep": 1.5}, {"timestep": True},
+    {"prompt": "word " * 500}, {"prompt": None}, {"draws": 0}, {"draws": 2.0}, {"seed": 2**32},
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", WRONG, ids=str)
-@pytest.mark.parametrize("source", ["SD f3", "CLIP tokens", "fused"])
-def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images, source, changes):
-    settings = replace(Settings(source), **changes)
+def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images, changes):
+    settings = replace(Settings("fused"), **changes)
     for call in (lambda: maps.check(settings), lambda: maps(two_images, settings)):
         with pytest.raises(ValueError) as error:
             call()
@@ -196,19 +178,10 @@ def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images,
 def test_images_heads_and_budgets_that_fit_nothing_are_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
     mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
     calls = [partial(mixed, two_images, Settings("fused", "up"))]
-    missing = (Settings("fused"), Settings("SD f3", "up"), Settings("SD+CLIP concatenated"))
-    calls += [partial(none, two_images, settings) for settings in missing]
+    calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
     calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
-    wrong = (two_images[0], two_images * 255, two_images[:0], torch.full_like(two_images, torch.nan))
-    for call in calls + [partial(maps, images, Settings()) for images in wrong]:
+    calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
+    for call in calls:
         with pytest.raises(ValueError) as error:
             call()
         one_sentence(error)
-
-
-def test_class_in_a_prompt_is_each_pairs_category(maps, two_images):
-    pairs, labels = torch.stack([two_images, two_images.flip(0), two_images.flip(3)]), ["cat", "wine_glass", "cat"]
-    found = pair_maps(maps, pairs, labels, Settings("SD f2", prompt="a photo of [CLASS]"))
-    for k, word in enumerate(["cat", "wine glass", "cat"]):
-        close(found[k], maps(pairs[k], Settings("SD f2", prompt=f"a photo of {word}")))
-    assert pair_maps(maps, pairs, labels, Settings("SD f2")).shape == found.shape

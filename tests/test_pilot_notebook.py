@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from sfhelpers import pilot, results
 from sfhelpers.backbones import load_backbone
+from sfhelpers.datasets import load_dataset
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 
@@ -97,30 +100,28 @@ def test_auc_is_scikit_learns_ties_included_also_from_a_coarse_grid():
     np.testing.assert_allclose(HAND.aucs(torch.cat([coarse, -coarse], 1), masks), [[1, 0]] * 2, atol=0.02)
 
 
-@pytest.mark.parametrize("grid", [12, 24, 60])
-def test_the_low_frequency_share_of_two_waves_is_that_of_their_powers(grid):
-    steps = 2 * torch.pi * (torch.arange(grid).double() + 0.5) / grid
-    both = (torch.sin(steps) + 2 * torch.sin(4 * steps)[:, None]).expand(1, 1, grid, grid)
-    for offset in (0, 1e3):
-        found = pilot.power(both + offset, window=False)
+def test_the_low_frequency_share_is_that_of_the_powers_and_with_one_limit_does_not_depend_on_the_grid():
+    for grid in (12, 24, 60):
+        steps = 2 * torch.pi * (torch.arange(grid).double() + 0.5) / grid
+        waves = 1e3 + (torch.sin(steps) + 2 * torch.sin(4 * steps)[:, None]).expand(1, 1, grid, grid)
+        found = pilot.power(waves, window=False)
         shares = [HAND.low_share(found, *bounds)[0] for bounds in ((2, np.inf), (2, 3), (4, np.inf))]
         assert shares == pytest.approx([0.2, 1, 1], abs=1e-6)
-
-
-def test_noise_is_white_or_falls_as_1_over_f_and_with_one_limit_its_share_does_not_depend_on_the_grid():
-    frequencies, (white,) = pilot.radial_profile(pilot.power(HAND.coloured_noise(24, 0, 1000)[None]))
-    assert white[2:].max() / white[2:].min() < 1.1  # at 1 the mean's removal takes a part with it, under the window
-    _, (pink,) = pilot.radial_profile(pilot.power(HAND.coloured_noise(24, 1, 1000)[None]))
-    slope = np.polyfit(np.log(frequencies[3:12]), np.log(pink[3:12]), 1)[0]
-    assert slope / 2 == pytest.approx(-1, abs=0.08) and abs(HAND.coloured_noise(8, 0, 3).mean((1, 2))).max() < 1e-6
     of = {grid: pilot.power(HAND.coloured_noise(grid, 0, 2000)[None]) for grid in (10, 12, 24, 60)}
     assert np.ptp([HAND.low_share(found) for found in of.values()]) < 0.01
     assert HAND.low_share(of[10], band=np.inf) > 3 * HAND.low_share(of[24], band=np.inf)
 
 
+def test_noise_is_white_or_falls_as_1_over_f():
+    frequencies, (white,) = pilot.radial_profile(pilot.power(HAND.coloured_noise(24, 0, 1000)[None]))
+    assert white[2:].max() / white[2:].min() < 1.1  # at 1 the mean's removal takes a part with it, under the window
+    _, (pink,) = pilot.radial_profile(pilot.power(HAND.coloured_noise(24, 1, 1000)[None]))
+    slope = np.polyfit(np.log(frequencies[3:12]), np.log(pink[3:12]), 1)[0]
+    assert slope / 2 == pytest.approx(-1, abs=0.08) and abs(HAND.coloured_noise(8, 0, 3).mean((1, 2))).max() < 1e-6
+
+
 def test_signs_are_learnt_from_the_other_images_only_and_chance_stays_chance():
     assert HAND.honest(np.array([[0.1], [0.2], [0.1]])).tolist() == pytest.approx([0.9, 0.8, 0.9])
-    assert HAND.honest(np.array([[0.9], [0.9], [0.2]])).tolist() == pytest.approx([0.9, 0.9, 0.2])
     best = HAND.honest(np.array([[0.6, 0.1], [0.6, 0.1], [0.6, 0.2]]), best=True)
     assert best.tolist() == pytest.approx([0.9, 0.9, 0.8])
     missing = HAND.honest(np.array([[0.2], [np.nan], [0.3]]))
@@ -176,6 +177,7 @@ def test_a_source_that_marks_the_keypoints_agrees_everywhere_and_a_shift_between
 
     source = painted(pairs)
     found = scores_of(everything, source, pairs)
+    assert set(found) | set(HAND.auc_numbers(source, pairs)) | set(HAND.baselines(pairs)) == set(DEFINITIONS)
     assert found["CKA"].value > 0.9 and found["agreement"].value > 0.75
     assert all(found[name].value > 0.65 for name in found if " to other " in name)
     assert all(score.n == 8 and score.error >= 0 and score.spread is None for score in found.values())
@@ -204,7 +206,7 @@ def test_comparing_takes_the_mean_over_noise_seeds_of_every_source(tiny_backbone
     maps, some = FeatureMaps(tiny_backbone, {}), pairs[range(4)]
     plan = {name: Settings(name) for name in ("SD f3", "CLIP tokens")}
     table = HAND.compare(plan, some, HAND.main_numbers, (0, 1), maps)
-    both = (pilot.pair_maps(maps, some.images, some.labels, Settings(seed=seed)) for seed in (0, 1))
+    both = (HAND.pair_maps(maps, some.images, some.labels, Settings(seed=seed)) for seed in (0, 1))
     first, second = (scores_of(HAND.main_numbers, features, some)["CKA"] for features in both)
     found = table["SD f3"]["CKA"]
     assert found.value == pytest.approx((first.value + second.value) / 2) and first != second and found.n == 4
@@ -230,10 +232,25 @@ def test_rows_and_back_lose_nothing_and_the_committed_ones_come_out_as_they_went
     assert next(told) == next(told)
 
 
-def test_every_measure_of_the_notebook_is_defined(pairs):
-    features = painted(pairs)
-    found = HAND.main_numbers(features, pairs) | HAND.matching_numbers(features, pairs, 2)
-    assert set(found | HAND.auc_numbers(features, pairs) | HAND.baselines(pairs)) == set(DEFINITIONS)
+def test_own_pairs_are_squared_and_class_in_a_prompt_is_each_pairs_category(tiny_backbone, tmp_path):
+    for domain, category, count in (
+        ("photo", "cat", 3),
+        ("sketch", "cat", 2),
+        ("photo", "dog", 1),
+        ("sketch", "dog", 4),
+    ):
+        for k in range(count):
+            path = tmp_path / domain / category / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (20 + 9 * k, 30), (40 * k, 90, 200 if domain == "photo" else 0)).save(path)
+    images, labels = HAND.own_pairs(load_dataset("folder", tmp_path), 2, size=64)
+    assert labels == ["cat", "cat", "dog"] and images.shape == (3, 2, 3, 64, 64)
+    assert (images[:, 0, 2].amax((1, 2)) < 0.1).all() and (images[:, 1, 2].amax((1, 2)) > 0.7).all()
+    maps, settings = FeatureMaps(tiny_backbone, {}), Settings("SD f2", prompt="a photo of [CLASS]")
+    found = HAND.pair_maps(maps, images, labels, settings)
+    for k, label in enumerate(labels):
+        own = maps(images[k], replace(settings, prompt=f"a photo of {label}"))
+        torch.testing.assert_close(found[k], own, atol=1e-5, rtol=1e-5)
 
 
 def test_every_exercise_has_a_solution_whose_asserts_hold():
@@ -273,12 +290,9 @@ def low(value, sketch=None):
 SHOWS, NOT, UNKNOWN = "shows", "does not show", "cannot be told here"
 
 
-def test_a_difference_counts_beyond_two_standard_errors():
+def test_a_difference_counts_beyond_two_standard_errors_and_what_is_alike_everywhere_cannot_be_told():
     for value, order in ((0.39, 1), (0.41, 0), (0.59, 0), (0.61, -1)):
         assert HAND.compared(Score(0.5, 0.03, 9), Score(value, 0.04, 9)) == order
-
-
-def test_what_is_alike_everywhere_cannot_be_told_and_nothing_is_judged_by_hand():
     assert len(verdicts()) == 14
     for words in ("significantly inferior", "equally representative", "spatially aware", "that SD lacks", "natural"):
         assert said(words) == (UNKNOWN,) * 2
@@ -309,25 +323,20 @@ def test_sketches_that_match_and_separate_worse_are_inferior_and_better_ones_are
 def test_clip_parts_objects_only_if_it_beats_sd_the_wrong_mask_and_the_middle_on_both_sides():
     parts = {f"object AUC, {side}": 0.9 for side in SIDES}
     assert said("CLIP parts", CLIP_tokens=parts) == (SHOWS, SHOWS)
-    for name in parts:
-        for value, verdict in ((0.89, UNKNOWN), (0.97, NOT)):
-            wrong = parts | {f"{name}, wrong mask": value}
-            assert said("CLIP parts", CLIP_tokens=wrong) == (verdict, verdict)
-            middle = {f"{name}, nearness to the middle": value}
-            assert said("CLIP parts", CLIP_tokens=parts, no_features=middle) == (verdict, verdict)
-            assert said("CLIP parts", CLIP_tokens=parts, SD_f3={name: value}) == (SHOWS, verdict)
+    for name, (value, verdict) in product(parts, ((0.89, UNKNOWN), (0.97, NOT))):
+        assert said("CLIP parts", CLIP_tokens=parts | {f"{name}, wrong mask": value}) == (verdict, verdict)
+        middle = {f"{name}, nearness to the middle": value}
+        assert said("CLIP parts", CLIP_tokens=parts, no_features=middle) == (verdict, verdict)
+        assert said("CLIP parts", CLIP_tokens=parts, SD_f3={name: value}) == (SHOWS, verdict)
 
 
 @pytest.mark.parametrize(
     ("words", "changes", "expected"),
     [
         ("equally representative", {"SD_f2": {"sketch to other photo": 0.1}}, (SHOWS, UNKNOWN)),
-        ("equally representative", {"SD_f2": {"sketch to other photo": 0.9}}, (NOT, UNKNOWN)),
         ("predominantly on high", {"SD_f2": low(0.2)}, (SHOWS, UNKNOWN)),
-        ("predominantly on high", {"SD_f2": low(0.6)}, (NOT, UNKNOWN)),
         ("predominantly on high", {"SD_f2": low(0.2, sketch=0.6)}, (NOT, UNKNOWN)),
         ("better on photos", {"SD_f3": low(0.6, sketch=0.4)}, (UNKNOWN, SHOWS)),
-        ("denoiser takes", {"random_UNet_f2": low(0.7)}, (SHOWS, UNKNOWN)),
         ("denoiser takes", {"random_UNet_f3": low(0.1)}, (UNKNOWN, NOT)),
         ("that SD lacks", {"CLIP_tokens": low(0.6)}, (SHOWS, SHOWS)),
         ("spatially aware", {"CLIP_tokens": {"photo to other photo": 0.6}}, (NOT, NOT)),
@@ -335,7 +344,6 @@ def test_clip_parts_objects_only_if_it_beats_sd_the_wrong_mask_and_the_middle_on
         ("parting", {"fused": {"object AUC, sketch": 0.4}}, (NOT, NOT)),
         ("photos: matching", {"fused": {"sketch to other photo": 0.2}}, (NOT, NOT)),
         ("high and low", {"SD_f2": low(0.2), "CLIP_tokens": low(0.6), "fused": low(0.4)}, (SHOWS, NOT)),
-        ("high and low", {"SD_f2": low(0.6), "CLIP_tokens": low(0.2), "fused": low(0.4)}, (SHOWS, SHOWS)),
         ("high and low", {"SD_f2": low(0.6), "CLIP_tokens": low(0.5), "fused": low(0.1)}, (NOT, NOT)),
         ("high and low", {"SD_f2": low(0.4), "CLIP_tokens": low(0.6), "fused": low(0.4)}, (UNKNOWN, NOT)),
     ],

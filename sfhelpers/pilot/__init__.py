@@ -12,8 +12,8 @@ from sfhelpers.pilot.features import (
     similar_positions,
     spectrum,
 )
-from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings, pair_maps
-from sfhelpers.pilot.pairs import folder_pairs, toy_pairs
+from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings
+from sfhelpers.pilot.pairs import toy_pairs
 
 __all__ = [
     "BASES",
@@ -24,8 +24,6 @@ __all__ = [
     "Settings",
     "band_pass",
     "fit_pca",
-    "folder_pairs",
-    "pair_maps",
     "pca_maps",
     "power",
     "project",

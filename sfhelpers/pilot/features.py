@@ -1,8 +1,7 @@
 """What can be seen in feature maps (B, C, h, w): PCA maps, Fourier spectra, similar positions.
 
-Frequencies are in cycles per image, so that maps of any grid share an axis: n positions a side hold n / 2 cycles.
-Power is that of a Fourier series, the squared magnitude of the mean over all positions, so that the powers add up to
-the map's mean square, whatever the grid.
+Frequencies are in cycles per image, so that maps of any grid share an axis: n positions a side hold n / 2 cycles. The
+powers of a Fourier series add up to the map's mean square, whatever the grid.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,6 @@ CONCATENATED = "SD+CLIP concatenated"
 SOURCES = (*(f"SD {block}" for block in BLOCKS), "CLIP tokens", CONCATENATED, "fused")
 METHODS = {"none": "SD only", "up": "fused", "late": "late fusion", "random": "fused (fixed random injection)"}
 INJECTIONS = tuple(METHODS)
-CLASS = "[CLASS]"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,6 @@ class FeatureMaps:
 
     @property
     def kept_bytes(self) -> int:
-        """How much is kept at present."""
         return sum(tensor.nbytes for tensors in self._kept.values() for tensor in tensors)
 
     @torch.no_grad()
@@ -120,8 +118,7 @@ class FeatureMaps:
     def _blocks(self, images: Tensor, settings: Settings) -> tuple[Tensor, ...]:
         """f1 to f4; those of late fusion are the plain UNet's, since it changes nothing inside."""
         inside = settings.injection if settings.injection in ("up", "random") else "none"
-        noise = (settings.timestep, settings.prompt, settings.seed, settings.draws)
-        diffusion = self.backbone.diffusion
+        noise, diffusion = (settings.timestep, settings.prompt, settings.seed, settings.draws), self.backbone.diffusion
 
         def run(batch: Tensor) -> tuple[Tensor, ...]:
             inject = None if inside == "none" else self._injecting(METHODS[inside], batch)
@@ -145,8 +142,7 @@ class FeatureMaps:
         feature = self._blocks(images, settings)[block]
         if settings.injection != "late":
             return feature
-        inject = self._injecting(METHODS["late"], images)
-        return inject(block, feature.to(self.backbone.device)).float().cpu()
+        return self._injecting(METHODS["late"], images)(block, feature.to(self.backbone.device)).float().cpu()
 
     def _joined(self, images: Tensor, settings: Settings) -> Tensor:
         if settings.source == CONCATENATED:
@@ -167,7 +163,8 @@ class FeatureMaps:
 
     def _each(self, images: Tensor, key: tuple, draws: int, run) -> tuple[Tensor, ...]:
         """What `run` makes of every image, computed for those only that are not kept; batch first."""
-        keys = [(*key, _digest(image)) for image in images]
+        pixels = images.detach().cpu().contiguous().numpy()
+        keys = [(*key, image.shape, image.dtype, hashlib.sha256(image).digest()) for image in pixels]
         found = {k: self._kept.pop(k) for k in dict.fromkeys(keys) if k in self._kept}
         missing = list({k: i for i, k in enumerate(keys) if k not in found}.items())
         step = max(1, self.batch_size // draws)
@@ -181,26 +178,9 @@ class FeatureMaps:
         return tuple(torch.stack(parts) for parts in zip(*(found[k] for k in keys), strict=True))
 
 
-def pair_maps(maps: FeatureMaps, images: Tensor, labels: Sequence[str], settings: Settings) -> Tensor:
-    """Feature maps (N, 2, C, h, w) of pairs (N, 2, 3, H, W); [CLASS] in the prompt becomes each pair's category."""
-    prompts = [settings.prompt.replace(CLASS, label.replace("_", " ")) for label in labels]
-    found: dict[int, Tensor] = {}
-    for prompt in dict.fromkeys(prompts):
-        which = [k for k, other in enumerate(prompts) if other == prompt]
-        made = maps(images[which].flatten(0, 1), replace(settings, prompt=prompt)).unflatten(0, (len(which), 2))
-        found |= zip(which, made, strict=True)
-    return torch.stack([found[k] for k in range(len(labels))])
-
-
 def _method(settings: Settings) -> str:
     """The head that these settings need, "" for none."""
     if settings.source == CONCATENATED:
         return CONCATENATED
-    if settings.source == "CLIP tokens":
-        return ""
-    return METHODS[settings.injection] if settings.source == "fused" or settings.injection != "none" else ""
-
-
-def _digest(image: Tensor) -> str:
-    pixels = image.detach().cpu().contiguous()
-    return hashlib.sha256(f"{pixels.dtype}{tuple(pixels.shape)}".encode() + pixels.numpy().tobytes()).hexdigest()
+    joined = settings.source == "fused" or (settings.source in SOURCES[:4] and settings.injection != "none")
+    return METHODS[settings.injection] if joined else ""

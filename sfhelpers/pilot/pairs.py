@@ -1,8 +1,7 @@
-"""Sketch-photo pairs for the pilot study: of the toy world, with exact ground truth, or of anybody's folder."""
+"""Sketch-photo pairs of the toy world for the pilot study, with exact ground truth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -10,8 +9,6 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sfhelpers import datasets
-from sfhelpers.images import load_images
 from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SIZE, render_photo, render_sketch
 from sfhelpers.toyworld.shapes import stream, uniform
 
@@ -48,18 +45,6 @@ def toy_pairs(per_category: int, categories: Sequence[str] = tuple(CATEGORIES)) 
         raise ValueError(f"asked for {asked}: give one or more, of categories among {', '.join(CATEGORIES)}.")
     found = [_pair(*entry) for entry in tqdm(plan, desc="drawing pairs", leave=False, delay=1)]
     return ToyPairs(*(torch.stack(parts) for parts in zip(*found, strict=True)), [name for name, _ in plan])
-
-
-def folder_pairs(dataset: datasets.Dataset, per_category: int, size: int = SIZE) -> tuple[Tensor, list[str]]:
-    """The first photos of every category of a data set, each with a sketch of it or, if there is none, of its category.
-
-    What is not square is padded. Returns (N, 2, 3, size, size) in [0, 1], sketch and photo, and the N categories.
-    """
-    found = datasets.pairs(datasets.first_sketches(dataset, 1))
-    by_category = (group for _, group in groupby(found, key=lambda pair: pair[1].category))
-    chosen = [pair for group in by_category for pair in islice(group, per_category)]
-    images = load_images([record.path for pair in chosen for record in pair], size)
-    return images.unflatten(0, (len(chosen), 2)), [photo.category for _, photo in chosen]
 
 
 def _pair(category: str, index: int) -> tuple[Tensor, ...]:

@@ -7,8 +7,7 @@ and white if bool, and a colour map over [0, 1] if float.
 
 from sfhelpers.plots.charts import bars_with_spread, curve, forest, heat_table
 from sfhelpers.plots.figure import BLUE, LOOKS, VERMILION, Figure, chart
-from sfhelpers.plots.grids import color_map, grid, mask_grid, overlay, picture
-from sfhelpers.plots.schemes import scheme
+from sfhelpers.plots.grids import color_map, grid, mask_grid, overlay, picture, scheme
 
 __all__ = [
     "BLUE",

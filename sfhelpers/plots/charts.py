@@ -60,7 +60,6 @@ def bars_with_spread(
 
     Args:
         panels: panel title (say, seen and unseen categories) to {method: (mean, spread or None)}.
-        xlabel: what is measured, with n and what the spread is over.
         baselines: panel title to (name, level).
         highlight: the method drawn in colour. The axis then shows it and what lies near it; a method far from it is
             an arrow at the edge, beside its number.
@@ -77,8 +76,8 @@ def bars_with_spread(
 
 def forest(
     differences: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    verdicts: Mapping[str, Mapping[str, str]] | None = None,
-    xlabel: str = "fused − other, 95 % interval",
+    verdicts: Mapping[str, Mapping[str, str]],
+    xlabel: str,
     title: str = "",
 ) -> Figure:
     """Paired differences with their intervals, a row a method and a panel a gallery, around a line at zero.
@@ -88,16 +87,13 @@ def forest(
 
     Args:
         differences: gallery -> method -> (mean, low, high) of "fused - other", as `results.differences` gives them.
-        verdicts: gallery -> method -> one of `VERDICTS`; what has none is judged by its interval alone.
-        xlabel: what differs, with n and what was resampled.
+        verdicts: gallery -> method -> one of `VERDICTS`, as `results.verdict` gives it.
     """
     dots: dict[str, dict[str, Dot]] = {}
     for gallery, found in differences.items():
         for method, (mean, low, high) in found.items():
-            said = "better" if low > 0 else "worse" if high < 0 else "not told apart"
-            said = (verdicts or {}).get(gallery, {}).get(method, said)
             words = f"{mean:+.3f}".replace("-", "−")
-            dots.setdefault(gallery, {})[method] = (mean, low, high, words, *VERDICTS[said])
+            dots.setdefault(gallery, {})[method] = (mean, low, high, words, *VERDICTS[verdicts[gallery][method]])
     figure = _dot_panels(dots, xlabel, title, {gallery: ("", 0.0) for gallery in dots}, 0.0)
     keys = [Line2D([], [], linestyle="", **_mark(*look), label=said) for said, look in VERDICTS.items()]
     figure.legend(handles=keys, loc="outside upper right", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
@@ -206,15 +202,10 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Non
 
 
 def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Each line's name beside its last point, pushed apart where one would cover another."""
+    """Each line's name beside its last point, pushed up where it would cover another."""
     low, high = axes.get_ylim()
-    step = 13 * (high - low) / (0.75 * axes.get_figure().get_figheight() * DPI)
-    ordered = sorted(ends)
-    places = np.array([level for level, _, _ in ordered])
-    for _ in range(100):
-        push = np.clip(step - np.diff(places), 0, None) / 2
-        places[1:] += push
-        places[:-1] -= push
-    for place, (_, name, color) in zip(places, ordered, strict=True):
-        axes.annotate(name, (1, place), (5, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=9,
-                      color=color, annotation_clip=False, **PLAIN)  # fmt: skip
+    step, place = 13 * (high - low) / (0.75 * axes.get_figure().get_figheight() * DPI), -np.inf
+    style = {"va": "center", "fontsize": 9, "annotation_clip": False, **PLAIN}
+    for level, name, color in sorted(ends):
+        place = max(level, place + step)
+        axes.annotate(name, (1, place), (5, 0), ("axes fraction", "data"), "offset points", color=color, **style)

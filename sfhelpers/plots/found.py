@@ -54,6 +54,10 @@ class Sheet:
         return (u, v) if 0 <= u <= 1 and 0 <= v <= 1 else None
 
 
+def _side(count: int) -> int:
+    return (WIDTH - 4 - (count - 1) * GAP) // count
+
+
 def search_sheet(answers: Sequence[Answer]) -> Sheet:
     """Draw answers, one or more, side by side, 432 px each."""
     photos = max(_side(max(4, len(answer.photos))) for answer in answers) + CAPTION
@@ -64,10 +68,6 @@ def search_sheet(answers: Sequence[Answer]) -> Sheet:
     for number, answer in enumerate(answers):
         _draw(page, axes, answer, 2 + number * (WIDTH + APART))
     return page
-
-
-def _side(count: int) -> int:
-    return (WIDTH - 4 - (count - 1) * GAP) // count
 
 
 def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
