@@ -62,7 +62,7 @@ def test_fused_maps_and_injected_blocks_are_those_of_the_heads_own_extractor(
     maps, heads, two_images, injection, method
 ):
     extractor = heads[method].extractor
-    prepared = extractor.prepare(two_images, noise_seed=4, timestep=100, prompt="a cat")
+    prepared = extractor.prepare(two_images, seed=4, timestep=100, prompt="a cat")
     settings = Settings("fused", injection, timestep=100, prompt="a cat", seed=4)
     close(maps(two_images, settings), extractor(prepared))
     for name, feature in extractor.features(prepared).items():

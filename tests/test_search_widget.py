@@ -2,6 +2,7 @@
 
 import html
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,19 +153,12 @@ def test_it_starts_with_a_preset_of_the_gallery_and_displays_the_two_that_it_has
     assert f" 9 photos; shown: {first} finds " in widget.still()[1] and f", {second} finds " in widget.still()[1]
 
 
-def answer(**changes):
-    grey = np.full((40, 60, 3), 128, dtype=np.uint8)
-    paper = np.full((80, 80, 3), 255, dtype=np.uint8)
-    found = dict(sketch=paper, photos=[grey], captions=["cat\n0.5"], chosen=0, looked=grey, title="")
-    return Answer(**found | dict(mask=np.ones((40, 60), bool), matches=[], categories=[("cat", 0.7)]) | changes)
-
-
-def test_a_match_is_drawn_where_it_is():
-    pixels = [
-        np.asarray(Image.open(io.BytesIO(search_sheet([answer(matches=matches)]).figure.quick_png())), dtype=int)
-        for matches in ([], [((0.5, 0.5), (0.25, 0.5), 0.9)])
-    ]
+def test_a_match_is_drawn_where_it_is(searcher):
+    found = searcher.search(Drawing(strokes=(LINE,)))
+    one = replace(found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
+    pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"], 0)]) for some in ((), (one,))]
+    pixels = [np.asarray(Image.open(io.BytesIO(page.figure.quick_png())), dtype=int) for page in pages]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
-    left, top, width, height = map(round, search_sheet([answer()]).sketches[0])
+    left, top, width, height = map(round, pages[0].sketches[0])
     assert changed[top + height // 2, left + width // 2 - 4]
     assert not changed[:top].any()

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -14,20 +14,17 @@ from sfhelpers.plots.matches import connect_numbered
 WIDTH, GAP, APART = 432, 7, 28  # px; narrow enough to stand beside a sketch pad on a laptop
 HEAD, CAPTION, SCORES, BAR = 21, 34, 20, 26  # px, heights: a heading, words below a photo, scores, a bar with its name
 NAMES, NUMBERS = 84, 40  # px, room beside a bar
+NAMED = 3  # categories with a bar
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is drawn."""
+    """What is drawn: what a sketch found, a `search.Found`, beside the pictures of the best photos."""
 
-    sketch: Picture
+    found: Any
     photos: Sequence[Picture]  # thumbnails, best first
     captions: Sequence[str]  # a line or two below each
     chosen: int  # which of them is looked into
-    looked: Picture  # that photo, larger
-    mask: np.ndarray  # (H, W) bool, of the same size
-    matches: Sequence[tuple[tuple[float, float], tuple[float, float], float]]  # sketch and photo in [0, 1], score
-    categories: Sequence[tuple[str, float]]  # name and probability of the likeliest ones, best first
     title: str = ""  # above all
 
 
@@ -71,7 +68,7 @@ def search_sheet(answers: Sequence[Answer]) -> Sheet:
 
 
 def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
-    heading = {"size": 8.5, "color": PALE}
+    found, heading = answer.found, {"size": 8.5, "color": PALE}
     write(axes, left, 3, answer.title, 10.5, va="top", weight="bold")
     top = HEAD + 24 * bool(answer.title)
     write(axes, left, top - 5, "Photos, the most similar first (cosine of embeddings)", **heading)
@@ -86,18 +83,19 @@ def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
             axes.add_patch(Rectangle((x - 1, top - 1), side + 2, side + 2, fill=False, edgecolor=BLUE, linewidth=2.2))
     top, half = top + side + CAPTION + HEAD, _side(2)
     write(axes, left, top - 5, "Points of the sketch, found in the photo (cosine of features)", **heading)
-    boxes = paste(axes, answer.sketch, left, top, half), paste(axes, answer.looked, left + half + GAP, top, half)
+    boxes = paste(axes, found.sketch, left, top, half), paste(axes, found.picture, left + half + GAP, top, half)
     page.sketches.append(boxes[0])
-    for k, (start, end, score) in enumerate(answer.matches):
-        style = {"va": "center", "weight": "bold", "color": connect_numbered(axes, boxes, (start, end), k)}
-        write(axes, left + 49 * k, top + half + SCORES / 2 + 1, f"{k + 1}: {score:.2f}", 8, **style)
+    for k, match in enumerate(found.matches):
+        style = {"va": "center", "weight": "bold"}
+        style["color"] = connect_numbered(axes, boxes, (match.sketch, match.photo), k)
+        write(axes, left + 49 * k, top + half + SCORES / 2 + 1, f"{k + 1}: {match.score:.2f}", 8, **style)
     top, third = top + half + SCORES + HEAD, _side(3)
     write(axes, left, top - 5, "What was sketched", **heading)
-    paste(axes, overlay(answer.looked, answer.mask), left, top, third)
-    if answer.categories:
+    paste(axes, overlay(found.picture, found.mask), left, top, third)
+    if found.categories:
         x, full = left + third + 2 * GAP + NAMES, WIDTH - 4 - third - 2 * GAP - NAMES - NUMBERS
         write(axes, x - NAMES, top - 5, "Category (one of the gallery's own)", **heading)
-        for k, (name, probability) in enumerate(answer.categories):
+        for k, (name, probability) in enumerate(found.categories[:NAMED]):
             middle = top + BAR * (k + 0.5)
             write(axes, x - 6, middle, name[:13], ha="right", va="center")
             axes.barh([middle] * 2, [full, full * probability], 12, x, color=[HAIR, BLUE])

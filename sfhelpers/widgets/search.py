@@ -14,7 +14,6 @@ from sfhelpers.widgets.sketchpad import SketchPad
 
 TOP = 6  # photos that are shown
 MOST_POINTS = 7  # as many as there are colours that everybody can tell apart
-NAMED = 3  # categories with a bar
 STILLS = 2  # drawings in the still picture
 EMPTY = "Draw something: the answer comes after every stroke."
 HINT = "Choose another photo by a click on it, and points to be matched by clicks on the sketch."
@@ -89,17 +88,9 @@ class SketchSearch(Live):
 
     def _answer(self, found: Found, place: int, title: str = "") -> Answer:
         best = [int(k) for k in found.order[: self.top]]
-        return Answer(
-            sketch=found.sketch,
-            photos=[self.searcher.gallery.picture(k) for k in best],
-            captions=[f"{self._name(k)[:13]}\n{score:.2f}" for k, score in zip(best, found.scores, strict=False)],
-            chosen=place,
-            looked=found.picture,
-            mask=found.mask,
-            matches=[(match.sketch, match.photo, match.score) for match in found.matches],
-            categories=found.categories[:NAMED],
-            title=title,
-        )
+        photos = [self.searcher.gallery.picture(k) for k in best]
+        words = [f"{self._name(k)[:13]}\n{score:.2f}" for k, score in zip(best, found.scores, strict=False)]
+        return Answer(found, photos, words, place, title)
 
     def _name(self, index: int) -> str:
         """A photo's category, or else its file's name."""
