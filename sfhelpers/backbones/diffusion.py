@@ -50,8 +50,7 @@ class DiffusionFeatures:
         self._texts: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies start without the encoded prompts, since their text encoder may be given other weights."""
-        return {**self.__dict__, "_texts": {}}
+        return {**self.__dict__, "_texts": {}}  # a copy's text encoder may be given other weights
 
     @property
     def _like(self) -> Tensor:
@@ -101,13 +100,6 @@ class DiffusionFeatures:
 
         return [word for word in dict.fromkeys(word.strip(",.;:!?") for word in prompt.split()) if is_spelt(word)]
 
-    def noise(self, shape: tuple[int, ...], seed: int = 0, draws: int = 1) -> Tensor:
-        """(draws, *shape) of unit Gaussian noise; draw k does not depend on how many draws follow."""
-        if draws < 1:
-            raise ValueError(f"draws is {draws}: average over at least one noise draw.")
-        generator = torch.Generator().manual_seed(seed)
-        return torch.stack([torch.randn(shape, generator=generator) for _ in range(draws)]).to(self._like)
-
     @torch.no_grad()
     def noised(
         self,
@@ -120,18 +112,19 @@ class DiffusionFeatures:
     ) -> dict[str, Tensor]:
         """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
 
+        ValueError for images of another shape or range, or settings that the model does not have.
+
         Args:
             timestep, size: of the backbone if None; the size is the side in pixels, a multiple of `factor`.
-            prompt: its words go into the UNet's attention.
             seed, draws: of the noise, and over how many draws the features are averaged.
-
-        Raises:
-            ValueError: one sentence, for images of another shape or range, or settings that the model does not have.
         """
         timestep = self.timestep if timestep is None else timestep
         self.check_timestep(timestep)
-        latents = self.latents(images, size)
-        noise, batch = self.noise(tuple(latents.shape[1:]), seed, draws), len(latents)
+        if draws < 1:
+            raise ValueError(f"draws is {draws}: average over at least one noise draw.")
+        latents, dice = self.latents(images, size), torch.Generator().manual_seed(seed)
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=dice) for _ in range(draws)]).to(self._like)
+        batch = len(latents)  # and draw k of the noise does not depend on how many draws follow
         steps, text = torch.full((batch,), timestep, device=latents.device), self.text(prompt)
         repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)
         noisy = self.scheduler.add_noise(*repeated).unflatten(0, (batch, draws))

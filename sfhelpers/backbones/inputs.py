@@ -8,17 +8,16 @@ from torch import Tensor
 def check_images(images: Tensor) -> None:
     """Raise a ValueError unless `images` is a non-empty (B, 3, H, W) float tensor in [0, 1]."""
     if not isinstance(images, Tensor):
-        ask = "pass a (B, 3, H, W) float tensor in [0, 1], as sfhelpers.images.load_images gives it"
-        raise ValueError(f"images are of type {type(images).__name__}: {ask}.")
+        raise ValueError(f"images are of type {type(images).__name__}: pass the tensor that load_images gives.")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        ask = "pass (B, 3, H, W) with at least one image, a single picture as picture[None]"
-        raise ValueError(f"images have the shape {tuple(images.shape)}: {ask}.")
+        raise ValueError(
+            f"images have the shape {tuple(images.shape)}: pass (B, 3, H, W), one picture as picture[None]."
+        )
     if not images.is_floating_point():
         raise ValueError(f"images are of {images.dtype}: pass floats in [0, 1], for 8-bit pixels images / 255.")
     low, high = (float(value) for value in images.aminmax())
     if not (low >= 0 and high <= 1):  # written so that NaN fails too
-        ask = "pass values in [0, 1], unscaled by any model's mean"
-        raise ValueError(f"images run from {low:.4g} to {high:.4g}: {ask}.")
+        raise ValueError(f"images run from {low:.4g} to {high:.4g}: pass values in [0, 1], unscaled by any mean.")
 
 
 def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:

@@ -23,8 +23,6 @@ from sfhelpers.backbones.vision import VisionFeatures
 from sfhelpers.files import file_sha256
 
 CONFIGS = ("text_encoder/config.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
-VISION_CONFIG = "vision/open_clip_config.json"
-BETAS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either holds all words
 
 
@@ -91,11 +89,11 @@ def _find(name_or_folder: str) -> tuple[Preset, Path]:
     if name in PRESETS:
         folder = _locate((source,) if source else PRESETS[name].diffusion.ids, name)
     elif not folder.is_dir():
-        known = ", ".join(PRESETS)
-        raise ValueError(f"unknown backbone {name_or_folder!r}: use {known}, or a folder with a {PRESET_FILE}.")
+        raise ValueError(
+            f"unknown backbone {name_or_folder!r}: use {', '.join(PRESETS)}, or a folder with a preset.json."
+        )
     elif not (folder / PRESET_FILE).is_file():
-        ask = f"write one, or pass sd21:{folder} for Stable Diffusion 2.1 weights"
-        raise FileNotFoundError(f"{folder} has no {PRESET_FILE}: {ask}.")
+        raise FileNotFoundError(f"{folder} has no preset.json: for Stable Diffusion 2.1 weights, pass sd21:{folder}.")
     return (read_preset(folder) if (folder / PRESET_FILE).is_file() else PRESETS[name]), folder
 
 
@@ -112,13 +110,14 @@ def _locate(places: tuple[str, ...], name: str) -> Path:
             return Path(snapshot_download(place, allow_patterns=[*CONFIGS, *WEIGHTS[:3], "tokenizer/*"]))
         except Exception as error:  # the hub's errors share no base class: each mirror that fails is named below
             failures.append(f"{place} ({type(error).__name__})")
-    ask = f"pass a local diffusers folder or another hub id as {name}:<where>"
-    raise FileNotFoundError(f"no weights for backbone {name!r}, tried {', '.join(failures)}: {ask}.")
+    raise FileNotFoundError(f"no weights for {name!r}, tried {', '.join(failures)}: pass {name}:<folder or hub id>.")
 
 
 def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
     """The weights' hashes, once every file is there and whole, and as the preset says."""
-    weights, configs = (WEIGHTS, (*CONFIGS, VISION_CONFIG)) if local_vision else (WEIGHTS[:-1], CONFIGS)
+    weights, configs = (
+        (WEIGHTS, (*CONFIGS, "vision/open_clip_config.json")) if local_vision else (WEIGHTS[:-1], CONFIGS)
+    )
     missing = [name for name in (*configs, *weights) if not (folder / name).is_file()]
     # Without them the tokenizer would be made of its three special words, in silence.
     if not any(all((folder / "tokenizer" / name).is_file() for name in names) for names in TOKENIZERS):
@@ -133,8 +132,9 @@ def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
         except SafetensorError as error:
             raise ValueError(f"{folder / name} is truncated or no safetensors file: download it again.") from error
         if preset.sha256 is not None and preset.sha256.get(name) != hashes[name]:
-            ask = "restore the file, or seal the folder anew if you trained it yourself"
-            raise ValueError(f"{folder / name} is not what {PRESET_FILE} describes (its sha256 differs): {ask}.")
+            raise ValueError(
+                f"{folder / name} is not what the preset describes (its sha256 differs): restore or reseal it."
+            )
     return hashes
 
 
@@ -177,7 +177,8 @@ def _load_diffusion(folder: Path, preset: Preset, device: torch.device, dtype: t
     with _reading(folder / "scheduler"):
         # Only add_noise is used, which rests on the betas alone: any Stable Diffusion scheduler's config states them.
         config = diffusers.DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
-        if lacking := [name for name in BETAS if name not in config]:  # another model's would be taken, in silence
+        betas = "beta_start", "beta_end", "beta_schedule", "num_train_timesteps"
+        if lacking := [name for name in betas if name not in config]:  # another model's would be taken, in silence
             raise ValueError(f"scheduler_config.json does not state {', '.join(lacking)}")
         scheduler = diffusers.DDIMScheduler.from_config(config)
     words = text_encoder.config.vocab_size
@@ -206,7 +207,7 @@ def _load_vision(
     try:
         file = folder / Path(WEIGHTS[-1]).name if folder else Path(open_clip.download_pretrained(cached))
     except Exception as error:  # as in _locate: no common base class
-        ask = "connect once to fetch them, or put open_clip's folder of it beside the diffusion weights as vision/"
+        ask = "connect once to fetch them, or add open_clip's folder as vision/"
         raise FileNotFoundError(f"no weights for the vision model {name} ({tag}): {ask}.") from error
     with _reading(folder or Path(name)):
         model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype).to(device)

@@ -36,10 +36,7 @@ class VisionFeatures:
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w).
-
-        ValueError for images of another shape or range, or a layer that the model does not have.
-        """
+        """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w); ValueError for images of another kind."""
         return self.intermediate(self.pixels(images))
 
     def intermediate(self, pixels: Tensor) -> Tensor:
@@ -49,8 +46,7 @@ class VisionFeatures:
                 pixels, indices=[self.layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
             )
         except AssertionError as error:  # how timm and open_clip report an index out of range
-            said = f"the vision model has no layer {self.layer}: choose a smaller one in the preset."
-            raise ValueError(said) from error
+            raise ValueError(f"the vision model has no layer {self.layer}: choose another in the preset.") from error
         return result["image_intermediates"][0]
 
     @torch.no_grad()

@@ -98,8 +98,9 @@ class FusedExtractor(nn.Module):
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         """The sources that the branches name, "f1" to "tokens", with what was to be injected: (B, C, h, w) each."""
         if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
-            made = f'inject="{self.inject}", branches={self.branches}'
-            raise ValueError(f"the tensors were not prepared for {made}: use what prepare() of this extractor gives.")
+            raise ValueError(
+                f'the tensors were not prepared for inject="{self.inject}": use this extractor\'s prepare().'
+            )
         found, diffusion = self._moved(prepared), self.backbone.diffusion
         add = partial(self._add, found.get("tokens"))
         if self.inject == "up":

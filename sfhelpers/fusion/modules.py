@@ -27,14 +27,9 @@ class ClipInjection(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
-        """Inject into one block.
+        """Inject tokens (B, token_dim, H, W) into a block's output (B * draws, C, h, w), an image's draws in a row.
 
-        Args:
-            block, feature: which, from 0, and its output (B * draws, C, h, w), an image's draws one after the other.
-            tokens: (B, token_dim, H, W), CLIP's patch grid.
-
-        Returns:
-            (B * draws, C, h, w); `feature` itself is left as it was, since the UNet may hold it as a skip.
+        `feature` itself is left as it was, since the UNet may hold it as a skip.
         """
         injected = self.convs[block](tokens.flatten(2)).unflatten(2, tokens.shape[2:])
         return feature + _fitting(injected, feature)
@@ -78,10 +73,7 @@ class BottleneckBlock(nn.Module):
 class FeatureAggregator(nn.Module):
     """Brings every branch to one grid and one depth and sums them by learned weights (SketchFusion, Sec. 5.1).
 
-    Args:
-        dims, dim, width: channels of the branches, e.g. (1280, 1280, 640), of the result, and inside the blocks.
-        grid: side of the result.
-        aggregate, learn_weights: as in `plan.Plan` (Sec. 7, [i] and [ii]).
+    `dims`, `dim` and `width` are channels: of the branches, of the result, whose side is `grid`, and inside the blocks.
     """
 
     def __init__(

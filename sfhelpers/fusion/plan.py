@@ -46,13 +46,11 @@ class Plan:
             said = ", ".join(wrong) or self.branches
             raise ValueError(f"unknown branch {said!r}: use {', '.join(known)}, or sums such as f1+f2.")
         if self.inject != "none" and self.sources == ("tokens",):
-            ask = 'add f1, f2 or f3, or use inject="none"'
-            raise ValueError(f'inject="{self.inject}" has no UNet branch to inject into: {ask}.')
+            raise ValueError(f'inject="{self.inject}" has no UNet branch to inject into: add f1, f2 or f3.')
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}: give an odd number, so that every token keeps its place.")
         if self.match != "convolution" and (self.kernel != 1 or self.inject == "random"):
-            ask = 'leave out kernel and inject="random", which are about them'
-            raise ValueError(f'match="{self.match}" has no convolutions: {ask}.')
+            raise ValueError(f'match="{self.match}" has no convolutions: leave out kernel and inject="random".')
         if self.inject == "none" and (self.inject_into or self.match != "convolution" or self.kernel != 1):
             raise ValueError('inject="none" injects nothing: leave out inject_into, match and kernel.')
         used = [n for n, name in enumerate(UNET_BRANCHES) if name in self.sources]
