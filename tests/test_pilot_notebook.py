@@ -1,8 +1,8 @@
-"""What 01_pilot_study writes by hand, taken from its own cells, is the package's, and measures what it says."""
+"""What 01_pilot_study writes by hand, taken from its own cells, is the package's, and measures what it says; and its
+pairs have exact ground truth."""
 
 import re
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +10,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -18,6 +19,7 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.datasets import load_dataset
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
+from tests.backbone_fixtures import one_sentence
 
 CELLS = nbformat.read(Path(__file__).parents[1] / "notebooks" / "01_pilot_study.ipynb", as_version=4).cells
 SOLUTION = re.compile(r"<details><summary>(Solution to \d+)</summary>\s*```python\n(.*?)```", re.DOTALL)
@@ -50,6 +52,38 @@ def drawn(*shape, seed=0):
 
 def scores_of(numbers, features, pairs):
     return HAND.scored(numbers(features, pairs), pairs)
+
+
+def test_pairs_come_category_by_category_with_all_their_truth(pairs):
+    assert len(pairs) == 8 and pairs.labels[:3] == ["cat", "cat", "church"]
+    assert pairs.images.shape == (8, 2, 3, 160, 160) and pairs.images.min() >= 0 and pairs.images.max() <= 1
+    assert pairs.points.shape == (8, 2, 8, 2) and pairs.masks.shape == pairs.silhouettes.shape == (8, 160, 160)
+    assert pairs.visible.dtype == pairs.masks.dtype == pairs.silhouettes.dtype == torch.bool
+    assert pairs.images[:, 0].median() > 0.95, "sketches are white paper"
+    chosen = pairs[[2, 5]]
+    assert chosen.labels == ["church", "cup"] and torch.equal(chosen.masks, pairs.masks[[2, 5]])
+    assert torch.equal(toy_pairs(1, ("church",)).images[0], pairs.images[2]), "the same every time"
+
+
+def test_the_silhouette_is_what_the_sketch_outlines(monkeypatch):
+    """At difficulty 0 the hand is nearly steady: all ink lies in the silhouette or within a few pixels of it."""
+    monkeypatch.setattr("sfhelpers.pilot.pairs.DIFFICULTY", 0.0)
+    calm = toy_pairs(3, ("cat", "bottle", "sailboat", "giraffe"))
+    ink = calm.images[:, 0, 0] < 0.5
+    near = F.max_pool2d(calm.silhouettes[:, None].float(), 11, 1, 5)[:, 0].bool()
+    assert (ink & near).sum() / ink.sum() > 0.98
+    share = calm.silhouettes.float().mean((1, 2))
+    assert share.min() > 0.03 and share.max() < 0.7
+    x, y = (calm.points[:, 0] * 160).round().long().clamp(0, 159).unbind(-1)
+    on_it = near[torch.arange(len(calm))[:, None], y, x]
+    assert on_it[calm.visible[:, 0]].float().mean() > 0.95
+
+
+def test_pairs_that_do_not_exist_are_refused_in_one_sentence():
+    for arguments in ((0,), (1, ()), (1, ("unicorn",))):
+        with pytest.raises(ValueError) as error:
+            toy_pairs(*arguments)
+        one_sentence(error)
 
 
 def test_pca_scores_and_colours_are_the_packages():
@@ -96,7 +130,7 @@ def test_auc_is_scikit_learns_ties_included_also_from_a_coarse_grid():
     masks = torch.zeros(2, 48, 48, dtype=torch.bool)
     assert np.isnan(HAND.aucs(scores[:2], masks)).all() and np.isnan(HAND.aucs(scores[:2], ~masks)).all()
     masks[:, 12:36, 12:36] = True
-    coarse = torch.nn.functional.avg_pool2d(masks.float()[:, None], 12)
+    coarse = F.avg_pool2d(masks.float()[:, None], 12)
     np.testing.assert_allclose(HAND.aucs(torch.cat([coarse, -coarse], 1), masks), [[1, 0]] * 2, atol=0.02)
 
 
@@ -262,84 +296,3 @@ def test_every_exercise_has_a_solution_whose_asserts_hold():
     for source in SOLUTIONS.values():
         assert "assert " in source
         exec(source, vars(HAND) | {"truth": truth, "maps": maps, "Settings": Settings})
-
-
-SOURCES = ("SD f1", "SD f2", "SD f3", "SD f4", "CLIP tokens", "fused", "random UNet f2", "random UNet f3", "1/f")
-
-
-def verdicts(nothing=0.2, **changes):
-    """The verdicts where every source is alike, 0.5 ± 0.01, but for the changes: source -> {measure: value}."""
-    scores = {source: dict.fromkeys(DEFINITIONS, Score(0.5, 0.01, 50)) for source in SOURCES}
-    scores["no features"] = dict.fromkeys(DEFINITIONS, Score(nothing, 0.01, 50))
-    for source, values in changes.items():
-        own = scores[source.replace("_", " ")]
-        own |= {name: Score(value, 0.01, 50) for name, value in values.items()}
-    both = [HAND.claims(scores, sd) for sd in ("SD f2", "SD f3")]
-    return {says: (told, both[1][says][0]) for says, (told, _) in both[0].items()}
-
-
-def said(words, **changes):
-    (found,) = [told for says, told in verdicts(**changes).items() if words in says]
-    return found
-
-
-def low(value, sketch=None):
-    return {"low-frequency share, photo": value, "low-frequency share, sketch": value if sketch is None else sketch}
-
-
-SHOWS, NOT, UNKNOWN = "shows", "does not show", "cannot be told here"
-
-
-def test_a_difference_counts_beyond_two_standard_errors_and_what_is_alike_everywhere_cannot_be_told():
-    for value, order in ((0.39, 1), (0.41, 0), (0.59, 0), (0.61, -1)):
-        assert HAND.compared(Score(0.5, 0.03, 9), Score(value, 0.04, 9)) == order
-    assert len(verdicts()) == 14
-    for words in ("significantly inferior", "equally representative", "spatially aware", "that SD lacks", "natural"):
-        assert said(words) == (UNKNOWN,) * 2
-
-
-def test_the_committed_rows_give_three_that_show_six_that_do_not_and_five_that_cannot_be_told():
-    tables = HAND.tables_of(results.committed("01_pilot_study"))
-    shares = HAND.low_share(pilot.power(HAND.coloured_noise(24, 1)[:, None]))
-    field = Score(shares.mean(), shares.std(ddof=1) / len(shares) ** 0.5, len(shares))
-    scores = tables["all settings by default"] | tables["no features"]
-    scores["1/f"] = {"low-frequency share, photo": field}
-    told = [[verdict for verdict, _ in HAND.claims(scores, sd).values()] for sd in ("SD f2", "SD f3")]
-    assert told[0] == [UNKNOWN, SHOWS, UNKNOWN, NOT, SHOWS, NOT, UNKNOWN, UNKNOWN, NOT, NOT, SHOWS, NOT, NOT, UNKNOWN]
-    assert told[1] == [NOT, SHOWS, UNKNOWN, SHOWS, UNKNOWN, NOT, *[UNKNOWN] * 3, NOT, SHOWS, NOT, NOT, UNKNOWN]
-    assert field.value == pytest.approx(0.392, abs=0.001)
-
-
-def test_sketches_that_match_and_separate_worse_are_inferior_and_better_ones_are_not():
-    worse = {"sketch to other sketch": 0.3, "object AUC, sketch": 0.3, "object AUC, photo, wrong mask": 0.3}
-    assert said("inferior", SD_f2=worse) == (SHOWS, UNKNOWN) and said("inferior", SD_f3=worse) == (UNKNOWN, SHOWS)
-    assert said("inferior", SD_f2={"sketch to other sketch": 0.3, "object AUC, sketch": 0.9})[0] == NOT
-    for side, verdict in (("sketch", NOT), ("photo", UNKNOWN)):  # matching is alike
-        for wrong, expected in ((0.6, verdict), (0.79, UNKNOWN), (0.9, UNKNOWN)):
-            changes = {f"object AUC, {side}": 0.8, f"object AUC, {side}, wrong mask": wrong}
-            assert said("inferior", SD_f2=changes)[0] == expected, "what the wrong mask reaches speaks of places"
-
-
-def test_clip_parts_objects_only_if_it_beats_sd_the_wrong_mask_and_the_middle_on_both_sides():
-    parts = {f"object AUC, {side}": 0.9 for side in SIDES}
-    assert said("CLIP parts", CLIP_tokens=parts) == (SHOWS, SHOWS)
-    for name, (value, verdict) in product(parts, ((0.89, UNKNOWN), (0.97, NOT))):
-        assert said("CLIP parts", CLIP_tokens=parts | {f"{name}, wrong mask": value}) == (verdict, verdict)
-        middle = {f"{name}, nearness to the middle": value}
-        assert said("CLIP parts", CLIP_tokens=parts, no_features=middle) == (verdict, verdict)
-        assert said("CLIP parts", CLIP_tokens=parts, SD_f3={name: value}) == (SHOWS, verdict)
-
-
-def test_a_claim_shows_only_if_the_numbers_say_so():
-    for words, changes, expected in (
-        ("equally representative", {"SD_f2": {"sketch to other photo": 0.1}}, (SHOWS, UNKNOWN)),
-        ("predominantly on high", {"SD_f2": low(0.2)}, (SHOWS, UNKNOWN)),
-        ("predominantly on high", {"SD_f2": low(0.2, sketch=0.6)}, (NOT, UNKNOWN)),
-        ("better on photos", {"SD_f3": low(0.6, sketch=0.4)}, (UNKNOWN, SHOWS)),
-        ("denoiser takes", {"random_UNet_f3": low(0.1)}, (UNKNOWN, NOT)),
-        ("parting", {"fused": {"object AUC, sketch": 0.51}}, (SHOWS, SHOWS)),
-        ("photos: matching", {"fused": {"sketch to other photo": 0.2}}, (NOT, NOT)),
-        ("high and low", {"SD_f2": low(0.2), "CLIP_tokens": low(0.6), "fused": low(0.4)}, (SHOWS, NOT)),
-        ("high and low", {"SD_f2": low(0.4), "CLIP_tokens": low(0.6), "fused": low(0.4)}, (UNKNOWN, NOT)),
-    ):
-        assert said(words, **changes) == expected, words

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from sfhelpers import results
-from tests.test_pilot_notebook import HAND
+from sfhelpers.pilot import power
+from tests.test_pilot_notebook import HAND, Score
 
 TABLES = HAND.tables_of(results.committed("01_pilot_study"))
 MAIN, NOTHING = TABLES["all settings by default"], TABLES["no features"]["no features"]
@@ -127,3 +128,66 @@ def test_on_categories_that_clip_never_saw_the_tokens_are_as_far_ahead_and_fused
     assert fused.value > max(block.value for block in blocks) and level(*blocks)
     told_apart = [above(fused, block) for block in blocks]
     assert told_apart == [(part, measure) != ("unseen categories", "agreement")] * 2
+
+
+SOURCES = ("SD f1", "SD f2", "SD f3", "SD f4", "CLIP tokens", "fused", "random UNet f2", "random UNet f3", "1/f")
+
+
+def said(words, nothing=0.2, **changes):
+    """The verdicts with f2 and with f3 where every source is alike, 0.5 ± 0.01, but for source -> {measure: value}."""
+    scores = {source: dict.fromkeys(HAND.definitions, Score(0.5, 0.01, 50)) for source in SOURCES}
+    scores["no features"] = dict.fromkeys(HAND.definitions, Score(nothing, 0.01, 50))
+    for source, values in changes.items():
+        scores[source.replace("_", " ")] |= {name: Score(value, 0.01, 50) for name, value in values.items()}
+    both = [HAND.claims(scores, block) for block in BLOCKS]
+    (claim,) = [claim for claim in both[0] if words in claim]
+    return tuple(claims[claim][0] for claims in both)
+
+
+def shares(value, sketch=None):
+    return {"low-frequency share, photo": value, "low-frequency share, sketch": value if sketch is None else sketch}
+
+
+SHOWS, NOT, UNKNOWN = "shows", "does not show", "cannot be told here"
+
+
+def test_a_difference_counts_beyond_two_standard_errors_and_what_is_alike_everywhere_cannot_be_told():
+    for value, order in ((0.39, 1), (0.41, 0), (0.59, 0), (0.61, -1)):
+        assert HAND.compared(Score(0.5, 0.03, 9), Score(value, 0.04, 9)) == order
+    for words in ("significantly inferior", "equally representative", "spatially aware", "that SD lacks", "natural"):
+        assert said(words) == (UNKNOWN,) * 2
+
+
+def test_the_committed_rows_give_three_that_show_six_that_do_not_and_five_that_cannot_be_told():
+    found = HAND.low_share(power(HAND.coloured_noise(24, 1)[:, None]))
+    field = Score(found.mean(), found.std(ddof=1) / len(found) ** 0.5, len(found))
+    scores = MAIN | TABLES["no features"] | {"1/f": {"low-frequency share, photo": field}}
+    told = [[verdict for verdict, _ in HAND.claims(scores, sd).values()] for sd in ("SD f2", "SD f3")]
+    assert told[0] == [UNKNOWN, SHOWS, UNKNOWN, NOT, SHOWS, NOT, UNKNOWN, UNKNOWN, NOT, NOT, SHOWS, NOT, NOT, UNKNOWN]
+    assert told[1] == [NOT, SHOWS, UNKNOWN, SHOWS, UNKNOWN, NOT, *[UNKNOWN] * 3, NOT, SHOWS, NOT, NOT, UNKNOWN]
+    assert field.value == pytest.approx(ONE_OVER_F, abs=0.001)
+
+
+def test_a_claim_shows_only_if_the_numbers_say_so():
+    worse = {"sketch to other sketch": 0.3, "object AUC, sketch": 0.3, "object AUC, photo, wrong mask": 0.3}
+    clip = {"object AUC, photo": 0.9, "object AUC, sketch": 0.9}
+    near = {"object AUC, sketch": 0.8, "object AUC, sketch, wrong mask": 0.79}
+    for words, changes, expected in (
+        ("inferior", {"SD_f2": worse}, (SHOWS, UNKNOWN)),
+        ("inferior", {"SD_f3": {"sketch to other sketch": 0.3, "object AUC, sketch": 0.9}}, (UNKNOWN, NOT)),
+        ("inferior", {"SD_f2": near}, (UNKNOWN, UNKNOWN)),  # what the wrong mask reaches speaks of places
+        ("CLIP parts", {"CLIP_tokens": clip}, (SHOWS, SHOWS)),
+        ("CLIP parts", {"CLIP_tokens": clip | {"object AUC, sketch, wrong mask": 0.89}}, (UNKNOWN, UNKNOWN)),
+        ("CLIP parts", {"CLIP_tokens": clip, "SD_f3": {"object AUC, photo": 0.97}}, (SHOWS, NOT)),
+        ("CLIP parts", {"CLIP_tokens": clip, "nothing": 0.89}, (UNKNOWN, UNKNOWN)),  # as near to the middle
+        ("equally representative", {"SD_f2": {"sketch to other photo": 0.1}}, (SHOWS, UNKNOWN)),
+        ("predominantly on high", {"SD_f2": shares(0.2)}, (SHOWS, UNKNOWN)),
+        ("predominantly on high", {"SD_f2": shares(0.2, sketch=0.6)}, (NOT, UNKNOWN)),
+        ("better on photos", {"SD_f3": shares(0.6, sketch=0.4)}, (UNKNOWN, SHOWS)),
+        ("denoiser takes", {"random_UNet_f3": shares(0.1)}, (UNKNOWN, NOT)),
+        ("parting", {"fused": {"object AUC, sketch": 0.51}}, (SHOWS, SHOWS)),
+        ("photos: matching", {"fused": {"sketch to other photo": 0.2}}, (NOT, NOT)),
+        ("high and low", {"SD_f2": shares(0.2), "CLIP_tokens": shares(0.6), "fused": shares(0.4)}, (SHOWS, NOT)),
+        ("high and low", {"SD_f2": shares(0.4), "CLIP_tokens": shares(0.6), "fused": shares(0.4)}, (UNKNOWN, NOT)),
+    ):
+        assert said(words, **changes) == expected, words
