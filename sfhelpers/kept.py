@@ -49,7 +49,7 @@ def _signature(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> s
 
 
 def check_place(folder: Path, keep: bool) -> None:
-    """FileExistsError if the folder of many trainings is a file, or a link through which nothing shall be removed."""
+    """FileExistsError if the folder of trainings is a file, or a link through which nothing shall be removed."""
     if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):
         said = f"{shown(folder)} is a {'link' if folder.is_symlink() else 'file'}, not a folder to keep checkpoints in"
         raise FileExistsError(f"{said}: move it away, or pass another -p output_dir.")
@@ -96,32 +96,25 @@ class Checkpoint:
             raise ValueError(f"the checkpoint {self.path} was written by {which}: {remedy}.")
         if not whole:
             raise broken
-        if found := _differences(kept["made_by"], self.made_by):
-            more = f", and {len(found) - NAMED_DIFFERENCES} more" if len(found) > NAMED_DIFFERENCES else ""
-            which = f"another training ({', '.join(found[:NAMED_DIFFERENCES])}{more})"
+        old, new = dict(_flat(kept["made_by"])), dict(_flat(self.made_by))
+        differ = [name for name in sorted(old | new) if old.get(name, ...) != new.get(name, ...)]
+        if differ:
+            told = (f"{name} was {_short(old, name)} and is {_short(new, name)}" for name in differ[:NAMED_DIFFERENCES])
+            more = f", and {len(differ) - NAMED_DIFFERENCES} more" if len(differ) > NAMED_DIFFERENCES else ""
+            which = f"another training ({', '.join(told)}{more})"
             raise ValueError(f"the checkpoint {self.path} is of {which}: {remedy}.")
         return tensors, kept["state"]
 
 
-def _differences(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In words, every value that differs between two `made_by`."""
-    old, new = dict(_flat(kept)), dict(_flat(now))
-
-    def told(values: Mapping[str, Any], name: str) -> str:
-        text = repr(values[name]) if name in values else "not set"
-        return text if len(text) <= 80 else f"{text[:80]}..."
-
-    differ = [name for name in sorted(old.keys() | new.keys()) if old.get(name, ...) != new.get(name, ...)]
-    return [f"{name} was {told(old, name)} and is {told(new, name)}" for name in differ]
+def _short(values: Mapping[str, Any], name: str) -> str:
+    text = repr(values[name]) if name in values else "not set"
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _flat(tree: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, Any]]:
     """{"fit": {"seed": 0}} as ("fit seed", 0)."""
     for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{inside}{name} ")
-        else:
-            yield f"{inside}{name}", value
+        yield from _flat(value, f"{inside}{name} ") if isinstance(value, dict) else [(f"{inside}{name}", value)]
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def test_every_method_gives_places_for_seen_and_unseen_categories_in_both_direct
 
 
 def test_raw_features_weigh_every_source_the_same(tiny_backbone, two_images):
-    extractor = arms.extractor_for("SD+CLIP concatenated", tiny_backbone, 0)
+    extractor = arms.arm_of("SD+CLIP concatenated", tiny_backbone, 0).extractor()
     prepared = extractor.prepare(two_images)
     extractor.fit_statistics(prepared)
     found = correspondence.RawFeatures(extractor, ("f2", "tokens"))(prepared)

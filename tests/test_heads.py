@@ -15,7 +15,7 @@ from sfhelpers.backbones import load_backbone, randomised
 from sfhelpers.backbones.presets import POCKET_FOLDER
 from sfhelpers.fusion import ARMS
 from sfhelpers.tasks import heads
-from sfhelpers.tasks.arms import extractor_for
+from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
 from tests.backbone_fixtures import refused
@@ -32,7 +32,7 @@ MADE_WITH = {
 
 def trial(backbone, method="fused", task="segmentation"):
     module = import_module(f"sfhelpers.tasks.{task}")
-    model = getattr(module, heads.MODELS[task])(extractor_for(method, backbone, 0), **MADE_WITH[task])
+    model = getattr(module, heads.MODELS[task])(arm_of(method, backbone, 0).extractor(), **MADE_WITH[task])
     with torch.no_grad():  # as if trained: away from what the seed alone would give
         for parameter in model.parameters():
             parameter.add_(0.01)

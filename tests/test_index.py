@@ -13,7 +13,7 @@ from sfhelpers import Gallery, PhotoIndex, kept
 from sfhelpers.images import load_images
 from sfhelpers.search.framing import Frame
 from sfhelpers.search.gallery import KEY
-from sfhelpers.tasks.arms import extractor_for
+from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.heads import load_head
 from sfhelpers.tasks.retrieval import SketchRetriever
 from tests.search_helpers import fake, photo, refused, saved_head, sketch
@@ -76,7 +76,7 @@ def test_an_index_of_another_backbone_is_refused(saved):
 
 def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_path, tiny_backbone):
     def retriever(seed):
-        model = SketchRetriever(extractor_for("fused", tiny_backbone, seed))
+        model = SketchRetriever(arm_of("fused", tiny_backbone, seed).extractor())
         return saved_head(model, tiny_backbone, tmp_path / "heads", "retrieval")
 
     head = retriever(0)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from torch import nn
 
 from sfhelpers import match
-from sfhelpers.tasks.arms import extractor_for
+from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.tasks.heads import Head, load_head
 from tests.search_helpers import fake, photo, refused, saved_head, sketch
@@ -37,7 +37,7 @@ def colours():
 @pytest.fixture
 def head(tiny_backbone, tmp_path):
     """The file of an untrained matcher."""
-    model = SketchMatcher(extractor_for("fused", tiny_backbone, seed=0))
+    model = SketchMatcher(arm_of("fused", tiny_backbone, seed=0).extractor())
     return saved_head(model, tiny_backbone, tmp_path, "correspondence")
 
 

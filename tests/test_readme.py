@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from sfhelpers import params, results
 from sfhelpers.tasks import segmentation
-from sfhelpers.tasks.arms import extractor_for
+from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.tasks.heads import save_heads
@@ -314,7 +314,7 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     sketch().save(tmp_path / "sketch.png")
     for name in ("photo.jpg", "photos/cat/a.jpg", "photos/cat/b.jpg", "photos/dog/c.png"):
         photo(tmp_path / name, seed=len(name))
-    extractor = extractor_for("fused", tiny_backbone, seed=0)
+    extractor = arm_of("fused", tiny_backbone, seed=0).extractor()
     trial = Trial("fused", 0, model=SketchMatcher(extractor))
     trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
     folder = tmp_path / "heads" / "correspondence"

@@ -55,7 +55,7 @@ def test_training_learns_to_tell_categories_apart_and_moves_the_injection(tiny_b
     assert losses[0] > 0.9 and losses[-1] < 0.5 * losses[0], losses
     named = task.predict(trial.model, frozen | {"test": frozen["train"]}).logits.argmax(1)
     assert (named == frozen["train"]["labels"]).float().mean() > 0.8
-    fresh = arms.extractor_for("fused", tiny_backbone, 0, start="random").injection
+    fresh = arms.arm_of("fused", tiny_backbone, 0).extractor("random").injection
     for learned, start in zip(trial.model.extractor.injection.parameters(), fresh.parameters(), strict=True):
         assert not torch.equal(learned, start)
 

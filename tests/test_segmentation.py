@@ -195,14 +195,14 @@ def folder(root, masks=3):
 
 def test_every_image_is_prepared_once_however_many_pairs_it_is_in(tmp_path):
     extractor = TinyExtractor()
-    data = prepare_pairs(extractor, folder(tmp_path), size=32, mask_side=20, batch_size=1)
+    data = prepare_pairs(extractor, folder(tmp_path), size=32)
     assert len(data) == len(data.pairs) == 6
     assert (len(data.photo_records), len(data.sketch_records), extractor.prepared) == (6, 2, 8)
     for sketch, photo in data.pairs.tolist():
         assert data.sketch_records[sketch].category == data.photo_records[photo].category
     for record, pixels in zip(data.photo_records, data.photos["pixels"], strict=True):
         torch.testing.assert_close(pixels, extractor.frozen(load_images([record.path], 32))["pixels"][0])
-    assert data.pair_masks.shape == (6, 20, 20) and data.pair_masks.dtype == torch.bool
+    assert data.pair_masks.shape == (6, 160, 160) and data.pair_masks.dtype == torch.bool
     with refused("no sketch-photo pair here: raise limit"):
         prepare_pairs(extractor, folder(tmp_path).select(part="train"), size=32)
     shares = [open_mask(record.mask).mean() for record in data.photo_records]

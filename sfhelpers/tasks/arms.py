@@ -29,7 +29,7 @@ class Arm:
     finetuned: bool = False  # whether both backbones learn too
 
     def extractor(self, start: str = "zero") -> FusedExtractor:
-        """A new, untrained extractor; `start` as in FusedExtractor, for arms that learn an injection."""
+        """A new, untrained extractor; `start` as in FusedExtractor."""
         grid = self.backbone.diffusion.size // self.backbone.diffusion.factor  # the third up-block's own
         make = FinetunedExtractor if self.finetuned else FusedExtractor
         return make(self.backbone, dim=DIM, grid=grid, seed=self.seed, start=start, **self.settings)
@@ -54,12 +54,12 @@ def arms_for(
     for method in methods:
         if method not in (*METHODS, *others):
             raise ValueError(f"unknown method {method!r}: use some of {', '.join((*METHODS, *others))}.")
-    if not (trained := [method for method in methods if method in METHODS]):
+    used = {method: backbone for method in methods if method in METHODS}
+    if not used:
         raise ValueError(f"no arm to train: name at least one of {', '.join(METHODS)}.")
-    used = dict.fromkeys(trained, backbone)
     if RANDOM_UNET in used:
         used[RANDOM_UNET] = randomised(backbone, seed=0)
-    return [arm_of(method, used[method], seed, inject) for method in trained for seed in seeds]
+    return [arm_of(method, model, seed, inject) for method, model in used.items() for seed in seeds]
 
 
 def arm_of(method: str, backbone: Backbone, seed: int, inject: str = "up") -> Arm:
@@ -69,13 +69,6 @@ def arm_of(method: str, backbone: Backbone, seed: int, inject: str = "up") -> Ar
     target = trainable_parameters(backbone, UP, "up", DIM, WIDTH)
     settings["width"] = matched_width(backbone, settings["branches"], settings["inject"], DIM, target)
     return Arm(method, seed, backbone, settings, finetuned=method == FINETUNING)
-
-
-def extractor_for(
-    method: str, backbone: Backbone, seed: int, inject: str = "up", start: str = "zero"
-) -> FusedExtractor:
-    """The untrained extractor of a method's arm; arguments as of `arm_of`, `start` as in FusedExtractor."""
-    return arm_of(method, backbone, seed, inject).extractor(start)
 
 
 def preparer(group: Sequence[Arm]) -> FusedExtractor:
@@ -92,8 +85,7 @@ def preparer(group: Sequence[Arm]) -> FusedExtractor:
 def chosen(setting: str, methods: Iterable[str]) -> tuple[str, ...]:
     """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained.
 
-    "fused" is that arm alone, "core" CORE, "frozen" all that leave the backbones as they are, and "all" B-Finetuning
-    too, whose steps cost several times as much.
+    "frozen" is all that leave the backbones as they are; B-Finetuning's steps cost several times as much.
     """
     trained = {"fused": ("fused",), "core": CORE, "frozen": (*ARMS, RANDOM_UNET), "all": METHODS}[setting]
     return tuple(method for method in methods if method in trained or method not in METHODS)

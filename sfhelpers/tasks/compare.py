@@ -1,8 +1,4 @@
-"""The one protocol: what a task is, how its arms are trained and measured alike, and the paired test between them.
-
-A task is a class that fills `Task` in. `compare` trains every arm with every seed on the same frozen tensors, `rows`
-tells what was measured, and `differences` tests it (`results.verdict` puts the test into two words).
-"""
+"""The one protocol: what a task is, how its arms are trained and measured alike, and the paired test between them."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -58,11 +54,8 @@ class Measured:
 class Task:
     """What is learned, how, and how it is measured; a task is a subclass in one file, with what is only declared here.
 
-    Args:
-        parts: part name ("train", "validation", and the tested ones) -> what `read` takes.
-        dataset, split: for result rows.
-        images: `contents.fingerprint` of the data: a training on other images is not gone on from.
-        epochs, learning_rate, batch_size: as of `fit.Training`.
+    `parts` are part name ("train", "validation", and the tested ones) -> what `read` takes; `dataset` and `split` are
+    for result rows, `images` is the data's `fingerprint`: a training on other images is not gone on from.
     """
 
     name: ClassVar[str]
@@ -121,16 +114,12 @@ def compare(
     Args:
         methods: of arms.METHODS and the task's baselines; or arms, with seeds of their own.
         inject: of the arm called "fused".
-        checkpoints: folder in which every training is kept, so that it can go on; None keeps nothing.
-        resume: go on from what is there; else it is removed when the first training begins, and not before.
-        configuration: what else made the trainings, as in `Training.fit`.
+        checkpoints: folder to keep every training in, and to go on from; without `resume`, what is there is removed
+            when the first training begins. `configuration` is what else made the trainings, as in `Training.fit`.
         after: called with every arm, its trials and what is frozen, as soon as they are there.
 
-    Returns:
-        The trials, method by method with the baselines last, and what was prepared for the last kind of arm.
-
-    Raises:
-        ValueError: an unknown method, or no arm; FileExistsError: as `kept.check_place`.
+    Returns the trials, method by method with the baselines last, and what was prepared for the last kind of arm.
+    ValueError: an unknown method, or no arm; FileExistsError: as `kept.check_place`.
     """
     methods, seeds = tuple(methods), tuple(seeds)
     wanted = [method for method in methods if isinstance(method, arms.Arm)]
@@ -141,7 +130,6 @@ def compare(
     for arm in sorted(wanted, key=lambda arm: arm.plain):  # plain ones last, since baselines need what they need
         groups.setdefault(arm.frozen_key, []).append(arm)
     found: dict[int, list[Trial]] = {}
-    frozen: Frozen = {}
     for group in groups.values():
         started, frozen, maker = time.perf_counter(), {}, arms.preparer(group)  # what was frozen is let go first
         size, noise = arms.reading_size(maker.backbone), group[0].noise
@@ -152,11 +140,11 @@ def compare(
             resume = True
         for arm in group:
             trials = [_train(task, arm, p, frozen, checkpoints, configuration) for p in task.problems(arm.method)]
+            for trial in trials:
+                trial.preparing = preparing
             ends = [(trial.history.best_epoch, len(trial.history.epochs) - 1, trial.problem) for trial in trials]
             best = ", ".join(f"{epoch} of {last} {problem}".rstrip() for epoch, last, problem in ends)
             log(f"{arm.method}, seed {arm.seed}: best epoch {best}")
-            for trial in trials:
-                trial.preparing = preparing
             if after is not None:
                 after(arm, trials, frozen)
             found[id(arm)] = trials
@@ -178,8 +166,7 @@ def compare(
 def _train(
     task: Task, arm: arms.Arm, problem: str, everything: Frozen, checkpoints: Path | None, configuration: Any
 ) -> Trial:
-    frozen = task.of_problem(everything, problem)
-    extractor = arm.extractor(task.start)
+    frozen, extractor = task.of_problem(everything, problem), arm.extractor(task.start)
     model = task.model(extractor, frozen)
     made_by = dict(configuration or {}) | {
         "method": arm.method, "seed": arm.seed, "inject": extractor.inject, "start": extractor.start,
@@ -232,8 +219,8 @@ def differences(
     for found, values in tested.values():
         for method in (method for method in values if method != "fused" and "fused" in values):
             seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
-            fused, other = (np.mean(values[name], axis=0) for name in ("fused", method))
-            apart = paired_bootstrap(fused, other, found.groups)
+            means = (np.mean(values[name], axis=0) for name in ("fused", method))
+            apart = paired_bootstrap(*means, found.groups)
             about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
             for end, value in zip(results.ENDS, (apart.mean, apart.low, apart.high), strict=True):
                 about["definition"] = f"{TEST.format(what=task.unit, seeds=seeds)}; {end}"

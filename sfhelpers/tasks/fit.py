@@ -30,8 +30,7 @@ class History:
     best_epoch: int  # whose weights the model now holds; 0 if training never beat the start
 
     @property
-    def seconds(self) -> float:
-        """Of all epochs, also of those before a training was stopped and resumed."""
+    def seconds(self) -> float:  # of all epochs, also of those before a training was stopped and resumed
         return sum(row["seconds"] for row in self.epochs)
 
 
@@ -53,18 +52,13 @@ class Position:
 class Training:
     """One training of what a model can learn; `fit` runs it.
 
-    AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero exactly at the last step of the last
-    epoch. With a checkpoint, the same training goes on from that folder and ends with the numbers of one that nothing
-    stopped: the same bits wherever two such trainings give the same bits, as on one CPU with one number of threads. A
+    AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero at the last step of the last epoch. From
+    a checkpoint it goes on to the bits of a training that nothing stopped, on one CPU with one number of threads; a
     generator of the caller's own that outlives one call of `loss` is not kept.
 
     Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
-    learn from their share of every batch. The curve is that of one process up to rounding if the loss is a mean over
-    single examples; one that compares the examples of a batch sees only a share. It must use the same parameters in
-    every batch.
-
-    Raises:
-        ValueError: an argument out of range, or nothing to train.
+    learn from their share of every batch, with the curve of one up to rounding if the loss is a mean over single
+    examples. It must use the same parameters in every batch. ValueError: an argument out of range, nothing to train.
     """
 
     model: nn.Module
@@ -80,8 +74,7 @@ class Training:
     def __post_init__(self):
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for name, least in {"epochs": 0, "batch_size": 1, "patience": 0}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if type(value := getattr(self, name)) is not int or value < least:
                 raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0, for example 1e-3.")
@@ -99,20 +92,14 @@ class Training:
             self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
             self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.epochs * self.steps)
 
-    def fit(
-        self, progress: str = "training", checkpoint: str | Path | None = None, configuration: Any = None
-    ) -> History:
+    def fit(self, progress: str = "training", checkpoint: Path | None = None, configuration: Any = None) -> History:
         """Train to the end and leave the model in eval mode with the weights of its best epoch by validation.
 
-        Args:
-            progress: words in front of the progress bar.
-            checkpoint: folder of the one file to go on from, about four times the size of the weights; None keeps none.
-            configuration: all else that makes this training, as JSON can hold it: a checkpoint of another is refused.
+        `checkpoint` is the folder of the one file to go on from, about four times the size of the weights (None keeps
+        none), and `configuration` all else that makes this training, as JSON can hold it.
 
-        Raises:
-            ValueError: a checkpoint that is broken or of another training.
-            FloatingPointError: loss, gradient or validation value became NaN or infinite.
-            OSError: the checkpoint cannot be read or written; the earlier one stays whole.
+        ValueError: a checkpoint that is broken or of another training; FloatingPointError: NaN or infinite loss,
+        gradient or validation; OSError: the checkpoint cannot be read or written; the earlier one stays whole.
         """
         if checkpoint is not None and self.epochs:
             self.keep(checkpoint, configuration or {})
@@ -130,7 +117,6 @@ class Training:
         return History(self.position.rows, self.position.best_epoch)
 
     def train_epoch(self, bar: tqdm) -> None:
-        """The batches of this epoch that are not done yet."""
         at, start = self.position, time.perf_counter() - self.position.seconds
         if at.batches == 0:
             at.learning_rate = self.schedule.get_last_lr()[0]
@@ -159,11 +145,9 @@ class Training:
         total = sum(gather_object([mean.item() * len(share)]))
         # Checked before the step, so that the weights at hand are still finite ones.
         if not (math.isfinite(total) and math.isfinite(norm)):
-            said = (
-                f"training stopped in epoch {self.position.epoch} (loss {total / len(indices)}, gradient norm {norm})"
-            )
+            where = f"in epoch {self.position.epoch} (loss {total / len(indices)}, gradient norm {norm})"
             remedy = f"lower learning_rate (it was {self.schedule.get_last_lr()[0]:.2g})"
-            raise FloatingPointError(f"{said}: {remedy} or look for broken values in the training data.")
+            raise FloatingPointError(f"training stopped {where}: {remedy} or look for broken values in the data.")
         self.optimiser.step()
         self.schedule.step()
         return total
@@ -176,11 +160,9 @@ class Training:
             value = float(self.validate(self.model)) if self.accelerator.is_main_process else 0.0
         value = gather_object([value])[0]  # the main process's: of each its own, they might keep different epochs
         if not math.isfinite(value):
-            said = f"the validation value of epoch {at.epoch} is {value}"
-            raise FloatingPointError(f"{said}: look for broken values in the validation data.")
-        loss = at.loss / self.train if at.epoch else None
-        seconds = at.seconds + time.perf_counter() - start
-        row = dict(epoch=at.epoch, loss=loss, validation=value, learning_rate=at.learning_rate, seconds=seconds)
+            raise FloatingPointError(f"the validation value of epoch {at.epoch} is {value}: look for broken values.")
+        row = {"epoch": at.epoch, "loss": at.loss / self.train if at.epoch else None, "validation": value}
+        row |= {"learning_rate": at.learning_rate, "seconds": at.seconds + time.perf_counter() - start}
         at.rows.append(row)
         if at.epoch == 0 or value > at.rows[at.best_epoch]["validation"]:
             at.best_epoch = at.epoch
@@ -190,8 +172,8 @@ class Training:
         self.save()
         return row
 
-    def keep(self, folder: str | Path, configuration: Mapping[str, Any]) -> None:
-        """Keep the training in this folder and go on from what is there."""
+    def keep(self, folder: Path, configuration: Mapping[str, Any]) -> None:
+        """Keep the training in this folder, and go on from where `save` left it there."""
         deciding = ("train", "epochs", "learning_rate", "batch_size", "seed", "patience")
         run = {"processes": self.accelerator.num_processes, "device": self.device.type, "weight_decay": WEIGHT_DECAY}
         weights = self.model.state_dict(keep_vars=True).items()
@@ -201,8 +183,22 @@ class Training:
             "weights": {name: f"{w.dtype} {list(w.shape)}{' trained' * w.requires_grad}" for name, w in weights},
         }
         self.checkpoint = Checkpoint(folder, made_by)
-        if kept := self.checkpoint.read():
-            self.load(*kept)
+        if not (kept := self.checkpoint.read()):
+            return
+        tensors, state = kept
+
+        def part(start: str) -> dict[str, Tensor]:
+            return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
+        self.position, self.best = Position(**state["position"]), part("best/")
+        set_random_state(state["random"][self.accelerator.process_index], self.device)
+        if not self.position.finished:
+            self.model.load_state_dict(part("model/"))
+            moments = {number: part(f"optimiser/{number}/") for number in range(len(self.parameters))}
+            self.optimiser.load_state_dict({"state": moments, "param_groups": state["groups"]})
+            self.schedule.load_state_dict(state["schedule"])
+            for _ in range(1, self.position.epoch):  # the order of the epochs before, so that this one's comes next
+                torch.randperm(self.train, generator=self.order)
 
     def save(self) -> None:
         """Write the checkpoint, if one is kept; once the training is over, without what only training needs."""
@@ -220,34 +216,15 @@ class Training:
                 tensors |= {f"optimiser/{number}/{name}": tensor for name, tensor in moments.items()}
         self.checkpoint.write(tensors, state)
 
-    def load(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Put everything to where `save` found it."""
-
-        def part(start: str) -> dict[str, Tensor]:
-            return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-
-        self.position, self.best = Position(**state["position"]), part("best/")
-        set_random_state(state["random"][self.accelerator.process_index], self.device)
-        if self.position.finished:
-            return
-        self.model.load_state_dict(part("model/"))
-        moments = {number: part(f"optimiser/{number}/") for number in range(len(self.parameters))}
-        self.optimiser.load_state_dict({"state": moments, "param_groups": state["groups"]})
-        self.schedule.load_state_dict(state["schedule"])
-        for _ in range(1, self.position.epoch):  # the order of the epochs before, so that this one's comes next
-            torch.randperm(self.train, generator=self.order)
-
 
 def _accelerator(device: torch.device) -> Accelerator:
-    """accelerate's view of this process, for a model that is on `device`."""
     # accelerate holds one state a process, but the training before may have been on another device.
     AcceleratorState._reset_state(reset_partial_state=True)
     # Precision and accumulation are said here, since a launcher's environment would be obeyed otherwise.
     every = GradientAccumulationPlugin(num_steps=1)
     made = Accelerator(cpu=device.type == "cpu", mixed_precision="no", gradient_accumulation_plugin=every)
-    if made.distributed_type not in LAUNCHES:
-        raise ValueError(f"fit does not know {made.distributed_type.value}: launch it with plain processes.")
-    if made.distributed_type == DistributedType.MULTI_GPU and made.device != device:
-        where = f"the model is on {device} but this process trains on {made.device}"
-        raise ValueError(f"{where}: put it on accelerate.PartialState().device.")
+    kind = made.distributed_type
+    if kind not in LAUNCHES or (kind == DistributedType.MULTI_GPU and made.device != device):
+        said = f"fit cannot train a model on {device} by {kind.value} on {made.device}"
+        raise ValueError(f"{said}: launch plain processes, with the model on accelerate.PartialState().device.")
     return made

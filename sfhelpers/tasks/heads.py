@@ -12,7 +12,7 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.files import make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.kept import from_signed, signed
-from sfhelpers.tasks.arms import DIM, extractor_for, file_stem
+from sfhelpers.tasks.arms import DIM, arm_of, file_stem
 from sfhelpers.tasks.compare import Trial
 
 FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
@@ -32,8 +32,8 @@ NOTEBOOKS = {task: f"0{number}_{task}" for number, task in enumerate(MODELS, sta
 class Head:
     """A trained model and where it comes from."""
 
-    method: str  # the arm, one of `fusion.ARMS`
-    inject: str  # how the tokens enter the UNet
+    method: str  # one of `fusion.ARMS`
+    inject: str
     threshold: float | None  # of segmentation: from which a probability is foreground, chosen on validation pairs
     seed: int  # of its training
     weights_sha256: str  # of the backbone that it was trained on
@@ -46,13 +46,12 @@ class Head:
 
     @property
     def extractor(self) -> FusedExtractor:
-        """The trained extractor inside the model."""
         return self.model.extractor
 
     def built(self, backbone: Backbone) -> "Head":
         """This with the model it describes, in eval mode and untrained."""
         make = getattr(import_module(f"sfhelpers.tasks.{self.task}"), MODELS[self.task])  # when it is needed, not above
-        model = make(extractor_for(self.method, backbone, self.seed, self.inject), **self.settings)
+        model = make(arm_of(self.method, backbone, self.seed, self.inject).extractor(), **self.settings)
         return replace(self, model=model.eval().requires_grad_(False), settings=model.settings)
 
 
@@ -69,12 +68,9 @@ def file_name(method: str) -> str:
 def save_heads(
     run: Any, trials: Sequence[Trial], weights_sha256: str, folder: Path, task: str = "segmentation"
 ) -> list[Path]:
-    """Write the trained models of the run's first seed, and return their files; a run with 0 epochs trained none.
+    """Write the models that a task's `compare` trained with the run's first seed, and return their files.
 
-    Args:
-        run: from `params.check` of the notebook that trained them.
-        trials: from the task's `compare`; those without a model, or of no arm, are left out.
-        folder: made if it is not there; OSError, one sentence, when it or a file cannot be written.
+    A run (from `params.check`) with 0 epochs trained none. OSError, one sentence, when a file cannot be written.
     """
     if run.epochs == 0:
         return []
@@ -92,14 +88,10 @@ def save_heads(
 
 
 def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> Head:
-    """A trained model that `save_heads` wrote, for this backbone, on its device.
+    """A trained model of `task` (None: of any) that `save_heads` wrote, for this backbone, on its device.
 
-    Args:
-        task: the task that is asked for, one of MODELS; None takes whatever is in the file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no such head or not whole, of another task, another backbone or another version of the code.
+    FileNotFoundError: no such file. ValueError: it is no such head or not whole, of another task, another backbone or
+    another version of the code.
     """
     path, notebook = Path(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not path.is_file():
@@ -116,25 +108,22 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
         raise broken
     if task not in (None, head.task):
         raise ValueError(f"{path} is a trained model of {head.task}, not of {task}: pass one that {notebook} wrote.")
-    notebook = NOTEBOOKS[head.task]
-    if head.weights_sha256 != backbone.weights_sha256:
-        theirs, ours = head.weights_sha256[:12], backbone.weights_sha256[:12]
-        raise ValueError(
-            f"{path} was trained on a backbone with weights {theirs}, but {backbone.name} has {ours}: run {notebook} "
-            f"with -p backbone {backbone.name} -p arms frozen and use the heads/ folder it writes."
-        )
+    if (theirs := head.weights_sha256) != backbone.weights_sha256:
+        what = f"a backbone with weights {theirs[:12]}, but {backbone.name} has {backbone.weights_sha256[:12]}"
+        remedy = f"run {NOTEBOOKS[head.task]} with -p backbone {backbone.name} -p arms frozen and use its heads/ folder"
+        raise ValueError(f"{path} was trained on {what}: {remedy}.")
     try:
         head = head.built(backbone)
         head.model.load_state_dict(state)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit the model it names: run {notebook} again.") from error
+        raise ValueError(f"{path} does not fit the model it names: run {NOTEBOOKS[head.task]} again.") from error
     return head
 
 
 def load_heads(folder: str | Path, backbone: Backbone, task: str = "segmentation") -> dict[str, Head]:
     """All heads of a folder by method, in the order of `fusion.ARMS`; errors as `load_head`, or if there is none."""
-    folder = Path(folder)
-    found = {method: folder / file_name(method) for method in ARMS if (folder / file_name(method)).is_file()}
+    paths = {method: Path(folder) / file_name(method) for method in ARMS}
+    found = {method: load_head(path, backbone, task) for method, path in paths.items() if path.is_file()}
     if not found:
         raise FileNotFoundError(f"no trained models in {folder}: run {NOTEBOOKS[task]}, which writes some into heads/.")
-    return {method: load_head(path, backbone, task) for method, path in found.items()}
+    return found

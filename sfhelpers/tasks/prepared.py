@@ -16,6 +16,7 @@ from sfhelpers.files import shown
 from sfhelpers.images import Square, image_size, load_images, open_mask
 
 Prepared = dict[str, Tensor]
+MASK_SIDE, BATCH = 160, 32  # px; images at a time
 
 
 @dataclass
@@ -35,46 +36,40 @@ class PreparedPairs:
     @property
     def pair_masks(self) -> Tensor:
         """(N, side, side) bool, the mask of every pair's photo; ValueError if one of them has none."""
-        missing = sum(self.photo_records[photo].mask is None for photo in self.pairs[:, 1].tolist())
-        if self.masks is None or missing:
-            raise ValueError(
-                f"{missing} of {len(self)} pairs have photos without a mask, so they cannot be trained on or scored: "
-                "add their mask files, or take .select(masked=True) of the dataset first."
-            )
+        if missing := sum(self.photo_records[photo].mask is None for photo in self.pairs[:, 1].tolist()):
+            what = f"{missing} of {len(self)} pairs have photos without a mask, so they cannot be trained on or scored"
+            raise ValueError(f"{what}: add their mask files, or take .select(masked=True) of the dataset first.")
         return self.masks[self.pairs[:, 1]]
 
 
-def prepare_pairs(
-    extractor: nn.Module, dataset: Dataset, size: int, mask_side: int = 160, batch_size: int = 32, **noise: Any
-) -> PreparedPairs:
-    """Read a dataset's pairs, and masks where there are any, and compute everything frozen, once an image.
+def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> PreparedPairs:
+    """Read a dataset's pairs (matching instance, else category) at `size` px and their masks; compute what is frozen.
 
-    What is kept is float32 of about 300 kB an image with the pocket backbone: 2,500 images take 0.75 GB.
-
-    Args:
-        dataset: all of its pairs (matching instance, else matching category) are taken; select a part first.
-        size: side in px at which the images are read, as `arms.reading_size` gives it; `mask_side` that of the masks.
-        noise: draws, seed, timestep, prompt: passed on to `extractor.frozen`.
-
-    Raises:
-        ValueError: the dataset has no pair, or an image is broken.
+    `noise` is draws, seed, timestep, prompt of `extractor.frozen`. Kept as float32, with the pocket backbone 300 kB an
+    image. ValueError: the dataset has no pair, or an image is broken.
     """
     found = pairs(dataset)
     if not found:
-        raise ValueError(
-            f"dataset {dataset.name} has no sketch-photo pair here: raise limit (0 takes all) if it leaves too few "
-            "photos, or choose a part or split that has both."
-        )
-    sketches, photos = (
-        {record: k for k, record in enumerate(dict.fromkeys(side))} for side in zip(*found, strict=True)
-    )
-    masks = _load_masks(list(photos), mask_side)
+        remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
+        raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")
+    sketches, photos = (list(dict.fromkeys(side)) for side in zip(*found, strict=True))
+    masks = _masks(photos) if any(photo.mask for photo in photos) else None
     frozen = (
-        prepare_images(extractor, reader(list(some), size), len(some), f"preparing {what}", batch_size, **noise)
+        prepare_images(extractor, reader(some, size), len(some), f"preparing {what}", **noise)
         for some, what in ((sketches, "sketches"), (photos, "photos"))
     )
-    positions = torch.tensor([(sketches[sketch], photos[photo]) for sketch, photo in found])
-    return PreparedPairs(*frozen, list(sketches), list(photos), positions, masks)
+    position = {record: k for some in (sketches, photos) for k, record in enumerate(some)}
+    positions = torch.tensor([[position[record] for record in pair] for pair in found])
+    return PreparedPairs(*frozen, sketches, photos, positions, masks)
+
+
+def _masks(photos: list[Record]) -> Tensor:
+    masks = torch.zeros(len(photos), MASK_SIDE, MASK_SIDE, dtype=torch.bool)
+    for i, photo in enumerate(tqdm(photos, "reading masks", leave=False)):
+        if photo.mask:
+            mask = open_mask(photo.mask)
+            masks[i] = Square.of(mask.shape[1], mask.shape[0], MASK_SIDE).mask(mask)
+    return masks
 
 
 @dataclass
@@ -125,13 +120,13 @@ def tested(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if name not in ("train", "validation")}
 
 
-def fit_statistics(extractor: nn.Module, train: PreparedPairs, images: int = 64) -> None:
-    """Fix the extractor's standardisation on at most so many training sketches and as many photos, evenly spaced."""
-    sketches, photos = (
-        take(prepared, torch.linspace(0, n - 1, min(images, n)).round().long(), next(extractor.parameters()).device)
+def fit_statistics(extractor: nn.Module, train: PreparedPairs) -> None:
+    """Fix the extractor's standardisation on at most 64 training sketches and as many photos, evenly spaced."""
+    few = [
+        take(prepared, torch.linspace(0, n - 1, min(64, n)).round().long(), next(extractor.parameters()).device)
         for prepared, n in ((train.sketches, len(train.sketch_records)), (train.photos, len(train.photo_records)))
-    )
-    extractor.fit_statistics({name: torch.cat([sketches[name], photos[name]]) for name in sketches})
+    ]
+    extractor.fit_statistics({name: torch.cat([side[name] for side in few]) for name in few[0]})
 
 
 def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor]:
@@ -140,12 +135,12 @@ def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor
 
 
 def prepare_images(
-    extractor: nn.Module, read: Callable[[range], Tensor], number: int, what: str, batch_size: int = 32, **noise: Any
+    extractor: nn.Module, read: Callable[[range], Tensor], number: int, what: str, **noise: Any
 ) -> Prepared:
     """Everything frozen of `number` images; `read` gives those at some positions, so that never all are in memory."""
     prepared: Prepared = {}
-    for start in tqdm(range(0, number, batch_size), what, leave=False):
-        images = read(range(start, min(start + batch_size, number)))
+    for start in tqdm(range(0, number, BATCH), what, leave=False):
+        images = read(range(start, min(start + BATCH, number)))
         for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
                 prepared[name] = torch.empty(number, *tensor.shape[1:], dtype=tensor.dtype)
@@ -158,20 +153,5 @@ def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size:
     """Embeddings (N, D) float32 on the CPU of image files, read at `size` px; `embed`: (B, 3, size, size) to (B, D)."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give how many photos to read at a time, 1 or more.")
-    parts = []
-    with tqdm(total=len(paths), desc=f"embedding {len(paths):,} photos", leave=False) as bar:
-        for start in range(0, len(paths), batch_size):
-            parts.append(embed(load_images(paths[start : start + batch_size], size)).float().cpu())
-            bar.update(len(parts[-1]))
-    return torch.cat(parts)
-
-
-def _load_masks(records: list[Record], side: int) -> Tensor | None:
-    if all(record.mask is None for record in records):
-        return None
-    masks = torch.zeros(len(records), side, side, dtype=torch.bool)
-    for i, record in enumerate(tqdm(records, "reading masks", leave=False)):
-        if record.mask is not None:
-            mask = open_mask(record.mask)
-            masks[i] = Square.of(mask.shape[1], mask.shape[0], side).mask(mask)
-    return masks
+    starts = tqdm(range(0, len(paths), batch_size), f"embedding {len(paths):,} photos", leave=False)
+    return torch.cat([embed(load_images(paths[k : k + batch_size], size)).float().cpu() for k in starts])
