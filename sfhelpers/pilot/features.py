@@ -89,19 +89,19 @@ def spectrum(maps: Tensor) -> np.ndarray:
     Maps are faded out towards their edges by a Hann window, else the jump from one edge to the other shows as a bright
     cross. Channels' means, which outshine all else, are taken off; zero frequency gets the lowest value of the rest.
     """
-    magnitude = _fourier(maps, window=True, remove_mean=True).abs().mean(dim=1)
+    magnitude = _fourier(maps).abs().mean(dim=1)
     zero = magnitude[:, maps.shape[2] // 2, maps.shape[3] // 2]
     zero[:] = torch.inf
     zero[:] = magnitude.amin(dim=(1, 2))
     return magnitude.clamp(min=1e-12).log10().numpy()
 
 
-def power(maps: Tensor, window: bool = True, remove_mean: bool = True) -> np.ndarray:
-    """Power (B, h, w), summed over the channels and centred, under a Hann window and without the channels' means.
+def power(maps: Tensor) -> np.ndarray:
+    """Power (B, h, w), summed over the channels and centred, windowed and without the channels' means as in `spectrum`.
 
-    With the window, the mean power of white noise is the same as without.
+    The mean power of white noise is the same with the window as without.
     """
-    return _fourier(maps, window, remove_mean).abs().square().sum(dim=1).numpy()
+    return _fourier(maps).abs().square().sum(dim=1).numpy()
 
 
 def radial_profile(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,15 +156,15 @@ def _sign(scores: Tensor) -> Tensor:
     return torch.where(decided < 0, -1.0, 1.0).double()
 
 
-def _fourier(maps: Tensor, window: bool, remove_mean: bool) -> Tensor:
+def _fourier(maps: Tensor) -> Tensor:
     """Centred complex Fourier coefficients (B, C, h, w)."""
     _check(maps)
     values = maps.detach().cpu().double()
     # The window's zeros lie half a position outside the map, so that no position is thrown away.
     rows, columns = (torch.sin(math.pi * (torch.arange(n).double() + 0.5) / n).square() for n in values.shape[2:])
-    weights = rows[:, None] * columns if window else torch.ones_like(values[0, 0])
-    if remove_mean:  # the mean under the window, or a constant would leak into the frequencies beside zero
-        values = values - (values * weights).sum(dim=(2, 3), keepdim=True) / weights.sum()
+    weights = rows[:, None] * columns
+    # The mean is taken under the window, or a constant would leak into the frequencies beside zero.
+    values = values - (values * weights).sum(dim=(2, 3), keepdim=True) / weights.sum()
     weights = weights / weights.square().mean().sqrt()
     return torch.fft.fftshift(torch.fft.fft2(values * weights, norm="forward"), dim=(2, 3))
 
