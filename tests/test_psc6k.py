@@ -51,8 +51,13 @@ def annotating(few, world, folder):
     return replace(world, root=folder), rows
 
 
-def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame(world):
-    pairs = {pair.sketch.path.stem: pair for pair in psc6k.load(world).pairs}
+def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame_and_pairs_are_of_one_photo(world):
+    annotated = psc6k.load(world)
+    assert len(annotated.pairs) == len(world.sketches)
+    assert all(p.sketch.instance == p.photo.instance and p.sketch.part == p.photo.part for p in annotated.pairs)
+    assert {p.photo.part for p in annotated.pairs if not p.photo.seen} == {"test"}
+    assert {p.photo.category for p in annotated.select("test", seen=False)} == {CATEGORIES[2]}
+    pairs = {pair.sketch.path.stem: pair for pair in annotated.pairs}
     stem = next(p.photo.instance for p in pairs.values() if p.photo.category == "duck")
     index = int(stem.rpartition("_")[2])
     pair = pairs[f"{stem}-2"]
@@ -72,14 +77,6 @@ def test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible(table):
     assert np.delete(first.photo_points, 1, 0).tolist() == [[10.0 * k, k] for k in (1, 3, 4, 5, 6, 7, 8)]
     rows[0] |= {"XA": ";" * 7, "YA": ";" * 7}
     assert len(read(rows[:2])) == 1, "a pair without a visible point teaches nothing"
-
-
-def test_every_pair_is_of_one_photo_and_one_part(world):
-    annotated = psc6k.load(world)
-    assert len(annotated.pairs) == len(world.sketches)
-    assert all(p.sketch.instance == p.photo.instance and p.sketch.part == p.photo.part for p in annotated.pairs)
-    assert {p.photo.part for p in annotated.pairs if not p.photo.seen} == {"test"}
-    assert {p.photo.category for p in annotated.select("test", seen=False)} == {CATEGORIES[2]}
 
 
 def hashes(records):
@@ -104,10 +101,6 @@ def test_60_40_parts_the_sorted_photos_of_each_category_as_the_released_code_doe
     for category in CATEGORIES:
         parts = sorted({(p.photo.path.name, p.photo.part) for p in annotated.pairs if p.photo.category == category})
         assert [part for _, part in parts] == ["train"] * 3 + ["val"] + ["test"] * 4
-    pair = annotated.pairs[0]
-    photos = [replace(pair.photo, path=pair.photo.path.with_name(f"{k}.jpg")) for k in range(10)]
-    parts = [p.photo.part for p in psc6k.sixty_forty([replace(pair, photo=photo) for photo in photos * 5])]
-    assert (parts.count("train") + parts.count("val"), parts.count("test")) == (30, 20)
 
 
 def test_self_supervised_trains_on_no_keypoint_and_tests_all_of_a_tree_that_holds_more(world, tmp_path):
@@ -125,8 +118,7 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
     toyworld.write_sketchy(tmp_path, photos=6, sketches=1, categories=("cat",))
     copied = Dataset("toy", tmp_path, "default", tuple(sketchy.read(tmp_path)))
     pairs = psc6k.load(copied).pairs
-    learned, tested = (next(p.photo for p in pairs if p.photo.part == part) for part in ("train", "test"))
-    shutil.copy(learned.path, tested.path)
+    shutil.copy(*(next(p.photo.path for p in pairs if p.photo.part == part) for part in ("train", "test")))
     with refused("trained on and is the same file"):
         psc6k.load(copied)
 
@@ -137,11 +129,9 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
         ({"XA": "300;20;30;40;50;60;70;80", "YA": "1;2;3;4;5;6;7;8"}, r"outside the 256 px frame"),
         ({"XB": "-1;20;30;40;50;60;70;80", "YB": "1;2;3;4;5;6;7;8"}, r"outside the 256 px frame"),
         ({"YA": "1;2;3"}, "3 numbers in YA: give 8"),
-        ({"XA": ""}, "1 numbers in XA: give 8"),
         ({"XA": ";2;3;4;5;6;7;8", "YA": "1;2;3;4;5;6;7;8"}, "only one of XA and YA"),
         ({"XB": "a;2;3;4;5;6;7;8"}, "XB: could not convert"),
-        ({"photo": "256x256/photo/tx_000100000000/cat/none.jpg"}, "not there under"),
-        ({"photo": "256x256/photo/tx_000100000000/unicorn/a.jpg"}, "names the category 'unicorn'"),
+        ({"photo": "256x256/photo/tx_000100000000/unicorn/a.jpg"}, "names photo/.*/unicorn/a.jpg, not there under"),
         ({"sketch": "sketch.png"}, "has the sketch 'sketch.png': expected"),
     ],
 )  # fmt: skip
@@ -154,21 +144,17 @@ def test_a_row_that_cannot_be_is_told_with_its_line(table, change, said):
 
 def test_a_table_that_cannot_be_or_is_not_there_is_refused(world, table, tmp_path):
     rows, read = table
-    for changed, said in (
-        ([rows[0] | {"sketch": rows[2]["sketch"]}], "which it does not show"),
-        ([rows[0], rows[0]], "line 3 of .* repeats the pair of line 2"),
-        ([{k: v for k, v in rows[0].items() if k not in ("XB", "YB")}], "has no column XB, YB"),
-    ):
-        with refused(said):
-            read(changed)
-    for content, said in (
-        (HEAD.encode("utf-16"), "ps.csv is not UTF-8 text"),
-        (f"{HEAD}caf\u00e9,b,c,1,1,1,1\n".encode("latin-1"), "ps.csv is not UTF-8 text"),
-        (HEAD.encode() + b"a,b,c," + b"1;" * 70_000, "line 2 of .*ps.csv cannot be read as CSV"),
-    ):
+    with refused("which it does not show"):
+        read([rows[0] | {"sketch": rows[2]["sketch"]}])
+    with refused("line 3 of .* repeats the pair of line 2"):
+        read([rows[0], rows[0]])
+    for line, content in enumerate((HEAD.encode("utf-16"), HEAD.encode() + b"a,b,c," + b"1;" * 70_000)):
         (tmp_path / psc6k.NAME).write_bytes(content)
-        with refused(said):
+        with refused(f"ps.csv cannot be read as CSV in UTF-8 after its line {line}"):
             psc6k.read(tmp_path / psc6k.NAME, world)
+    (tmp_path / psc6k.NAME).write_text(HEAD.replace(",XB", ""))
+    with refused("has no column XB"):
+        psc6k.read(tmp_path / psc6k.NAME, world)
     with refused("no keypoints beside", FileNotFoundError):
         psc6k.load(replace(world, root=tmp_path / "a" / "b"))
 
@@ -178,10 +164,9 @@ def test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_r
         psc6k.load(world, "70:30")
     with refused("limit is -1"):
         psc6k.load(world, limit=-1)
-    pairs = psc6k.load(world).pairs
-    two = sorted({p.photo.path for p in pairs if p.photo.category == "cat"})[:2]
+    few = replace(world, records=tuple(sketchy.read(world.root, limit=2)))
     with refused("needs three"):
-        psc6k.sixty_forty([p for p in pairs if p.photo.path in two])
+        psc6k.load(few, "60:40")
 
 
 def test_what_the_dataset_leaves_out_is_left_out_and_a_limit_counts_annotated_photos_alone(world, tmp_path):

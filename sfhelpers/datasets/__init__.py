@@ -1,5 +1,6 @@
 """Datasets by name: every adapter gives the same records, and every image has been opened once before it is used."""
 
+from itertools import product
 from pathlib import Path
 
 from sfhelpers import toyworld
@@ -22,36 +23,26 @@ def load_dataset(
         root: where the files are; none for "toy".
         split: "default": seen categories have about 60 % train, 15 % val and 25 % test photos, unseen ones test
             alone; in "folder" all is test, unless split is "parts", which divides it likewise.
-        limit: at most so many photos a category; 0 takes all.
+        limit: at most so many photos a category, chosen by `seed`; 0 takes all.
         skip_broken: leave broken images out with a warning that names and counts them, instead of an error.
-        seed: chooses the photos if `limit` leaves some out.
 
-    Raises:
-        ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name or split, a root that is
-            not there, no folder, empty or laid out otherwise, or broken images.
+    ValueError, FileNotFoundError or NotADirectoryError, one sentence, for what is not there, empty, laid out otherwise
+    or broken.
     """
     if name not in SPLITS:
         raise ValueError(f"there is no dataset {name!r}: choose one of {', '.join(SPLITS)}.")
     if split not in SPLITS[name]:
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
-    base = given_folder(name, root, SPLITS) or toyworld.ensure()
+    base = given_folder(name, root) or toyworld.ensure()
     if name == "folder":
         found = folder.read(base, split, limit, seed)
     else:
         found = sketchy.read(base, toyworld.UNSEEN if name == "toy" else sketchy.UNSEEN, limit, seed)
     usable = without_broken(found, base, skip_broken, name)
-    _require_both(usable, base)
+    if not usable:
+        raise ValueError(f"no usable image is left under {shown(base)}: replace the broken files.")
+    there = {(record.category, record.domain) for record in usable}
+    for category, missing in sorted(set(product({category for category, _ in there}, ("photo", "sketch"))) - there):
+        where = shown(base)
+        raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
     return Dataset(name, base, split, tuple(usable))
-
-
-def _require_both(found: list[Record], root: Path) -> None:
-    """ValueError unless every category has a photo and a sketch."""
-    domains: dict[str, set[str]] = {}
-    for record in found:
-        domains.setdefault(record.category, set()).add(record.domain)
-    for category, there in sorted(domains.items()):
-        for missing in {"photo", "sketch"} - there:
-            where = shown(root)
-            raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
-    if not found:
-        raise ValueError(f"no usable image is left under {shown(root)}: replace the broken files.")

@@ -12,10 +12,9 @@ from sfhelpers.files import shown
 
 
 def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> list[Record]:
-    """Records of the user's own photos and sketches, by `limit` of each a category, chosen by `seed`.
+    """Records of the user's own photos and sketches, at most `limit` of each a category, chosen by `seed`.
 
-    Split "default" makes every image a test image; "parts" divides each category's photos and sketches by their hashed
-    names. A category with one photo, or too few sketches for each of its parts to have one, goes to test as a whole.
+    Split "parts" divides by hashed names; a category with one photo, or without a sketch in each part, is tested whole.
     """
     files = {domain: records.images_in(root / domain, domain, root, "rename your folder") for domain in records.PLURAL}
     photo, sketch = files["photo"].keys(), files["sketch"].keys()
@@ -57,6 +56,6 @@ def _parted(found: list[Record]) -> list[Record]:
     parts: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in parted:
         parts[record.category, record.domain].append(record.part)
-    ours = {category: (parts[category, "photo"], parts[category, "sketch"]) for category, _ in list(parts)}
-    whole = {c for c, (photos, sketches) in ours.items() if len(photos) == 1 or not set(photos) <= set(sketches)}
+    lone = {c for c, domain in parts if domain == "photo" and len(parts[c, domain]) == 1}
+    whole = lone | {c for c, _ in list(parts) if not set(parts[c, "photo"]) <= set(parts[c, "sketch"])}
     return [replace(record, part="test") if record.category in whole else record for record in parted]

@@ -1,7 +1,6 @@
-"""PSC6K (Lu et al., ICML 2023): eight corresponding points on each photo of a Sketchy tree and on its sketches.
+"""PSC6K (Lu et al., ICML 2023): eight corresponding points on photos of a Sketchy tree (A) and their sketches (B).
 
-In `test_pairs_ps.csv` A is the photo and B the sketch, eight numbers separated by semicolons, in pixels of a 256 x 256
-frame, X horizontal (the official loader's names mislead). Here, hidden keypoints may be left empty.
+Each of XA, YA, XB, YB holds eight numbers in pixels, X horizontal; hidden points may be left empty here.
 """
 
 import csv
@@ -54,30 +53,26 @@ class Annotated:
 
 
 def load(dataset: Dataset, split: str = "default", limit: int = 0, seed: int = 0) -> Annotated:
-    """Read the keypoints that lie beside a dataset in Sketchy's layout, and part them.
-
-    Rows of images that `dataset` has left out (its `limit`, its broken images) are left out.
+    """Read the keypoints that lie beside a dataset in Sketchy's layout, of the images that it has, and part them.
 
     Args:
         dataset: from `load_dataset("toy")` or `load_dataset("sketchy", root)`.
         split: "default": the dataset's own parts; unseen categories are tested alone.
-            "60:40": the paper's, inside the annotated set: per category the first 60 % of the photos, by file name,
-            train and the rest is tested. The paper chooses its epoch on the test part; here the last training photo
-            of each category validates. Every category is seen.
+            "60:40": the paper's, see `sixty_forty`; every category is seen.
             "self-supervised": no keypoint is trained on. All annotated pairs are tested and the tree's other pairs
             train, unless the table annotates most of the tree, as the toy world's does: then the dataset's own parts.
-        limit: at most so many annotated photos a category, and as many unlabelled ones; 0 takes all.
-        seed: chooses the photos if `limit` leaves some out.
+        limit: at most so many annotated photos a category, and as many unlabelled ones, by `seed`; 0 takes all.
 
-    Raises:
-        ValueError, FileNotFoundError: one sentence, for an unknown split, no table, a row that cannot be, with its
-            line, or an image file that is trained on and tested with under two names.
+    ValueError or FileNotFoundError, one sentence, for an unknown split, no table, a row that cannot be, with its line,
+    or an image file that is trained on and tested with under two names.
     """
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r} of the keypoints: choose one of {', '.join(SPLITS)}.")
-    table = _table(dataset.root)
-    pairs = read(table, dataset)
-    if not pairs:
+    root = dataset.root
+    places = [place / NAME for place in (root, root / "PSC6K", root.parent, root.parent / "PSC6K")]
+    if (table := next(filter(Path.is_file, places), None)) is None:
+        raise FileNotFoundError(f"no keypoints beside {shown(root)}: expected {NAME} in it, PSC6K/ or a folder above.")
+    if not (pairs := read(table, dataset)):
         raise ValueError(f"{shown(table)} annotates none of the {len(dataset.photos)} photos: check both.")
     annotated = list(dict.fromkeys(pair.photo for pair in pairs))
     photos = set(records.limited(annotated, limit, seed))
@@ -132,15 +127,16 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
                 raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
             for row in table:
                 yield table.line_num, row
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{shown(path)} is not UTF-8 text: save the table as CSV in UTF-8.") from error
-    except csv.Error as error:
-        where = f"line {table.reader.line_num} of {shown(path)}"
-        raise ValueError(f"{where} cannot be read as CSV ({error}): repair it or delete the line.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        what = f"{shown(path)} cannot be read as CSV in UTF-8 after its line {table.line_num} ({error})"
+        raise ValueError(f"{what}: repair that line or save the table anew.") from error
 
 
 def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:
-    """The pairs with the parts of the paper's 60:40 protocol, see `load`; the real set gives 3,750 and 2,500 pairs."""
+    """The pairs parted as in the paper: of each category the first 60 % of the photos, by file name, train.
+
+    The paper chooses its epoch on the test part; here the last training photo of each category validates.
+    """
     ordered = sorted(pairs, key=lambda pair: (pair.photo.category, pair.photo.path.name, pair.sketch.path.name))
     found = []
     for category, group in groupby(ordered, key=lambda pair: pair.photo.category):
@@ -160,20 +156,11 @@ def _parted(pair: KeypointPair, part: str, seen: bool) -> KeypointPair:
     return replace(pair, photo=photo, sketch=sketch)
 
 
-def _table(root: Path) -> Path:
-    for place in (root / NAME, root / "PSC6K" / NAME, root.parent / NAME, root.parent / "PSC6K" / NAME):
-        if place.is_file():
-            return place
-    raise FileNotFoundError(f"no keypoints beside {shown(root)}: expected {NAME} in it, in PSC6K/ or one folder above.")
-
-
 def _image(text: str | None, kind: str, root: Path, where: str) -> tuple[str, ...]:
     key = Path(text or "").parts[-4:]  # photo or sketch, rendering, category, file
     base = sketchy.tree(root)
     if len(key) != 4 or key[0] != kind:
         raise ValueError(f"{where} has the {kind} {text!r}: expected .../{kind}/tx_000100000000/<category>/<file>.")
-    if not base.joinpath(*key[:3]).is_dir():
-        raise ValueError(f"{where} names the category {key[2]!r}, which {shown(base / kind)} does not have: add it.")
     if not base.joinpath(*key).is_file():
         raise ValueError(f"{where} names {'/'.join(key)}, not there under {shown(base)}: unpack it or delete the line.")
     return key

@@ -33,7 +33,7 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """By what an image is known under any name: the sha256 of its file."""
+        """The sha256 of the file: by it an image is known under any name."""
         return file_sha256(self.path)
 
 
@@ -60,27 +60,22 @@ class Dataset:
 
     @cached_property
     def has_masks(self) -> bool:
-        """Whether any photo has a mask; `select(masked=True)` gives those that do."""
+        """Whether any photo has a mask."""
         return any(photo.mask is not None for photo in self.photos)
 
     def select(
-        self,
-        part: str | None = None,
-        seen: bool | None = None,
-        categories: Collection[str] | None = None,
-        masked: bool | None = None,
+        self, part: str = "", seen: bool | None = None, categories: Collection | None = None, masked: bool | None = None
     ) -> "Dataset":
         """The records for which everything given holds. `masked` asks photos alone; sketches have no masks."""
-        found = (r for r in self.records if part in (None, r.part) and seen in (None, r.seen))
+        found = (r for r in self.records if part in ("", r.part) and seen in (None, r.seen))
         found = (r for r in found if categories is None or r.category in categories)
         asked = (r for r in found if masked is None or r.domain == "sketch" or (r.mask is not None) == masked)
         return replace(self, records=tuple(asked))
 
 
 def pairs(dataset: Dataset) -> list[tuple[Record, Record]]:
-    """(sketch, photo) pairs: each photo with every sketch drawn from it, or else with one sketch of its category.
+    """(sketch, photo) pairs: each photo with every sketch drawn from it, or else with the next of its category's.
 
-    The latter are dealt out in turn, in the order of their names, so that all of a category's sketches get used.
     ValueError if a photo's category has no sketch among the records.
     """
     drawn_from: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -114,7 +109,7 @@ def fraction(text: str) -> float:
 
 
 def part_of(category: str, stem: str) -> str:
-    """The part of a file by its hashed name: about 60 % train, 15 % val, 25 % test; adding files moves none."""
+    """The part of a file by its hashed name, near the shares of PARTS; adding files moves none."""
     position = fraction(f"{plain(category)}/{stem}")
     return "train" if position < PARTS["train"] else "val" if position < PARTS["train"] + PARTS["val"] else "test"
 
@@ -125,15 +120,12 @@ def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
     for record in test:
         if (other := known.get(record.digest)) is not None:
             learned, tested = (f"{r.category}/{r.path.name}" for r in (other, record))
-            same = f"{learned} is trained on and is the same file as the test image {tested}"
-            raise ValueError(f"{same}: remove one of them.")
+            what = f"{learned} is trained on and is the same file as the test image {tested}"
+            raise ValueError(f"{what}: remove one of them.")
 
 
 def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
-    """The beginning of a sha256 that changes with any image, mask, part or order, and not with the folder.
-
-    `more` is what belongs to the images, e.g. keypoints.
-    """
+    """16 hex digits that change with any image, mask, part, order or `more` (keypoints), and not with the folder."""
     digest = hashlib.sha256()
     for record in tqdm(list(found), "fingerprint of the images", leave=False, delay=2):
         mask = file_sha256(record.mask) if record.mask else ""
@@ -141,7 +133,7 @@ def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
         digest.update(line.encode("utf-8", "surrogateescape"))  # names need not be valid UTF-8
     for piece in more:
         digest.update(piece)
-    return digest.hexdigest()[:16]  # 64 bits tell accidents apart, and can be read in an error
+    return digest.hexdigest()[:16]
 
 
 def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
@@ -154,11 +146,10 @@ def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
     if limit == 0:
         return records
     taken: Counter[tuple[str, str]] = Counter()
-    queues: dict[str, list[tuple[float, Record]]] = {}
+    queues: dict[str, list[tuple[float, Record]]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (fraction(f"{seed}/{r.category}/{r.path.name}"), r.path.name)):
-        key = (record.category, record.part)
-        queues.setdefault(record.category, []).append(((taken[key] + 0.5) / PARTS[record.part], record))
-        taken[key] += 1
+        queues[record.category].append(((taken[record.category, record.part] + 0.5) / PARTS[record.part], record))
+        taken[record.category, record.part] += 1
     chosen = [record for queue in queues.values() for _, record in sorted(queue, key=lambda e: e[0])[:limit]]
     return sorted(chosen, key=lambda record: (record.category, record.path.name))
 
@@ -182,8 +173,6 @@ def listed(names: Iterable[str], most: int = 3) -> str:
 
 def contents(folder: Path) -> str:
     """What a folder holds, for error messages: `photo/, sketch/ and 2 more`, or `nothing`."""
-    if not folder.is_dir():
-        return "no such folder"
     return listed(path.name + "/" * path.is_dir() for path in _entries(folder)) or "nothing"
 
 
@@ -194,16 +183,15 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
     """
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
-    for subfolder in _entries(folder):
-        if not subfolder.is_dir():
-            lost += [subfolder] * (_leads_nowhere(subfolder) and not subfolder.suffix)
-            continue
-        named = [path for path in _entries(subfolder) if _has_image_name(path)]
-        deeper = (path for path in _entries(subfolder) if not _has_image_name(path) and path.is_dir())
-        lost += [path for path in named if _leads_nowhere(path)]
-        lost += [inner for path in deeper for inner in _entries(path) if _has_image_name(inner)]
-        if files := [path for path in named if path.is_file()]:
-            found.setdefault(nfc(subfolder.name), []).extend(files)
+    for place in _entries(folder):
+        lost += [place] * (not place.exists() and not place.suffix)
+        for path in _entries(place):
+            if path.suffix.lower() not in images.EXTENSIONS:
+                lost += [inner for inner in _entries(path) if inner.suffix.lower() in images.EXTENSIONS]
+            elif path.is_file():
+                found.setdefault(nfc(place.name), []).append(path)
+            else:
+                lost.append(path)
     if lost:
         named = listed(sorted(path.relative_to(folder) for path in lost))
         what = f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)}"
@@ -213,7 +201,7 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
 
 def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, list[Path]]:
     """As `image_files`; a ValueError tells what is there instead if there are none."""
-    if folder.is_dir() and (found := image_files(folder)):
+    if found := image_files(folder):
         return found
     upper = next(path for path in (folder, *folder.parents) if path.is_dir())
     raise ValueError(
@@ -223,15 +211,8 @@ def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, l
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _has_image_name(path: Path) -> bool:
-    return path.suffix.lower() in images.EXTENSIONS
-
-
-def _leads_nowhere(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
+    """What is not hidden in a folder; nothing in a file."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:
@@ -257,18 +238,17 @@ def _problem(record: Record, root: Path) -> str:
     for path in (record.path, record.mask):
         if path and (found := images.problem(path)):
             return f"{path.relative_to(root)} {found}"
-    if record.mask and (sizes := (images.image_size(record.mask), images.image_size(record.path)))[0] != sizes[1]:
-        found = "is {0[0]} x {0[1]} pixels and its photo {1[0]} x {1[1]}".format(*sizes)
-        return f"{record.mask.relative_to(root)} {found}"
+    if record.mask and (mask := images.image_size(record.mask)) != (photo := images.image_size(record.path)):
+        sizes = "{} x {} pixels and its photo {} x {}".format(*mask, *photo)
+        return f"{record.mask.relative_to(root)} is {sizes}"
     return ""
 
 
-def given_folder(name: str, root: str | Path, choices: Iterable[str]) -> Path | None:
+def given_folder(name: str, root: str | Path) -> Path | None:
     """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
+    if name == "toy" and str(root):
+        raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
     if name == "toy":
-        if str(root):
-            others = " or ".join(choice for choice in choices if choice != name)
-            raise ValueError(f"dataset 'toy' takes no data_root: leave it out, or pass -p dataset {others}.")
         return None
     base = Path(root).expanduser()
     if not str(root):

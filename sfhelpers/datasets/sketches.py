@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from sfhelpers.datasets import load_dataset, quickdraw, records
@@ -26,10 +25,7 @@ class Sketches(Dataset):
         return len(self.records)
 
     def few(self, number: int, seed: int = 0) -> "Sketches":
-        """At most `number` of each category, the same for the same seed; fewer are always among more. 0 takes all.
-
-        The choice hangs on what a sketch is called (its key or file name), so adding others seldom changes it.
-        """
+        """At most `number` of each category, chosen by key or file name; fewer are always among more. 0 takes all."""
         if number == 0:
             return self
         taken: Counter[str] = Counter()
@@ -42,14 +38,9 @@ class Sketches(Dataset):
         return replace(self, records=tuple(item for item in self.records if item in kept))
 
     def images(self, which: Iterable[int], side: int) -> Tensor:
-        """Those at some positions as pictures, (B, 3, side, side) in [0, 1], read from the disk.
-
-        ValueError or FileNotFoundError if a file was changed or taken away after it was checked.
-        """
+        """Those at some positions as pictures, (B, 3, side, side) in [0, 1]; errors as `draw`, `load_images`."""
         items = [self.records[k] for k in which]
-        if not items:  # e.g. a category that has no sketch in this part
-            return torch.zeros(0, 3, side, side)
-        if isinstance(items[0], Doodle):
+        if items and isinstance(items[0], Doodle):
             return quickdraw.load_doodles(items, side)
         return load_images([item.path for item in items], side)
 
@@ -57,7 +48,7 @@ class Sketches(Dataset):
 def load_sketches(
     name: str = "toy", root: str | Path = "", split: str = "default", skip_broken: bool = False
 ) -> Sketches:
-    """Find labelled sketches, part them, and check that each can be read.
+    """Find labelled sketches, part them, and check that each can be read. Errors as of `load_dataset`.
 
     Args:
         name: "toy": the toy world's quick drawings, made on the spot and kept in the user's cache. "quickdraw": a
@@ -66,10 +57,6 @@ def load_sketches(
         split: "default" parts by hashed names, about 60 % train, 15 % val and 25 % test; "20/5", not for "folder",
             takes 20 of each category to train on, one in five of them for validation, and 5 to test.
         skip_broken: leave what is broken out with a warning that names and counts it.
-
-    Raises:
-        ValueError, FileNotFoundError, NotADirectoryError: one sentence, for an unknown name or split, a root for "toy"
-            or none for the others, one that is not there or no folder, or broken files.
     """
     if name not in NAMES:
         raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
@@ -78,7 +65,7 @@ def load_sketches(
             raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
         data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
         return Sketches("folder", data.root, split, data.sketches)
-    base = records.given_folder(name, root, NAMES) or quick.ensure_quick()
+    base = records.given_folder(name, root) or quick.ensure_quick()
     return Sketches(name, base, split, tuple(quickdraw.read(base, split, skip_broken, name)))
 
 
@@ -99,10 +86,10 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
         "validation": sketches.select("val").few(min(shots, VALIDATION)),
         "test": sketches.select("test").few(limit),
     }
-    missing = sorted(set(sketches.categories) - set(chosen["test"].categories))
+    missing = [f"test sketch of {name!r}" for name in sketches.categories if name not in chosen["test"].categories]
     if missing or not len(chosen["validation"]):
-        what = f"no test sketch of {missing[0]!r}" if missing else "no validation sketch"
-        raise ValueError(f"there is {what}: give more sketches, or split them by numbers, as in 20/5.")
+        what = [*missing, "validation sketch"][0]
+        raise ValueError(f"there is no {what}: give more sketches, or split them by numbers, as in 20/5.")
     records.check_apart(chosen["train"].records + chosen["validation"].records, chosen["test"].records)
     return chosen
 
@@ -112,6 +99,5 @@ def check_categories(categories: Sequence[str]) -> None:
     if len(categories) < 2:
         named = ", ".join(categories) or "none"
         raise ValueError(f"there is nothing to tell apart with {len(categories)} category ({named}): give two or more.")
-    if len(set(categories)) < len(categories):
-        twice = next(name for name in categories if list(categories).count(name) > 1)
-        raise ValueError(f"the category {twice!r} is named twice: name each once.")
+    if twice := [name for name, times in Counter(categories).items() if times > 1]:
+        raise ValueError(f"the category {twice[0]!r} is named twice: name each once.")

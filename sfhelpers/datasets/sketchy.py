@@ -20,13 +20,9 @@ RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; s
 def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int = 0) -> list[Record]:
     """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
 
-    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg`. Photos of seen categories are parted by
-    `records.part_of`, those of unseen categories and lone photos are test photos; a sketch is where its photo is.
-
-    Args:
-        root: the folder that holds `256x256`, or that folder itself.
-        unseen: names of the unseen categories; `-`, `_` and spaces in them are one.
-        limit, seed: at most so many photos a category, with all their sketches; 0 takes all.
+    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part. Photos of seen categories
+    are parted by `records.part_of`; those of unseen ones and lone photos are tested. `root` holds `256x256` or is it;
+    `limit` and `seed` choose photos, which keep all their sketches.
     """
     base = tree(root)
     places = {domain: base / domain / RENDERING for domain in records.PLURAL}

@@ -1,16 +1,14 @@
 """Zero-shot class splits: which classes teach, which choose the epoch, which are asked for, and what else is there.
 
-- strict: the test classes were never seen in any form, by the head or by the backbone. Only a world whose backbone's
-  training data is known can offer it: toy does, and Sketchy's 104/21 split does not (CLIP has seen giraffes).
-- clip-style: any classes may be test classes, as in all published tables on a CLIP backbone: new to the head alone.
-- generalised: the gallery and the queries of a split, and images of its training classes among them.
+Test classes of "strict" were seen neither by the head nor by the backbone (toy offers that; of Sketchy's, CLIP has seen
+giraffes); those of "clip-style", as in all published tables on CLIP, are new to the head alone.
 """
 
 import random
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Literal
 
 from sfhelpers.datasets.records import Dataset, Record, check_apart, listed, part_of
@@ -21,7 +19,7 @@ SHARE = 0.2  # of the seen classes, or of the test's images, are added for a gen
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Classes by what they are for; no class is for two things, and ValueError if one is or if there are too few."""
+    """Classes by what they are for; ValueError if one is for two things, named twice, or if there are too few."""
 
     name: str  # of the protocol, as result rows carry it
     train: tuple[str, ...]  # teach the head
@@ -29,20 +27,13 @@ class ClassSplit:
     test: tuple[str, ...]  # are asked for
 
     def __post_init__(self) -> None:
-        for role, names in self.roles.items():
-            if len(set(names)) < len(names):
-                raise ValueError(f"split {self.name!r} names a class twice for {role}: name each once.")
-        for (first, a), (second, b) in combinations(self.roles.items(), 2):
-            if both := sorted(set(a) & set(b)):
-                raise ValueError(f"split {self.name!r} overlaps: {listed(both)} in {first} and in {second}; keep one.")
+        times = Counter(self.train + self.validation + self.test)
+        if twice := sorted(name for name in times if times[name] > 1):
+            raise ValueError(f"split {self.name!r} overlaps, {listed(twice)} is named twice: keep each class once.")
         for role, least in (("train", 2), ("validation", 1), ("test", 2)):
-            if len(self.roles[role]) < least:
-                has = f"split {self.name!r} has {len(self.roles[role])} classes for {role}"
-                raise ValueError(f"{has}: give {least} or more, since what is retrieved must differ from something.")
-
-    @property
-    def roles(self) -> dict[str, tuple[str, ...]]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+            if (number := len(getattr(self, role))) < least:
+                what = f"split {self.name!r} has {number} classes for {role}"
+                raise ValueError(f"{what}: give {least} or more, since what is retrieved must differ from something.")
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ class ZeroShot:
 
 
 def strict(dataset: Dataset) -> ClassSplit:
-    """The classes that the dataset calls unseen against all others; ValueError if it has none, or too few others."""
+    """The classes that the dataset calls unseen against all others; ValueError if it has none."""
     if not (unseen := {record.category for record in dataset.records if not record.seen}):
         why = f"dataset {dataset.name} has no class that its backbone never saw, so it cannot be split strictly"
         raise ValueError(f"{why}: give photos and sketches of unseen classes too, or take splits.clip_style.")
@@ -65,10 +56,7 @@ def strict(dataset: Dataset) -> ClassSplit:
 
 
 def clip_style(dataset: Dataset, number: int = 9) -> ClassSplit:
-    """So many classes drawn from all, whatever the backbone has seen, against all others.
-
-    The draw is always the same and differs from the dataset's own unseen classes.
-    """
+    """So many classes, always the same, drawn from all, whatever the backbone has seen, against all others."""
     if number < 2:
         raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
     if number >= len(dataset.categories):
@@ -79,8 +67,7 @@ def clip_style(dataset: Dataset, number: int = 9) -> ClassSplit:
 
 def class_split(dataset: Dataset, name: str, test: Iterable[str]) -> ClassSplit:
     """These classes against all others of the dataset, of which a share of VALIDATION chooses the epoch."""
-    test = tuple(sorted(set(test)))
-    _there(dataset, name, test)
+    test = tuple(sorted(test))
     others = [category for category in dataset.categories if category not in test]
     held = random.Random("validation 0").sample(others, min(len(others), max(1, round(VALIDATION * len(others)))))
     return ClassSplit(name, tuple(c for c in others if c not in held), tuple(sorted(held)), test)
@@ -89,12 +76,12 @@ def class_split(dataset: Dataset, name: str, test: Iterable[str]) -> ClassSplit:
 def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     """A dataset's images by a split; no image file stands on two sides.
 
-    Of training and validation classes the test part is set aside (`ZeroShot.seen`); a class that the dataset calls
-    unseen has no parts of its own and gets them by the same hash of its names. Of test classes all images are taken,
-    one of each photo (`without_duplicates`).
+    Of training and validation classes the test part is set aside; a class that the dataset calls unseen is parted by
+    the same hash of its names. Of test classes all images are taken, one of each photo.
     """
-    for names in split.roles.values():
-        _there(dataset, split.name, names)
+    if missing := sorted({*split.train, *split.validation, *split.test} - set(dataset.categories)):
+        what = f"split {split.name!r} names {listed(missing)}, which dataset {dataset.name} does not have"
+        raise ValueError(f"{what}: correct the list (it has {listed(dataset.categories)}).")
 
     def chosen(categories: Collection[str], held: bool) -> Dataset:
         """Images of these categories that are held back for tests, or the others."""
@@ -116,14 +103,11 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
 
 
 def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
-    """The test of a split with images of seen classes in queries and gallery (PROTOCOLS, section 1.6).
-
-    The published protocols add images that were trained on; here they come from `ZeroShot.seen`, so what is measured
-    is known classes and never known images.
+    """The test of a split with held-out images of seen classes in queries and gallery (PROTOCOLS, section 1.6).
 
     Kind "class": all of these images of a SHARE of the seen classes (Dr. CLIP). "sample": as many seen sketches as a
-    SHARE of the test sketches, and photos likewise, drawn without replacement from all seen classes, sketches only of
-    classes of which a photo was drawn (sem-pcyc does not ask that).
+    SHARE of the test sketches, and photos likewise, sketches only of classes of which a photo was drawn (sem-pcyc does
+    not ask that). The published protocols add images that were trained on.
     """
     if kind not in ("class", "sample"):
         raise ValueError(f"kind is {kind!r}: use class or sample.")
@@ -146,11 +130,10 @@ def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
 
 
 def without_duplicates(dataset: Dataset) -> Dataset:
-    """The dataset with one of each photo, by the sha256 of the files; a warning counts what was left out.
+    """The dataset with one of each photo, by the files' sha256: Sketchy-Extended holds its 12,500 originals once more.
 
-    Sketchy-Extended holds its 12,500 original photos once more, and file lists that add them a third time make the
-    same ranking look better. The first in order is kept; sketches of a photo that goes belong to the one that stays.
-    ValueError for the same file in two classes, which would be right and wrong at once.
+    A warning counts the rest; sketches of a photo that goes belong to the one that stays. ValueError for the same file
+    in two classes, which would be right and wrong at once.
     """
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
@@ -175,9 +158,3 @@ def require_relevant(dataset: Dataset) -> None:
     gallery = {photo.category for photo in dataset.photos}
     if lacking := sorted({sketch.category for sketch in dataset.sketches} - gallery):
         raise ValueError(f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos of them.")
-
-
-def _there(dataset: Dataset, name: str, classes: Iterable[str]) -> None:
-    if missing := sorted(set(classes) - set(dataset.categories)):
-        why = f"split {name!r} names {listed(missing)}, which dataset {dataset.name} does not have"
-        raise ValueError(f"{why}: correct the list (it has {listed(dataset.categories)}).")

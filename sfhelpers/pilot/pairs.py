@@ -10,7 +10,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SIZE, render_photo, render_sketch
-from sfhelpers.toyworld.shapes import stream, uniform
+from sfhelpers.toyworld.categories import individual
+from sfhelpers.toyworld.shapes import stream
 
 # Data sets are drawn from the seeds 0, 1, 2, ... and the embedded models' training pictures from another one
 # (pocket.data.TRAINING_SEED): these individuals are in neither.
@@ -58,7 +59,7 @@ def _pair(category: str, index: int) -> tuple[Tensor, ...]:
 
 def _silhouette(category: str, index: int, keypoints: np.ndarray) -> Tensor:
     """(160, 160) bool: all parts of the individual, moved to where its keypoints lie in the sketch."""
-    drawing = CATEGORIES[category].draw(uniform(stream("shape", PAIRS_SEED, category, index)))
+    drawing = individual(category, stream("shape", PAIRS_SEED, category, index))
     own = np.array(list(drawing.keypoints.values()))
     # A pose is a similarity transform, so the keypoints' two places give it exactly.
     move = np.linalg.lstsq(np.column_stack([own, np.ones(len(own))]), keypoints, rcond=None)[0]

@@ -1,7 +1,9 @@
 """The 36 categories by name, which nine no model ever sees in training, and the colours they are painted in."""
 
+import numpy as np
+
 from sfhelpers.toyworld import animals, outdoors, things
-from sfhelpers.toyworld.shapes import Category
+from sfhelpers.toyworld.shapes import Drawing, uniform
 
 USUAL = {  # the main and the second colour of each category
     "airplane": "white blue", "apple": "red green", "bicycle": "blue brown", "bottle": "green red", "bus": "yellow red",
@@ -14,11 +16,9 @@ USUAL = {  # the main and the second colour of each category
     "truck": "blue grey", "turtle": "green yellow", "umbrella": "purple pink", "windmill": "white red",
     "wine_glass": "white red",
 }  # fmt: skip
-_RECIPES = vars(animals) | vars(outdoors) | vars(things)
-CATEGORIES = {name: Category(_RECIPES[name], tuple(colours.split())) for name, colours in USUAL.items()}
+CATEGORIES = tuple(USUAL)
 
-# Each unseen category has a look-alike among the seen ones (giraffe/horse, truck/bus, teapot/cup, ...),
-# so that "never seen" does not mean "easy to tell apart".
+# Each has a look-alike among the seen ones (giraffe/horse, ...): "never seen" is not to mean "easy to tell apart".
 UNSEEN = ("butterfly", "church", "giraffe", "hammer", "mushroom", "rabbit", "teapot", "truck", "wine_glass")
 SEEN = tuple(name for name in CATEGORIES if name not in UNSEEN)
 
@@ -27,3 +27,10 @@ COLOURS = {  # RGB in [0, 1]
     "yellow": (0.91, 0.75, 0.31), "orange": (0.89, 0.55, 0.25), "pink": (0.90, 0.58, 0.64),
     "purple": (0.52, 0.38, 0.66), "grey": (0.52, 0.54, 0.57), "white": (0.91, 0.89, 0.85),
 }  # fmt: skip
+
+
+def individual(category: str, rng: np.random.Generator) -> Drawing:
+    """A random one of a category."""
+    drawing = Drawing()
+    (vars(animals) | vars(outdoors) | vars(things))[category](drawing, uniform(rng))
+    return drawing

@@ -1,7 +1,6 @@
-"""The toy world's quick drawings: its categories drawn in twenty seconds by another, hastier hand, as pen strokes.
+"""The toy world's quick drawings, as Quick, Draw! is to Sketchy: other individuals in twenty seconds of hasty strokes.
 
-They are to the toy world what Quick, Draw! is to Sketchy: individuals of their own that no photo shows, forgotten
-details, limbs that shrink to lines, crooked parts, outlines that do not close, and a bell that rings too early.
+Details are forgotten, limbs shrink to lines, parts are crooked, outlines do not close, and a bell rings too early.
 """
 
 import hashlib
@@ -13,32 +12,27 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
-from sfhelpers.toyworld.categories import CATEGORIES
-from sfhelpers.toyworld.shapes import Part, Points, Pose, resampled, stream, turned, uniform
+from sfhelpers.toyworld.categories import CATEGORIES, individual
+from sfhelpers.toyworld.shapes import Part, Points, Pose, resampled, stream, turned
 from sfhelpers.toyworld.world import cached
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache
-# With 10 drawings a class a linear probe of the shipped image tower is right about 87 times in 100 here; at 0.5 about
-# 94 times, which leaves nothing to compare.
-DIFFICULTY = 0.65
+DIFFICULTY = 0.65  # a linear probe of the shipped image tower is right at .87 with 10 drawings a class; at 0.5, at .94
 NUMBER = 60  # drawings a category
 CANVAS = 600  # side in px of the screen that was drawn on
 PACE = 0.55  # px a millisecond
 STEP = 0.035  # between points, in object units
 DEADLINE = 20_000  # ms, then the drawing is taken away
 
-Timed = np.ndarray  # (N, 3) float64: x, y within the screen's CANVAS px and t in ms since the drawing began, rising
 
-
-def ensure_quick(seed: int = 0, difficulty: float = DIFFICULTY, number: int = NUMBER) -> Path:
-    """The folder of a set of quick drawings, written on first use (about 10 s, 2 MB); OSError as `cached`."""
-    name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{number}-simplified"
-    return cached("quick", name, lambda root: write_quick(root, number, seed, difficulty))
+def ensure_quick() -> Path:
+    """The folder of the quick drawings, written on first use (about 10 s, 2 MB); OSError as `cached`."""
+    return cached("quick", f"v{VERSION}-seed0-difficulty{DIFFICULTY:g}-{NUMBER}-simplified", write_quick)
 
 
 def write_quick(
     root: Path, number: int = NUMBER, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = tuple(CATEGORIES), layout: str = "simplified",
+    categories: tuple[str, ...] = CATEGORIES, layout: str = "simplified",
 ) -> None:  # fmt: skip
     """Write `root/<category>.ndjson`, `number` drawings in each, one a line, as Google publishes Quick, Draw!.
 
@@ -64,13 +58,9 @@ def _json(category: str, index: int, seed: int, difficulty: float, layout: str) 
     return json.dumps(known, separators=(",", ":"))
 
 
-def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFFICULTY) -> list[Timed]:
-    """The strokes of one drawing as they were drawn, (N, 3) each, N of 2 or more; see `Timed`.
-
-    Its individual is in no other data, whatever the seed. A difficulty of 0 is a patient hand; what one of 1 draws,
-    only its owner recognises.
-    """
-    drawing = CATEGORIES[category].draw(uniform(stream("quick shape", seed, category, index)))
+def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFFICULTY) -> list[np.ndarray]:
+    """The strokes of one drawing as they were drawn, (N, 3) each, N of 2 or more: px of the screen, rising ms."""
+    drawing = individual(category, stream("quick shape", seed, category, index))
     rng = stream("quick", seed, category, index)
     haste = difficulty * rng.uniform(0.4, 1.6)
     parts = [_crooked(rng, part, haste) for part in _remembered(rng, drawing.parts, haste)]
@@ -116,12 +106,9 @@ def _line(rng: np.random.Generator, part: Part, haste: float) -> Points:
     ring = np.roll(part.outline, -int(rng.integers(len(part.outline))), axis=0)
     way = resampled(np.concatenate([ring, ring[:2]]), STEP, round)
     length = np.clip(len(way) * (1 + rng.normal(-0.03, 0.06 * haste)), 4, None)
-    return _rounded(way[: int(length)], int(rng.integers(1, 3 + round(4 * haste))))
-
-
-def _rounded(line: Points, reach: int) -> Points:
-    """Corners cut by a hand in a hurry: a running mean over `reach` points to either side."""
-    padded, window = np.pad(line, ((reach, reach), (0, 0)), mode="edge"), np.full(2 * reach + 1, 1 / (2 * reach + 1))
+    reach = int(rng.integers(1, 3 + round(4 * haste)))  # corners are cut: a mean over so many points to either side
+    padded = np.pad(way[: int(length)], ((reach, reach), (0, 0)), mode="edge")
+    window = np.full(2 * reach + 1, 1 / (2 * reach + 1))
     return np.stack([np.convolve(padded[:, k], window, "valid") for k in (0, 1)], 1)
 
 
@@ -150,7 +137,7 @@ def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:
     return np.clip(screen + bend + rng.normal(0, 0.5, screen.shape), 0, CANVAS)
 
 
-def _timed(rng: np.random.Generator, lines: list[Points], haste: float) -> list[Timed]:
+def _timed(rng: np.random.Generator, lines: list[Points], haste: float) -> list[np.ndarray]:
     """Large things first, at the hand's pace with pauses between strokes; what is not begun in time is missing."""
     order = np.argsort([-np.ptp(line, axis=0).max() * rng.lognormal(0, 0.4) for line in lines], kind="stable")
     allowed = DEADLINE * (1 if rng.random() > 0.5 * haste else rng.uniform(0.25, 0.7))

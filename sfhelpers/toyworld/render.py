@@ -6,19 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN
-from sfhelpers.toyworld.shapes import (
-    SIZE,
-    Drawing,
-    Keypoints,
-    Points,
-    Pose,
-    ellipse,
-    resampled,
-    smooth,
-    stream,
-    uniform,
-)
+from sfhelpers.toyworld.categories import COLOURS, SEEN, USUAL, individual
+from sfhelpers.toyworld.shapes import SIZE, Keypoints, Part, Points, Pose, ellipse, resampled, smooth, stream, uniform
 
 Pixels, Mask = NDArray[np.uint8], NDArray[np.bool_]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
@@ -31,13 +20,13 @@ def render_photo(category: str, index: int, seed: int, difficulty: float) -> tup
 
     These are (8, 3): x, y in pixels and visibility (1 seen, 0 outside the image or hidden behind something).
     """
-    drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
+    drawing = individual(category, stream("shape", seed, category, index))
     rng = stream("photo", seed, category, index)
     pose = Pose.drawn(rng, *SUBJECT)
     canvas = _background(rng, difficulty)
     behind = _bystanders(rng, category, difficulty, canvas)
     mask = Image.new("L", canvas.size)
-    _paint(drawing, pose, _palette(rng, category, difficulty), canvas, mask)
+    _paint(drawing.parts, pose, _palette(rng, category, difficulty), canvas, mask)
     whole = np.asarray(mask.reduce(FINE)) > 127
     if rng.random() < 0.6 * difficulty:  # clutter stands in front of the object; its pixels leave the mask
         ImageDraw.Draw(mask).polygon(_clutter(rng, canvas), fill=0)
@@ -53,7 +42,7 @@ def render_photo(category: str, index: int, seed: int, difficulty: float) -> tup
 
 def _palette(rng: np.random.Generator, category: str, difficulty: float) -> Pixels:
     """(5, 3) colours of an individual; the harder the world, the more often they are not the usual ones."""
-    usual = CATEGORIES[category].colours
+    usual = USUAL[category].split()
     pick = [COLOURS[name] if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in usual]
     main, second = (np.array(colour) + rng.normal(0, 0.05, 3) for colour in pick)
     light = np.array([0.93, 0.92, 0.88]) + rng.normal(0, 0.03, 3)
@@ -65,10 +54,10 @@ def _any_colour(rng: np.random.Generator) -> tuple[float, float, float]:
     return list(COLOURS.values())[rng.integers(len(COLOURS))]
 
 
-def _paint(drawing: Drawing, pose: Pose, palette: Pixels, canvas: Image.Image, mask: Image.Image) -> None:
-    """Paint a drawing onto an RGB canvas and white onto an L mask, both FINE * SIZE wide, in place."""
+def _paint(parts: list[Part], pose: Pose, palette: Pixels, canvas: Image.Image, mask: Image.Image) -> None:
+    """Paint a drawing's parts onto an RGB canvas and white onto an L mask, both FINE * SIZE wide, in place."""
     brush, stencil = ImageDraw.Draw(canvas), ImageDraw.Draw(mask)
-    for part in drawing.parts:
+    for part in parts:
         points, colour = _fine(pose(part.outline)), tuple(palette[part.tone].tolist())
         if part.closed:
             brush.polygon(points, fill=colour)
@@ -121,18 +110,15 @@ def _clutter(rng: np.random.Generator, canvas: Image.Image) -> list[tuple[float,
 
 
 def _bystanders(rng: np.random.Generator, category: str, difficulty: float, canvas: Image.Image) -> Image.Image:
-    """Whole objects of other categories, smaller and behind: what makes the sketch worth asking. Returns their mask.
-
-    They are of seen categories alone, so that no picture of an unseen one slips into a training set (strict split).
-    """
+    """Whole objects of other categories, smaller and behind, seen ones alone for strict splits. Returns their mask."""
     mask = Image.new("L", canvas.size)
     others = [name for name in SEEN if name != category]
     for _ in range(rng.binomial(2, min(1.0, 0.9 * difficulty))):
         name = others[rng.integers(len(others))]
         pose = Pose.drawn(rng, (0.25, 0.45), 0.3, 0.0)
         corner = rng.uniform(0.2, 0.4, 2) * rng.choice([-1, 1], 2)
-        drawing = CATEGORIES[name].draw(uniform(rng))
-        _paint(drawing, replace(pose, shift=tuple(corner)), _palette(rng, name, difficulty), canvas, mask)
+        parts = individual(name, rng).parts
+        _paint(parts, replace(pose, shift=tuple(corner)), _palette(rng, name, difficulty), canvas, mask)
     return mask
 
 
@@ -166,10 +152,9 @@ def _develop(
 def render_sketch(category: str, index: int, number: int, seed: int, difficulty: float) -> tuple[Pixels, Keypoints]:
     """Sketch `number` of an individual, (SIZE, SIZE) uint8, 255 = paper, and its keypoints (8, 3) as of a photo.
 
-    The sketch has a pose of its own but faces the way its photo does, since that was before the eyes of who drew it;
-    the harder the world, the more sketches are turned round all the same.
+    It has a pose of its own but faces the way its photo does; the harder the world, the more are turned round.
     """
-    drawing = CATEGORIES[category].draw(uniform(stream("shape", seed, category, index)))
+    drawing = individual(category, stream("shape", seed, category, index))
     rng = stream("sketch", seed, category, index, number)
     pose = Pose.drawn(rng, (0.6, 1.0), 0.2, 0.1, mirror=TURNED_ROUND * difficulty)
     pose = replace(pose, mirror=pose.mirror != Pose.drawn(stream("photo", seed, category, index), *SUBJECT).mirror)

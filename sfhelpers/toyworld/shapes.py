@@ -1,7 +1,4 @@
-"""Outlines, drawings and poses in object coordinates: x to the right, y down, the object about within [-1, 1].
-
-An outline is an (N, 2) float array of points; a closed one does not repeat its first point.
-"""
+"""Outlines, drawings and poses in object coordinates: x to the right, y down, the object about within [-1, 1]."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Point = tuple[float, float]
-Points = NDArray[np.float64]  # (N, 2): x, y
+Points = NDArray[np.float64]  # (N, 2): x, y; a closed outline does not repeat its first
 Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
 Uniform = Callable[[float, float], float]  # draws a number between two
 SIZE = 160  # side of every rendered image, in pixels
 
 
 def stream(*key: object) -> np.random.Generator:
-    """A random stream that depends on its key alone: the same on every machine, in any order of calls."""
+    """A random stream that depends on its key alone, on every machine and in any order of calls."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
@@ -70,27 +67,9 @@ class Drawing:
         return bool((gaps.min(1) < 1e-6).all())
 
     def placed(self, pose: "Pose") -> Points:
-        """(8, 2) pixels of the keypoints.
-
-        A drawing that is its own mirror image does not show which way round it was put, so nobody who annotates it
-        could know: its left and right are named as the picture shows them.
-        """
+        """(8, 2) pixels of the keypoints; left and right of a symmetric drawing are named as the picture shows them."""
         seen_from_front = replace(pose, mirror=False) if self.symmetric else pose
         return seen_from_front(np.array(list(self.keypoints.values())))
-
-
-@dataclass(frozen=True)
-class Category:
-    """How one of the world's categories is drawn, and the colours that tone 0 and tone 1 usually have."""
-
-    recipe: Callable[[Drawing, Uniform], None]
-    colours: tuple[str, ...]
-
-    def draw(self, u: Uniform) -> Drawing:
-        """One random individual."""
-        drawing = Drawing()
-        self.recipe(drawing, u)
-        return drawing
 
 
 @dataclass(frozen=True)
@@ -135,7 +114,7 @@ def box(x: float, y: float, w: float, h: float, taper: float = 1.0) -> Points:
 
 
 def poly(*corners: Point) -> Points:
-    """A polygon through the corners given."""
+    """The corners of a polygon, or of an open line."""
     return np.array(corners, dtype=float)
 
 

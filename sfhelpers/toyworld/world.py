@@ -13,29 +13,25 @@ from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
 from sfhelpers.files import replace_file, writing
-from sfhelpers.toyworld.categories import CATEGORIES
+from sfhelpers.toyworld.categories import CATEGORIES, individual
 from sfhelpers.toyworld.render import render_photo, render_sketch
-from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream, uniform
+from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
 
 VERSION = 5  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
-TRANSFORM = "tx_000100000000"  # Sketchy's object crops
 FRAME = 256  # pixels a side, of PSC6K's coordinates, whatever the images' own size
 
 
 def write_sketchy(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **options: Any) -> None:
     """Write the world in Sketchy's layout, with masks beside it and PSC6K's keypoints of every pair.
 
-    `root/256x256/{photo,sketch}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
-    `<photo stem>-<number>.png`; masks, which the real data set lacks, in `root/256x256/mask/...` likewise;
-    keypoints in `root/test_pairs_ps.csv` (Lu et al., ICML 2023): A the photo and B the sketch, X horizontal. The real
-    benchmark has annotated every point; here one that is hidden or outside its image is left empty.
-
+    `root/256x256/{photo,sketch,mask}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
+    `<photo stem>-<number>.png`; keypoints in `root/test_pairs_ps.csv` (see `datasets.psc6k`), empty where hidden.
     `photos` are a category's, `sketches` a photo's; `options` are `seed`, `difficulty` from 0 to 1, and `categories`.
     """
-    pairs = _drawn(root, f"256x256/{{}}/{TRANSFORM}/{{}}", photos, sketches, **options)
+    pairs = _drawn(root, "256x256/{}/tx_000100000000/{}", photos, sketches, **options)
     lines = ["photo,sketch,class,XA,YA,XB,YB"]
     lines += [",".join([*names, *_columns(in_photo), *_columns(in_sketch)]) for *names, in_photo, in_sketch in pairs]
     replace_file(root / "test_pairs_ps.csv", "".join(line + "\n" for line in lines).encode("utf-8"))
@@ -48,24 +44,24 @@ def write_folder(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **o
 
 def _drawn(
     root: Path, layout: str, photos: int, sketches: int, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = tuple(CATEGORIES), masks: bool = True,
+    categories: tuple[str, ...] = CATEGORIES, masks: bool = True,
 ) -> list[tuple[str, str, str, Keypoints, Keypoints]]:  # fmt: skip
     """Draw and save a world, stems as Sketchy's; returns paths, class from 1 and keypoints (8, 3) of every pair."""
     pairs = []
     plan = [(category, k) for category in categories for k in range(photos)]
     for category, k in tqdm(plan, desc="drawing the toy world", leave=False):
-        number = list(CATEGORIES).index(category)
-        photo_path, mask_path, sketch_path = (
-            f"{layout.format(kind, category)}/n{number:08d}_{k}" for kind in ("photo", "mask", "sketch")
-        )
+        number = CATEGORIES.index(category)
+        path = f"{layout}/n{number:08d}_{k}"
+        photo_path = path.format("photo", category) + ".jpg"
         photo, mask, in_photo = render_photo(category, k, seed, difficulty)
-        _save(photo, root / f"{photo_path}.jpg")
+        _save(photo, root / photo_path)
         if masks:
-            _save(mask, root / f"{mask_path}.png")
+            _save(mask, root / (path.format("mask", category) + ".png"))
         for n in range(sketches):
+            sketch_path = f"{path.format('sketch', category)}-{n + 1}.png"
             sketch, in_sketch = render_sketch(category, k, n, seed, difficulty)
-            _save(sketch, root / f"{sketch_path}-{n + 1}.png")
-            pairs.append((f"{photo_path}.jpg", f"{sketch_path}-{n + 1}.png", str(1 + number), in_photo, in_sketch))
+            _save(sketch, root / sketch_path)
+            pairs.append((photo_path, sketch_path, str(1 + number), in_photo, in_sketch))
     return pairs
 
 
@@ -84,20 +80,18 @@ def _columns(keypoints: Keypoints) -> list[str]:
 
 def keypoint_names(category: str) -> tuple[str, ...]:
     """What the eight points of a category are called, in the table's order."""
-    return tuple(CATEGORIES[category].draw(uniform(stream("names"))).keypoints)
+    return tuple(individual(category, stream("names")).keypoints)
 
 
-def ensure(seed: int = 0, difficulty: float = DIFFICULTY, photos: int = PHOTOS, sketches: int = SKETCHES) -> Path:
-    """The folder of a world in Sketchy's layout, written on first use (about 20 s); OSError as `cached`."""
-    name = f"v{VERSION}-seed{seed}-difficulty{difficulty:g}-{photos}x{sketches}"
-    options = {"photos": photos, "sketches": sketches, "seed": seed, "difficulty": difficulty}
-    return cached("toyworld", name, lambda root: write_sketchy(root, **options))
+def ensure() -> Path:
+    """The folder of the world in Sketchy's layout, written on first use (about 20 s); OSError as `cached`."""
+    return cached("toyworld", f"v{VERSION}-seed0-difficulty{DIFFICULTY:g}-{PHOTOS}x{SKETCHES}", write_sketchy)
 
 
 def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """A folder of the user's cache, written on first use; OSError, one sentence, if that cannot be.
+    """A folder of the user's cache, written on first use; those used longest ago go when all pass CACHE_MEGABYTES.
 
-    Those used longest ago are deleted when all of a kind together pass CACHE_MEGABYTES.
+    OSError, one sentence, if it cannot be written.
     """
     cache = user_cache_path("sfhelpers") / kind
     folder = cache / name
