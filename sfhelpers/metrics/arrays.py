@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def to_array(values: Any, name: str = "", ndim: int = 0, shapes: tuple[tuple[int, ...], ...] = ()) -> np.ndarray:
-    """A numpy array of a tensor or of anything numpy understands, with `ndim` axes, or one less for a single item.
+    """A numpy array with `ndim` axes, or one less for a single item, none of them empty but the first of a batch.
 
     Its shape must be one of `shapes`, if any are given: () takes one value for all items.
     """
@@ -20,17 +20,17 @@ def to_array(values: Any, name: str = "", ndim: int = 0, shapes: tuple[tuple[int
         raise ValueError(f"{name} has shape {values.shape}: give {ndim - 1} axes for one item, or {ndim} for a batch.")
     if shapes and values.shape not in shapes:
         raise ValueError(f"{name} has shape {values.shape} where {shapes[-1]} is wanted: give one for each item.")
+    if ndim and 0 in values.shape[1 - ndim :]:
+        raise ValueError(f"{name} is empty, of shape {values.shape}: there is nothing to measure in an item.")
     return values
 
 
 def numbers(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{name} holds {values.dtype}: give numbers.")
-    values = values.astype(np.float64)
-    if np.isnan(values).any():
-        first = tuple(np.argwhere(np.isnan(values))[0].tolist())
-        raise ValueError(f"{name} is NaN at {first}: find out where it comes from, since NaN has no rank.")
-    return values
+    if len(bad := np.argwhere(np.isnan(values))):
+        raise ValueError(f"{name} is NaN at {bad[0].tolist()}: find out where it comes from, since NaN has no rank.")
+    return values.astype(np.float64)
 
 
 def flags(values: np.ndarray, name: str) -> np.ndarray:
@@ -47,5 +47,4 @@ def whole(k: Any, name: str = "k") -> int:
 
 def one_of(value: str, choices: tuple[str, ...], name: str) -> None:
     if value not in choices:
-        *first, last = map(repr, choices)
-        raise ValueError(f"{name} is {value!r}: choose {', '.join(first)} or {last}.")
+        raise ValueError(f"{name} is {value!r}: choose {' or '.join(map(repr, choices))}.")

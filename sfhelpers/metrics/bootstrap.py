@@ -9,7 +9,6 @@ from sfhelpers.metrics.arrays import to_array
 
 __all__ = ["Difference", "paired_bootstrap"]
 DRAWS = 10_000
-ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -28,16 +27,13 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
 
     Args:
         first, second: (n,) a value a query and method, of order 1, for example the mean of its AP over the seeds.
-        groups: (n,) labels of queries that belong together, such as sketches of one photo, which are drawn together;
-            each query for itself if None.
+        groups: (n,) labels of queries that are drawn together, such as sketches of one photo; None: each for itself.
     """
     first, second = (to_array(values).astype(np.float64) for values in (first, second))
     labels = np.arange(first.size) if groups is None else to_array(groups)
     if first.ndim != 1 or not first.shape == second.shape == labels.shape:
         shapes = f"{first.shape}, {second.shape} and {labels.shape}"
-        raise ValueError(
-            f"values and groups have shapes {shapes}: give one a query for both methods, and one for each."
-        )
+        raise ValueError(f"values and groups have shapes {shapes}: give one a query for both, and one for each.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a value is not finite: leave out queries that cannot be answered, for both methods.")
     inverse = np.unique(labels, return_inverse=True)[1]
@@ -45,14 +41,12 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
     n = len(counts)
     if n < 2:
         raise ValueError(f"there is only {n} group of queries: a bootstrap needs two or more.")
-    rng = np.random.default_rng(0)
-    # A resample is how often each group was drawn: one row of weights, so no index array of its own is needed.
-    means = np.empty(DRAWS)
+    rng, means = np.random.default_rng(0), np.empty(DRAWS)
     for part in np.split(means, range(1000, DRAWS, 1000)):
-        weights = rng.multinomial(n, np.full(n, 1 / n), len(part))
+        weights = rng.multinomial(n, np.full(n, 1 / n), len(part))  # how often each group was drawn
         part[:] = (weights @ sums) / (weights @ counts)
     # Values are of order 1 and often means over three seeds: thirds that cancel out leave 1e-17, which is a tie.
-    means[np.abs(means) < ROUNDING] = 0
+    means[np.abs(means) < 1e-12] = 0
     low, high = np.quantile(means, (0.025, 0.975))
     p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / DRAWS)
     return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), n)

@@ -1,11 +1,8 @@
-"""Metrics of predicted keypoints (PCK), masks (IoU, pixel accuracy) and classes (accuracy, calibration).
-
-The papers differ or say nothing on thresholds and averages, so each kind is a function or an argument of its own.
-"""
+"""Metrics of keypoints (PCK), masks (IoU, pixel accuracy) and classes, in each of the variants that papers use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import sklearn.metrics
@@ -25,13 +22,12 @@ def pck(
     """Share of the visible keypoints with a Euclidean error of at most alpha * base; its mean is PCK@(100 alpha).
 
     Args:
-        pred, true: (J, 2) points of one directed pair, or (B, J, 2), in pixels; anywhere, inside the image or not.
-        alpha: share of the base, e.g. 0.05 or 0.1.
+        pred, true: (J, 2) points of one directed pair, or (B, J, 2), in pixels, inside the image or not.
         base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's (`keypoint_box_side`).
         visible: (J,) or (B, J) bool or 0/1, the points that count; all if None. Hidden ones may be anything.
         strict: a point exactly on the threshold is wrong (`<`, SketchFusion's code) instead of right (PSCNet's).
-        per: "pair", where every pair weighs the same (both papers): a float, or (B,), NaN for a pair without a visible
-            point; or "point", where every visible point does: (P,), 1 or 0 for each, pair by pair.
+        per: "pair" (both papers): a float, or (B,), NaN for a pair without a visible point; or "point": (P,), 1 or 0
+            for each visible point, pair by pair.
     """
     one_of(per, ("pair", "point"), "per")
     pred, true, visible = _points(pred, true, visible)
@@ -40,10 +36,9 @@ def pck(
         raise ValueError(f"alpha {alpha} times base is not above 0: give a share such as 0.1 and a base in pixels.")
     with np.errstate(invalid="ignore"):  # hidden points may hold anything
         error = np.linalg.norm(pred - true, axis=-1)
-        right = visible & ((error < limit) if strict else (error <= limit))
+        right, shown = visible & ((error < limit) if strict else (error <= limit)), visible.sum(-1)
     if per == "point":
         return right[visible].astype(np.float64)
-    shown = visible.sum(-1)
     return np.where(shown > 0, right.sum(-1) / np.maximum(shown, 1), np.nan)[()]
 
 
@@ -59,7 +54,7 @@ def keypoint_box_side(points: Any, visible: Any = None) -> np.ndarray | float:
 
 def _points(pred: Any, true: Any, visible: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
-    if pred.shape != true.shape or pred.shape[-1] != 2 or pred.shape[-2] == 0:
+    if pred.shape != true.shape or pred.shape[-1] != 2:
         raise ValueError(f"predicted points have shape {pred.shape}, true ones {true.shape}: give (B, J, 2) for both.")
     visible = np.ones(pred.shape[:-1], dtype=bool) if visible is None else visible
     shown = flags(to_array(visible, "visible", shapes=(pred.shape[:-1],)), "visible")
@@ -88,13 +83,11 @@ def dataset_iou(pred: Any, true: Any) -> float:
     return float(_ratio(both, both + wrong + missed))
 
 
-def pixel_accuracy(pred: Any, true: Any, kind: Literal["all", "foreground", "class_mean"] = "all") -> np.ndarray:
+def pixel_accuracy(pred: Any, true: Any, kind: str = "all") -> np.ndarray:
     """(B,) share of pixels of (B, H, W) bool masks that are right.
 
-    `kind` says which pixels count:
-        "all": right pixels / all pixels;
-        "foreground": right foreground pixels / true foreground pixels, 1 where there is none to find;
-        "class_mean": mean of that share over the classes (foreground, background) present in the true mask.
+    `kind` says which pixels count: "all"; "foreground", those of the true mask, 1 where there is none to find; or
+    "class_mean", the mean of that share over the classes (foreground, background) present in the true mask.
     """
     one_of(kind, ("all", "foreground", "class_mean"), "kind")
     both, wrong, missed, neither = _counts(pred, true)
@@ -103,16 +96,15 @@ def pixel_accuracy(pred: Any, true: Any, kind: Literal["all", "foreground", "cla
     foreground, background = _ratio(both, both + missed), _ratio(neither, neither + wrong)
     if kind == "foreground":
         return foreground
-    weights = np.stack([both + missed > 0, neither + wrong > 0])
-    return (np.stack([foreground, background]) * weights).sum(0) / weights.sum(0)
+    has_object, has_rest = both + missed > 0, neither + wrong > 0
+    return (foreground * has_object + background * has_rest) / (has_object * 1 + has_rest)
 
 
 def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
     """(len(candidates),) mean foreground IoU of (B, H, W) maps at every candidate, in one pass over the pixels."""
     if probabilities.shape != masks.shape or len(masks) == 0:
         raise ValueError(f"probabilities have shape {tuple(probabilities.shape)} but masks {tuple(masks.shape)}.")
-    # Each pixel is counted under the number of candidates it reaches; summed from the top, these counts are the sizes
-    # of prediction and intersection at each threshold.
+    # Pixels counted by how many candidates they reach: summed from the top, the sizes of prediction and intersection.
     ordered, places = torch.tensor(candidates, dtype=probabilities.dtype).sort()
     bins = len(ordered) + 1
     total = torch.zeros(len(ordered), dtype=torch.float64)
@@ -143,13 +135,10 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
     """Acc@k of recognition, 1 or 0: is the true class among the k best? Its mean is the papers' Acc.@k (micro).
 
-    Takes (C,) or (B, C) scores, higher is better, and the true class of each. Ties count against the item: another
-    class with the true one's score stands before it, so that equal scores for all classes earn nothing.
+    Takes (C,) or (B, C) scores, higher is better, and the true class of each. Ties count against the item.
     """
     scores = to_array(scores, "scores", 2)
     labels, classes = to_array(labels, "labels", shapes=(scores.shape[:-1],)), scores.shape[-1]
-    if classes == 0:
-        raise ValueError("scores have no classes: give one score a class.")
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
         raise ValueError(f"labels hold something other than the classes 0 to {classes - 1}: use whole numbers.")
     scores = numbers(scores, "scores")
@@ -175,35 +164,32 @@ def macro_mean(values: Any, labels: Any) -> float:
 class Reliability:
     """Items in bins by their confidence; its mean and the share that is right are NaN in an empty bin."""
 
-    edges: np.ndarray  # (bins + 1,) from 0 to 1
     count: np.ndarray  # (bins,) items
     confidence: np.ndarray  # (bins,) mean
     accuracy: np.ndarray  # (bins,) share of items that are right
 
 
 def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:
-    """The reliability diagram (Guo et al. 2017, "On Calibration of Modern Neural Networks", Sec. 2).
+    """The reliability diagram (Guo et al. 2017, Sec. 2) of (B, C) probabilities, whose largest is the confidence.
 
-    Takes (B, C) probabilities, whose largest is the confidence; the bins have equal width, and a confidence on an edge
-    belongs to the bin below it. An item is right as in `top_k_accuracy`, ties against it.
+    The bins have equal width, an edge belongs to the bin below it; an item is right as in `top_k_accuracy`.
     """
     bins, right = whole(bins, "bins"), top_k_accuracy(probabilities, labels)
-    if np.size(right) == 0 or np.ndim(right) == 0:
+    if np.ndim(right) == 0 or len(right) == 0:
         raise ValueError("calibration is a property of many items: give probabilities (B, C) of at least one.")
     probabilities = to_array(probabilities).astype(np.float64)
     if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
         raise ValueError("probabilities are negative or do not sum to 1 in each row: apply softmax to logits first.")
-    edges, confidence = np.linspace(0, 1, bins + 1), probabilities.max(1)
-    of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    confidence = probabilities.max(1)
+    of = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence) - 1, 0, bins - 1)
     count = np.bincount(of, minlength=bins)
     with np.errstate(invalid="ignore"):
         means = [np.bincount(of, weights=values, minlength=bins) / count for values in (confidence, right)]
-    return Reliability(edges, count, *means)
+    return Reliability(count, *means)
 
 
 def calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
-    """Expected calibration error (ECE) in [0, 1]: the mean gap of confidence and accuracy over the bins of
-    `reliability`, weighted by their items. It depends on the number of bins, so a result must name it."""
+    """Expected calibration error (ECE) in [0, 1]: the mean gap of confidence and accuracy over bins, by their items."""
     table = reliability(probabilities, labels, bins)
     gaps = np.abs(table.confidence - table.accuracy)
     return float(np.nansum(gaps * table.count) / table.count.sum())

@@ -4,7 +4,7 @@ Ties count against the query: of equal scores the irrelevant stand first. Withou
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from sfhelpers.metrics.arrays import flags, numbers, one_of, to_array, whole
 
 __all__ = ["AP", "Acc", "Measure", "P", "accuracy_at_k", "average_precision", "average_precision_at_k"]
 __all__ += ["precision_at_k", "rank"]
-Denominator = Literal["k", "min", "found", "relevant"]
-Cut = Literal["k", "gallery", "relevant"]
 TIES = "ties against the query"
 
 
@@ -55,23 +53,22 @@ class P(Measure):
     "gallery" H(k)/min(k, N) (SAKE, sem-pcyc), "relevant" H(c)/c with c = min(k, R) (ZSE).
     """
 
-    denominator: Cut = "k"
+    denominator: str = "k"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(self.denominator, get_args(Cut), "denominator")
+        one_of(self.denominator, ("k", "gallery", "relevant"), "denominator")
 
     @property
     def definition(self) -> str:
-        cut = {"k": f"{self.k}", "gallery": f"min({self.k}, gallery)", "relevant": f"min({self.k}, R relevant)"}
-        first = cut["relevant" if self.denominator == "relevant" else "k"]
-        return f"relevant items in the first {first} / {cut[self.denominator]}; {TIES}"
+        over = {"k": f"{self.k}", "gallery": f"min({self.k}, gallery)", "relevant": f"min({self.k}, R relevant)"}
+        first = over["relevant" if self.denominator == "relevant" else "k"]
+        return f"relevant items in the first {first} / {over[self.denominator]}; {TIES}"
 
     def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray | int) -> np.ndarray:
         among = {"k": self.k, "gallery": n_gallery, "relevant": n_relevant}[self.denominator]
-        divisor = np.asarray(np.minimum(self.k, among))
-        # Nothing stands between min(k, gallery) and k, so that one cut does for all three.
-        return _divide((ranks <= divisor[..., None]).sum(-1), divisor, n_relevant)
+        cut = np.asarray(np.minimum(self.k, among))  # for all three: nothing stands between min(k, gallery) and k
+        return _divide((ranks <= cut[..., None]).sum(-1), cut, n_relevant)
 
 
 @dataclass(frozen=True)
@@ -84,11 +81,11 @@ class AP(Measure):
     """
 
     k: int | None = None
-    denominator: Denominator = "min"
+    denominator: str = "min"
     interpolated: bool = False
 
     def __post_init__(self) -> None:
-        one_of(self.denominator, get_args(Denominator), "denominator")
+        one_of(self.denominator, ("k", "min", "found", "relevant"), "denominator")
         if self.k is not None:
             super().__post_init__()
         elif self.denominator == "k":
@@ -111,8 +108,7 @@ class AP(Measure):
         within = ranks <= k
         precision = np.where(within, np.arange(1.0, within.shape[-1] + 1) / ranks, 0.0)
         if self.interpolated:
-            envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
-            precision = np.where(within, envelope, 0.0)
+            precision = np.where(within, np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1], 0.0)
         over = {"k": k, "min": np.minimum(k, n_relevant), "found": within.sum(-1), "relevant": n_relevant}
         return _divide(precision.sum(-1), over[self.denominator if self.k else "relevant"], n_relevant)
 
@@ -124,13 +120,13 @@ def _divide(total: np.ndarray, divisor: np.ndarray | float, n_relevant: np.ndarr
 def rank(scores: Any, relevant: Any) -> np.ndarray:
     """The relevance, (N,) or (Q, N) bool, in the order of the scores, highest first, ties against the query."""
     scores = to_array(scores)
-    relevant = _relevance(to_array(relevant, "relevant", shapes=(scores.shape,)), "relevant")
+    relevant = flags(to_array(relevant, "relevant", 2, (scores.shape,)), "relevant")
     order = np.lexsort((relevant, -numbers(scores, "scores")), axis=-1)
     return np.take_along_axis(relevant, order, axis=-1)
 
 
 def average_precision_at_k(
-    relevance: Any, n_relevant: Any, k: int, denominator: Denominator = "min", interpolated: bool = False
+    relevance: Any, n_relevant: Any, k: int, denominator: str = "min", interpolated: bool = False
 ) -> np.ndarray | float:
     """AP@k under one of the definitions in use, see `AP`; its mean over queries is what papers call mAP@k.
 
@@ -146,7 +142,7 @@ def average_precision(relevance: Any, interpolated: bool = False) -> np.ndarray 
     return _measured(AP(None, "relevant", interpolated), relevance)
 
 
-def precision_at_k(relevance: Any, n_relevant: Any, k: int, denominator: Cut = "k") -> np.ndarray | float:
+def precision_at_k(relevance: Any, n_relevant: Any, k: int, denominator: str = "k") -> np.ndarray | float:
     """P@k under one of the definitions in use, see `P`; all else as in `average_precision_at_k`."""
     return _measured(P(k, denominator), relevance, n_relevant)
 
@@ -157,7 +153,7 @@ def accuracy_at_k(scores: Any, relevant: Any, k: int) -> np.ndarray | float:
 
 
 def _measured(measure: Measure, relevance: Any, n_relevant: Any = None) -> np.ndarray | float:
-    relevance = _relevance(relevance, "relevance")
+    relevance = flags(to_array(relevance, "relevance", 2), "relevance")
     shown, length = relevance.sum(-1), relevance.shape[-1]
     given = shown if n_relevant is None else to_array(n_relevant, "n_relevant", shapes=((), shown.shape))
     if given.dtype.kind not in "iu":
@@ -170,10 +166,3 @@ def _measured(measure: Measure, relevance: Any, n_relevant: Any = None) -> np.nd
         raise ValueError(f"a ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: give k.")
     positions = np.sort(np.where(relevance, np.arange(1.0, length + 1), np.inf))
     return measure(positions, given, length)[()]
-
-
-def _relevance(relevance: Any, name: str) -> np.ndarray:
-    relevance = to_array(relevance, name, 2)
-    if relevance.shape[-1:] == (0,):
-        raise ValueError(f"{name} has no items: the gallery is empty, so there is nothing to rank.")
-    return flags(relevance, name)

@@ -36,12 +36,10 @@ def evaluate_retrieval(
     everything. ValueError for shapes that do not fit, embeddings that are not finite, and queries without an answer.
 
     Args:
-        queries, gallery: (Q, D) and (N, D) embeddings of any length. Computed in float64 if either is float64 and in
-            float32 otherwise; similarities closer than the type resolves (about 1e-7) are ordered by rounding.
-        query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant: classes for
-            category-level retrieval, instances for fine-grained retrieval.
-        query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only, far
-            easier than among all test classes as in the paper (Sec. 6.1).
+        queries, gallery: (Q, D) and (N, D) embeddings of any length, in float32, or in float64 if either is; what is
+            closer than the type resolves (about 1e-7) is ordered by rounding.
+        query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant.
+        query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only.
     """
     queries, gallery = _embeddings(queries, gallery)
     labels = (query_labels, gallery_labels, query_classes, gallery_classes)
@@ -81,22 +79,19 @@ def evaluate_retrieval(
 def _relevant(
     query_labels: Any, gallery_labels: Any, query_classes: Any, gallery_classes: Any, sizes: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
-    """The gallery's order in which relevant items stand side by side, where they start for each query and how many they
-    are; and the classes of both sides, in that order, if there are any."""
+    """The gallery's order with relevant items side by side, each query's first and number of them, and both classes."""
     if (query_classes is None) != (gallery_classes is None):
         raise ValueError("classes are given for one side only: give query_classes and gallery_classes, or neither.")
     wanted, found = _codes(query_labels, gallery_labels, sizes, "labels")
-    groups = ()
-    if query_classes is not None:
-        groups = _codes(query_classes, gallery_classes, sizes, "classes")
+    groups = () if query_classes is None else _codes(query_classes, gallery_classes, sizes, "classes")
+    if groups:
         wanted, found = wanted * sum(sizes) + groups[0], found * sum(sizes) + groups[1]
     order = np.argsort(found, kind="stable")
     start, end = (np.searchsorted(found[order], wanted, side) for side in ("left", "right"))
     if len(missing := np.flatnonzero(start == end)):
-        raise ValueError(
-            f"{len(missing)} of {sizes[0]} queries have no relevant item in the gallery, the first is query "
-            f"{missing[0]} with label {to_array(query_labels)[missing[0]]!s}: drop them, or complete the gallery."
-        )
+        which = f"query {missing[0]} with label {to_array(query_labels)[missing[0]]!s}"
+        lacking = f"{len(missing)} of {sizes[0]} queries have no relevant item in the gallery, the first is {which}"
+        raise ValueError(f"{lacking}: drop them, or complete the gallery.")
     return order, start, end - start, groups and (groups[0], groups[1][order])
 
 
@@ -122,31 +117,25 @@ def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) 
 
 def _embeddings(queries: Any, gallery: Any) -> list[np.ndarray]:
     """Both in one type, each row times a power of two that brings its largest value near 1: no product runs over."""
-    sides = {"queries": to_array(queries), "gallery": to_array(gallery)}
-    for name, values in sides.items():
-        if values.ndim != 2 or values.shape[1] == 0:
-            raise ValueError(f"{name} have shape {values.shape}: give (number, dimensions) embeddings.")
-    (_, width), (number, other) = (values.shape for values in sides.values())
-    if width != other:
-        raise ValueError(f"queries have {width} dimensions but the gallery {other}: use one head.")
-    if number == 0:
-        raise ValueError("the gallery is empty: there is nothing to rank.")
-    dtype = np.float64 if any(values.dtype == np.float64 for values in sides.values()) else np.float32
-    for name, values in sides.items():
-        sides[name] = values = values.astype(dtype)
+    queries, gallery = to_array(queries), to_array(gallery)
+    if queries.ndim != 2 or queries.shape[1:] != gallery.shape[1:] or gallery.size == 0:
+        shapes = f"queries have shape {queries.shape} and the gallery {gallery.shape}"
+        raise ValueError(f"{shapes}: give (Q, D) and (N, D) embeddings of one head, and a gallery that is not empty.")
+    dtype = np.float64 if np.float64 in (queries.dtype, gallery.dtype) else np.float32
+    sides = [side.astype(dtype) for side in (queries, gallery)]
+    for name, values in zip(("queries", "gallery"), sides, strict=True):
         if len(bad := np.flatnonzero(~np.isfinite(values).all(1))):
             raise ValueError(f"{name} hold NaN or infinity in row {bad[0]}: check what made the embeddings.")
-    return [np.ldexp(values, -np.frexp(np.abs(values).max(1, keepdims=True))[1]) for values in sides.values()]
+    return [np.ldexp(values, -np.frexp(np.abs(values).max(1, keepdims=True))[1]) for values in sides]
 
 
 def _codes(queries: Any, gallery: Any, sizes: tuple[int, int], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels of both sides as the same whole numbers, below Q + N."""
-    sides = queries, gallery = to_array(queries), to_array(gallery)
-    if (shapes := (queries.shape, gallery.shape)) != (sizes[:1], sizes[1:]):
-        raise ValueError(f"{name} have shapes {shapes} for {sizes} queries and gallery items: give one for each.")
+    both = zip((queries, gallery), ("query", "gallery"), sizes, strict=True)
+    sides = [to_array(values, f"{side} {name}", shapes=((size,),)) for values, side, size in both]
     kinds = {side.dtype.kind for side in sides}
     if len({kind in "US" for kind in kinds}) > 1:
-        raise ValueError(f"{name} are {queries.dtype} here and {gallery.dtype} in the gallery: use one kind.")
+        raise ValueError(f"{name} are {sides[0].dtype} here and {sides[1].dtype} in the gallery: use one kind.")
     if any(side.dtype.kind == "f" and np.isnan(side).any() for side in sides):
         raise ValueError(f"{name} hold NaN: leave out what has no label.")
     if kinds == {"i", "u"}:

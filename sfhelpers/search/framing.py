@@ -17,7 +17,6 @@ FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sang
 FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
 SMALLEST = 0.03  # of the image's longer side; less is a dot
 LARGEST = 1024  # px, the longer side of a sketch as it is framed
-SPREAD = 5  # points where nobody chose any
 Point = tuple[float, float]
 Sketch = str | Path | Image.Image | Drawing
 
@@ -40,30 +39,35 @@ class Frame:
 
         ValueError if there is no line, or only a dot, or it is no sketch at all; FileNotFoundError for no file.
         """
-        image, where = _as_image(sketch), f" {shown(sketch)}" if isinstance(sketch, str | Path) else ""
+        where = f" {shown(sketch)}" if isinstance(sketch, str | Path) else ""
+        if isinstance(sketch, Drawing):
+            sketch.require_ink()
+            sketch = sketch.to_image()
+        image = open_image(sketch) if where else sketch
+        if not isinstance(image, Image.Image):
+            raise ValueError(f"a sketch of type {type(image).__name__} cannot be searched: pass an image or a Drawing.")
+        image = as_seen(image)
+        image.thumbnail((LARGEST, LARGEST))
         pixels = np.asarray(image, dtype=np.float32) / 255
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        paper = np.median(border, axis=0)
+        paper = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), axis=0)
         difference = np.abs(pixels - paper).mean(axis=2)
         if difference.max() < FAINTEST:
             raise ValueError(f"the sketch{where} has no line: draw something first.")
         ink = difference > difference.max() / 2
-        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-        left, right, top, bottom = (int(n) for n in (columns[0], columns[-1] + 1, rows[0], rows[-1] + 1))
+        rows, columns = np.nonzero(ink)
+        left, right, top, bottom = (int(n) for n in (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1))
         extent = max(right - left, bottom - top)
         if extent < SMALLEST * max(image.size):
             raise ValueError(f"the sketch{where} is a single dot: draw a little more.")
-        side = extent / FILL
-        colour = tuple(round(255 * float(value)) for value in paper)
+        side, colour = extent / FILL, tuple(round(255 * float(value)) for value in paper)
         key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
         return cls(key, image, ink, (left + right - side) / 2, (top + bottom - side) / 2, side, colour)
 
     def tensor(self, size: int) -> Tensor:
         """The square as (3, size, size) in [0, 1]."""
-        side = round(self.side)
-        square = Image.new("RGB", (side, side), self.paper)
+        square = Image.new("RGB", (round(self.side),) * 2, self.paper)
         square.paste(self.image, (-round(self.left), -round(self.top)))
-        return Square.of(side, side, size).image(square)
+        return Square.of(*square.size, size).image(square)
 
     def to_square(self, point: Point) -> Point:
         """A point of the image, x and y in [0, 1] of it, in the square, x and y in [0, 1] of that."""
@@ -73,7 +77,7 @@ class Frame:
     def points(self, chosen: Sequence[Sequence[float]] | None) -> list[Point]:
         """These points, or five spread along the lines for None; ValueError for one that is not near the drawing."""
         try:
-            found = spread_points(self, SPREAD) if chosen is None else [(float(x), float(y)) for x, y in chosen]
+            found = spread_points(self, 5) if chosen is None else [(float(x), float(y)) for x, y in chosen]
         except (TypeError, ValueError) as error:
             raise ValueError(f"a point of {chosen!r} is no pair of numbers: pass x and y from 0 to 1.") from error
         for x, y in found:
@@ -87,25 +91,10 @@ def spread_points(frame: Frame, number: int) -> list[Point]:
 
     Each next point is the ink pixel farthest from those chosen; the first is the one farthest from the ink's middle.
     """
-    rows, columns = np.nonzero(frame.ink)
-    places = np.stack([columns + 0.5, rows + 0.5], axis=1)
+    places = np.argwhere(frame.ink)[:, ::-1] + 0.5  # x, y
     chosen = [int(np.hypot(*(places - places.mean(0)).T).argmax())]
     distance = np.full(len(places), np.inf)
     while len(chosen) < min(number, len(places)):
         distance = np.minimum(distance, np.hypot(*(places - places[chosen[-1]]).T))
         chosen.append(int(distance.argmax()))
-    scaled = places[sorted(chosen, key=lambda k: tuple(places[k]))] / frame.image.size
-    return [(float(x), float(y)) for x, y in scaled]
-
-
-def _as_image(sketch: Sketch) -> Image.Image:
-    if isinstance(sketch, Drawing):
-        sketch.require_ink()
-        return sketch.to_image()
-    if isinstance(sketch, str | Path):
-        sketch = open_image(sketch)
-    if not isinstance(sketch, Image.Image):
-        raise ValueError(f"a sketch of type {type(sketch).__name__} cannot be searched: pass a PIL image or a Drawing.")
-    image = as_seen(sketch)
-    image.thumbnail((LARGEST, LARGEST))
-    return image
+    return [(float(x), float(y)) for x, y in sorted((places[chosen] / frame.image.size).tolist())]

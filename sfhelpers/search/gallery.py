@@ -1,9 +1,7 @@
 """Photos that sketches ask: any folder, embedded once, kept in one file, each opened again only to be shown."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import compress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -30,42 +28,36 @@ FORMAT = 2  # raise it when the same file would be read, or its photos embedded,
 KEY = "sketchfusion index"
 
 
-@dataclass(frozen=True)
-class Embedder:
-    """The embedding "clip", or that of a trained retrieval head; vectors of equal `made_by` can be compared."""
-
-    function: Callable[[Tensor], Tensor]  # (B, 3, size, size) in [0, 1] to (B, D) of unit length
-    size: int
-    made_by: dict[str, str]
-
-    @classmethod
-    def of(cls, embed: str | Path, backbone: Backbone) -> "Embedder":
-        made_by = {"embed": str(embed), "weights_sha256": backbone.weights_sha256, "head_sha256": ""}
-        if embed == "clip":
-            return cls(backbone.vision.embed, reading_size(backbone), made_by)
-        path = HEADS / "retrieval" / file_name(embed) if embed in ARMS else Path(embed)
-        model = load_head(path, backbone, "retrieval").model
-        return cls(model, reading_size(backbone), made_by | {"head_sha256": file_sha256(path)})
-
-    def photos(self, photos: Sequence[Record], batch_size: int = 32) -> Tensor:
-        return embed_photos([record.path for record in photos], self.function, self.size, batch_size)
-
-
 class Gallery:
     """Photos that can be searched. Make one with `from_folder` or `from_dataset`, or open one with `load`.
 
     What is kept does not grow with the photos' size: `records` and `embeddings` ((N, D) float32 of unit length, on the
     CPU), in the order of category and file name, the sorted `categories`, each photo's position in these as `labels`
-    (-1 and the category "" for a photo in no class folder), and a few small pictures.
+    (-1 and the category "" for a photo in no class folder), `made_by`, what embedded them, and a few small pictures.
     """
 
-    def __init__(self, photos: Sequence[Record], root: str | Path, embeddings: Tensor, embedder: Embedder):
-        self.records, self.root = tuple(photos), _absolute(root)
-        self.embeddings, self.embedder = _finite(embeddings, "the photos"), embedder
-        self.categories = tuple(sorted({record.category for record in self.records} - {""}))
-        position = {name: k for k, name in enumerate(self.categories)} | {"": -1}
-        self.labels = torch.tensor([position[record.category] for record in self.records])
+    def __init__(self, root: str | Path, backbone: Backbone, embed: str | Path = "clip"):
+        self.root, self.size = Path(root).expanduser().absolute(), reading_size(backbone)
+        self.made_by = {"embed": str(embed), "weights_sha256": backbone.weights_sha256, "head_sha256": ""}
+        self.embedder = backbone.vision.embed
+        if embed != "clip":
+            path = HEADS / "retrieval" / file_name(embed) if embed in ARMS else Path(embed)
+            self.embedder = load_head(path, backbone, "retrieval").model
+            self.made_by["head_sha256"] = file_sha256(path)
         self.picture = lru_cache(PICTURES)(self.picture)
+
+    def _with(
+        self, photos: Sequence[Record], batch_size: int = 32, known: Mapping[Path, Tensor] | None = None
+    ) -> "Gallery":
+        """This gallery of these photos; those whose embeddings are not known yet are embedded."""
+        known = dict(known or {})
+        if new := [record.path for record in photos if record.path not in known]:
+            known |= zip(new, embed_photos(new, self.embedder, self.size, batch_size), strict=True)
+        self.records = tuple(photos)
+        self.embeddings = _finite(torch.stack([known[record.path] for record in photos]), "the photos")
+        self.categories = tuple(sorted({record.category for record in photos} - {""}))
+        self.labels = torch.tensor([self.categories.index(r.category) if r.category else -1 for r in photos])
+        return self
 
     def __len__(self) -> int:
         return len(self.records)
@@ -83,19 +75,17 @@ class Gallery:
     ) -> "Gallery":
         """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
 
+        FileNotFoundError or NotADirectoryError if there is no such folder; ValueError if it holds no photo, or broken
+        ones, their embeddings are not finite, or as `load_head`.
+
         Args:
             limit: at most so many photos a class, chosen by `seed`; 0 takes all.
             skip_broken: leave photos out that cannot be read, with a warning, instead of an error.
-            embed: "clip" for the image tower's own embedding, nothing trained; "fused" (or another arm) for the
-                retrieval head that comes with pocket; or the file of a head that 05_retrieval wrote.
-
-        Raises:
-            FileNotFoundError, NotADirectoryError: there is no such folder.
-            ValueError: it holds no photo, or broken ones, their embeddings are not finite, or as `load_head`.
+            embed: "clip" for the image tower's own embedding; "fused" (or another arm) for the retrieval head that
+                comes with pocket; or the file of a head that 05_retrieval wrote.
         """
-        embedder, root = Embedder.of(embed, backbone), _absolute(folder)
-        photos = _usable_photos(root, limit, seed, skip_broken)
-        return cls(photos, root, embedder.photos(photos, batch_size), embedder)
+        gallery = cls(folder, backbone, embed)
+        return gallery._with(_usable_photos(gallery.root, limit, seed, skip_broken), batch_size)
 
     @classmethod
     def from_dataset(
@@ -104,14 +94,13 @@ class Gallery:
         """Embed the photos of a dataset, or of a part of it; ValueError if it has none. Arguments as `from_folder`."""
         if not dataset.photos:
             raise ValueError(f"dataset {dataset.name} has no photo here: select a part or a category that has some.")
-        embedder, photos = Embedder.of("clip", backbone), records.limited(list(dataset.photos), limit, seed)
-        return cls(photos, dataset.root, embedder.photos(photos, batch_size), embedder)
+        return cls(dataset.root, backbone)._with(records.limited(list(dataset.photos), limit, seed), batch_size)
 
     @cached_property
     def prototypes(self) -> Tensor:
         """(K, D), every category's mean embedding, of unit length."""
         means = [self.embeddings[self.labels == k].mean(0) for k in range(len(self.categories))]
-        return F.normalize(torch.stack(means), dim=1) if means else self.embeddings[:0]
+        return F.normalize(torch.stack(means), dim=1)
 
     @cached_property
     def faiss(self) -> Any:
@@ -131,15 +120,13 @@ class Gallery:
     @torch.no_grad()
     def embed(self, frames: Sequence[Frame]) -> Tensor:
         """(B, D) embeddings of framed sketches, on the CPU, by what embedded the photos."""
-        images = torch.stack([frame.tensor(self.embedder.size) for frame in frames])
-        return self.embedder.function(images).float().cpu()
+        return self.embedder(torch.stack([frame.tensor(self.size) for frame in frames])).float().cpu()
 
     def ask(self, sketch: Sketch, k: int = 10) -> list[tuple[Path, float]]:
         """The k photos nearest to a sketch (all, if there are fewer) and their cosines, nearest first.
 
-        A sketch has dark lines on light paper, anywhere in the image: it is framed by its ink first. FileNotFoundError
-        without its file; ValueError if k is no whole number of 1 or more, or the sketch has no line, is a single dot
-        or no image, or gets an embedding that is not finite.
+        A sketch has dark lines on light paper, anywhere in the image: it is framed by its ink first. Errors as
+        `Frame.of`; ValueError also if k is no whole number of 1 or more, or the embedding is not finite.
         """
         if not isinstance(k, Integral) or k < 1:
             raise ValueError(f"k is {k!r}: ask for a whole number of photos, 1 or more.")
@@ -153,8 +140,8 @@ class Gallery:
         OSError if it cannot be written, or if what is in its place is no index; an earlier file stays as it was.
         """
         path = Path(path).expanduser()
-        photos = [(_absolute(r.path).relative_to(self.root).as_posix(), r.category) for r in self.records]
-        described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.embedder.made_by}
+        photos = [(r.path.expanduser().absolute().relative_to(self.root).as_posix(), r.category) for r in self.records]
+        described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.made_by}
         whole = signed({"embeddings": self.embeddings}, described, KEY)
         if path.is_file() and not _read(path)[1]:
             raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
@@ -173,35 +160,36 @@ class Gallery:
     ) -> "Gallery":
         """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
 
+        FileNotFoundError if there is no such file, or photos are no longer where they were; ValueError if it is no such
+        index or not whole, of another version of the code, backbone or head.
+
         Args:
             root: the folder that the photos are in now, if it is not where it was.
             refresh: embed the photos that were added to the folder since (`skip_broken` as in `from_folder`) and
                 forget those that are gone. A photo that was replaced under its old name is not noticed.
-
-        Raises:
-            FileNotFoundError: there is no such file, or photos are no longer where they were.
-            ValueError: one sentence, for a file that is no such index or not whole, was written by another version
-                of the code, or was embedded by another backbone or head.
         """
         path = Path(path).expanduser()
-        vectors, described = _whole(path)
-        embedder, base = Embedder.of(described["made_by"]["embed"], backbone), _absolute(root or described["root"])
-        if embedder.made_by != described["made_by"]:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
+        tensors, described, whole = _read(path)
+        if described.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
+        if not whole:
+            raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
+        gallery = cls(root or described["root"], backbone, described["made_by"]["embed"])
+        if gallery.made_by != described["made_by"]:
             other = f"another backbone or retrieval head than {backbone.name} has now"
             raise ValueError(f"{shown(path)} was embedded by {other}: load the one it was made with, or make it anew.")
-        photos = [Record(base / name, "photo", category, Path(name).stem) for name, category in described["photos"]]
-        here = [record.path.is_file() for record in photos]
+        named = described["photos"]
+        photos = [Record(gallery.root / name, "photo", category, Path(name).stem) for name, category in named]
+        known = {record.path: vector for record, vector in zip(photos, tensors["embeddings"], strict=True)}
         if refresh:
-            known = {record.path for record in photos}
-            new = [record for record in _usable_photos(base, skip_broken=skip_broken) if record.path not in known]
-            photos, vectors = [*compress(photos, here), *new], vectors[here]
-            vectors = torch.cat([vectors, embedder.photos(new)]) if new else vectors
-        elif gone := [name for (name, _), there in zip(described["photos"], here, strict=True) if not there]:
-            raise FileNotFoundError(
-                f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(base)} any more "
-                f"({records.listed(gone)}): pass root=, the folder they are in now, or refresh=True to forget them."
-            )
-        return cls(photos, base, vectors, embedder)
+            photos = _usable_photos(gallery.root, skip_broken=skip_broken)
+        elif gone := [name for (name, _), record in zip(named, photos, strict=True) if not record.path.is_file()]:
+            where = f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(gallery.root)}"
+            remedy = "pass root=, the folder they are in now, or refresh=True to forget them"
+            raise FileNotFoundError(f"{where} any more ({records.listed(gone)}): {remedy}.")
+        return gallery._with(photos, known=known)
 
 
 PhotoIndex = Gallery  # its name where only the file matters
@@ -232,17 +220,11 @@ def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool 
         raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
     found = find_images(root, "photo")
     if not found:
-        raise ValueError(
-            f"no photo found under {shown(root)}: expected photo/<class>/*, <class>/* or the photos themselves "
-            f"with one of {' '.join(EXTENSIONS)} (found: {records.contents(root)})."
-        )
+        expected = f"photo/<class>/*, <class>/* or the photos themselves with one of {' '.join(EXTENSIONS)}"
+        raise ValueError(f"no photo found under {shown(root)}: expected {expected} (found: {records.contents(root)}).")
     if usable := records.without_broken(records.limited(found, limit, seed), root, skip_broken):
         return usable
     raise ValueError(f"no usable photo is left under {shown(root)}: replace the broken files.")
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(path).expanduser().absolute()
 
 
 def _finite(vectors: Tensor, of: str) -> Tensor:
@@ -259,15 +241,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
         return from_signed(path, KEY)
     except (ValueError, OSError):
         return {}, {}, False
-
-
-def _whole(path: Path) -> tuple[Tensor, dict[str, Any]]:
-    """The embeddings of an index file, and what it says of itself."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
-    tensors, described, whole = _read(path)
-    if described.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
-    if not whole:
-        raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
-    return tensors["embeddings"], described

@@ -26,29 +26,25 @@ KEPT = 8  # sketches, and as many photos; with SD 2.1 each takes 16 MB by the to
 
 @dataclass(frozen=True)
 class Match:
-    """A point of the sketch, the most similar place in the photo, and the cosine of the features at both.
+    """A point of the sketch and the most similar place in the photo."""
 
-    Both are x and y in [0, 1] of the image's width and height.
-    """
-
-    sketch: Point
+    sketch: Point  # x and y in [0, 1] of the image's width and height
     photo: Point
-    score: float
+    score: float  # the cosine of the features at both
 
 
 @dataclass(frozen=True)
 class Found:
     """What a sketch found."""
 
-    sketch: Image.Image  # the query as it was asked
+    sketch: Image.Image
     order: np.ndarray  # (N,) positions in the gallery, best first
     scores: np.ndarray  # (N,) cosine of the embeddings, in that order
     categories: tuple[tuple[str, float], ...]  # name and probability, most probable first; see `Searcher.recognise`
     note: str  # why there are no categories, or ""
     photo: int  # the gallery position of the photo that was looked into
     picture: Image.Image  # that photo, small
-    probability: np.ndarray  # (h, w) float32, of each pixel of `picture` to belong to what was sketched
-    mask: np.ndarray  # (h, w) bool, the probability cut at the segmenter's threshold
+    mask: np.ndarray  # (h, w) bool, what of it belongs to what was sketched
     matches: tuple[Match, ...]  # one a point
 
 
@@ -58,16 +54,14 @@ class Searcher:
     Ranking and naming compare whole-image embeddings; the mask is a trained segmenter's; a point is matched to the
     position with the nearest CLIP token, which with pocket does best of what is frozen (00_start_here measures it).
 
-    Args:
-        gallery: embedded by the same backbone's CLIP; ValueError for one of another backbone or of a head.
-        heads: from `load_heads`; "fused" marks the object, "SD+CLIP concatenated" knows how to standardise tokens;
-            ValueError if one of them is missing.
+    ValueError for a gallery that another backbone or a head embedded, and if one of two heads (from `load_heads`) is
+    missing: "fused" marks the object, "SD+CLIP concatenated" knows how to standardise tokens.
     """
 
     def __init__(self, gallery: Gallery, backbone: Backbone, heads: Mapping[str, Head]):
-        if gallery.embedder.made_by["weights_sha256"] != backbone.weights_sha256:
+        if gallery.made_by["weights_sha256"] != backbone.weights_sha256:
             raise ValueError(f"the gallery was embedded by another backbone than {backbone.name}: make it anew.")
-        if gallery.embedder.made_by["embed"] != "clip":
+        if gallery.made_by["embed"] != "clip":
             raise ValueError("the gallery was embedded by a retrieval head, which names nothing: make it with 'clip'.")
         if missing := [name for name in (MASKS, MATCHES) if name not in heads]:
             raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms frozen.")
@@ -80,9 +74,8 @@ class Searcher:
     def search(self, sketch: Sketch, points: Sequence[Point] | None = None, place: int = 0) -> Found:
         """Rank all photos and look into one of them, the one at `place`, 0 for the best.
 
-        A sketch has dark lines on light paper, anywhere in the image: it is framed by its ink first. Its points, x and
-        y in [0, 1], are sought in that photo; None takes a few along the lines. ValueError if the sketch has no line or
-        is a single dot, a point is not near it, or there is no such place.
+        The sketch's points, x and y in [0, 1], are sought in that photo; None takes a few along the lines. Errors as
+        `Frame.of`; ValueError also if a point is not near the lines, or there is no such place.
         """
         frame = Frame.of(sketch)
         points = frame.points(points)
@@ -94,24 +87,21 @@ class Searcher:
         square, fused, photo_map = self._photo(photo)
         picture, (categories, note) = self.gallery.picture(photo), self._categories(embedding)
         padded = upsample(self.segmenter.model.correlate(query, fused).float(), self.size)[0].sigmoid()
-        probability = Square.of(*picture.size, self.size).undo_map(padded)  # the photo's own padding, up to a pixel
-        mask, ranked = probability >= self.segmenter.threshold, (order.numpy(), scores.numpy())
+        # The picture's own padding is the photo's, up to a pixel.
+        mask = Square.of(*picture.size, self.size).undo_map(padded) >= self.segmenter.threshold
         matches = _matches(self.matcher, frame, square, points, sketch_map, photo_map)
-        return Found(frame.image, *ranked, categories, note, photo, picture, probability, mask, matches)
+        return Found(frame.image, order.numpy(), scores.numpy(), categories, note, photo, picture, mask, matches)
 
     def recognise(self, embeddings: Tensor) -> Tensor:
-        """(B, D) embeddings to (B, K) probabilities of the gallery's categories.
+        """(B, D) embeddings to (B, K) probabilities of the gallery's categories, which sum to 1 for a scribble too.
 
-        It is CLIP's zero-shot rule with photos in place of prompts: a softmax over the cosines to every category's
-        mean photo embedding, times the model's own logit scale. It answers "which of these K?", never "is it any of
-        them?", and it sums to 1 for a scribble too; 00_start_here counts how often it is right.
+        CLIP's zero-shot rule with mean photo embeddings in place of prompts: a softmax over cosines times logit scale.
         """
         scale = self.backbone.vision.model.logit_scale.detach().exp().float().cpu()
         return (scale * embeddings @ self.gallery.prototypes.T).softmax(dim=1)
 
     def _categories(self, embedding: Tensor) -> tuple[tuple[tuple[str, float], ...], str]:
-        names = self.gallery.categories
-        if len(names) < 2:
+        if len(names := self.gallery.categories) < 2:
             kind = f"a single class, {names[0]}" if names else "no class folders"
             return (), f"The gallery has {kind}, so there is no category to choose."
         probability, order = self.recognise(embedding)[0].sort(descending=True, stable=True)
@@ -138,15 +128,16 @@ class Searcher:
 def _matches(
     matcher: SketchMatcher, frame: Frame, square: Square, points: list[Point], sketch_map: Tensor, photo_map: Tensor
 ) -> tuple[Match, ...]:
-    """Where the points of a framed sketch are in a photo that was fitted into a square, from both (1, d, g, g) maps."""
+    """Where a framed sketch's points are in a photo fitted into a square, by their (1, d, g, g) maps."""
     asked = torch.tensor([[frame.to_square(point) for point in points]]).to(sketch_map)
     found = matcher.locate(sketch_map, photo_map, asked)
     cosines = F.cosine_similarity(sample(sketch_map, asked), sample(photo_map, found), dim=-1)[0]
     corner = torch.tensor([square.left, square.top]) / square.size
     extent = torch.tensor([square.inner_width, square.inner_height]) / square.size
     places = ((found[0].cpu() - corner) / extent).clamp(0, 1)  # the padding is no place in the photo
-    matched = zip(points, places.tolist(), cosines.tolist(), strict=True)
-    return tuple(Match(point, (x, y), score) for point, (x, y), score in matched)
+    return tuple(
+        Match(a, tuple(b), score) for a, b, score in zip(points, places.tolist(), cosines.tolist(), strict=True)
+    )
 
 
 @torch.no_grad()
@@ -159,18 +150,16 @@ def match(
 ) -> tuple[Match, ...]:
     """Where in a photo are these points of a sketch, by a trained matcher? (paper, Sec. 6.3)
 
+    One `Match` a point, in order, also where the photo shows no such thing.
+
     Args:
-        sketch: dark lines on light paper, a file, an image or a Drawing; it is framed by its ink first.
-        photo: a file or an image.
+        sketch: dark lines on light paper, anywhere; it is framed by its ink first.
         points: x and y in [0, 1] of the sketch's width and height; None takes five far apart along the lines.
         head: a trained matcher of 03_correspondence, its file or what `load_head` gave; None is pocket's own.
 
-    Returns:
-        One `Match` a point, in order, also where the photo shows no such thing.
-
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the sketch has no line or is a single dot, a point is not near it, or what `load_head` refuses.
+        ValueError: as `Frame.of` or `load_head`, or a point is not near the lines.
     """
     if not isinstance(head, Head):
         head = load_head(head or HEADS / "correspondence" / file_name("fused"), backbone, "correspondence")
