@@ -66,20 +66,6 @@ def test_without_injection_the_features_are_those_of_the_plain_unet(tiny_backbon
     assert list(prepared) == ["f1", "f2", "f3"] and all(map(torch.equal, prepared.values(), plain))
 
 
-@pytest.mark.parametrize("inject", ["up", "late"])
-def test_what_is_injected_first_reaches_the_later_blocks_but_not_afterwards(tiny_backbone, two_images, inject):
-    extractor = small(tiny_backbone, inject)
-    prepared = extractor.prepare(two_images)
-    with torch.no_grad():
-        before = extractor.features(prepared)
-        extractor.injection.convs[0].weight.add_(0.3)
-        after = extractor.features(prepared)
-    moved = [not torch.allclose(after[name], before[name], atol=1e-4) for name in ("f1", "f2", "f3")]
-    assert moved == [True, inject == "up", inject == "up"]
-    alone = small(tiny_backbone, inject, branches=("f3",))
-    assert len(alone.injection.convs) == (3 if inject == "up" else 1) and alone(two_images).shape == (2, 12, 9, 9)
-
-
 def test_a_training_step_runs_nothing_that_is_frozen(tiny_backbone, two_images):
     extractor = small(tiny_backbone, "up")
     prepared = extractor.prepare(two_images)
@@ -92,19 +78,6 @@ def test_a_training_step_runs_nothing_that_is_frozen(tiny_backbone, two_images):
             hooks.enter_context(part.register_forward_hook(lambda m, a, o, name=name: ran.append(name)))
         one_step(extractor, prepared)
     assert ran == ["up1", "up2"]
-
-
-def test_injection_through_down_blocks_leaves_the_skips_alone(tiny_backbone, two_images):
-    extractor = small(tiny_backbone, "up+down")
-    skips, block = [], tiny_backbone.diffusion.unet.up_blocks[2]
-    note = lambda m, args, kwargs: skips.append(kwargs["res_hidden_states_tuple"])  # noqa: E731
-    with block.register_forward_pre_hook(note, with_kwargs=True), torch.no_grad():
-        extractor(two_images)
-        extractor.injection_down.convs[0].weight.add_(0.3)
-        extractor(two_images)
-    # Up-block 3 concatenates down-block 1's last output, as it was, and two of down-block 2's, which follow injection.
-    assert torch.equal(skips[0][0], skips[1][0])
-    assert not torch.equal(skips[0][1], skips[1][1])
 
 
 @pytest.mark.parametrize("inject", ["up", "none"])
@@ -123,16 +96,12 @@ def test_statistics_standardise_every_channel(tiny_backbone, inject):
 
 
 def test_the_state_holds_what_learns_and_the_statistics_and_restores_the_map(tiny_backbone, two_images):
-    extractor = small(tiny_backbone)
+    extractor, other = small(tiny_backbone), small(tiny_backbone, seed=7)
     prepared = extractor.prepare(two_images)
     extractor.fit_statistics(prepared)
     one_step(extractor, prepared)
-    state = extractor.state_dict()
-    assert {name.split(".")[0] for name in state} == {"aggregator", "injection", "statistics"}
+    other.load_state_dict(state := extractor.state_dict())
     assert {name for name in state if "statistics" not in name} == {name for name, _ in extractor.named_parameters()}
-    other = small(tiny_backbone, seed=7)
-    assert not torch.allclose(other(prepared), extractor(prepared))
-    other.load_state_dict(state)
     assert torch.equal(other(prepared), extractor(prepared))
 
 

@@ -1,7 +1,6 @@
 """A backbone of the real topology with tiny random weights, saved in the real folder format."""
 
 import json
-from pathlib import Path
 
 import open_clip
 import torch
@@ -12,7 +11,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sfhelpers.backbones.presets import WEIGHTS, combined_sha256, write_preset
 from sfhelpers.files import file_sha256
 
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
     "timm": TIMM | {"timm_proj": "linear", "image_size": 64},
@@ -20,16 +18,8 @@ TOWERS = {
 }
 
 
-def write_tiny(
-    folder: str | Path,
-    seed: int = 0,
-    widths: tuple[int, int, int, int] = (8, 16, 24, 32),
-    tower: str = "timm",
-    size: int = 96,
-    quick_gelu: bool = False,
-) -> Path:
+def write_tiny(folder, seed=0, widths=(8, 16, 24, 32), tower="timm", size=96, quick_gelu=False):
     """Write a random backbone that `load_backbone` reads, of SD 2.1's topology; `tower` is one of TOWERS."""
-    folder = Path(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _write_diffusion(folder, widths, size)
@@ -38,45 +28,38 @@ def write_tiny(
     return folder
 
 
-def folder_sha256(folder: str | Path) -> str:
+def folder_sha256(folder):
     """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
-    return combined_sha256({name: file_sha256(Path(folder) / name) for name in WEIGHTS})
+    return combined_sha256({name: file_sha256(folder / name) for name in WEIGHTS})
 
 
-def small_tokenizer(words: tuple[str, ...] = ("a", "photo", "sketch", "of", "cat", "car")) -> CLIPTokenizer:
-    """A CLIPTokenizer of single letters and the given words; its end token has the highest id, as CLIP's has."""
+def small_tokenizer():
+    """A CLIPTokenizer of single letters and a few words; its end token has the highest id, as CLIP's has."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     entries, merges = [*letters, *(f"{letter}</w>" for letter in letters)], []
-    for word in words:
+    for word in ("a", "photo", "sketch", "of", "cat", "car"):
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:
             merge = (pieces[0], pieces[1])
             merges += [merge] if merge not in merges else []
             pieces[:2] = ["".join(merge)]
             entries += pieces[:1] if pieces[0] not in entries else []
-    vocabulary = {entry: i for i, entry in enumerate([*entries, BOS, EOS])}
+    vocabulary = {entry: i for i, entry in enumerate([*entries, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16)
 
 
-def _write_diffusion(folder: Path, widths: tuple[int, int, int, int], size: int) -> None:
-    cross, tokenizer = "CrossAttnDownBlock2D", small_tokenizer()
+def _write_diffusion(folder, widths, size):
+    tokenizer = small_tokenizer()
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
     latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": size}
     vae = AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents)
     vae.save_pretrained(folder / "vae")
-    UNet2DConditionModel(
-        sample_size=size // 4,
-        in_channels=8,
-        out_channels=8,
-        down_block_types=(cross, cross, cross, "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=widths,
-        layers_per_block=2,
-        cross_attention_dim=32,
-        attention_head_dim=tuple(max(1, width // 32) for width in widths),  # heads, by diffusers' old name
-        norm_num_groups=8,
-        use_linear_projection=True,
-    ).save_pretrained(folder / "unet")
+    blocks["down_block_types"] = (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D")
+    blocks["up_block_types"] = ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3)
+    heads = {"attention_head_dim": tuple(max(1, width // 32) for width in widths)}  # diffusers' old name for them
+    sizes = {"sample_size": size // 4, "in_channels": 8, "out_channels": 8, "cross_attention_dim": 32}
+    unet = {"block_out_channels": widths, "norm_num_groups": 8, "use_linear_projection": True, **blocks, **heads}
+    UNet2DConditionModel(**unet, **sizes).save_pretrained(folder / "unet")
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = CLIPTextConfig(
@@ -88,7 +71,7 @@ def _write_diffusion(folder: Path, widths: tuple[int, int, int, int], size: int)
     DDIMScheduler(num_train_timesteps=1000, clip_sample=False, **betas).save_pretrained(folder / "scheduler")
 
 
-def _write_vision(folder: Path, tower: dict, quick_gelu: bool) -> None:
+def _write_vision(folder, tower, quick_gelu):
     tokenizer = small_tokenizer()
     tokenizer.save_pretrained(folder)
     # A name in hf_tokenizer_name makes open_clip read the tokenizer files of this same folder, whatever the name is.

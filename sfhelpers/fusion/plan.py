@@ -69,18 +69,15 @@ class Plan:
         aggregator = FeatureAggregator(branch_dims, self.dim, self.width, self.grid, self.aggregate, self.learn_weights)
         statistics = nn.ModuleDict({name: ChannelStatistics(dims[name]) for name in self.sources})
         parts: dict[str, nn.Module] = {"statistics": statistics, "aggregator": aggregator}
-        if self.inject != "none":
-            parts["injection"] = self._injection(token_dim, tuple(block_dims[n] for n in self.injected))
-        if self.inject == "up+down":
-            parts["injection_down"] = self._injection(token_dim, backbone.diffusion.down_dims)
+        injected = {"injection": [block_dims[n] for n in self.injected], "injection_down": backbone.diffusion.down_dims}
+        learned = self.inject != "random"
+        for name in {"none": (), "up+down": injected}.get(self.inject, ("injection",)):
+            if self.match == "convolution":
+                zero = learned and self.start == "zero"
+                parts[name] = ClipInjection(token_dim, injected[name], zero, self.kernel).requires_grad_(learned)
+            else:
+                parts[name] = TokenInterpolation(scaled=self.match.startswith("scaled"))
         return parts
-
-    def _injection(self, token_dim: int, block_dims: tuple[int, ...]) -> nn.Module:
-        if self.match != "convolution":
-            return TokenInterpolation(scaled=self.match.startswith("scaled"))
-        fixed = self.inject == "random"
-        zero = self.start == "zero" and not fixed
-        return ClipInjection(token_dim, block_dims, zero, self.kernel).requires_grad_(not fixed)
 
 
 def trainable_parameters(backbone: Backbone, branches: tuple[str, ...], inject: str, dim: int, width: int) -> int:
