@@ -20,6 +20,7 @@ from tests.notebook_cells import run_cells
 from tests.tiny import folder_sha256
 
 HERE = "90_train_pocket"
+PAIR = torch.stack([data.picture(domain, "cat", 3, seed=0) for domain in ("photo", "sketch")]) / 255
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,6 @@ def folder(trained):
 @pytest.fixture(scope="module")
 def backbone(folder):
     return load_backbone(folder, device="cpu")
-
-
-@pytest.fixture
-def pair():
-    return torch.stack([data.picture(domain, "cat", 3, seed=0) for domain in ("photo", "sketch")]) / 255
 
 
 def assert_close(found, expected, share=0.01):
@@ -150,18 +146,18 @@ def test_the_trunk_starts_from_imagenet_weights_of_another_naming(tmp_path):
     assert all(torch.equal(ours[name], trunk[name] + 1) for name in trunk)
 
 
-def test_the_features_are_those_of_the_parts_within_half_precision(trained, backbone, pair):
+def test_the_features_are_those_of_the_parts_within_half_precision(trained, backbone):
     denoiser = trained.denoiser
     parts = (trained.fresh, denoiser["unet"], denoiser["text"], trained.tokenizer, backbone.diffusion.scheduler)
     full, half = DiffusionFeatures(*parts, size=data.SIZE, timestep=195), backbone.diffusion
     with torch.no_grad():
-        assert_close(half.latents(pair), full.latents(pair))
+        assert_close(half.latents(PAIR), full.latents(PAIR))
         for prompt in ("", data.prompt("cat", "photo")):
-            for found, expected in zip(*(each.features(pair, prompt=prompt) for each in (half, full)), strict=True):
+            for found, expected in zip(*(each.features(PAIR, prompt=prompt) for each in (half, full)), strict=True):
                 assert_close(found, expected, share=0.03)
-        assert_close(backbone.vision.embed(pair), trained.clip.encode_image(2 * pair - 1, normalize=True), share=0.03)
+        assert_close(backbone.vision.embed(PAIR), trained.clip.encode_image(2 * PAIR - 1, normalize=True), share=0.03)
     assert (backbone.diffusion.size, backbone.diffusion.timestep, backbone.vision.size) == (96, 195, 160)
-    assert backbone.vision.tokens(pair).shape[-2:] == (10, 10)
+    assert backbone.vision.tokens(PAIR).shape[-2:] == (10, 10)
 
 
 def test_weights_are_kept_in_half_precision_and_sealed_and_written_anew_they_are_the_same(trained, folder, caplog):
@@ -177,21 +173,21 @@ def test_weights_are_kept_in_half_precision_and_sealed_and_written_anew_they_are
     assert caplog.records == [], "a notebook would show them as warnings"
 
 
-def test_a_training_keeps_snapshots_whose_denoiser_is_another(trained, backbone, pair, tmp_path, monkeypatch):
+def test_a_training_keeps_snapshots_whose_denoiser_is_another(trained, backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "KEEP_AT", (2, 7))
     names = denoised(trained, tmp_path)
     found = {samples: names["folder"] / f"samples_{samples}.safetensors" for samples in (2, 8)}
     assert sorted(names["folder"].glob("samples_*")) == sorted(found.values()), "the first step that reaches a number"
-    before = [feature.clone() for feature in backbone.diffusion.features(pair)]
+    before = [feature.clone() for feature in backbone.diffusion.features(PAIR)]
     at_snapshot = run_cells(HERE, names, "snapshot")["at_snapshot"]
     early, last = (at_snapshot(backbone, path, samples) for samples, path in found.items())
     for name, tensor in names["denoiser"]["unet"].state_dict().items():
         torch.testing.assert_close(last.diffusion.unet.state_dict()[name], tensor)
-    assert_close(last.diffusion.features(pair)[2], before[2], share=0.03)
-    assert not torch.allclose(early.diffusion.features(pair)[2], before[2], rtol=0.1)
-    assert all(map(torch.equal, backbone.diffusion.features(pair), before)), "the backbone at hand is as it was"
+    assert_close(last.diffusion.features(PAIR)[2], before[2], share=0.03)
+    assert not torch.allclose(early.diffusion.features(PAIR)[2], before[2], rtol=0.1)
+    assert all(map(torch.equal, backbone.diffusion.features(PAIR), before)), "the backbone at hand is as it was"
     assert not torch.equal(early.diffusion.text(""), backbone.diffusion.text(""))
-    assert torch.equal(early.diffusion.latents(pair), backbone.diffusion.latents(pair))
+    assert torch.equal(early.diffusion.latents(PAIR), backbone.diffusion.latents(PAIR))
     assert early.vision is backbone.vision and not any(p.requires_grad for p in early.diffusion.unet.parameters())
     assert len({backbone.weights_sha256, early.weights_sha256, last.weights_sha256}) == 3
     assert last.name == "pocket at 8 samples"
