@@ -87,8 +87,6 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
         state = dict(zip(wanted, list(state.values())[:-2], strict=True))
     shapes = ({key: value.shape for key, value in tensors.items()} for tensors in (wanted, state))
     if wrong := sorted({key for key, _ in set.symmetric_difference(*(set(some.items()) for some in shapes))}):
-        raise ValueError(
-            f"{path} is not {name}: {len(wrong)} tensors missing or of another shape, first {wrong[0]}; {give}"
-        )
+        raise ValueError(f"{path} is not {name}: {len(wrong)} tensors missing or misshapen, as {wrong[0]}; {give}")
     model.load_state_dict(state)
     return Encoder(name, model.to(device), file_sha256(path))

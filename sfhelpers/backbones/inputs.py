@@ -10,9 +10,7 @@ def check_images(images: Tensor) -> None:
     if not isinstance(images, Tensor):
         raise ValueError(f"images are of type {type(images).__name__}: pass the tensor that load_images gives.")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(
-            f"images have the shape {tuple(images.shape)}: pass (B, 3, H, W), one picture as picture[None]."
-        )
+        raise ValueError(f"images have the shape {tuple(images.shape)}: pass (B, 3, H, W), one as picture[None].")
     if not images.is_floating_point():
         raise ValueError(f"images are of {images.dtype}: pass floats in [0, 1], for 8-bit pixels images / 255.")
     low, high = (float(value) for value in images.aminmax())

@@ -89,9 +89,7 @@ def _find(name_or_folder: str) -> tuple[Preset, Path]:
     if name in PRESETS:
         folder = _locate((source,) if source else PRESETS[name].diffusion.ids, name)
     elif not folder.is_dir():
-        raise ValueError(
-            f"unknown backbone {name_or_folder!r}: use {', '.join(PRESETS)}, or a folder with a preset.json."
-        )
+        raise ValueError(f"unknown backbone {name_or_folder!r}: use {', '.join(PRESETS)} or a folder with preset.json.")
     elif not (folder / PRESET_FILE).is_file():
         raise FileNotFoundError(f"{folder} has no preset.json: for Stable Diffusion 2.1 weights, pass sd21:{folder}.")
     return (read_preset(folder) if (folder / PRESET_FILE).is_file() else PRESETS[name]), folder
@@ -115,9 +113,8 @@ def _locate(places: tuple[str, ...], name: str) -> Path:
 
 def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
     """The weights' hashes, once every file is there and whole, and as the preset says."""
-    weights, configs = (
-        (WEIGHTS, (*CONFIGS, "vision/open_clip_config.json")) if local_vision else (WEIGHTS[:-1], CONFIGS)
-    )
+    weights = WEIGHTS if local_vision else WEIGHTS[:-1]
+    configs = [*CONFIGS, *(["vision/open_clip_config.json"] if local_vision else [])]
     missing = [name for name in (*configs, *weights) if not (folder / name).is_file()]
     # Without them the tokenizer would be made of its three special words, in silence.
     if not any(all((folder / "tokenizer" / name).is_file() for name in names) for names in TOKENIZERS):
@@ -132,9 +129,7 @@ def _verify(folder: Path, preset: Preset, local_vision: bool) -> dict[str, str]:
         except SafetensorError as error:
             raise ValueError(f"{folder / name} is truncated or no safetensors file: download it again.") from error
         if preset.sha256 is not None and preset.sha256.get(name) != hashes[name]:
-            raise ValueError(
-                f"{folder / name} is not what the preset describes (its sha256 differs): restore or reseal it."
-            )
+            raise ValueError(f"{folder / name} is not what its preset describes (sha256 differs): restore or seal it.")
     return hashes
 
 

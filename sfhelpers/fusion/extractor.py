@@ -98,9 +98,7 @@ class FusedExtractor(nn.Module):
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         """The sources that the branches name, "f1" to "tokens", with what was to be injected: (B, C, h, w) each."""
         if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
-            raise ValueError(
-                f'the tensors were not prepared for inject="{self.inject}": use this extractor\'s prepare().'
-            )
+            raise ValueError(f'the tensors were not prepared for inject="{self.inject}": use its own prepare().')
         found, diffusion = self._moved(prepared), self.backbone.diffusion
         add = partial(self._add, found.get("tokens"))
         if self.inject == "up":
