@@ -69,10 +69,7 @@ def read_preset(folder: Path) -> Preset:
 def write_preset(folder: Path, size: int, quick_gelu: bool = False) -> None:
     """Seal a folder of finished weights: write its `preset.json` with the sha256 of every weights file.
 
-    Args:
-        folder: holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as
-            open_clip does.
-        size, quick_gelu: see `Diffusion` and `Vision`; the timestep and the layer are those of SketchFusion.
+    It holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as open_clip does.
     """
     used = {"size": size, "timestep": Diffusion.timestep}, {"layer": Vision.layer, "quick_gelu": quick_gelu}
     preset = {"diffusion": used[0], "vision": used[1], "sha256": {name: file_sha256(folder / name) for name in WEIGHTS}}

@@ -27,19 +27,16 @@ ARMS: dict[str, dict[str, Any]] = {
 class FusedExtractor(nn.Module):
     """Images to a (B, dim, grid, grid) map from frozen backbones, by what little is learned (SketchFusion, Sec. 5.1).
 
-    Learned are the injection's 1-D convolutions, the aggregation's ResNet blocks and the branch weights. The backbone
-    is frozen and not part of `parameters()` or `state_dict()`.
+    The backbone is not part of `parameters()` or `state_dict()`.
 
     Args:
         backbone: from `load_backbone`.
-        dim: channels of the map.
-        grid: side of the map, in positions (60 in the paper, 24 with pocket).
+        dim, grid: channels and side of the map (60 x 60 in the paper, 24 x 24 with pocket).
         inject: "up" adds the tokens to every up-block's output that is used, as the paper writes it; "up+down" to the
             down-blocks' as well; "random" is "up" with convolutions that stay at their random start, which is what
             the released code amounts to; "late" adds them after the UNet, without feedback; "none" does without.
         branches: what is aggregated, each "f1" to "f4", "tokens", or several joined by "+", which are concatenated.
-        width: channels inside the ResNet blocks.
-        seed: of all that is initialised here.
+        width, seed: channels inside the ResNet blocks, and of all that is initialised here.
         changes: of a part, as in the ablations of Sec. 7: inject_into, match, kernel, aggregate, learn_weights, start,
             all explained in `plan.Plan`; ValueError where they are unknown or do not go together.
     """
