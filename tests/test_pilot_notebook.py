@@ -85,7 +85,7 @@ def test_pairs_that_do_not_exist_are_refused_in_one_sentence():
 
 def test_pca_scores_and_colours_are_the_packages():
     maps = drawn(2, 16, 12, 12).exp() * torch.linspace(3, 0.2, 16)[:, None, None]
-    package = pilot.project(pilot.fit_pca(maps), maps).permute(0, 2, 3, 1).double()
+    package = pilot.principal_components(maps)[0].permute(0, 2, 3, 1).double()
     torch.testing.assert_close(HAND.pca_scores(maps), package, atol=1e-6, rtol=1e-6)
     (colours,), _ = pilot.pca_maps(maps[None], "pair")
     assert np.abs(255 * HAND.pca_map(maps).numpy() - colours).max() < 0.5 + 1e-3  # rounding

@@ -6,7 +6,6 @@ powers of a Fourier series add up to the map's mean square, whatever the grid.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,19 +19,9 @@ ENDS = (0.01, 0.99)  # quantiles of the scores that become 0 and 255, so that fe
 CLEAR = 0.05  # an odd statistic nearer to zero than this does not decide a sign
 
 
-@dataclass(frozen=True)
-class PCA:
-    """Three principal components of features with C channels, largest variance first."""
-
-    mean: np.ndarray  # (C,), taken off before projecting
-    components: np.ndarray  # (3, C), unit length; a row of zeros where there is no third direction
-    explained: np.ndarray  # (3,), shares of the total variance; zeros where nothing varies
-    low: np.ndarray  # (3,), the scores that become 0
-    high: np.ndarray  # (3,), the scores that become 255
-
-
-def fit_pca(maps: Tensor) -> PCA:
-    """Principal components over all positions of all maps (B, C, h, w).
+def principal_components(maps: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Scores (B, 3, h, w), float32, of maps (B, C, h, w) on three components over all positions of all maps, and the
+    components' shares (3,) of the variance, largest first; zeros where there is no third direction.
 
     A component's sign is fixed by what its scores look like and not by its loadings, so that the result is the same
     under any rotation of the channel space: the scores lean to the right (positive third moment); where they lean to
@@ -44,43 +33,32 @@ def fit_pca(maps: Tensor) -> PCA:
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1).T
     number = min(3, int((values > 1e-12 * values[0].clamp(min=1e-30)).sum()))
-    components, explained = torch.zeros(3, len(mean), dtype=torch.float64), np.zeros(3)
+    components, shares = torch.zeros(3, len(mean), dtype=torch.float64), np.zeros(3)
     components[:number] = vectors[:number]
-    explained[:number] = (values[:number] / values.sum()).numpy()
-    scores = torch.stack([components @ rows for rows in _centred(maps, mean)], dim=1)
-    signs = torch.stack([_sign(one.unflatten(1, maps.shape[2:])) for one in scores])
-    low, high = np.quantile((scores.flatten(1) * signs[:, None]).numpy(), ENDS, axis=1)
-    return PCA(mean.numpy(), (components * signs[:, None]).numpy(), explained, low, high)
+    shares[:number] = (values[:number] / values.sum()).numpy()
+    scores = torch.stack([components @ rows for rows in _centred(maps, mean)]).unflatten(2, maps.shape[2:])
+    signs = torch.stack([_sign(one) for one in scores.unbind(1)])
+    return (scores * signs[:, None, None]).float(), shares
 
 
-def project(pca: PCA, maps: Tensor) -> Tensor:
-    """Scores (B, 3, h, w), float32, of maps (B, C, h, w)."""
-    _check(maps)
-    if maps.shape[1] != len(pca.mean):
-        raise ValueError(f"the maps have {maps.shape[1]} channels but the PCA {len(pca.mean)}: fit it on such maps.")
-    rows = _centred(maps, torch.from_numpy(pca.mean))
-    scores = torch.stack([torch.from_numpy(pca.components) @ one for one in rows])
-    return scores.unflatten(2, maps.shape[2:]).float()
-
-
-def pca_maps(pairs: Tensor, basis: str) -> tuple[np.ndarray, list[PCA]]:
+def pca_maps(pairs: Tensor, basis: str) -> tuple[np.ndarray, list[np.ndarray]]:
     """PCA maps of sketch-photo pairs (N, 2, C, h, w); colours can be compared only where one basis was used.
 
     The basis is fitted on each "image" alone, on each "pair", or on the whole "set". Returns (N, 2, h, w, 3) uint8,
-    grey where nothing varies, and the 2N (sketch and photo in turn), N or 1 bases.
+    grey where nothing varies, and the shares (3,) of the 2N (sketch and photo in turn), N or 1 bases.
     """
     if basis not in BASES:
         raise ValueError(f"there is no basis {basis!r}: choose from {', '.join(BASES)}.")
     if pairs.ndim != 5 or pairs.shape[1] != 2:
         raise ValueError(f"the pairs have the shape {tuple(pairs.shape)}: pass (N, 2, C, h, w), sketch and photo.")
-    groups = pairs.flatten(0, 1).split({"image": 1, "pair": 2, "set": 2 * len(pairs)}[basis])
-    bases = [fit_pca(group) for group in groups]
-    colours = []
-    for pca, group in zip(bases, groups, strict=True):
-        scores, spread = project(pca, group).double().permute(0, 2, 3, 1).numpy(), pca.high - pca.low
-        share = np.where(spread > 0, (scores - pca.low) / np.where(spread > 0, spread, 1), 0.5)
-        colours.append(np.round(255 * share.clip(0, 1)).astype(np.uint8))
-    return np.concatenate(colours).reshape(len(pairs), 2, *pairs.shape[3:], 3), bases
+    groups, colours, shares = pairs.flatten(0, 1).split({"image": 1, "pair": 2, "set": 2 * len(pairs)}[basis]), [], []
+    for scores, explained in map(principal_components, groups):
+        values = scores.double().permute(0, 2, 3, 1).numpy()
+        low, high = np.quantile(values.reshape(-1, 3), ENDS, axis=0)
+        colour = np.where(high > low, (values - low) / np.where(high > low, high - low, 1), 0.5)
+        colours.append(np.round(255 * colour.clip(0, 1)).astype(np.uint8))
+        shares.append(explained)
+    return np.concatenate(colours).reshape(len(pairs), 2, *pairs.shape[3:], 3), shares
 
 
 def spectrum(maps: Tensor) -> np.ndarray:
@@ -147,7 +125,7 @@ def _centred(maps: Tensor, mean: Tensor) -> Iterator[Tensor]:
 
 
 def _sign(scores: Tensor) -> Tensor:
-    """1 or -1 for a component's scores (B, h, w), as `fit_pca` says."""
+    """1 or -1 for a component's scores (B, h, w), as `principal_components` says."""
     scores = scores / scores.square().mean().sqrt().clamp(min=1e-300)
     down, right = (torch.linspace(-1, 1, size, dtype=torch.float64) for size in scores.shape[1:])
     inwards = -(down[:, None].square() + right.square())

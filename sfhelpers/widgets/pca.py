@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from sfhelpers import plots
-from sfhelpers.pilot import PCA, pca_maps, similar_positions
+from sfhelpers.pilot import pca_maps, similar_positions
 from sfhelpers.plots.figure import DPI, INK, VERMILION
 from sfhelpers.widgets.base import Clickable, State, within
 from sfhelpers.widgets.explorer import SIDES, Explorer, ramp, show
@@ -51,7 +51,7 @@ class PCAExplorer(Explorer):
         for row, (side, picture) in enumerate(
             zip(SIDES, self.pictures[self.labels.index(state["label"])], strict=True)
         ):
-            caption = "{} × {}, {:.0%} explained".format(*colors.shape[2:4], sum(own[row].explained))
+            caption = "{} × {}, {:.0%} explained".format(*colors.shape[2:4], sum(own[row]))
             show(axes[f"{side} picture"], picture).axes.set_ylabel(side, size=9, color=INK)
             show(axes[f"{side} map"], colors[chosen, row], below=caption)
         similar = _similar(axes, maps[chosen], state["point"])
@@ -63,7 +63,7 @@ class PCAExplorer(Explorer):
         columns = {self.labels[0]: self.pictures[0]}
         for name, maps in self._still_maps().items():
             colors, (basis,) = pca_maps(maps[None], "pair")
-            columns[f"{name}, {sum(basis.explained):.0%} explained"] = list(colors[0])
+            columns[f"{name}, {sum(basis):.0%} explained"] = list(colors[0])
         rows = list(zip(*columns.values(), strict=True))
         text = f"<PCAExplorer of {len(self.labels)} pairs; shown: PCA maps of {', '.join(columns)}>"
         return plots.grid(rows, list(SIDES), list(columns), size=1.3), text
@@ -99,8 +99,8 @@ def _similar(axes: dict[str, Axes], maps: Tensor, point: tuple[str, float, float
     )
 
 
-def _explained(basis: str, own: list[PCA]) -> str:
-    shares = ["{:.0f}, {:.0f} and {:.0f}%".format(*(100 * pca.explained)) for pca in own]
+def _explained(basis: str, own: list[np.ndarray]) -> str:
+    shares = ["{:.0f}, {:.0f} and {:.0f}%".format(*(100 * each)) for each in own]
     if basis == "image":
         parts = (f"{share} of the {side}'s variance" for share, side in zip(shares, SIDES, strict=True))
         return f"Red, green and blue explain {' and '.join(parts)}: each image has colours of its own."
