@@ -167,16 +167,14 @@ def _image(text: str | None, kind: str, root: Path, where: str) -> tuple[str, ..
 
 
 def _points(row: dict, letter: str, where: str) -> np.ndarray:
-    columns = []
-    for axis in "XY":
-        cells = (row[axis + letter] or "").split(";")
-        if len(cells) != POINTS:
-            raise ValueError(f"{where} has {len(cells)} numbers in {axis}{letter}: give {POINTS}, empty where hidden.")
-        try:
-            columns.append([float(cell) if cell.strip() else np.nan for cell in cells])
-        except ValueError as error:
-            raise ValueError(f"{where}, {axis}{letter}: {error}; give numbers, empty where hidden.") from error
-    points = np.array(columns).T
+    names = [f"X{letter}", f"Y{letter}"]
+    cells = [[cell.strip() or "nan" for cell in (row[name] or "").split(";")] for name in names]
+    if [len(column) for column in cells] != [POINTS, POINTS]:
+        raise ValueError(f"{where} has not {POINTS} numbers in each of {' and '.join(names)}: leave hidden ones empty.")
+    try:
+        points = np.array(cells, dtype=float).T
+    except ValueError as error:
+        raise ValueError(f"{where}, {' or '.join(names)}: {error}; give numbers, empty where hidden.") from error
     if (np.isnan(points[:, 0]) != np.isnan(points[:, 1])).any():
         raise ValueError(f"{where} gives only one of X{letter} and Y{letter} of a point: give both, or neither.")
     outside = ~np.isnan(points).any(1) & ~((points >= 0) & (points <= FRAME)).all(1)
