@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import nbformat
-import numpy as np
 from nbformat.v4 import new_code_cell, new_notebook
-from PIL import Image
 
+from tests.search_helpers import photo
 from tools import clean
 
 SETUP = """
@@ -36,12 +35,9 @@ CELLS = {
 
 def setup(folder: Path, backbone: Path) -> str:
     """The code before the widgets'; the photos that it searches are written into `folder`."""
-    photos, noise = folder / "photos", np.random.default_rng(1)
-    for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
-        path = photos / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
-    return f"BACKBONE = {str(backbone)!r}\nPHOTOS = {str(photos)!r}\n{SETUP.strip()}"
+    for seed, name in enumerate(("cat/1", "cat/2", "dog/1", "dog/2")):
+        photo(folder / "photos" / f"{name}.png", seed, (64, 48))
+    return f"BACKBONE = {str(backbone)!r}\nPHOTOS = {str(folder / 'photos')!r}\n{SETUP.strip()}"
 
 
 def written(folder: Path, backbone: Path) -> str:

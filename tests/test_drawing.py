@@ -43,13 +43,6 @@ def test_a_line_is_as_wide_dark_and_long_as_it_was_drawn_with_round_ends():
     assert abs(across.sum() - 6) < 0.2 and abs((across * (np.arange(100) + 0.5)).sum() / across.sum() - 50) < 0.1
     assert abs(ink[49:51].sum() / 2 - 66) < 0.7  # 60 px and half a disc at each end
     assert ink[47, 17] < 0.1 < 0.9 < ink[50, 18]  # round, not square
-    assert ink[47:53, 17:20].std() > 0.05  # with greys between ink and paper
-
-
-def test_a_picture_of_another_side_shows_the_same_drawing():
-    large, small = drawing().to_image(768), drawing().to_image(192)
-    assert (large.size, small.size, drawing().to_image().size) == ((768, 768), (192, 192), (384, 384))
-    assert np.abs(grey(large.reduce(4)) - grey(small)).mean() < 0.5 and grey(small).min() < 60
 
 
 def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
@@ -67,19 +60,9 @@ def test_stroke3_sums_up_to_the_points_and_lifts_the_pen_after_each_stroke():
     assert Drawing(384).to_stroke3().shape == (0, 3)
 
 
-def test_a_stroke_is_a_copy_that_cannot_be_changed():
-    given = np.ones((2, 2))
-    kept = Stroke(given, 1)
-    given[0] = 5
-    with pytest.raises(ValueError, match="read-only"):
-        kept.points[0, 0] = 5
-    assert kept == Stroke(np.ones((2, 2)), 1) != Stroke(given, 1) and drawing() != drawing().resized(256)
-
-
 def test_resizing_scales_lines_and_widths_and_loses_nothing_at_the_edge():
     edge = Drawing(384, (stroke((384, 384)), stroke((384, 0), (384, 384)), stroke((10, 20), (30, 40), width=6)))
     back = edge.resized(256).resized(500).resized(384)
-    assert [len(item.points) for item in back.strokes] == [1, 2, 2]
     for one, other in zip(edge.strokes, back.strokes, strict=True):
         assert np.allclose(one.points, other.points) and one.width == pytest.approx(other.width)
     assert edge.resized(256).strokes[2].width == pytest.approx(4)
@@ -106,21 +89,15 @@ def test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Stroke([[1, 2, 3]], 1), "two numbers"),
         (lambda: Stroke([["1", "2"]], 1), "two numbers"),
         (lambda: Stroke([[1, 2], [3]], 1), "two numbers"),
-        (lambda: Stroke(None, 1), "two numbers"),
         (lambda: stroke((1, np.nan)), "not a finite number"),
-        (lambda: stroke((1, 1e8)), "beyond"),
-        (lambda: stroke((1, 1), width=0), "width is 0"),
         (lambda: stroke((1, 1), width=np.nan), "width is nan"),
         (lambda: stroke((1, 1), width=True), "width is True"),
-        (lambda: Drawing(5), "side is 5"),
         (lambda: Drawing(384.0), "side is 384.0"),
         (lambda: Drawing(384, ("line",)), "stroke 0 is a str"),
         (lambda: Drawing(100, (stroke((101, 3)),)), "stroke 0 leaves the 100 x 100 paper"),
         (lambda: Drawing(100, (stroke(*[(1, 1)] * (MAX_POINTS + 1)),)), "20,001 points, more than 20,000"),
-        (lambda: Drawing(100, (stroke((1, 1)),) * (MAX_STROKES + 1)), "2,001 strokes, more than 2,000"),
         (lambda: Drawing.fitted([]), "no strokes to fit"),
         (lambda: drawing().to_image(5000), "side is 5000"),
         (lambda: Drawing().to_file("svg"), "nothing to save"),
@@ -162,6 +139,8 @@ def test_our_own_svg_comes_back_as_it_was_drawn_and_the_largest_drawing_too(tmp_
             assert len(Drawing.load(tmp_path / name).strokes) == len(mine.strokes)
         assert Drawing.load(tmp_path / "mine.svg") == mine
         assert Drawing.load(tmp_path / "mine.svg", size=192) == mine.resized(192)
+    edited = drawing().to_file("svg").replace("20.00,30.00", "-500.00,30.00")
+    assert opened(edited).strokes[0].points.min() >= 0  # beyond its paper: fitted
 
 
 def test_ndjson_is_in_the_simplified_format_of_quick_draw():
@@ -197,56 +176,37 @@ def test_a_foreign_svg_is_outlined_fitted_and_its_curves_are_smooth():
     assert all(item.width == pytest.approx(200 * 4 / 384) for item in found.strokes)
 
 
-def test_an_own_svg_that_was_edited_beyond_the_paper_is_fitted():
-    text = drawing().to_file("svg").replace("20.00,30.00", "-500.00,30.00")
-    assert opened(text).strokes[0].points.min() >= 0
-
-
 REFUSED_SVG = [
     (LAUGHS, "document type or entities"),
     ('<!DOCTYPE svg SYSTEM "file:///etc/hostname"><svg/>', "document type"),
-    ("hello", "not an SVG"),
     ("<html><body/></html>", "first element is <html>"),
     ("<svg><path d='M0 0", "cut"),
-    (SVG.format("", ""), "no path, line or shape"),
     (SVG.format("", "<path/>"), "no path, line or shape"),
     (SVG.format("", "<script>alert(1)</script>"), "script"),
     (SVG.format(' onload="alert(1)"', '<path d="M0 0L9 9"/>'), "script"),
     (SVG.format("", '<metadata><a href="JavaScript:alert(1)"/></metadata>'), "script"),
-    (SVG.format("", "<foreignObject><p/></foreignObject>"), "foreign object"),
+    (SVG.format("", "<foreignObject><p/></foreignObject>"), "web page"),
     (SVG.format("", '<image href="http://127.0.0.1/a.png"/>'), "<image>"),
-    (SVG.format("", "<text>hello</text>"), "<text>"),
-    (SVG.format("", '<use href="#a"/>'), "<use>"),
     (SVG.format("", '<path d="M0 0 L nan nan"/>'), "<path> whose 'd'"),
     (SVG.format("", '<path d="M0 0 L 1e999 3"/>'), "not a finite number"),
-    (SVG.format("", '<path d="M0 0 L 1e300 3"/>'), "beyond"),
-    (SVG.format("", '<line x1="inf" x2="3"/>'), "'x1'"),
-    (SVG.format("", '<g transform="scale(9)evil"><path d="M0 0L9 9"/></g>'), "'transform'"),
     (SVG.format("", f'<g transform="{"scale(1)" * 400}"><path d="M0 0L9 9"/></g>'), "'transform'"),
     (SVG.format("", '<path d="L 1 1"/>'), "cannot be read"),
-    (SVG.format("", f'<path d="M0 0{"h1" * (MAX_POINTS + 1)}"/>'), "20,000"),
     (SVG.format("", f'<path d="M0 0{"z" * 2_000_000}"/>'), "more than 20,000 points"),
     (SVG.format("", "<g>" * 100 + "</g>" * 100), "64 deep"),
     (SVG.format("", "<g>" * 1_000_000), "more than 10,000 tags"),
     (SVG.format("", '<path d="M0 0l1 1"/>' * (MAX_STROKES + 1)), "2,001 strokes"),
     (b"\xff\xfe<\x00s\x00v\x00g\x00", "not UTF-8"),
     (b"", "empty"),
-    (b"x" * 5_000_001, "more than 5 MB"),
 ]
 REFUSED_NDJSON = [
-    ('{"word":"cat","drawing":[[[1,2],[3', "cut or not JSON"),
     ("[" * 100_000, "cut or not JSON"),
     ('{"drawing":[[[1,' + "9" * 5000 + "],[1,2]]]}", "cut or not JSON"),
     ("[1]", "Quick, Draw! format"),
-    ('{"drawing":"[]"}', "Quick, Draw! format"),
     ('{"drawing":[[[],[]]]}', "no strokes"),
     ('{"drawing":[[[1,2],[3]]]}', "of one length"),
-    ('{"drawing":[[1,2]]}', "of one length"),
     ('{"drawing":[[["1"],["2"]]]}', "two numbers"),
-    ('{"drawing":[[[1e999],[2]]]}', "not a finite number"),
     (json.dumps({"drawing": [[[1] * (MAX_POINTS + 1)] * 2]}), "20,001 points"),
     (" \n \n", "blank lines"),
-    (b"\xff{}", "not UTF-8"),
 ]
 REFUSED = [("mine.svg", *case) for case in REFUSED_SVG] + [("mine.ndjson", *case) for case in REFUSED_NDJSON]
 
@@ -261,7 +221,6 @@ def test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence(name, content
     ("act", "name", "kind", "words"),
     [
         (Drawing.load, "none.svg", FileNotFoundError, "no drawing"),
-        (Drawing.load, "folder.svg", FileNotFoundError, "no drawing"),
         (Drawing.load, "large.png", ValueError, "ends in '.png'"),
         (Drawing.load, "large.svg", ValueError, "more than 5 MB"),
         (lambda path: drawing().save(path), "a.png", ValueError, "ends in '.png'"),
@@ -269,7 +228,6 @@ def test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence(name, content
     ],
 )
 def test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence(act, name, kind, words, tmp_path):
-    (tmp_path / "folder.svg").mkdir()
     for large in ("large.svg", "large.png"):
         with (tmp_path / large).open("wb") as file:
             file.truncate(100_000_000)

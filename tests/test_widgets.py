@@ -26,39 +26,29 @@ SIDE = 32
 def arguments(**changes):
     """Two pairs: the first has a map that rises to the right, the second one that rises downwards."""
     rise = torch.linspace(0, 1, SIDE).expand(SIDE, SIDE)
-    maps = torch.stack([rise, rise.T])
-    photos = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    found = {
-        "sketches": [np.full((40, 40), 255, dtype=np.uint8)] * 2,
-        "photos": list(photos),
-        "probabilities": maps,
-        "truths": maps > 0.5,
-        "labels": ["cat 1", "a <b>"],
-        "threshold": 0.5,
-    }
-    return found | changes
+    maps, photos = torch.stack([rise, rise.T]), np.random.default_rng(0).random((2, SIDE, SIDE, 3))
+    found = {"sketches": [np.full((40, 40), 255, dtype=np.uint8)] * 2, "photos": list(photos), "probabilities": maps}
+    return found | {"truths": maps > 0.5, "labels": ["cat 1", "a <b>"], "threshold": 0.5} | changes
 
 
 def test_pair_and_threshold_change_the_picture_and_the_words_by_hand_as_from_code():
     explorer = MaskExplorer(**arguments())
-    seen = {explorer.image.value}
+    seen, given = {explorer.image.value}, arguments()
     assert "Foreground IoU <b>1.00</b> at threshold 0.50." in explorer.words.value
     explorer.controls["threshold"].value = 0.25
     seen.add(explorer.image.value)
-    cut = arguments()
-    expected = foreground_iou(cut["probabilities"][:1] >= 0.25, cut["truths"][:1]).item()
+    expected = foreground_iou(given["probabilities"][:1] >= 0.25, given["truths"][:1]).item()
     assert expected < 0.9 and f"<b>{expected:.2f}</b> at threshold 0.25." in explorer.words.value
     explorer.controls["label"].value = "a <b>"
     seen.add(explorer.image.value)
     assert len(seen) == 3 and all(Image.open(io.BytesIO(png)).format == "PNG" for png in seen)
-    assert (explorer.state["label"], explorer.state["threshold"]) == ("a <b>", 0.25)
-    updated = MaskExplorer(**arguments())
-    updated.update(label="a <b>", threshold=0.25)
-    assert [control.value for control in updated.controls.values()] == ["a <b>", 0.25]
-    assert (updated.image.value, updated.words.value) == (explorer.image.value, explorer.words.value)
+    assert explorer.state == {"label": "a <b>", "threshold": 0.25}
+    explorer.update(label="cat 1", threshold=0.5)
+    assert [control.value for control in explorer.controls.values()] == ["cat 1", 0.5]
+    before, state = explorer.image.value, explorer.state
     for wrong, words in (({"label": "<i>dog"}, "&#x27;&lt;i&gt;dog"), ({"threshold": 1.5}, "threshold is 1.5")):
-        updated.update(**wrong)
-        assert words in updated.words.value and updated.state == explorer.state
+        explorer.update(**wrong)
+        assert words in explorer.words.value and explorer.state == state and explorer.image.value == before
 
 
 @pytest.mark.parametrize(
@@ -66,16 +56,13 @@ def test_pair_and_threshold_change_the_picture_and_the_words_by_hand_as_from_cod
     [
         ({"labels": ["cat 1"]}, "1, 2"),
         ({"photos": []}, "0, 2"),
-        ({"labels": ["cat", "cat"]}, "label 'cat' names 2 pairs"),
-        ({"threshold": 0.0}, "threshold is 0.0"),
+        ({"labels": ["cat", "cat"]}, "label 'cat' .* names 2 pairs"),
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"probabilities": torch.full((2, SIDE, SIDE), torch.nan)}, "outside 0 to 1"),
-        ({"probabilities": torch.full((2, SIDE, SIDE), 3.0)}, "outside 0 to 1"),
         ({"probabilities": torch.zeros(2, 8, 8)}, "alike"),
         ({"truths": torch.zeros(2, SIDE, SIDE)}, "not bool"),
         ({"photos": [np.zeros((8, 8, 3))] * 2}, "resize"),
         ({"sketches": [np.zeros(3)] * 2}, "cannot be shown"),
-        ({name: value[:0] for name, value in arguments().items() if name != "threshold"}, "at least one"),
     ],
 )
 def test_what_cannot_be_shown_is_refused_in_one_sentence(changes, words):
@@ -96,8 +83,8 @@ def made(tmp_path_factory, tiny_folder):
     ("name", "text"),
     [
         ("masks", "MaskExplorer of 2 pairs; shown: cat 1, mask at 0.20, IoU 0.63; mask at 0.50, .*"),
-        ("pca", "PCAExplorer of 2 pairs; shown: .* cat 1, SD f2, .*, SD f3, .*, CLIP tokens, .*, fused, .*"),
-        ("frequency", "FrequencyExplorer of 2 pairs; shown: .* cat 1, SD f2, SD f3, CLIP tokens, fused"),
+        ("pca", "PCAExplorer of 2 pairs; shown: cat 1 by SD f2, SD f3, CLIP tokens, fused"),
+        ("frequency", "FrequencyExplorer of 2 pairs; shown: cat 1 by SD f2, SD f3, CLIP tokens, fused"),
         ("search", "SketchSearch in 4 photos; shown: cat finds .* with cosine .*"),
         ("pad", "SketchPad of 256 x 256 pixels, empty; shown: presets cup, fish, .*"),
     ],
@@ -123,7 +110,7 @@ def test_every_widget_works_without_a_front_end_and_without_pyplot(made):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("point", [(-0.1, 0.5), (0.5, 1.01), (float("nan"), 0), ("0.5", 0.5), (None, 0), (True, 0)])
+@pytest.mark.parametrize("point", [(-0.1, 0.5), (float("nan"), 0), ("0.5", 0.5), (True, 0)])
 def test_points_of_the_front_end_are_reported_and_none_beside_the_picture(point):
     found = []
     picture = Clickable(lambda x, y: found.append((x, y)))

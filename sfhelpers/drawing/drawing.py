@@ -24,9 +24,9 @@ MAX_BYTES = 5_000_000
 
 @dataclass(frozen=True)
 class Drawing:
-    """Strokes on a square paper, unchangeable. `Drawing.clipped` and `Drawing.fitted` take strokes that reach beyond.
+    """Strokes on a square paper, unchangeable; ValueError if one is none or leaves it, or they are too many.
 
-    All raise a ValueError if the size is wrong, a stroke is none or leaves the paper, or there are too many points.
+    `Drawing.clipped` and `Drawing.fitted` take strokes that reach beyond the paper.
     """
 
     size: int = SIZE  # the paper's side in pixels, 16 to 1024
@@ -51,10 +51,7 @@ class Drawing:
 
     @classmethod
     def fitted(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
-        """One or more strokes of any coordinates, scaled as a whole and centred, with a margin of 8% on each side.
-
-        Their widths are replaced by 4 px of a 384 px paper.
-        """
+        """One or more strokes of any coordinates, scaled and centred, 4 px of 384 wide, with a margin of 8% a side."""
         _check_side(size)
         if not strokes:
             raise ValueError("there are no strokes to fit: pass at least one.")
@@ -98,10 +95,10 @@ class Drawing:
         return canvas.reduce(FINE).convert("RGB")
 
     def to_stroke3(self) -> NDArray[np.float64]:
-        """The drawing as a recurrent network reads it (Ha and Eck 2017, "A Neural Representation of Sketch Drawings").
+        """(N, 3), as a recurrent network reads it (Ha, Eck 2017, "A Neural Representation of Sketch Drawings").
 
-        (N, 3), one row a point: dx, dy in pixels from the point before (the first from the upper left corner), and 1
-        where the pen is lifted after the point, else 0.
+        One row a point: dx, dy in pixels from the point before (at first from the upper left corner), and 1 where the
+        pen is lifted after it, else 0.
         """
         ends = np.cumsum([len(stroke.points) for stroke in self.strokes], dtype=int)
         lifted = np.isin(np.arange(self.points) + 1, ends)
@@ -114,22 +111,19 @@ class Drawing:
         return svg.document(self.strokes, self.size) if kind == "svg" else ndjson.line_of(self.strokes) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write a file: SVG keeps all (to 0.01 px), ndjson, for programs that read Quick, Draw!, only the form.
+        """Write an .svg, which keeps all (to 0.01 px), or .ndjson, as Quick, Draw!, which keeps the form only.
 
-        ValueError for another suffix than .svg or .ndjson, and if nothing is drawn; OSError if it cannot be written.
+        ValueError for another suffix, and if nothing is drawn; OSError if it cannot be written.
         """
         path = Path(path)
         replace_file(path, self.to_file(_kind(path.name)).encode("utf-8"))
 
     @classmethod
     def load(cls, path: str | Path, size: int | None = None) -> "Drawing":
-        """Read an .svg or .ndjson file. Our own SVG comes back as it was drawn, all else is fitted to the paper.
+        """Read an .svg (the outlines of its shapes) or .ndjson (its first drawing) of 5 MB at most.
 
-        Args:
-            path: a file of 5 MB at most; of an SVG's shapes the outlines are taken, of an .ndjson the first drawing.
-            size: of the paper; that of our own file, else 384, if None.
-
-        Raises FileNotFoundError, or a ValueError that says why it cannot be read, before anything large is computed.
+        Our own SVG comes back as it was drawn, all else is fitted to the paper; its `size` is that of our own file,
+        else 384, if None. Raises FileNotFoundError, or a ValueError that says why it cannot be read.
         """
         path = Path(path)
         if not path.is_file():
@@ -150,9 +144,7 @@ class Drawing:
                 return cls(own, tuple(strokes)).resized(size or own)
             return cls.fitted(strokes, size or SIZE)
         except ValueError as error:
-            reason = str(error)
-            if isinstance(error, UnicodeDecodeError):
-                reason = f"it is not UTF-8 text (byte {error.start:,}): save it again as UTF-8."
+            reason = "it is not UTF-8 text: save it again as UTF-8." if isinstance(error, UnicodeError) else error
             raise ValueError(f"{name!r} cannot be opened because {reason}") from error
 
 

@@ -1,18 +1,18 @@
 """The Quick, Draw! format: one drawing a line, each stroke as a list of x and a list of y.
 
-Source: the README of googlecreativelab/quickdraw-dataset, "simplified" (aligned to the upper left corner, scaled to a
-largest value of 255, simplified by Ramer-Douglas-Peucker with an epsilon of 2) and "raw" (own size, a list of times t).
+Source: the README of googlecreativelab/quickdraw-dataset, "simplified" (in a box of 255 from the upper left corner, by
+Ramer-Douglas-Peucker with an epsilon of 2) and "raw" (own size, a list of times t).
 """
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from sfhelpers.drawing.strokes import Stroke, check_count, joined, simplified
 
-BOX = 255
-EPSILON = 2.0  # of the box
+BOX, EPSILON = 255, 2.0
 
 
 def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
@@ -26,10 +26,7 @@ def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
 
 
 def strokes_of(content: str) -> list[Stroke]:
-    """The strokes of the first line that is not blank, in their own pixels and one pixel wide.
-
-    Raises a ValueError whose sentence follows on "because".
-    """
+    """The strokes of the first line that is not blank, one pixel wide; a ValueError's sentence follows on "because"."""
     line = content.strip().split("\n", 1)[0]
     if not line:
         raise ValueError("it holds only blank lines: choose another file.")
@@ -37,17 +34,18 @@ def strokes_of(content: str) -> list[Stroke]:
         record = json.loads(line)
     except (ValueError, RecursionError):  # cut, no JSON, a number of 5,000 digits, or brackets nested too deep
         raise ValueError("its drawing is cut or not JSON: repair or delete that line.") from None
-    if not isinstance(record, dict) or not isinstance(record.get("drawing"), list):
-        raise ValueError('its drawing is not in the Quick, Draw! format: expected {"word": ..., "drawing": [...]}.')
-    strokes = record["drawing"]
-    for stroke in strokes:  # [xs, ys] or, raw, [xs, ys, times]; what stands in the lists is checked by `Stroke`
-        lists = isinstance(stroke, list) and len(stroke) in (2, 3) and all(isinstance(axis, list) for axis in stroke)
-        if not lists or len({len(axis) for axis in stroke}) > 1:
-            raise ValueError(
-                "its drawing has a stroke that is not [[x, ...], [y, ...]] of one length: repair that line."
-            )
+    strokes = record.get("drawing") if isinstance(record, dict) else None
+    if not isinstance(strokes, list) or not all(map(_is_stroke, strokes)):
+        wanted = '{"drawing": [[[x, ...], [y, ...]], ...]}, of one length'
+        raise ValueError(f"its drawing is not in the Quick, Draw! format: expected {wanted}.")
     check_count(len(strokes), sum(len(stroke[0]) for stroke in strokes))
     found = [Stroke(list(zip(*stroke[:2], strict=True)), 1.0) for stroke in strokes if stroke[0]]
     if not found:
         raise ValueError("its drawing has no strokes: choose another.")
     return found
+
+
+def _is_stroke(stroke: Any) -> bool:
+    """Whether it is [xs, ys] or, raw, [xs, ys, times]; what stands in the lists is checked by `Stroke`."""
+    lists = isinstance(stroke, list) and len(stroke) in (2, 3) and all(isinstance(axis, list) for axis in stroke)
+    return lists and len({len(axis) for axis in stroke}) == 1

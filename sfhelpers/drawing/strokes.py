@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 MAX_POINTS, MAX_STROKES = 20_000, 2_000  # in one drawing; a careful one has a few hundred and a few dozen
-FARTHEST = 1e7  # pixels; a coordinate beyond it comes from a damaged file, not from a hand
+FARTHEST = 1e7  # pixels; beyond it, a file is damaged
 MAX_WIDTH = 1024.0  # pixels
 
 Points = NDArray[np.float64]
@@ -22,11 +22,20 @@ class Stroke:
     width: float  # of the line, in pixels, above 0 and at most 1024
 
     def __post_init__(self) -> None:
-        points, width = _numbers(self.points), self.width
-        points.flags.writeable = False
-        object.__setattr__(self, "points", points)
+        width = self.width
+        try:
+            points = np.array(self.points)
+        except ValueError:  # lists of different lengths
+            points = np.array(None)
+        if points.dtype.kind not in "iuf" or points.ndim != 2 or points.shape[1] != 2 or not len(points):
+            raise ValueError("a stroke's points are not M rows of two numbers, x and y: give one row or more.")
+        if not np.abs(points).max() <= FARTHEST:
+            raise ValueError(f"a stroke holds a coordinate that is not a finite number up to {FARTHEST:.0e}: mend it.")
         if isinstance(width, bool) or not isinstance(width, int | float | np.number) or not 0 < width <= MAX_WIDTH:
             raise ValueError(f"a stroke's width is {width!r}: give pixels above 0 and up to {MAX_WIDTH:.0f}.")
+        points = points.astype(np.float64)
+        points.flags.writeable = False
+        object.__setattr__(self, "points", points)
         object.__setattr__(self, "width", float(width))
 
     def __eq__(self, other: object) -> bool:
@@ -34,23 +43,7 @@ class Stroke:
         return same and np.array_equal(self.points, other.points)
 
     def scaled(self, scale: float) -> "Stroke":
-        """Points and width times `scale`."""
         return Stroke(self.points * scale, min(self.width * scale, MAX_WIDTH))
-
-
-def _numbers(points: ArrayLike) -> Points:
-    """A copy as (M, 2) floats, from numbers only: texts that numpy would convert are refused."""
-    try:
-        found = np.array(points)
-    except ValueError:  # lists of different lengths
-        found = np.array(None)
-    if found.dtype.kind not in "iuf" or found.ndim != 2 or found.shape[1] != 2 or not len(found):
-        raise ValueError("a stroke's points are not M rows of two numbers, x and y: give one row or more.")
-    if not np.isfinite(found).all():
-        raise ValueError("a stroke holds a coordinate that is not a finite number: take that point out.")
-    if np.abs(found).max() > FARTHEST:
-        raise ValueError(f"a stroke holds a coordinate beyond {FARTHEST:.0e} pixels: take that point out.")
-    return found.astype(np.float64)
 
 
 def joined(strokes: Sequence[Stroke]) -> Points:
@@ -66,10 +59,7 @@ def check_count(strokes: int, points: int) -> None:
 
 
 def clipped(points: Points, size: float) -> list[Points]:
-    """Cut a line where it crosses the edge of a `size` x `size` paper; one that comes back becomes two.
-
-    Segment by segment (Liang and Barsky, 1984).
-    """
+    """Cut a line at the paper's edge, segment by segment (Liang, Barsky 1984); one that comes back becomes two."""
     inside = np.clip(points, 0, size)
     if np.abs(inside - points).max() < 1e-6:  # rounding is no reason to cut
         return [inside]

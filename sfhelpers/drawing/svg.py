@@ -60,7 +60,7 @@ def document(strokes: Sequence[Stroke], size: int) -> str:
 def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
     """Lines and outlines with ink, in the file's own units, and the canvas's side where the file is one of ours.
 
-    Raises a ValueError whose sentence follows on "because". Line widths only count in our own files.
+    A ValueError's sentence follows on "because". Line widths only count in our own files.
     """
     root = _root(content)
     shapes = Element("svg", {"xmlns": SPACES[1]} | _placed(root))
@@ -92,12 +92,10 @@ def _root(content: str) -> Element:
     if _split(root) not in [(space, "svg") for space in SPACES]:
         raise ValueError(f"it is not an SVG, its first element is <{_split(root)[1]}>: choose another file.")
     for element in root.iter():
-        local = _split(element)[1].lower()
         handlers = any(key.lower().startswith("on") for key in element.attrib)
-        if local == "script" or handlers or any("javascript:" in value.lower() for value in element.attrib.values()):
-            raise ValueError("it holds a script: a drawing needs none.")
-        if local == "foreignobject":
-            raise ValueError("it holds a foreign object, a web page within: a drawing needs none.")
+        links = any("javascript:" in value.lower() for value in element.attrib.values())
+        if handlers or links or _split(element)[1].lower() in ("script", "foreignobject"):
+            raise ValueError("it holds a script or a web page: a drawing needs none.")
     return root
 
 

@@ -3,7 +3,6 @@
 import base64
 import html
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,48 +29,36 @@ class Still:
 class Live(Still, ipywidgets.HBox):
     """Shows its `state`, a part of which each of its `controls` sets, as an `image` with `words` beside it.
 
-    Changes that arrive while one is drawn wait, and are drawn together. What cannot be drawn is said in one sentence
-    and changes nothing. A subclass has `_drawn(state)`, which gives a figure and the words, and may check and complete
-    a state in `_checked`.
+    What cannot be drawn is said in one sentence and changes nothing. A subclass has `_drawn(state)`, which gives a
+    figure and the words, and may check and complete a state in `_checked`.
     """
 
     def __init__(self, image: ipywidgets.DOMWidget, state: State, controls: Mapping[str, ipywidgets.Widget]):
         self.image, self.controls, self.words, self._said = image, dict(controls), ipywidgets.HTML(), ""
-        self._pending: deque[State] = deque()
-        self._drawing, self._settling = threading.Lock(), None
+        self._lock = threading.RLock()  # messages of the front end may arrive in a thread of their own
         self.state = self._changed(state, {})
         for name, control in self.controls.items():
             control.observe(lambda change, name=name: self._moved(name, change.new), "value")
-        layout = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "6px"}
-        super().__init__(self._columns(), layout=layout)
-        self._show(self.state)
-        self._settle([])
-
-    def _columns(self) -> list[ipywidgets.Widget]:
-        for control in self.controls.values():
             control.layout.width, control.style.description_width = "256px", "84px"
-        return [ipywidgets.VBox([*self.controls.values(), self.words], layout={"flex": "0 0 264px"}), self.image]
+        beside = ipywidgets.VBox([*self.controls.values(), self.words], layout={"flex": "0 0 264px"})
+        layout = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "6px"}
+        super().__init__([beside, self.image], layout=layout)
+        self._show(self.state)
+        self._settle()
 
     def update(self, **changes: Any) -> None:
         """Show something else, by the names of the state; what cannot be shown is said in the widget."""
-        self._pending.append(changes)
-        with self._drawing:
-            if not self._pending:
-                return  # whoever drew before us took these changes along
-            state, problems = self.state, []
-            while self._pending:
-                try:
-                    state = self._changed(state, self._pending.popleft())
-                except ValueError as error:
-                    problems.append(error)
+        problem = ""
+        with self._lock:
             try:
+                state = self._changed(self.state, changes)
                 if state != self.state:
                     self._show(state)
                     self.state = state
             except (ValueError, OSError) as error:  # OSError: a photo that has been taken away since
-                problems.append(error)
+                problem = f'<span style="color: {VERMILION}">{html.escape(str(error))}</span><br>'
             finally:
-                self._settle(problems)
+                self._settle(problem)
 
     def _changed(self, state: State, changes: State) -> State:
         if unknown := [name for name in changes if name not in state]:
@@ -91,21 +78,15 @@ class Live(Still, ipywidgets.HBox):
         self.image.value = figure.quick_png()
 
     def _moved(self, name: str, value: Any) -> None:
-        if self._settling != threading.get_ident():  # `_settle` moves the controls too
-            self.update(**{name: value})
+        with self._lock:
+            if value != self.state[name]:  # `_settle` moves the controls too
+                self.update(**{name: value})
 
-    def _settle(self, problems: Sequence[Exception]) -> None:
-        """Words and controls as the state is, unless a newer change waits that will do it."""
-        red = [f'<span style="color: {VERMILION}">{html.escape(str(problem))}</span>' for problem in problems]
-        self._say("<br>".join([*red, self._said]))
-        if self._pending:
-            return
-        self._settling = threading.get_ident()
-        try:
-            for name, control in self.controls.items():
-                control.value = self.state[name]
-        finally:
-            self._settling = None
+    def _settle(self, problem: str = "") -> None:
+        """Words and controls as the state is."""
+        self._say(problem + self._said)
+        for name, control in self.controls.items():
+            control.value = self.state[name]
 
     def _say(self, words: str) -> None:
         self.words.value = f'<div style="line-height: 1.4">{words}</div>'
@@ -114,8 +95,7 @@ class Live(Still, ipywidgets.HBox):
 class Clickable(anywidget.AnyWidget):
     """A PNG that reports the points chosen in it to `callback(x, y)`, each 0 to 1 from the upper left corner.
 
-    By mouse, pen or finger, or with the keyboard: Tab reaches the picture, the arrow keys move a ring (with Shift five
-    times as far), Enter or Space chooses.
+    On the keyboard, the arrow keys move a ring (with Shift five times as far) and Enter or Space chooses.
     """
 
     _esm = Path(__file__).with_name("clickable.js")
@@ -139,9 +119,10 @@ def within(value: Any, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
-def check_labels(labels: Sequence[str]) -> None:
-    """ValueError unless they are different texts, so that a menu can show them."""
-    if strange := [label for label in labels if not isinstance(label, str)]:
-        raise ValueError(f"the label {strange[0]!r} is of type {type(strange[0]).__name__}: pass a text.")
-    if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"the label {twice[0]!r} names {labels.count(twice[0])} pairs: number them.")
+def check_labels(labels: Sequence[str], *columns: Sequence[Any]) -> None:
+    """ValueError unless they are different texts, so that a menu can show them, as many as each column has."""
+    if len(counts := {len(labels), *map(len, columns)}) > 1 or not labels:
+        raise ValueError(f"there are {sorted(counts)} labels, images or maps: pass as many of each, at least one.")
+    for label in labels:
+        if not isinstance(label, str) or labels.count(label) > 1:
+            raise ValueError(f"the label {label!r} is no text, or names {labels.count(label)} pairs: number them.")

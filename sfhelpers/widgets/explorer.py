@@ -1,6 +1,7 @@
 """What the explorers of feature maps share: pairs, controls for how features are made, and panels to draw on."""
 
 import html
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,13 +18,14 @@ from torch import Tensor
 from sfhelpers import plots
 from sfhelpers.images import Square
 from sfhelpers.pilot import BASES, INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.plots.figure import COLORMAP, HAIR, INK, PALE
+from sfhelpers.plots.figure import COLORMAP, DPI, HAIR, INK, PALE
 from sfhelpers.plots.grids import Picture
 from sfhelpers.widgets.base import Live, State, check_labels
 
 SIDES = ("sketch", "photo")
 DRAWS = (1, 6, 32)
 SHOWN = 192  # pixels a side, as the pictures are kept for showing
+APART = 24  # pixels between two pictures of the still one
 CLASS = "[CLASS]"
 STILL = {"SD f2": "none", "SD f3": "none", "CLIP tokens": "none", "fused": "up"}  # of the still pictures: injection
 DEFAULT = Settings()
@@ -38,10 +40,7 @@ class Explorer(Live):
     Args:
         pairs: (sketch, photo) each, of any kind that `plots` takes and of any size; padded to squares.
         labels: as many different names, as the menu shows them; one without its number replaces [CLASS] in a prompt.
-        maps: where the features come from.
-        settings: where the controls start.
-
-    Raises a ValueError if pairs and labels do not fit together, an image is none, or the settings cannot be drawn.
+        settings: where the controls start. All raise a ValueError if they do not fit together or cannot be shown.
     """
 
     def __init__(
@@ -49,25 +48,16 @@ class Explorer(Live):
         settings: Settings = DEFAULT,
     ):  # fmt: skip
         self.maps, self.labels = maps, list(labels)
-        if len(pairs) != len(labels) or not labels:
-            raise ValueError(f"there are {len(pairs)} pairs and {len(labels)} labels: pass as many, at least one.")
-        check_labels(self.labels)
+        check_labels(self.labels, pairs)
         maps.check(settings)
         opened = [_opened(pair, label) for pair, label in zip(pairs, labels, strict=True)]
-        self.pictures = [
-            [plots.picture(Square.of(*image.size, SHOWN).image(image)) for image in pair] for pair in opened
-        ]
-        size = maps.backbone.diffusion.size
-        self.images = [torch.stack([Square.of(*image.size, size).image(image) for image in pair]) for pair in opened]
+        self.pictures = [[plots.picture(image) for image in _squares(pair, SHOWN)] for pair in opened]
+        self.images = [torch.stack(_squares(pair, maps.backbone.diffusion.size)) for pair in opened]
         image, own, controls = self._own()
         self._start = {"label": self.labels[0], **asdict(settings), "basis": "pair", **own}
-        super().__init__(image, self._start, self._made(settings) | controls)
-
-    def _made(self, settings: Settings) -> dict[str, ipywidgets.Widget]:
-        last, slow = self.maps.backbone.diffusion.scheduler.config.num_train_timesteps - 1, {"continuous_update": False}
-        hint = f"empty, or: a photo of {CLASS}"
-        draws = sorted({*DRAWS, settings.draws})
-        return {
+        last, slow = maps.backbone.diffusion.scheduler.config.num_train_timesteps - 1, {"continuous_update": False}
+        hint, draws = f"empty, or: a photo of {CLASS}", sorted({*DRAWS, settings.draws})
+        shared = {
             "label": ipywidgets.Dropdown(options=self.labels, description="pair"),
             "source": ipywidgets.Dropdown(options=SOURCES, description="source"),
             "injection": ipywidgets.Dropdown(options=INJECTIONS, description="injection"),
@@ -77,6 +67,7 @@ class Explorer(Live):
             "draws": ipywidgets.Dropdown(options=draws, description="noise draws"),
             "basis": ipywidgets.Dropdown(options=BASES, description="PCA basis"),
         }
+        super().__init__(image, self._start, shared | controls)
 
     def _checked(self, state: State) -> State:
         self.maps.check(_settings(state))
@@ -99,11 +90,19 @@ class Explorer(Live):
             found.append(self.maps(self.images[index], _settings(state, self.labels[index])))
         return torch.stack(found), wanted.index(chosen)
 
-    def _still_maps(self) -> dict[str, Tensor]:
-        """Features (2, C, h, w) of the first pair by a few sources."""
+    def still(self) -> tuple[plots.Figure, str]:
+        """What is drawn of the first pair by a few sources, two beside each other."""
         sources = [source for source in STILL if source != "fused" or "fused" in self.maps.heads]
-        views = ({**self._start, "source": source, "injection": STILL[source], "draws": 1} for source in sources)
-        return {view["source"]: self._features(view)[0][0] for view in views}
+        views = [{**self._start, "source": source, "injection": STILL[source], "draws": 1} for source in sources]
+        drawn = [Image.open(io.BytesIO(self._drawn(view)[0].quick_png())) for view in views]
+        width, height = drawn[0].size
+        page = Image.new("RGB", (2 * width + APART, 2 * height + APART), "white")
+        for k, image in enumerate(drawn):
+            page.paste(image, (k % 2 * (width + APART), k // 2 * (height + APART)))
+        figure = plots.Figure(figsize=(page.width / DPI, page.height / DPI))
+        figure.figimage(page)
+        shown = f"{self.labels[0]} by {', '.join(sources)}"
+        return figure, f"<{type(self).__name__} of {len(self.labels)} pairs; shown: {shown}>"
 
 
 def _settings(state: State, label: str = "") -> Settings:
@@ -111,6 +110,10 @@ def _settings(state: State, label: str = "") -> Settings:
     settings = Settings(**{name: state[name] for name in asdict(DEFAULT)})
     word = re.sub(r"[\s_]*\d*$", "", label).replace("_", " ")  # a second cat is still a cat
     return replace(settings, prompt=settings.prompt.replace(CLASS, word)) if label else settings
+
+
+def _squares(pair: Sequence[Image.Image], size: int) -> list[Tensor]:
+    return [Square.of(*image.size, size).image(image) for image in pair]
 
 
 def _opened(pair: Any, label: str) -> list[Image.Image]:
@@ -138,6 +141,6 @@ def show(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", **sty
 def ramp(image: AxesImage, **style: Any) -> None:
     """The colour scale of what `show` drew, below it."""
     bar = image.axes.inset_axes((0.1, -0.1, 0.8, 0.05))
-    style |= {"orientation": "horizontal", "ticks": image.get_clim(), "format": "%.2f", "drawedges": False}
+    style |= {"orientation": "horizontal", "ticks": image.get_clim(), "format": "%.2f"}
     image.figure.colorbar(image, bar, **style).outline.set_visible(False)
     bar.tick_params(length=0, labelsize=8, labelcolor=PALE)

@@ -23,12 +23,10 @@ LINES = ((VERMILION, "-"), (BLUE, (0, (5, 1.5))))  # of the sketch, of the photo
 class FrequencyExplorer(Explorer):
     """Spectra and radial profiles of sketch and photo, and the PCA maps of a band of their frequencies (paper, Fig. 1).
 
-    Frequencies are counted in cycles per image, so that maps of different grids share an axis. A profile is the mean
-    power at a frequency over the mean of all; the dotted lines show white noise and a field whose amplitude falls as
-    1/f, and the dashed one where a grid of n positions ends, at n / 2 cycles.
-
-    Arguments and errors as `Explorer`; `update` takes what the controls are called, among them `band`: the lowest and
-    highest frequency kept, in cycles per image; at `top`, all above too.
+    A profile is the mean power at a frequency, in cycles per image, over the mean of all; the dotted lines show white
+    noise and a field whose amplitude falls as 1/f, and the dashed one where a grid of n positions ends, at n / 2
+    cycles. `update` takes what the controls are called, among them `band`: the lowest and highest frequency kept; at
+    `top`, all above too.
     """
 
     def _own(self) -> tuple[ipywidgets.Image, State, dict]:
@@ -49,7 +47,8 @@ class FrequencyExplorer(Explorer):
     def _picture(self, state: State, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
         low, high = state["band"]
         kept = band_pass(maps.flatten(0, 1), low, math.inf if high == self.top else high).unflatten(0, maps.shape[:2])
-        shares = (_energy(kept[chosen]) / _energy(maps[chosen]).clamp_min(1e-12)).tolist()
+        energy, left = (part[chosen].var(dim=(2, 3), correction=0).sum(dim=1) for part in (maps, kept))
+        shares = (left / energy.clamp_min(1e-12)).tolist()
         said = " and ".join(f"<b>{share:.0%}</b> of the {side}'s" for share, side in zip(shares, SIDES, strict=True))
         words = [f"Kept: {low:g} to {high:g} cycles per image, {said} power (the mean apart)."]
         if min(shares) <= NOTHING:
@@ -58,42 +57,24 @@ class FrequencyExplorer(Explorer):
         figure = plots.Figure(figsize=(564 / DPI, 372 / DPI))
         space = {"left": 0.005, "right": 0.995, "top": 0.935, "bottom": 0.01, "wspace": 0.05, "hspace": 0.38}
         axes = figure.subplot_mosaic(PANELS, gridspec_kw=space)
-        _draw_spectra([axes[f"spectrum {side}"] for side in SIDES], maps[chosen], (low, high))
+        logs, grid = spectrum(maps[chosen]), maps.shape[-1]
         pictures = self.pictures[self.labels.index(state["label"])]
-        for side, picture, color in zip(SIDES, pictures, colors, strict=True):
+        for side, picture, color, log in zip(SIDES, pictures, colors, logs, strict=True):
             show(axes[side], picture, side)
             show(axes[f"{side} left"], color, f"PCA map, {side}")
+            log_axes = axes[f"spectrum {side}"]
+            shown = show(log_axes, log, vmin=logs.min(), vmax=logs.max())
+            for radius in (low / grid, high / grid):  # around the zero frequency's pixel
+                ring = {"fill": False, "edgecolor": "white", "linewidth": 1.2}
+                log_axes.add_patch(Circle([(grid // 2 + 0.5) / grid] * 2, radius, **ring))
+        ramp(shown)
+        axes["spectrum sketch"].set_xlabel("log10 magnitude", loc="right")
+        axes["spectrum sketch"].set_title(f"spectra, {state['source']}", loc="left", size=9, color=INK, pad=5)
         axes["profile"].set_axis_off()
         profile = axes["profile"].inset_axes((0.19, 0, 0.8, 1))
         _draw_profile(profile, maps[chosen], self.top)
         profile.axvspan(max(low, 0.01), high, color=SKY, alpha=0.2, linewidth=0, zorder=0)
         return figure, words
-
-    def still(self) -> tuple[plots.Figure, str]:
-        views = self._still_maps()
-        figure = plots.Figure(figsize=(800 / DPI, 330 / DPI))
-        for part, (name, maps) in zip(figure.subfigures(1, len(views), squeeze=False)[0], views.items(), strict=True):
-            part.suptitle(f"{name}, {maps.shape[-1]} × {maps.shape[-1]}", size=9, color=INK, weight="bold")
-            space = {"left": 0.24, "right": 0.97, "top": 0.85, "bottom": 0.12, "hspace": 0.4, "height_ratios": (2, 3)}
-            axes = part.subplot_mosaic([list(SIDES), ["profile"] * 2], gridspec_kw=space)
-            _draw_spectra([axes[side] for side in SIDES], maps)
-            _draw_profile(axes["profile"], maps, self.top)
-        text = f"spectra and radial profiles of {self.labels[0]}, {', '.join(views)}"
-        return figure, f"<FrequencyExplorer of {len(self.labels)} pairs; shown: {text}>"
-
-
-def _draw_spectra(both: list[Axes], maps: Tensor, band: tuple[float, float] | None = None) -> None:
-    """Log magnitude of sketch and photo on one scale; a band's bounds as rings."""
-    logs = spectrum(maps)
-    grid, scale = logs.shape[-1], {"vmin": logs.min(), "vmax": logs.max()}
-    centre = (grid // 2 + 0.5) / grid  # the zero frequency's pixel
-    for axes, side, values in zip(both, SIDES, logs, strict=True):
-        shown = show(axes, values, f"spectrum, {side}" if band else side, **scale)
-        for radius in band or ():
-            axes.add_patch(Circle((centre, centre), radius / grid, fill=False, edgecolor="white", linewidth=1.2))
-    if band:
-        ramp(shown)
-        both[0].set_xlabel("log10 magnitude", loc="right")
 
 
 def _draw_profile(axes: Axes, maps: Tensor, top: float) -> None:
@@ -108,19 +89,13 @@ def _draw_profile(axes: Axes, maps: Tensor, top: float) -> None:
     axes.plot(frequencies[1:], np.stack([np.ones_like(pink), pink], axis=1), color=PALE, linestyle=":", linewidth=1.3)
     axes.axvline(grid / 2, color=INK, linestyle=(0, (4, 3)), linewidth=1)
     axes.set(xscale="log", yscale="log", xlim=(0.8, top), ylim=(1e-3, 1e3))  # one scale: sources can be compared
-    small = {"size": 7.5, "color": PALE, "textcoords": "offset points"}
-    axes.annotate("white noise", (0.8, 1), (2, -8), **small)
-    axes.annotate("1/f", (frequencies[-1], pink[-1]), (6, -3), **small)
-    axes.annotate("limit", (grid / 2, 1e3), (-8, -20), rotation=90, **small)
+    small = {"size": 7.5, "color": PALE}
+    axes.text(0.8, 0.9, " white noise", va="top", **small)
+    axes.text(frequencies[-1], pink[-1], "  1/f", va="center", **small)
+    axes.text(grid / 2, 800, "limit", rotation=90, va="top", ha="right", **small)
     ticks = 2 ** np.arange(math.floor(math.log2(top)) + 1)
     axes.set_xticks(ticks, ticks.astype(str))
     axes.minorticks_off()
     tidy(axes, "cycles per image", "power over its mean")
     axes.xaxis.labelpad = axes.yaxis.labelpad = 1
-    narrow = {"handlelength": 1.9, "columnspacing": 0.8, "handletextpad": 0.5, "borderpad": 0}
-    axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 0.98), **narrow)
-
-
-def _energy(maps: Tensor) -> Tensor:
-    """(B, C, h, w) to (B,): the power around each channel's mean."""
-    return (maps - maps.mean(dim=(2, 3), keepdim=True)).square().sum(dim=(1, 2, 3))
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 0.96), borderpad=0)

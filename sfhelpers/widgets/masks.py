@@ -18,8 +18,7 @@ STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 class MaskExplorer(Live):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
-    `update` takes `label` and `threshold`. A ValueError if the arguments differ in number or size, a label comes twice,
-    or a value is out of range.
+    `update` takes `label` and `threshold`. ValueError if the arguments do not fit together or a value is out of range.
 
     Args:
         sketches: N images of any kind that `plots` takes, as are the photos, of side x side pixels.
@@ -36,12 +35,7 @@ class MaskExplorer(Live):
         self.sketches, self.photos = ([plots.picture(image) for image in images] for images in (sketches, photos))
         self.probabilities, self.truths = (torch.as_tensor(maps).detach().cpu() for maps in (probabilities, truths))
         self.labels = list(labels)
-        counts = {len(column) for column in (self.sketches, self.photos, probabilities, truths, self.labels)}
-        if len(counts) > 1 or counts == {0}:
-            raise ValueError(
-                f"MaskExplorer got {sorted(counts)} images, maps, labels: pass as many of each, at least one."
-            )
-        check_labels(self.labels)
+        check_labels(self.labels, self.sketches, self.photos, self.probabilities, self.truths)
         foreground_iou(self.probabilities >= 0.5, self.truths)  # raises if shapes or types do not fit
         if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
             raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
@@ -66,8 +60,9 @@ class MaskExplorer(Live):
         """A row a threshold, and each one's IoU."""
         k = self.labels.index(label)
         masks = torch.stack([self.probabilities[k] >= threshold for threshold in thresholds])
-        columns = ([column[k]] * len(masks) for column in (self.sketches, self.photos, self.probabilities, self.truths))
-        sketches, photos, maps, truths = columns
+        sketches, photos, maps, truths = (
+            [column[k]] * len(masks) for column in (self.sketches, self.photos, self.probabilities, self.truths)
+        )
         ious = foreground_iou(masks, torch.stack(truths)).tolist()
         heads = [f"at {cut:.2f},\nIoU {iou:.2f}" for cut, iou in zip(thresholds, ious, strict=True)]
         return plots.mask_grid(sketches, photos, maps, masks, truths, heads, size=1.3), ious

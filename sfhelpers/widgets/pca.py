@@ -10,17 +10,15 @@ from sfhelpers.plots.figure import DPI, INK, VERMILION
 from sfhelpers.widgets.base import Clickable, State, within
 from sfhelpers.widgets.explorer import SIDES, Explorer, ramp, show
 
-KINDS = {"picture": "picture", "map": "PCA map", "cosine": "cosine to the marked point"}
+KINDS = {"picture": "picture", "map": "PCA, {}", "cosine": "cosine to the marked point"}
 
 
 class PCAExplorer(Explorer):
     """Sketch and photo beside their PCA maps; click a point to see where the features are most like those at it.
 
     A PCA map shows the first three principal components of the features as red, green and blue (paper, Fig. 1). Its
-    colours can only be compared within one basis: one image, the pair, or the whole set.
-
-    Arguments and errors as `Explorer`; `update` takes what the controls are called, and `point`: "sketch" or "photo",
-    and x and y in it from 0 to 1.
+    colours can only be compared within one basis: one image, the pair, or the whole set. `update` takes what the
+    controls are called, and `point`: "sketch" or "photo", and x and y in it from 0 to 1.
     """
 
     def _own(self) -> tuple[Clickable, State, dict]:
@@ -48,25 +46,21 @@ class PCAExplorer(Explorer):
         colors, bases = pca_maps(maps, state["basis"])
         own = bases if state["basis"] == "image" else bases * 2  # one for the sketch, one for the photo
         figure, axes = _panels()
-        for row, (side, picture) in enumerate(
-            zip(SIDES, self.pictures[self.labels.index(state["label"])], strict=True)
-        ):
-            caption = "{} × {}, {:.0%} explained".format(*colors.shape[2:4], sum(own[row]))
+        pictures = self.pictures[self.labels.index(state["label"])]
+        for side, picture, color, explained in zip(SIDES, pictures, colors[chosen], own, strict=True):
+            caption = "{} × {}, {:.0%} explained".format(*color.shape[:2], sum(explained))
             show(axes[f"{side} picture"], picture).axes.set_ylabel(side, size=9, color=INK)
-            show(axes[f"{side} map"], colors[chosen, row], below=caption)
+            show(axes[f"{side} map"], color, below=caption)
         similar = _similar(axes, maps[chosen], state["point"])
         for kind, head in KINDS.items():
-            axes[f"sketch {kind}"].set_title(head, size=9, color=INK, pad=5)
-        return figure, [_explained(state["basis"], own), similar]
-
-    def still(self) -> tuple[plots.Figure, str]:
-        columns = {self.labels[0]: self.pictures[0]}
-        for name, maps in self._still_maps().items():
-            colors, (basis,) = pca_maps(maps[None], "pair")
-            columns[f"{name}, {sum(basis):.0%} explained"] = list(colors[0])
-        rows = list(zip(*columns.values(), strict=True))
-        text = f"<PCAExplorer of {len(self.labels)} pairs; shown: PCA maps of {', '.join(columns)}>"
-        return plots.grid(rows, list(SIDES), list(columns), size=1.3), text
+            axes[f"sketch {kind}"].set_title(head.format(state["source"]), size=9, color=INK, pad=5)
+        shares = ["{:.0f}, {:.0f} and {:.0f}%".format(*(100 * each)) for each in own]
+        words = {
+            "image": f"{shares[0]} of the sketch's and {shares[1]} of the photo's variance: colours of their own.",
+            "pair": f"{shares[0]} of the pair's variance: equal colours, equal features.",
+            "set": f"{shares[0]} of all pairs' variance: equal colours, equal features.",
+        }
+        return figure, [f"Red, green and blue explain {words[state['basis']]}", similar]
 
 
 def _panels() -> tuple[plots.Figure, dict[str, Axes]]:
@@ -79,13 +73,11 @@ def _similar(axes: dict[str, Axes], maps: Tensor, point: tuple[str, float, float
     """Draw the cosine maps and the marks of `maps` (2, C, h, w); what they say in words."""
     asked, x, y = point
     other = SIDES[asked == SIDES[0]]
-    feature = maps[SIDES.index(asked)]
-    cosines = {side: similar_positions(feature, (x, y), one).numpy() for side, one in zip(SIDES, maps, strict=True)}
-    best = cosines[other]
+    cosines = [similar_positions(maps[SIDES.index(asked)], (x, y), one).numpy() for one in maps]
+    best = cosines[SIDES.index(other)]
     scale = {"vmin": best.min(), "vmax": best.max()}  # of the other image, since the marked one reaches 1 at the mark
-    for side, cosine in cosines.items():
-        shown = show(axes[f"{side} cosine"], cosine, **scale)
-    ramp(shown, extend="both")
+    shown = [show(axes[f"{side} cosine"], cosine, **scale) for side, cosine in zip(SIDES, cosines, strict=True)]
+    ramp(shown[1], extend="both")
     row, column = np.unravel_index(best.argmax(), best.shape)
     found = ((column + 0.5) / best.shape[1], (row + 0.5) / best.shape[0])
     for kind in KINDS:
@@ -97,12 +89,3 @@ def _similar(axes: dict[str, Axes], maps: Tensor, point: tuple[str, float, float
         f"Marked + in the {asked} at ({x:.2f}, {y:.2f}): most similar in the {other} is "
         f"({found[0]:.2f}, {found[1]:.2f}), marked o, cosine <b>{best.max():.2f}</b>. Click another point to ask again."
     )
-
-
-def _explained(basis: str, own: list[np.ndarray]) -> str:
-    shares = ["{:.0f}, {:.0f} and {:.0f}%".format(*(100 * each)) for each in own]
-    if basis == "image":
-        parts = (f"{share} of the {side}'s variance" for share, side in zip(shares, SIDES, strict=True))
-        return f"Red, green and blue explain {' and '.join(parts)}: each image has colours of its own."
-    of = {"pair": "the pair's", "set": "all pairs'"}[basis]
-    return f"Red, green and blue explain {shares[0]} of {of} variance: equal colours, equal features."

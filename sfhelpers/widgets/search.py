@@ -16,19 +16,16 @@ TOP = 6  # photos that are shown
 MOST_POINTS = 7  # as many as there are colours that everybody can tell apart
 STILLS = 2  # drawings in the still picture
 EMPTY = "Draw something: the answer comes after every stroke."
-HINT = "Choose another photo by a click on it, and points to be matched by clicks on the sketch."
+HINT = "A click on a photo looks into that one, a click on the sketch chooses a point to be matched."
 
 
 class SketchSearch(Live):
     """A sketch pad beside what its drawing finds, renewed after every stroke.
 
-    Shown are the best photos with the cosine of their embeddings, the matches of a few points of the sketch in one of
-    them, the mask of what was sketched, and the likeliest categories. A click on a photo looks into that one, a click
-    on the sketch chooses a point.
-
-    `found` is the last answer, `pad` the sketch pad; it begins with a preset, if possible one that the gallery has
-    photos of. `update` takes another `drawing`, which is answered with its best photo and points along its lines,
-    another `place` (0 for the best photo) to look into, or `points` to match.
+    Shown are the best photos with the cosine of their embeddings and, for one of them, the matches of a few points, the
+    mask of what was sketched, and the likeliest categories. `found` is the last answer, `pad` the sketch pad, which
+    begins with a preset. `update` takes another `drawing`, which is answered with its best photo and points along its
+    lines, another `place` (0 for the best photo) to look into, or `points` to match.
     """
 
     def __init__(self, searcher: Searcher):
@@ -38,16 +35,11 @@ class SketchSearch(Live):
         self.pad.drawing = PRESETS[self._presets[0]]
         options = {"options": [(str(k + 1), k) for k in range(self.top)], "continuous_update": False}
         place = ipywidgets.SelectionSlider(description="look into", disabled=self.top < 2, **options)
-        self.spread = ipywidgets.Button(description="spread the points", tooltip="Match points all along the lines")
-        self.spread.on_click(lambda _: self.update(points=None))
         super().__init__(Clickable(self._clicked), {"drawing": Drawing(), "place": 0, "points": None}, {"place": place})
+        layout = {"flex": "1 1 400px", "max_width": "436px"}
+        self.children = [self.pad, ipywidgets.VBox([self.image, self.words, place], layout=layout)]
         self.pad.on_drawn(lambda _: self.update(drawing=self.pad.drawing))  # the newest, whichever was told of
         self.update(drawing=self.pad.drawing)
-
-    def _columns(self) -> list[ipywidgets.Widget]:
-        below = ipywidgets.HBox([self.controls["place"], self.spread])
-        layout = {"flex": "1 1 400px", "max_width": "436px"}
-        return [self.pad, ipywidgets.VBox([self.image, self.words, below], layout=layout)]
 
     @property
     def pair(self) -> tuple[Image.Image, Image.Image]:

@@ -1,7 +1,6 @@
 """A pad to draw on with mouse, pen, finger or keyboard."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,10 @@ HISTORY = 200  # steps that can be undone
 class SketchPad(Still, anywidget.AnyWidget):
     """A square paper with undo, redo, clear, line width, presets, and files to open and save, by button or from code.
 
-    With the keyboard: Tab reaches the paper, the arrow keys move a cursor (with Shift five times as far), Space lowers
-    and lifts the pen, Ctrl+Z and Ctrl+Shift+Z undo and redo. Drawing and history are kept in the kernel: the front end
-    reports one message a stroke and shows what comes back, so that views agree and a reloaded page loses nothing.
-
-    `size` is the paper's side in pixels, 256, 384 or 512, `line_width` the pen's, 1 to 24; others are a ValueError or
-    a TraitError. A `drawing` that is assigned is scaled to the paper, a step that can be undone.
+    Drawing and history are kept in the kernel: the front end reports one message a stroke and shows what comes back,
+    so that views agree and a reloaded page loses nothing. `size` is the paper's side in pixels, 256, 384 or 512,
+    `line_width` the pen's, 1 to 24; others are a ValueError or a TraitError. A `drawing` that is assigned is scaled to
+    the paper, a step that can be undone.
     """
 
     _esm = Path(__file__).with_suffix(".js")
@@ -46,10 +43,9 @@ class SketchPad(Still, anywidget.AnyWidget):
     def __init__(self, size: int = 384):
         self._lock = threading.RLock()  # messages of the front end arrive in a thread of their own
         self._callbacks: list[Callable[[Drawing], Any]] = []
-        self._past: deque[Drawing] = deque(maxlen=HISTORY)
-        self._future: deque[Drawing] = deque(maxlen=HISTORY)
+        self._history, self._at = [Drawing(size)], 0  # all that can be undone or done again, and which of it is shown
         super().__init__()
-        self._put(Drawing(size))
+        self._put(self._history[0])
         self.on_msg(self._heard)
 
     @property
@@ -83,16 +79,13 @@ class SketchPad(Still, anywidget.AnyWidget):
         self._step(Drawing.load(path), f"Opened {Path(path).name}.")
 
     def save(self, path: str | Path) -> None:
-        """As `Drawing.save`."""
         self._drawing.save(path)
 
     def undo(self) -> None:
-        """Take back the last step."""
-        self._back(self._past, self._future, "There is nothing to undo.")
+        self._move(-1, "There is nothing to undo.")
 
     def redo(self) -> None:
-        """Do again what was taken back."""
-        self._back(self._future, self._past, "There is nothing to redo.")
+        self._move(1, "There is nothing to redo.")
 
     def clear(self) -> None:
         """Empty the paper; can be undone."""
@@ -106,33 +99,34 @@ class SketchPad(Still, anywidget.AnyWidget):
         images = [drawing.to_image(150) for drawing in PRESETS.values()]
         return plots.grid([images], None, list(PRESETS), 0.75), f"{paper}, empty; shown: presets {', '.join(PRESETS)}>"
 
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """What a page sets by itself: not `strokes` and `size`, which it asks for in messages."""
+        super().set_state({name: value for name, value in sync_data.items() if name not in ("strokes", "size")})
+
     def _heard(self, widget: Any, content: Any, buffers: Sequence[Any]) -> None:
         """Do what the front end asks for; what cannot be done is said on the pad."""
         try:
-            self._do(content, buffers)
+            match content:
+                case {"do": "stroke", "points": points, "width": width, "size": size}:
+                    self._draw(points, width, size)
+                case {"do": "undo" | "redo" | "clear" as what}:
+                    getattr(self, what)()
+                case {"do": "preset", "name": name}:
+                    self.preset(name)
+                case {"do": "size", "value": size}:
+                    with self._lock:
+                        self._put(self._drawing.resized(size))
+                case {"do": "open", "name": str(name)} if len(buffers) == 1:
+                    self._step(Drawing.parse(bytes(buffers[0]), name), f"Opened {name}.")
+                case {"do": "save", "as": "svg" | "ndjson" as kind, "id": id_}:
+                    self.send({"file": f"drawing.{kind}", "text": self._drawing.to_file(kind), "id": id_})
+                case _:
+                    raise ValueError("the page sent what this pad does not know: reload the page.")
         except (ValueError, OSError, traitlets.TraitError) as error:
             self._say(str(error), wrong=True)
         finally:
             if isinstance(content, dict) and content.get("do") == "stroke":
                 self.send({"done": content.get("id")})  # from now on `strokes` says whether it is drawn
-
-    def _do(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
-        match content:
-            case {"do": "stroke", "points": points, "width": width, "size": size}:
-                self._draw(points, width, size)
-            case {"do": "undo" | "redo" | "clear" as what}:
-                getattr(self, what)()
-            case {"do": "preset", "name": name}:
-                self.preset(name)
-            case {"do": "size", "value": size}:
-                with self._lock:
-                    self._put(self._drawing.resized(size))
-            case {"do": "open", "name": str(name)} if len(buffers) == 1:
-                self._step(Drawing.parse(bytes(buffers[0]), name), f"Opened {name}.")
-            case {"do": "save", "as": "svg" | "ndjson" as kind, "id": id_}:
-                self.send({"file": f"drawing.{kind}", "text": self._drawing.to_file(kind), "id": id_})
-            case _:
-                raise ValueError("the page sent what this pad does not know: reload the page.")
 
     def _draw(self, points: Any, width: Any, size: Any) -> None:
         """Add a stroke that was drawn on a paper of `size`, cut where it leaves the paper."""
@@ -141,21 +135,21 @@ class SketchPad(Still, anywidget.AnyWidget):
             if added := Drawing.clipped([stroke], self.size).strokes:
                 self._step(Drawing(self.size, (*self._drawing.strokes, *added)))
 
-    def _back(self, source: deque[Drawing], target: deque[Drawing], otherwise: str) -> None:
+    def _move(self, by: int, otherwise: str) -> None:
         with self._lock:
-            if not source:
+            if not 0 <= self._at + by < len(self._history):
                 return self._say(otherwise)
-            target.append(self._drawing)
-            self._put(source.pop().resized(self.size))
+            self._at += by
+            self._put(self._history[self._at].resized(self.size))
 
     def _step(self, drawing: Drawing, words: str = "") -> None:
-        """Show a drawing and remember the one before it."""
+        """Show a drawing and remember those before it."""
         if not isinstance(drawing, Drawing):
             raise ValueError(f"the drawing is a {type(drawing).__name__}: pass a sfhelpers.drawing.Drawing.")
         with self._lock:
             scaled = drawing.resized(self.size)
-            self._past.append(self._drawing)
-            self._future.clear()
+            self._history = [*self._history[: self._at + 1], scaled][-HISTORY - 1 :]
+            self._at = len(self._history) - 1
             self._put(scaled, words)
 
     def _put(self, drawing: Drawing, words: str = "") -> None:
@@ -164,13 +158,13 @@ class SketchPad(Still, anywidget.AnyWidget):
             self.set_trait("size", drawing.size)
             self._drawing = drawing
             self.set_trait("strokes", plain)
-            self.undoable, self.redoable = bool(self._past), bool(self._future)
+            self.undoable, self.redoable = self._at > 0, self._at < len(self._history) - 1
             self.words, self.wrong = words, False
         for callback in self._callbacks:
             callback(drawing)
 
     def _say(self, words: str, wrong: bool = False) -> None:
-        with self._lock, self.hold_sync():
+        with self.hold_sync():
             self.words, self.wrong = words, wrong
 
     @traitlets.validate("line_width")
