@@ -6,14 +6,10 @@ Where no Chromium is installed the tests are skipped and say so; with SFHELPERS_
 import ast
 import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -205,35 +201,24 @@ class Lab:
 @contextmanager
 def jupyterlab(folder, home):
     """The address of any notebook in `folder`, on a free port; settings and log go into `home`. Ends with the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port, token = probe.getsockname()[1], secrets.token_hex(16)
     settings = home / "config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
     settings.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
     folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     variables = {key: value for key, value in os.environ.items() if key not in ("MPLBACKEND", "JUPYTER_PATH")}
     variables |= folders | {"IPYTHONDIR": str(home / "ipython"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port_retries=0"]
-    command += [f"--port={port}", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
-    command += ["--expose-app-in-browser", "--allow-root"]
-    streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
+    command += [f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--allow-root"]
+    streams, end = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}, time.monotonic() + DEADLINE
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, env=variables, cwd=home, **streams)
     try:
-        end = time.monotonic() + DEADLINE
-        while not _answers(f"http://127.0.0.1:{port}/api/status?token={token}"):
-            running = process.poll() is None and time.monotonic() < end
-            assert running, f"JupyterLab does not answer: {(home / 'server.log').read_text(errors='replace')[-2000:]}"
+        while not (found := [file for file in (home / "runtime").glob("jpserver-*.json") if file.stat().st_size]):
+            words = (home / "server.log").read_text(errors="replace")[-2000:]
+            assert process.poll() is None and time.monotonic() < end, f"JupyterLab does not answer: {words}"
             time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+        server = json.loads(found[0].read_text())
+        yield f"http://127.0.0.1:{server['port']}/lab/tree/{{}}?token={server['token']}&reset"
     finally:
         process.terminate()  # it ends its kernels too
         process.wait(timeout=30)
-
-
-def _answers(address):
-    try:
-        return urllib.request.urlopen(address, timeout=5).close() is None
-    except (urllib.error.URLError, TimeoutError):
-        return False

@@ -46,10 +46,9 @@ def test_a_line_is_as_wide_dark_and_long_as_it_was_drawn_with_round_ends():
 
 
 def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
-    dot, turn = stroke((30, 70), width=10), stroke((20, 80), (50, 20), (80, 80), width=10)
-    dot, turn = ((255 - grey(Drawing(100, (line,)).to_image())) / 230 for line in (dot, turn))
-    assert abs(dot.sum() - np.pi * 25) < 3
-    assert dot[70, 30] == 1 and not dot[:60].any()
+    lines = stroke((30, 70), width=10), stroke((20, 80), (50, 20), (80, 80), width=10)
+    dot, turn = ((255 - grey(Drawing(100, (line,)).to_image())) / 230 for line in lines)
+    assert abs(dot.sum() - np.pi * 25) < 3 and dot[70, 30] == 1
     assert turn[17, 50] > 0.9 and not turn[:14].any()
 
 
@@ -221,16 +220,14 @@ def test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence(name, content
     ("act", "name", "kind", "words"),
     [
         (Drawing.load, "none.svg", FileNotFoundError, "no drawing"),
-        (Drawing.load, "large.png", ValueError, "ends in '.png'"),
         (Drawing.load, "large.svg", ValueError, "more than 5 MB"),
         (lambda path: drawing().save(path), "a.png", ValueError, "ends in '.png'"),
         (lambda path: drawing().save(path), "no/a.svg", FileNotFoundError, "could not be written"),
     ],
 )
 def test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence(act, name, kind, words, tmp_path):
-    for large in ("large.svg", "large.png"):
-        with (tmp_path / large).open("wb") as file:
-            file.truncate(100_000_000)
+    with (tmp_path / "large.svg").open("wb") as file:
+        file.truncate(100_000_000)
     tracemalloc.start()
     with refused(words, kind):
         act(tmp_path / name)

@@ -54,8 +54,7 @@ def test_every_control_changes_the_picture_and_update_from_code_does_the_same_bu
     draw = updated._drawn
     monkeypatch.setattr(updated, "_drawn", lambda state: drawn.append(state) or draw(state))
     updated.update(**changes)
-    assert len(drawn) == 1
-    assert all(updated.controls[name].value == value for name, value in changes.items())
+    assert len(drawn) == 1 and all(updated.controls[name].value == value for name, value in changes.items())
     assert (updated.image.value, updated.words.value) == (explorer.image.value, explorer.words.value)
 
 
@@ -170,10 +169,10 @@ def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
 )
 def test_a_wrong_point_and_a_wrong_band_are_refused(make, kind, name, wrong):
     explorer = make(kind)
-    before, state = picture(explorer), explorer.state
+    state = explorer.state
     for value in wrong:
         explorer.update(**{name: value})
-        assert f"{name} is" in explorer.words.value and picture(explorer) == before and explorer.state == state
+        assert f"{name} is" in explorer.words.value and explorer.state == state
 
 
 def test_the_band_slider_keeps_the_share_of_the_power_it_names(make):
