@@ -173,7 +173,9 @@ def test_every_widget_leaves_its_picture_in_the_exported_page(browser, widgets, 
 def test_the_front_door_answers_a_drawing_and_a_slider(browser, lab):
     (path,) = find(["00"])
     folder, address = lab
-    given = parameterize_notebook(load_notebook_node(path), SMALL[path.stem] | {"output_dir": str(folder / "results")})
+    given = parameterize_notebook(
+        load_notebook_node(str(path)), SMALL[path.stem] | {"output_dir": str(folder / "results")}
+    )
     nbformat.write(ClearOutputPreprocessor().preprocess(given, {})[0], folder / path.name)
     notebook = Lab(browser, address, path.name)
     notebook.run_all(deadline=240)
