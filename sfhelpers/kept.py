@@ -76,7 +76,6 @@ class Checkpoint:
             left.unlink(missing_ok=True)
 
     def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Put this in the place of what was kept before, which stays if it cannot be written."""
         replace_file(self.path, signed(tensors, {"format": FORMAT, "made_by": self.made_by, "state": state}, KEY))
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -126,7 +125,6 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Put the generators to where `random_state` found them."""
     cpu, *gpu = (torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8) for text in state["torch"])
     torch.set_rng_state(cpu)
     for one in gpu:

@@ -137,10 +137,8 @@ def in_two_processes(out: Path) -> None:
         calls.append(process)
         return validate(model)
 
-    found = {"processes": accelerate.PartialState().num_processes}
-    found["curve"] = run(model=network(dropout=0), loss=plain_loss, validate=counted, **SHARED)
+    found = {"processes": accelerate.PartialState().num_processes, "curve": run_with_unused(counted)}
     found["validations"] = len(calls)
-    found["unused"] = run_with_unused()
     found["alone"] = run(out / "alone", noise=process, **SHARED)
     try:
         run(out / "stopped", loss=stopping(after=9), steps=2, noise=process, **SHARED)
@@ -153,7 +151,7 @@ def in_two_processes(out: Path) -> None:
     (out / f"{process}.json").write_text(json.dumps(found))
 
 
-def run_with_unused(**changes):
+def run_with_unused(validate=validate, **changes):
     """A network beside a layer that the loss never calls."""
     return run(
         model=nn.ModuleList([network(dropout=0), nn.Linear(2, 2)]),

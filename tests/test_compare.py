@@ -1,6 +1,7 @@
 """The arms of the segmentation table are trained and tested alike, and what is told of them is what was measured."""
 
 import hashlib
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -72,35 +73,26 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
         for part, maps in trial.found.probabilities.items():
             assert maps.shape == (len(frozen[part]), 160, 160)
             assert maps.min() >= 0 and maps.max() <= 1 and maps.std() > 0, method
-            scores = segmentation.scores(maps >= trial.found.threshold, frozen[part].pair_masks)
-            assert all(np.isfinite(values).all() for values in scores.values())
         curve = trial.history and [entry["epoch"] for entry in trial.history.epochs]
         assert curve == (None if method == MEAN_MASK else [0, 1])
     assert trials[MEAN_MASK].model is None and trials[MEAN_MASK].parameters == 0
     rates = {trials[method].history.epochs[1]["learning_rate"] for method in (arms.FINETUNING, "fused")}
     assert rates == {2e-3 * arms.FINETUNING_RATE, 2e-3}
     assert sorted(line.split(", seed 0")[0] for line in lines) == sorted(arms.METHODS)
+    counts = [t.parameters for m, t in trials.items() if m not in (arms.FINETUNING, MEAN_MASK)]
+    assert max(counts) <= 1.03 * min(counts)
 
 
-def test_the_arms_learn_equally_many_parameters(compared):
-    counts = {m: trial.parameters for m, trial in compared[0].items() if m not in (arms.FINETUNING, MEAN_MASK)}
-    assert max(counts.values()) <= 1.03 * min(counts.values()), counts
-
-
-@pytest.mark.parametrize("kind", ["toy", "folder"])
-def test_no_test_image_is_seen_in_training(world, tmp_path, kind):
+def test_no_test_image_is_seen_in_training(world):
     """By the bytes of the files and by the pixels, photos and sketches alike."""
-    if kind == "folder":
-        toyworld.write_folder(tmp_path, photos=8, sketches=8, categories=CATEGORIES[:2])
-    data = world if kind == "toy" else load_dataset("folder", tmp_path, "parts")
-    parts = Segmentation(data, 1, 2e-3, 4).parts
+    parts = Segmentation(world, 1, 2e-3, 4).parts
     trained, validated, tested = (
         {content for part in some for record in part.records for content in contents(record.path)}
         for some in ([parts["train"]], [parts["validation"]], segmentation.tested(parts).values())
     )
     assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
     assert {record.category for record in (*parts["train"].records, *parts["validation"].records)} <= {*CATEGORIES[:2]}
-    assert kind == "folder" or {record.category for record in parts["unseen"].records} == {CATEGORIES[2]}
+    assert {record.category for record in parts["unseen"].records} == {CATEGORIES[2]}
 
 
 def contents(path):
@@ -110,29 +102,28 @@ def contents(path):
 def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path):
     toyworld.write_folder(tmp_path, photos=8, sketches=8, categories=CATEGORIES[:2], masks=False)
     data = load_dataset("folder", tmp_path, "parts")
+    assert first_sketches(data, 1).records == data.records, "where sketches stand alone, all are taken"
     known, asked = (data.select(part=part).photos[0].path for part in ("train", "test"))
     asked.write_bytes(known.read_bytes())
     with refused("is trained on and is the same file as the test image"):
         Segmentation(data, 1, 2e-3, 4)
 
 
-def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them(world):
+def unmasked(world, which):
+    return replace(world, records=tuple(replace(r, mask=None) if which(r) else r for r in world.records))
+
+
+def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them_unless_none_is_left(world):
     bare = {next(p.path for p in world.select(part=part, seen=True).photos) for part in ("train", "test")}
-    some = replace(world, records=tuple(replace(r, mask=None) if r.path in bare else r for r in world.records))
     with pytest.warns(UserWarning, match=r"^2 of \d+ photos have no mask.*cat/"):
-        parts = Segmentation(some, 1, 2e-3, 4).parts
+        parts = Segmentation(unmasked(world, lambda record: record.path in bare), 1, 2e-3, 4).parts
     whole = Segmentation(world, 1, 2e-3, 4).parts
     for name, part in parts.items():
         assert len(part.photos) == len(whole[name].photos) - (name in ("train", "seen"))
         assert all(photo.mask for photo in part.photos)
-
-
-@pytest.mark.filterwarnings("ignore:.*have no mask")
-@pytest.mark.parametrize("part", ["train", "val", "test"])
-def test_a_part_without_any_mask_is_refused(world, part):
-    none = replace(world, records=tuple(replace(r, mask=None) if r.part == part else r for r in world.records))
-    with refused(f"in its part '{part}' has a mask"):
-        Segmentation(none, 1, 2e-3, 4)
+    for part in ("train", "val", "test"):
+        with refused(f"in its part '{part}' has a mask"):
+            Segmentation(unmasked(world, lambda record, part=part: record.part == part), 1, 2e-3, 4)
 
 
 @pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only"])
@@ -173,14 +164,10 @@ def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, smal
     assert [set(parts) for parts in found] == [{"seen"}] * 3
 
 
-def test_first_sketches_keeps_so_many_a_photo_and_all_where_sketches_stand_alone(world, small, tmp_path):
-    assert len(world.sketches) == 2 * len(world.photos)
+def test_first_sketches_keeps_so_many_a_photo(world, small):
+    assert len(world.sketches) == 2 * len(world.photos) and first_sketches(world, 2).records == world.records
     assert small.photos == world.photos and len(small.sketches) == len(small.photos)
     assert {r.path.stem.rpartition("-")[2] for r in small.sketches} == {"1"}
-    assert first_sketches(world, 2).records == world.records
-    toyworld.write_folder(tmp_path, photos=2, sketches=2, categories=CATEGORIES[:1])
-    own = load_dataset("folder", tmp_path)
-    assert first_sketches(own, 1).records == own.records
 
 
 def told(trials, frozen, small, of=protocol.rows):
@@ -191,40 +178,34 @@ def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule(compar
     trials, frozen, _ = compared
     rows = told([trials["fused"], trials[MEAN_MASK]], frozen, small)
     assert {(row.dataset, row.split) for row in rows} == {("toy", "default")}, "RUN asks for a folder without masks"
-    for method in ("fused", MEAN_MASK):
-        for part in ("seen", "unseen"):
-            some = [row for row in rows if (row.method, row.gallery) == (method, f"{part} categories")]
-            chosen = {row.metric: row for row in some if row.definition.endswith(segmentation.CHOSEN)}
-            assert chosen.keys() == segmentation.DEFINITIONS.keys()
-            (paper,) = [row for row in some if row.definition.endswith("threshold 0.47 (paper), no CRF")]
-            assert len(some) == len(chosen) + 1 and paper.metric == "foreground IoU"
-            by_hand = (trials[method].found.probabilities[part] >= 0.47, frozen[part].pair_masks)
-            assert paper.value == pytest.approx(metrics.foreground_iou(*by_hand).mean())
-            assert all(row.definition.startswith(segmentation.DEFINITIONS[row.metric]) for row in some)
-            assert all((row.n, row.seed, row.weights_sha256) == (len(frozen[part]), 0, "aa") for row in some)
-
-
-def test_crf_rows_say_so(compared, small):
-    trials, frozen, _ = compared
+    for method, part in itertools.product(("fused", MEAN_MASK), ("seen", "unseen")):
+        some = [row for row in rows if (row.method, row.gallery) == (method, f"{part} categories")]
+        chosen = {row.metric: row for row in some if row.definition.endswith(segmentation.CHOSEN)}
+        assert chosen.keys() == segmentation.DEFINITIONS.keys()
+        (paper,) = [row for row in some if row.definition.endswith("threshold 0.47 (paper), no CRF")]
+        assert len(some) == len(chosen) + 1 and paper.metric == "foreground IoU"
+        by_hand = (trials[method].found.probabilities[part] >= 0.47, frozen[part].pair_masks)
+        assert paper.value == pytest.approx(metrics.foreground_iou(*by_hand).mean())
+        assert all(row.definition.startswith(segmentation.DEFINITIONS[row.metric]) for row in some)
+        assert all((row.n, row.seed, row.weights_sha256) == (len(frozen[part]), 0, "aa") for row in some)
     maps = {"seen": trials["fused"].found.probabilities["seen"]}
     rows = told([replace(trials["fused"], found=segmentation.Masks(0.5, maps, segmentation.REFINED))], frozen, small)
     assert {row.metric for row in rows} == segmentation.DEFINITIONS.keys()
     assert {row.gallery for row in rows} == {"seen categories"}
     assert all(row.definition.endswith("then dense CRF") for row in rows)
-    assert results.table(rows, "seen categories", "foreground IoU", segmentation.CHOSEN) == {}
 
 
-@pytest.mark.parametrize("part", ["seen", "unseen"])
-def test_the_paired_test_averages_over_seeds_first_and_resamples_photos(compared, small, part):
+def test_the_paired_test_resamples_photos_and_compares_every_method_with_fused(compared, small):
     trials, frozen, _ = compared
-    rows = told([*trials.values(), replace(trials["fused"], seed=1)], frozen, small, protocol.differences)
+    rows = told(trials.values(), frozen, small, protocol.differences)
     assert {row.metric for row in rows} == {"foreground IoU: fused - other"}
-    assert all("over photos, each method's values averaged over its seeds (fused 2, " in row.definition for row in rows)
-    found = results.differences(rows, f"{part} categories", "foreground IoU")
-    assert found.keys() == set(METHODS) - {"fused"}
-    made, masks = [trials[method].found for method in ("fused", "SD only")], frozen[part].pair_masks
-    by_hand = [metrics.foreground_iou(f.probabilities[part] >= f.threshold, masks) for f in made]
-    assert found["SD only"][0] == pytest.approx(np.mean(by_hand[0] - by_hand[1]))
+    assert all("over photos, each method's values averaged over its seeds" in row.definition for row in rows)
+    table = results.table(
+        told(trials.values(), frozen, small), "seen categories", "foreground IoU", segmentation.CHOSEN
+    )
+    for method, (mean, low, high) in results.differences(rows, "seen categories", "foreground IoU").items():
+        assert low <= mean <= high and mean == pytest.approx(table["fused"][0] - table[method][0])
+    assert {row.method for row in rows} == set(METHODS) - {"fused"}
 
 
 def test_a_run_that_does_not_go_on_removes_earlier_trainings_once_it_trains_and_not_before(

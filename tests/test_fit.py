@@ -20,32 +20,6 @@ def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def test_training_lowers_the_loss_and_raises_the_validation_value():
-    found = fitted(model=line(), epochs=12)
-    first, last = found["epochs"][0], found["epochs"][-1]
-    assert last["loss"] < found["epochs"][1]["loss"] / 2 and last["validation"] > first["validation"] * 0.8
-    assert [row["epoch"] for row in found["epochs"]] == list(range(13))
-    assert first["loss"] is None and first["learning_rate"] is None
-
-
-def test_every_example_is_seen_once_an_epoch_in_an_order_that_comes_from_the_seed_alone():
-    def orders(seed, noise):
-        seen = []
-
-        def watched(model, indices):
-            torch.rand(noise)  # what a loss draws from the global generator must not move the order
-            seen.append(indices)
-            return plain_loss(model, indices)
-
-        fitted(loss=watched, epochs=2, seed=seed)
-        return torch.cat(seen)
-
-    first = orders(seed=3, noise=1)
-    assert sorted(first[:40].tolist()) == sorted(first[40:].tolist()) == list(range(40))
-    assert first[:40].tolist() != first[40:].tolist()
-    assert torch.equal(first, orders(seed=3, noise=7)) and not torch.equal(first, orders(seed=4, noise=1))
-
-
 @pytest.mark.parametrize(
     ("values", "patience", "best", "rows"),
     [([0, 1, 5, 2, 3], 0, 2, 5), ([1, 0.5, 0.2, 0, 1], 0, 0, 5), ([0, 1, 0.5, 0.5], 2, 1, 4)],
@@ -66,7 +40,8 @@ def test_no_epochs_evaluate_only_and_frozen_parameters_stay():
     model = line().requires_grad_(False)
     before = weights(model)
     (row,) = fitted(model=model, epochs=0, train=0)["epochs"]
-    assert torch.equal(weights(model), before) and (row["epoch"], row["validation"]) == (0, validate(model))
+    assert row == {"epoch": 0, "loss": None, "validation": validate(model), "learning_rate": None}
+    assert torch.equal(weights(model), before)
     model[0].requires_grad_(True)
     fitted(model=model, validate=scripted(range(7)))
     assert torch.equal(weights(model[3]), before[-65:]) and not torch.equal(weights(model), before)
@@ -94,15 +69,14 @@ def test_one_process_on_the_cpu_takes_the_steps_of_a_plain_loop_bit_by_bit():
         return plain_loss(model, indices) * (1 + torch.rand(()))
 
     model, plain, norms = line(), line(), []
-    rows = fitted(model=model, loss=noisy, validate=scripted(range(7)), noise=3)["epochs"]  # each better than before
+    rows = fitted(model=model, loss=noisy, validate=scripted(range(7)), noise=3, seed=5)["epochs"]  # all get better
     torch.manual_seed(3)
     optimiser = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=1e-3)
+    order = torch.Generator().manual_seed(5)  # what a loss draws from the global generator does not move it
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=6 * 3)
-    order = torch.Generator().manual_seed(0)
     for row in rows[1:]:
         total = 0.0
         assert row["learning_rate"] == schedule.get_last_lr()[0]
-        assert row["learning_rate"] == pytest.approx(0.01 * (1 + math.cos(math.pi * (row["epoch"] - 1) / 6)) / 2)
         for indices in torch.randperm(40, generator=order).split(16):
             optimiser.zero_grad()
             mean = noisy(plain, indices)
@@ -130,11 +104,9 @@ def test_a_broken_loss_or_validation_stops_in_one_sentence_and_leaves_finite_wei
     ("changes", "message"),
     [
         ({"epochs": -1}, "epochs is -1: give a whole number of 0 or more"),
-        ({"epochs": 1.5}, "epochs"),
-        ({"batch_size": 0}, "batch_size is 0: give a whole number of 1 or more"),
-        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"batch_size": 1.5}, "batch_size is 1.5: give a whole number of 1 or more"),
+        ({"learning_rate": math.nan}, "learning_rate"),
         ({"learning_rate": 0.0}, "learning_rate"),
-        ({"patience": -1}, "patience"),
         ({"train": 0}, "no training example"),
         ({"model": line().requires_grad_(False)}, "no trainable parameter"),
     ],

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sfhelpers import kept
@@ -47,7 +46,8 @@ def saved(tiny_backbone, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("method", "task"), [*((method, "segmentation") for method in ARMS), *(("fused", task) for task in MADE_WITH)]
+    ("method", "task"),
+    [("late fusion", "segmentation"), ("CLIP only", "segmentation"), *(("fused", t) for t in MADE_WITH)],
 )
 def test_a_head_read_back_is_the_model_as_it_was_made(tiny_backbone, two_images, tmp_path, method, task):
     made = trial(tiny_backbone, method, task)
@@ -91,34 +91,33 @@ def test_a_head_of_another_backbone_or_task_is_refused(saved, tiny_backbone):
         heads.load_head(saved, tiny_backbone, "correspondence")
 
 
-OTHERS = ({"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"})
-
-
 @pytest.mark.parametrize(
     ("change", "left_out", "said"),
     [
-        *((change, (), "another version of sfhelpers") for change in OTHERS),
-        ({"settings": {"colour": 3}}, (), "does not fit the model it names"),
-        ({}, ("centre",), "does not fit the model it names"),
+        ({"format": 99}, "", "another version of sfhelpers"),
+        ({"method": "B-DINO"}, "", "another version of sfhelpers"),
+        ({"dim": 7}, "", "another version of sfhelpers"),
+        ({"task": "drawing"}, "", "another version of sfhelpers"),
+        ({"settings": {"colour": 3}}, "", "does not fit the model it names"),
+        ({}, "centre", "does not fit the model it names"),
     ],
 )
 def test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused(
     saved, tiny_backbone, change, left_out, said
 ):
     weights, told, _ = kept.from_signed(saved, heads.KEY)
-    weights = {name: tensor for name, tensor in weights.items() if name not in left_out}
+    weights.pop(left_out, None)
     saved.write_bytes(kept.signed(weights, told | change, heads.KEY))
     with refused(said):
         heads.load_head(saved, tiny_backbone)
 
 
-def told_otherwise(change):
+def told_otherwise(**changes):
     """Changes what a head says of itself without signing it anew."""
 
     def damage(path):
-        with safe_open(path, framework="pt") as file:
-            told = json.loads(file.metadata()[heads.KEY])
-        save_file(load_file(path), path, metadata={heads.KEY: json.dumps(change(told))})
+        told = kept.from_signed(path, heads.KEY)[1] | changes
+        save_file(load_file(path), path, metadata={heads.KEY: json.dumps(told)})
 
     return damage
 
@@ -127,28 +126,23 @@ def told_otherwise(change):
     "damage",
     [
         lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(b"\x80\x04\x95pickled"),
         lambda path: path.write_bytes(path.read_bytes()[:-100]),
         lambda path: path.write_bytes(path.read_bytes()[:-4000] + bytes(1000) + path.read_bytes()[-3000:]),
         lambda path: save_file(load_file(path), path),
-        told_otherwise(lambda told: told | {"threshold": 0.6}),
-        told_otherwise(lambda told: {name: value for name, value in told.items() if name != "sha256"}),
-        told_otherwise(lambda told: told | {"colour": 3}),
-        told_otherwise(lambda told: "a text"),
+        lambda path: save_file(load_file(path), path, metadata={heads.KEY: '"a text"'}),
+        told_otherwise(threshold=0.6),
+        told_otherwise(colour=3),
     ],
 )
 def test_a_damaged_head_and_a_file_of_another_kind_are_refused(saved, tiny_backbone, damage):
-    before = saved.read_bytes()
     damage(saved)
-    assert saved.read_bytes() != before
     with refused("is not a whole trained model of this collection: run the notebook"):
         heads.load_head(saved, tiny_backbone)
 
 
 def test_a_run_that_only_evaluates_leaves_trained_heads_as_they_were(saved, tiny_backbone):
     before, run = saved.read_bytes(), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))
-    for folder in (saved.parent, saved.parent / "none"):
-        assert heads.save_heads(run, [trial(tiny_backbone)], tiny_backbone.weights_sha256, folder) == []
+    assert heads.save_heads(run, [trial(tiny_backbone)], tiny_backbone.weights_sha256, saved.parent) == []
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 

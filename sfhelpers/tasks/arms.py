@@ -29,7 +29,7 @@ class Arm:
     finetuned: bool = False  # whether both backbones learn too
 
     def extractor(self, start: str = "zero") -> FusedExtractor:
-        """A new, untrained extractor; `start` as in FusedExtractor."""
+        """A new, untrained extractor."""
         grid = self.backbone.diffusion.size // self.backbone.diffusion.factor  # the third up-block's own
         make = FinetunedExtractor if self.finetuned else FusedExtractor
         return make(self.backbone, dim=DIM, grid=grid, seed=self.seed, start=start, **self.settings)

@@ -80,20 +80,16 @@ class Task:
         self.parts, self.dataset, self.split, self.images = dict(parts), dataset, split, images
         self.epochs, self.learning_rate, self.batch_size = epochs, learning_rate, batch_size
 
-    def problems(self, method: str) -> tuple[str, ...]:
-        """What a method is trained for, each time anew; "" where there is one problem."""
+    def problems(self, method: str) -> tuple[str, ...]:  # that a method is trained for, each time anew
         return ("",)
 
-    def of_problem(self, frozen: Frozen, problem: str) -> Frozen:
-        """What a training on a problem sees of what is frozen."""
+    def of_problem(self, frozen: Frozen, problem: str) -> Frozen:  # what a training on a problem sees of it
         return frozen
 
     def epochs_of(self, frozen: Frozen) -> int:
-        """How many epochs a training takes."""
         return self.epochs
 
-    def examples(self, frozen: Frozen) -> int:
-        """How many examples an epoch has."""
+    def examples(self, frozen: Frozen) -> int:  # that an epoch has
         return len(frozen["train"])
 
 
@@ -116,10 +112,9 @@ def compare(
         inject: of the arm called "fused".
         checkpoints: folder to keep every training in, and to go on from; without `resume`, what is there is removed
             when the first training begins. `configuration` is what else made the trainings, as in `Training.fit`.
-        after: called with every arm, its trials and what is frozen, as soon as they are there.
 
-    Returns the trials, method by method with the baselines last, and what was prepared for the last kind of arm.
-    ValueError: an unknown method, or no arm; FileExistsError: as `kept.check_place`.
+    Returns the trials, method by method with the baselines last, and what was prepared for the last kind of arm;
+    `after` is called with it and an arm's trials as soon as these are there. ValueError: an unknown method, or no arm.
     """
     methods, seeds = tuple(methods), tuple(seeds)
     wanted = [method for method in methods if isinstance(method, arms.Arm)]
@@ -201,8 +196,8 @@ def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_
     for trial in trials:
         about = {"method": trial.method, "seed": trial.seed, "seconds": trial.seconds, "weights_sha256": weights_sha256}
         for found in task.measure(trial, frozen):
-            value, n = found.values.mean(), found.n or len(found.values)
-            told.append(_row(run, task, found, value, n, about | dict(trial.row)))
+            n = found.n or len(found.values)
+            told.append(_row(run, task, found, found.values.mean(), n, about | dict(trial.row)))
     return told
 
 
