@@ -1,5 +1,6 @@
 """A training that was stopped, killed or short of disk goes on to the same numbers; what is not its own is refused."""
 
+import json
 import multiprocessing
 import random
 import signal
@@ -52,7 +53,7 @@ def names(folder):
 
 def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone(child, tmp_path):
     child(fixtures.train_in_child, None, tmp_path / "alone.json", tmp_path / "begun").join()
-    alone = (tmp_path / "alone.json").read_text()
+    alone = json.loads((tmp_path / "alone.json").read_text())
     moments, kills, starts, endings = random.Random(0), 0, 0, 0
     while kills < 10 or not (tmp_path / f"{endings}.json").exists():
         folder, out, begun = tmp_path / f"run{endings}", tmp_path / f"{endings}.json", tmp_path / f"begun{starts}"
@@ -68,7 +69,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         if out.exists():  # on a machine so fast that it ended before the tenth, the next kills fall on another
-            assert out.read_text() == alone and names(folder) == [kept.FILE]
+            assert json.loads(out.read_text()) == alone and names(folder) == [kept.FILE]
             endings += kills < 10
     assert kills == 10
 
