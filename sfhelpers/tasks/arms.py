@@ -83,10 +83,7 @@ def preparer(group: Sequence[Arm]) -> FusedExtractor:
 
 
 def chosen(setting: str, methods: Iterable[str]) -> tuple[str, ...]:
-    """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained.
-
-    "frozen" is all that leave the backbones as they are; B-Finetuning's steps cost several times as much.
-    """
+    """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained."""
     trained = {"fused": ("fused",), "core": CORE, "frozen": (*ARMS, RANDOM_UNET), "all": METHODS}[setting]
     return tuple(method for method in methods if method in trained or method not in METHODS)
 

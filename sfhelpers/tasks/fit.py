@@ -25,8 +25,7 @@ LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI
 class History:
     """What happened in a training; epoch 0 is the model before it, without a loss and a learning rate."""
 
-    # Of each: epoch, loss (mean over training examples), validation, learning_rate (at its first step), seconds.
-    epochs: list[dict[str, float | None]]
+    epochs: list[dict[str, float | None]]  # epoch, loss (mean), validation, learning_rate (at its first step), seconds
     best_epoch: int  # whose weights the model now holds; 0 if training never beat the start
 
     @property
@@ -96,10 +95,8 @@ class Training:
         """Train to the end and leave the model in eval mode with the weights of its best epoch by validation.
 
         `checkpoint` is the folder of the one file to go on from, about four times the size of the weights (None keeps
-        none), and `configuration` all else that makes this training, as JSON can hold it.
-
-        ValueError: a checkpoint that is broken or of another training; FloatingPointError: NaN or infinite loss,
-        gradient or validation; OSError: the checkpoint cannot be read or written; the earlier one stays whole.
+        none), and `configuration` all else that makes this training, as JSON can hold it. ValueError: the file is
+        broken or another training's; OSError: it cannot be read or written; FloatingPointError: a value became NaN.
         """
         if checkpoint is not None and self.epochs:
             self.keep(checkpoint, configuration or {})
