@@ -27,8 +27,8 @@ PROBLEMS: dict[str, tuple[str, Level]] = {
 class Groups:
     """Training pairs (N, 2) of sketches that have `categories` (N,); a step draws groups of up to GROUP of one.
 
-    So a step has positives, negatives of other categories and negatives of the same one, and computes no image twice.
-    A category has one group for every GROUP pairs, so an epoch sees each pair once on average.
+    So it has positives and both kinds of negatives; a category has a group for every GROUP pairs, so an epoch sees each
+    pair once on average.
     """
 
     def __init__(self, pairs: Tensor, categories: Tensor, level: Level):
@@ -83,29 +83,22 @@ def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> d
 
 
 def _problem(name: str, found: splits.ZeroShot, place: dict) -> Problem:
+    def places(records: Iterable[Record]) -> Tensor:
+        return torch.tensor([place[record.path] for record in records])
+
     level = PROBLEMS[name][1]
     train, validation = _own(pairs(found.train), level), pairs(found.validation)
-    asking = [place[sketch.path] for sketch, _ in _own(validation, level)]
-    offered = [place[photo.path] for _, photo in validation]
     positions = torch.tensor([(place[sketch.path], place[photo.path]) for sketch, photo in train])
+    chosen = places(s for s, _ in _own(validation, level)).unique(), places(p for _, p in validation).unique()
     tests = {"zero-shot": found.test}
     if name == "strict" and found.seen.photos:
         tests |= {kind: splits.generalised(found, kind) for kind in ("class", "sample")}
-    sketches, photos = (
-        list(dict.fromkeys(r for test in tests.values() for r in getattr(test, side)))
-        for side in ("sketches", "photos")
-    )
-    at = {record: k for pool in (sketches, photos) for k, record in enumerate(pool)}
-    return Problem(
-        found.split,
-        level,
-        Groups(positions, numbers(sketch for sketch, _ in train), level),
-        (torch.tensor(asking).unique(), torch.tensor(offered).unique()),
-        sketches,
-        photos,
-        tuple(torch.tensor([place[record.path] for record in pool]) for pool in (sketches, photos)),
-        {k: tuple(np.array([at[r] for r in side]) for side in (t.sketches, t.photos)) for k, t in tests.items()},
-    )
+    sides = {kind: (test.sketches, test.photos) for kind, test in tests.items()}
+    pools = [list(dict.fromkeys(r for side in some for r in side)) for some in zip(*sides.values(), strict=True)]
+    at = {record: k for pool in pools for k, record in enumerate(pool)}
+    groups = Groups(positions, numbers(sketch for sketch, _ in train), level)
+    asked = {kind: tuple(np.array([at[r] for r in side]) for side in both) for kind, both in sides.items()}
+    return Problem(found.split, level, groups, chosen, *pools, tuple(map(places, pools)), asked)
 
 
 def names_of(records: Iterable[Record], level: Level) -> np.ndarray:
@@ -122,10 +115,7 @@ def _own(found: list[tuple[Record, Record]], level: Level) -> list[tuple[Record,
     """At level "instance" the pairs whose sketch was drawn from the photo: one without is paired with another's."""
     if level == "category":
         return found
-    own = [pair for pair in found if len(set(names_of(pair, level))) == 1]
-    if not own:
-        raise ValueError(
-            f"none of {len(found)} pairs is of a sketch and the photo that it was drawn from: name them alike, as in "
-            'Sketchy, or in Python leave out the problem "fine-grained".'
-        )
-    return own
+    if own := [pair for pair in found if len(set(names_of(pair, level))) == 1]:
+        return own
+    wanted = 'name them alike, as in Sketchy, or in Python leave out the problem "fine-grained"'
+    raise ValueError(f"none of {len(found)} pairs is of a sketch and the photo that it was drawn from: {wanted}.")

@@ -22,7 +22,6 @@ from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, upsam
 
 BATCH = 16  # images that are looked at together
 CRF_SIDE = 240  # px; the CRF runs on the photo at this size, since its cost grows with the pixels
-KEPT_SIDE = 160  # px, of the photos that are kept for pictures
 
 
 @dataclass
@@ -43,13 +42,8 @@ def write_gallery(
 
     Files are `output_dir/masks/<category>/<photo>_mask.png`, `..._overlay.png` and `output_dir/masks/<category>.png`;
     each is written beside and then renamed. All sketches of a category ask together: their pooled features, each of
-    length 1, are averaged. A dense CRF refines every map on the photo's own colours.
-
-    Args:
-        threshold: the probability from which a pixel is foreground.
-
-    Returns:
-        category -> its photos and masks in the order of `dataset.photos`, at 160 px, for pictures.
+    length 1, are averaged. A dense CRF refines every map on the photo's own colours; `threshold` is the probability
+    from which a pixel is foreground. Gives category -> its photos and masks in their order, at 160 px, for pictures.
     """
     model.eval()
     kept: dict[str, list[Masked]] = {}
@@ -92,5 +86,5 @@ def _write(folder: Path, record: Record, probability: Tensor, threshold: float) 
         Image.fromarray(picture).save(file, format="PNG")
         replace_file(folder / f"{record.path.stem}_{kind}.png", file.getvalue())
     iou = None if record.mask is None else float(foreground_iou(mask[None], open_mask(record.mask)[None])[0])
-    image.thumbnail((KEPT_SIDE, KEPT_SIDE))
+    image.thumbnail((160, 160))
     return Masked(record, np.asarray(image), np.asarray(Image.fromarray(mask).resize(image.size)), iou)

@@ -1,7 +1,4 @@
-"""What each part of the extractor is worth: it is left out or changed, everything else kept (SketchFusion, Sec. 7).
-
-A variant is an arm with other settings, trained and measured by `compare` like any other; what it found is rows.
-"""
+"""What each part of the extractor is worth: arms with one thing left out or changed (SketchFusion, Sec. 7)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

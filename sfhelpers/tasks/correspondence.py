@@ -41,12 +41,10 @@ Places = Mapping[str, Tensor]  # direction -> (N, J, 2) predicted places in [0, 
 
 
 class SketchMatcher(nn.Module):
-    """Finds the points of one image in another by the cosine of their features.
+    """Finds the points of one image in another by the cosine of their features, maps (B, d, g, g) of an extractor.
 
-    Args:
-        extractor: a FusedExtractor, or any module that maps images or their prepared tensors to a (B, d, g, g) map.
-        window: side, in positions, of the soft-argmax around the best position (paper's code: 7); odd.
-        temperature: start value of what the cosine is divided by, above 0; learned.
+    `window` is the side of the soft-argmax around the best position (paper's code: 7), odd, else ValueError;
+    `temperature`, above 0, what the cosine is divided by at the start.
     """
 
     def __init__(self, extractor: nn.Module, window: int = 7, temperature: float = 0.05):
@@ -187,10 +185,7 @@ class RawFeatures(nn.Module):
 
 @torch.no_grad()
 def predict_pairs(model: SketchMatcher, data: PreparedPoints) -> Places:
-    """Predicted places of all pairs, on the CPU, every image computed once; the model is put into eval mode.
-
-    "s2p" goes from the sketch's points to the photo (the paper's problem statement), "p2s" the other way.
-    """
+    """Predicted places of all pairs, both ways, on the CPU, every image computed once, in eval mode."""
     model.eval()
     device, prepared = model.log_temperature.device, {"sketch": data.images.sketches, "photo": data.images.photos}
     maps = {kind: compute(model.extractor, prepared[kind], device, 32, f"predicting: {kind}") for kind in prepared}
@@ -212,10 +207,7 @@ def directed(places: Places, data: PreparedPoints, directions: Sequence[str] = t
 
 
 def score(places: Places, data: PreparedPoints, alpha: float, definition: str = DEFINITION) -> np.ndarray:
-    """PCK under one of DEFINITIONS, one value a directed pair or, "per point", a point.
-
-    By the box, a pair with fewer than two visible places is left out, since it has none; points that coincide are one.
-    """
+    """PCK under one of DEFINITIONS, a value a directed pair or a point; a pair without a box is left out by the box."""
     directions, base, strict, per = DEFINITIONS[definition]
     pred, true, visible = directed(places, data, directions)
     size = FRAME

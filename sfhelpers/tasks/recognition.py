@@ -44,12 +44,9 @@ DEFINITIONS = {
 
 
 class SketchRecogniser(nn.Module):
-    """logits = W * max-pooled sketch feature + b.
+    """logits = W * max-pooled sketch feature (B, dim) + b, in the order of the categories.
 
-    Args:
-        extractor: a FusedExtractor, or any module with `.pooled` (images or their prepared tensors -> (B, dim)).
-        categories: their names, in the order of the logits; ValueError for fewer than two, or one twice.
-        dim: channels of the extractor's map.
+    ValueError for fewer than two categories, or one twice.
     """
 
     def __init__(self, extractor: nn.Module, categories: Sequence[str], dim: int = DIM):
@@ -83,10 +80,7 @@ class SketchRecogniser(nn.Module):
 def prepare_sketches(
     extractor: nn.Module, sketches: Sketches, categories: Sequence[str], size: int, **noise: Any
 ) -> Prepared:
-    """Everything frozen of sketches read at `size` px, and "labels", their positions among all `categories`.
-
-    ValueError if there is no sketch, or one of a category that is not among `categories`.
-    """
+    """Everything frozen of sketches read at `size` px, and "labels", places in `categories`; ValueError without one."""
     strange = sorted(set(sketches.categories) - set(categories))
     if strange or not len(sketches):
         what = f"sketches of {strange[0]!r}, which is not among the categories" if strange else "no sketch"
@@ -112,11 +106,8 @@ class Scores:
 class Recognition(Task):
     """All arms learn from the same sketches, so the spread over seeds is that of the training.
 
-    Args:
-        sketches: with their parts; what `few_shot_parts` refuses is refused here.
-        shots: sketches a category to learn from; 0 takes all of the train part.
-        limit: test sketches a category at most; 0 takes all.
-        fewer: other numbers of shots, below `shots`, that fused, its halves and the probes learn from as well.
+    `shots` are sketches a category to learn from, `limit` those to test at most, 0 takes all; ValueError as of
+    `few_shot_parts`. From `fewer` shots fused, its halves and the probes learn as well.
     """
 
     name = "recognition"
@@ -239,8 +230,5 @@ def _probe(method: str, seed: int, problem: str, plain: Frozen) -> Trial:
 
 
 def choose_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature at which softmax(logits / temperature) makes the right labels likeliest (Guo et al. 2017).
-
-    Above 1 the model was too sure of itself. Give it the validation part, never the test part.
-    """
+    """That at which softmax(logits / temperature) makes validation labels likeliest (Guo et al. 2017)."""
     return min(TEMPERATURES, key=lambda temperature: F.cross_entropy(logits.double() / temperature, labels).item())

@@ -42,11 +42,10 @@ class SketchRetriever(nn.Module):
     """Images to unit vectors: the extractor's map of standardised features, max-pooled over positions.
 
     Args:
-        extractor: a FusedExtractor, or any module with `.pooled` (images or their prepared tensors -> (B, d)).
-        margin: of the triplet loss, above 0, in units of 1 - cosine, which runs from 0 to 2. The paper does not give
-            it; of 0.05 to 0.6 the validation classes of toy liked 0.1 and 0.15 best.
+        margin: of the triplet loss, above 0, in units of 1 - cosine. The paper does not give it; of 0.05 to 0.6 the
+            validation classes of toy liked 0.1 and 0.15 best.
         level: what a photo must share with the sketch to be right, "category" or "instance".
-        category_weight: of the category's triplets beside the hard ones of level "instance", 0 or more. With 0 the loss
+        category_weight: 0 or more, of the category's triplets beside the hard ones of level "instance". With 0 the loss
             is the paper's as printed, which forgets the categories that the gallery is full of.
     """
 
@@ -69,10 +68,9 @@ class SketchRetriever(nn.Module):
 
 
 def triplets(sketches: Tensor, photos: Tensor, right: Tensor, wrong: Tensor, margin: float) -> Tensor:
-    """Mean of max(0, margin + d(s, p) - d(s, n)) over all triplets of a batch, d = 1 - cosine (paper, Eq. 1).
+    """Mean of max(0, margin + d(s, p) - d(s, n)) over all triplets, d = 1 - cosine (paper, Eq. 1); 0 if there is none.
 
-    Of sketches (S, d) and photos (P, d), both of length 1; `right` and `wrong` (S, P) bool say which photos are whose
-    positives and negatives. A batch without a triplet, such as an epoch's last one, costs 0.
+    Sketches (S, d) and photos (P, d) have length 1; `right` and `wrong` (S, P) bool are positives and negatives.
     """
     distance = 1 - sketches @ photos.T
     chosen = right[:, :, None] & wrong[:, None, :]
@@ -107,15 +105,11 @@ class Vectors(NamedTuple):
 
 
 class Retrieval(Task):
-    """Trained for every problem anew, tested on classes that were held back.
+    """Trained for every problem of PROBLEMS anew, tested on classes that were held back; compared by the first.
 
     The clip-style problem is for the CORE arms alone: it asks what a laxer split does to a number, not which arm wins.
-
-    Args:
-        dataset: parted as `problems_of` says, whose errors are this one's; `about` keeps its problems.
-        batch_size: pairs a step, two groups or more, else ValueError.
-        problems: of PROBLEMS; arms are compared by the first.
-        others: name -> embedder, further untrained rows, e.g. from `encoders.load_others`.
+    `batch_size` counts pairs; `others` are embedders by name, e.g. from `encoders.load_others`, as further untrained
+    rows. ValueError as of `problems_of`, or for a step of fewer than two groups.
     """
 
     name = "retrieval"
@@ -123,8 +117,7 @@ class Retrieval(Task):
     # other nine, heads that started so had a mean AP of .787 (from zero .737), and found the very photo twice as often.
     start = "random"
 
-    @staticmethod
-    def read(extractor: nn.Module, records: list[Record], size: int, **noise: Any) -> Prepared:
+    def read(self, extractor: nn.Module, records: list[Record], size: int, **noise: Any) -> Prepared:
         return prepare_images(extractor, reader(records, size), len(records), "preparing images", **noise)
 
     def __init__(
@@ -150,7 +143,6 @@ class Retrieval(Task):
         return chosen or tuple(self.about)
 
     def of_problem(self, frozen: Frozen, problem: str) -> Frozen:
-        """All images, and which of them are "train" and "validation"."""
         found = self.about[problem]
         return {**frozen, "problem": problem, "train": found.train, "validation": found.validation}
 
@@ -210,7 +202,7 @@ class Retrieval(Task):
         return [torch.stack([self.embedded[method][r.path] for r in side]) for side in (about.sketches, about.photos)]
 
     def asked(self, trial: Trial, test: str = "zero-shot") -> tuple[tuple[list[Record], ...], tuple[Tensor, ...]]:
-        """Records of a test's queries and gallery, and their vectors; `test` as in `scores`."""
+        """Records of a test's queries and gallery, and their vectors."""
         about = self.about[trial.problem]
         queries, gallery = about.tests[test]
         records = [about.sketches[k] for k in queries], [about.photos[k] for k in gallery]
@@ -221,8 +213,7 @@ class Retrieval(Task):
     ) -> dict[Measure, np.ndarray]:
         """Every query's value of every measure; at level "instance" only the photo it was drawn from is right.
 
-        `test` is "zero-shot", or "class" and "sample" for the generalised tests of "strict"; `gallery` is "all" photos
-        of the test, or those of the query's "class" only.
+        `test`: "zero-shot", of "strict" also "class" and "sample"; `gallery`: "all" photos, or the query's "class".
         """
         sides, vectors = self.asked(trial, test)
         labels = [names_of(side, self.about[trial.problem].level) for side in sides]

@@ -40,10 +40,8 @@ REFINED = "threshold chosen on validation pairs, then dense CRF"
 class SketchSegmenter(nn.Module):
     """logits = temperature * (cosine(max-pooled sketch feature, photo map) - centre), at the extractor's grid.
 
-    Args:
-        extractor: a FusedExtractor, or a module with its `forward` and `pooled`.
-        temperature: start value, above 0.
-        centre: start value of the cosine at which a pixel is undecided; an untrained extractor gives about 0.1.
+    Start values: `temperature` above 0, `centre` a cosine, that of an undecided pixel; an untrained FusedExtractor
+    gives about 0.1. `extractor` may be any module with its `forward` and `pooled`.
     """
 
     def __init__(self, extractor: nn.Module, temperature: float = 10.0, centre: float = 0.2):
@@ -51,8 +49,7 @@ class SketchSegmenter(nn.Module):
         self.extractor = extractor
         self.settings = {"temperature": temperature, "centre": centre}
         device = next(extractor.parameters()).device
-        # In units of the cosine, since Adam moves every parameter by about the learning rate a step: an offset in
-        # logits has a far longer way to go.
+        # In units of the cosine: Adam moves by about the learning rate a step, and an offset in logits had far to go.
         self.log_temperature = nn.Parameter(torch.tensor(temperature, device=device).log())
         self.centre = nn.Parameter(torch.tensor(centre, device=device))
 
@@ -157,10 +154,7 @@ def scores(pred: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def predict_pairs(model: SketchSegmenter, data: PreparedPairs, batch_size: int = 64) -> Tensor:
-    """Probabilities (N, side, side) in [0, 1], on the CPU, of all pairs, every image computed once, in eval mode.
-
-    Memory: 4 * N * side**2 bytes, and the photo maps (4 * d * g**2 bytes a photo).
-    """
+    """Probabilities (N, side, side) in [0, 1], on the CPU, of all pairs, every image computed once, in eval mode."""
     model.eval()
     side, device = 160 if data.masks is None else data.masks.shape[-1], model.centre.device
     features = compute(model.extractor.pooled, data.sketches, device, batch_size, "predicting: sketches")
@@ -174,10 +168,7 @@ def predict_pairs(model: SketchSegmenter, data: PreparedPairs, batch_size: int =
 
 
 def choose_threshold(probabilities: Tensor, masks: Tensor) -> float:
-    """The one of THRESHOLDS with the highest mean foreground IoU, among equals the one nearest to 0.5.
-
-    Give it the validation part, never the test part: (N, side, side) in [0, 1] and bool.
-    """
+    """The one of THRESHOLDS with the best mean foreground IoU, of equals the nearest to 0.5, of validation pairs."""
     found = metrics.iou_by_threshold(probabilities, masks, THRESHOLDS).tolist()
     return max(zip(found, THRESHOLDS, strict=True), key=lambda pair: (pair[0], -abs(pair[1] - 0.5)))[1]
 

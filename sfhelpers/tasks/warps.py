@@ -1,8 +1,6 @@
-"""Correspondence without keypoint labels, for PSC6K's own protocol: the "self-supervised" split.
+"""Correspondence without keypoint labels, PSC6K's "self-supervised" split (Lu et al., ICML 2023, train another model).
 
-An image and a known random warp of itself stand in for the annotated pairs, with the same losses; and a sketch and its
-photo, pooled, are told from the batch's other pairs by CLIP's contrastive loss. Lu et al. (ICML 2023) train on the same
-data with another model, and no number of this split may stand beside one of the 60:40 protocol.
+Losses are those of annotated pairs, of an image and a known warp of it, and CLIP's contrast of pooled pairs.
 """
 
 import math
@@ -30,47 +28,54 @@ class WarpedPairs(NamedTuple):
 
 
 class Warps(Correspondence):
-    """As `Correspondence`, but no keypoint is read: the epoch, too, is chosen on warps."""
+    """As `Correspondence`, but no keypoint is read to learn from: the epoch, too, is chosen on warps."""
 
     def learned(self, annotated: Annotated) -> dict[str, Dataset]:
         return {"train": annotated.unlabelled.select(part="train"), "validation": annotated.unlabelled.select("val")}
 
     @staticmethod
     def read(extractor: nn.Module, part: Any, size: int, **noise: Any) -> Any:
-        """What is learned from are warps, what is tested are annotated pairs."""
-        return (prepare_warps if isinstance(part, Dataset) else prepare_points)(extractor, part, size, **noise)
+        """Annotated pairs to test with, else pairs and a warp of every image to learn from, the same on every run."""
+        if not isinstance(part, Dataset):
+            return prepare_points(extractor, part, size, **noise)
+        images = prepare_pairs(extractor, part, size, **noise)
+        records = images.sketch_records + images.photo_records
+        generator = torch.Generator().manual_seed(0)
+        matrices = random_similarities(len(records), generator)
+        inside = 0.1 + 0.8 * torch.rand(len(records), POINTS, 2, generator=generator)
+        moved = move(inside, matrices)
+        visible = ((moved > 0) & (moved < 1)).all(2)
+        points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
+        warped = prepare_images(
+            extractor, lambda some: warp(load_images([records[k].path for k in some], size), matrices[list(some)]),
+            len(records), "preparing warps", **noise,
+        )  # fmt: skip
+        both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
+        same = torch.arange(len(records))[:, None].expand(-1, 2)
+        teacher = replace(
+            images, sketches=both, photos=warped, sketch_records=records, photo_records=records, pairs=same
+        )
+        return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 
     def examples(self, frozen: Frozen) -> int:
         return len(frozen["train"].images)
 
     def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
-        images, teacher = frozen["train"]
+        """That of the warps, and CLIP's of the pooled pairs: a photo that is there twice is no negative of itself."""
+        (images, teacher), device = frozen["train"], model.log_temperature.device
         sketch, photo = images.pairs[indices].unbind(1)
-        warped = torch.cat([sketch, len(images.sketch_records) + photo]).unique()
-        return model.loss(teacher, warped) + _image_contrast(model, images, sketch, photo)
+        loss = model.loss(teacher, torch.cat([sketch, len(images.sketch_records) + photo]).unique())
+        sketches, photos = (
+            F.normalize(model.extractor(take(prepared, which, device)).amax((2, 3)), dim=1)
+            for prepared, which in ((images.sketches, sketch), (images.photos, photo))
+        )
+        again = (photo[:, None] == photo) & ~torch.eye(len(photo), dtype=torch.bool)
+        logits = sketches @ photos.T / model.log_contrast_temperature.exp()
+        logits, truth = logits.masked_fill(again.to(device), -math.inf), torch.arange(len(photo), device=device)
+        return loss + (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 
     def validate(self, model: SketchMatcher, frozen: Frozen) -> float:
         return super().validate(model, {"validation": frozen["validation"].teacher})
-
-
-def prepare_warps(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> WarpedPairs:
-    """Read a dataset's pairs and a warp of every image, the same on every run; arguments, errors of `prepare_pairs`."""
-    images = prepare_pairs(extractor, dataset, size, **noise)
-    records = images.sketch_records + images.photo_records
-    generator = torch.Generator().manual_seed(0)
-    matrices = random_similarities(len(records), generator)
-    inside = 0.1 + 0.8 * torch.rand(len(records), POINTS, 2, generator=generator)
-    moved = move(inside, matrices)
-    visible = ((moved > 0) & (moved < 1)).all(2)
-    points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
-    warped = prepare_images(
-        extractor, lambda some: warp(load_images([records[k].path for k in some], size), matrices[list(some)]),
-        len(records), "preparing warps", **noise,
-    )  # fmt: skip
-    both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
-    same = torch.arange(len(records))[:, None].expand(-1, 2)
-    teacher = replace(images, sketches=both, photos=warped, sketch_records=records, photo_records=records, pairs=same)
-    return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 
 
 def random_similarities(number: int, generator: torch.Generator) -> Tensor:
@@ -94,14 +99,3 @@ def warp(images: Tensor, matrices: Tensor) -> Tensor:
     inverse = torch.cat([back, -back @ matrices[:, :, 2:]], 2)  # grid_sample asks where each new pixel came from
     grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
-def _image_contrast(model: SketchMatcher, images: PreparedPairs, sketch: Tensor, photo: Tensor) -> Tensor:
-    """CLIP's loss of the pooled maps of b pairs; a photo that is there twice is no negative of itself."""
-    device = model.log_temperature.device
-    sketches = model.extractor(take(images.sketches, sketch, device)).amax((2, 3))
-    photos = model.extractor(take(images.photos, photo, device)).amax((2, 3))
-    logits = F.normalize(sketches, dim=1) @ F.normalize(photos, dim=1).T / model.log_contrast_temperature.exp()
-    again = (photo[:, None] == photo) & ~torch.eye(len(photo), dtype=torch.bool)
-    logits, truth = logits.masked_fill(again.to(device), -math.inf), torch.arange(len(photo), device=device)
-    return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
