@@ -2,34 +2,49 @@
 
 import ast
 import re
-from pathlib import Path
+from functools import cache
 from types import SimpleNamespace
 
 import nbformat
 
+from tools.notebooks import FOLDER
 
+
+@cache
 def cells(notebook):
-    return nbformat.read(Path(__file__).parents[1] / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+    """All cells of a notebook, e.g. "02_fused_extractor"."""
+    return nbformat.read(FOLDER / f"{notebook}.ipynb", as_version=4).cells
 
 
-def tagged(notebook, tag):
-    return [cell.source for cell in cells(notebook) if tag in cell.metadata.get("tags", [])]
+def tagged(notebook, *tags):
+    return [cell.source for cell in cells(notebook) if set(tags) & set(cell.metadata.get("tags", []))]
+
+
+def printed(notebook):
+    """What the run that a notebook shows has printed."""
+    outputs = [output for cell in cells(notebook) for output in cell.get("outputs", [])]
+    return "\n".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+def run_cells(notebook, names, *tags):
+    """Run the cells that bear one of the tags in a namespace like the notebook's own; gives it back."""
+    for source in tagged(notebook, *tags):
+        exec(source, names)
+    return names
 
 
 def handbuilt(notebook, **names):
     """What the cells tagged so define; `names` is what they use."""
-    for source in tagged(notebook, "handbuilt"):
-        exec(source, names)
-    return SimpleNamespace(**names)
+    return SimpleNamespace(**run_cells(notebook, names, "handbuilt"))
 
 
 def defined(notebook, **names):
-    """The functions that a notebook's cells define, and their constants in capitals; `names` is what they use."""
+    """The functions and classes that a notebook's cells define, and constants in capitals; `names` is what they use."""
     for cell in (cell for cell in cells(notebook) if cell.cell_type == "code"):
         kept = [
             node
             for node in ast.parse(cell.source).body
-            if isinstance(node, ast.FunctionDef)
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
             or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).partition("[")[0].isupper())
         ]
         exec(compile(ast.Module(kept, []), cell.id, "exec"), names)
@@ -37,6 +52,6 @@ def defined(notebook, **names):
 
 
 def solutions(notebook):
-    """The code that solves the exercises, in order."""
-    text = "".join(cell.source for cell in cells(notebook) if "Solution to 1" in cell.source)
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    """Title -> the code that solves an exercise, in order."""
+    found = re.compile(r"<summary>(Solution to \d+)</summary>\s*```python\n(.*?)```", re.DOTALL)
+    return dict(match for cell in cells(notebook) for match in found.findall(cell.source))

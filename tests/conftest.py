@@ -1,4 +1,17 @@
 """Fixtures that several test files share."""
 
+import pytest
+
+from sfhelpers import toyworld
+from sfhelpers.datasets import Dataset, sketchy
 from tests.backbone_fixtures import tiny_backbone, tiny_folder, two_images  # noqa: F401
 from tests.search_helpers import gallery, heads, searcher  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """Five seen and three unseen classes of six photos with a sketch each, masks and keypoints."""
+    root = tmp_path_factory.mktemp("toy")
+    some = ("bus", "cat", "cup", "duck", "fish", *toyworld.UNSEEN[:3])
+    toyworld.write_sketchy(root, photos=6, sketches=1, categories=some)
+    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))

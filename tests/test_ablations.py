@@ -10,10 +10,10 @@ import timm
 import torch
 from torch import nn
 
-from sfhelpers import params, results, toyworld
+from sfhelpers import params, results
 from sfhelpers.backbones import encoders, randomised
 from sfhelpers.backbones.loading import with_encoder
-from sfhelpers.datasets import Dataset, first_sketches, psc6k, sketchy
+from sfhelpers.datasets import psc6k
 from sfhelpers.datasets.sketches import Sketches, load_sketches
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import ablations, correspondence, recognition, retrieval, segmentation
@@ -23,13 +23,11 @@ from sfhelpers.tasks.prepared import take
 from tests.backbone_fixtures import refused
 from tests.cells import defined
 
-RUN = SimpleNamespace(
-    notebook="07_ablations", backbone="tiny", dataset="toy", split="default", seed=0, device="cpu", epochs=0,
-    learning_rate=2e-3, batch_size=8, limit=2,
-)  # fmt: skip
-NAMES = {"Variant": Variant, "SimpleNamespace": SimpleNamespace, "ablations": ablations, "results": results}
-NAMES |= {"correspondence": correspondence, "segmentation": segmentation, "psc6k": psc6k, "median": median}
-NAMES |= {"recognition": recognition, "retrieval": retrieval, "Sketches": Sketches, "load_sketches": load_sketches}
+RUN = SimpleNamespace(notebook="07_ablations", backbone="tiny", dataset="toy", split="default", seed=0, device="cpu")
+RUN.epochs, RUN.learning_rate, RUN.batch_size, RUN.limit = 0, 2e-3, 8, 2
+MODULES = (ablations, results, correspondence, segmentation, psc6k, recognition, retrieval)
+NAMES = {module.__name__.rpartition(".")[2]: module for module in MODULES} | {"median": median, "Variant": Variant}
+NAMES |= {"SimpleNamespace": SimpleNamespace, "Sketches": Sketches, "load_sketches": load_sketches}
 NOTEBOOK = defined("07_ablations", **NAMES)
 VARIANTS = {variant.name: variant for variant in NOTEBOOK.VARIANTS}
 
@@ -173,30 +171,16 @@ def test_what_was_kept_with_other_settings_is_refused(tiny_backbone, tmp_path, n
         run(**changed)
 
 
-@pytest.mark.parametrize(
-    ("first", "value", "spread", "sign"),
-    [(0.01, 0.4, 0.01, -1), (0.01, 0.49, 0.01, 0), (0.01, 0.51, 0.01, 0), (0.01, 0.6, 0.01, 1), (0.01, 0.6, 0.2, 0),
-     (None, 0.6, None, 0), (0.01, 0.53, None, 1)],
-)  # fmt: skip
-def test_a_difference_counts_beyond_both_spreads(first, value, spread, sign):
-    full, other = SimpleNamespace(value=0.5, spread=first), SimpleNamespace(value=value, spread=spread)
-    assert NOTEBOOK.beyond(full, other) == sign
-
-
-SEEN = tuple(name for name in toyworld.CATEGORIES if name not in toyworld.UNSEEN)[:4]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Four seen and two unseen categories of six photos with a sketch each, masks and keypoints."""
-    root = tmp_path_factory.mktemp("world")
-    toyworld.write_sketchy(root, photos=6, sketches=1, categories=(*SEEN, *toyworld.UNSEEN[:2]))
-    return first_sketches(Dataset("world", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN))), 1)
+def test_a_difference_counts_beyond_both_spreads():
+    some = [(0.01, 0.4, 0.01, -1), (0.01, 0.51, 0.01, 0), (0.01, 0.6, 0.01, 1), (0.01, 0.6, 0.2, 0)]
+    for first, value, spread, sign in (*some, (None, 0.6, None, 0), (0.01, 0.53, None, 1)):
+        full, other = SimpleNamespace(value=0.5, spread=first), SimpleNamespace(value=value, spread=spread)
+        assert NOTEBOOK.beyond(full, other) == sign
 
 
 @pytest.mark.parametrize("name", params.TASKS)
-def test_a_task_is_measured_and_what_is_not_silenced_is_found_again(tiny_backbone, data, name, monkeypatch):
-    task = defined("07_ablations", **NAMES, data=data).task_for(name, RUN)
+def test_a_task_is_measured_and_what_is_not_silenced_is_found_again(tiny_backbone, toy, name, monkeypatch):
+    task = defined("07_ablations", **NAMES, data=toy).task_for(name, RUN)
     with monkeypatch.context() as patch:
         patch.setattr(ablations, "silenced", lambda extractor, n: torch.no_grad())
         rows = measure(task, tiny_backbone, [FULL, "w/o aggregation network"])
@@ -209,8 +193,8 @@ def test_a_task_is_measured_and_what_is_not_silenced_is_found_again(tiny_backbon
     assert found["w/o aggregation network"].parameters < found[FULL].parameters
 
 
-def test_real_data_is_split_clip_style_for_want_of_unseen_classes(data):
+def test_real_data_is_split_clip_style_for_want_of_unseen_classes(toy):
     asked = SimpleNamespace(Retrieval=lambda data, *settings, problems: problems[0])
-    for some, problem in ((data, "strict"), (data.select(seen=True), "clip-style")):
+    for some, problem in ((toy, "strict"), (toy.select(seen=True), "clip-style")):
         names = NAMES | {"data": some, "retrieval": asked}
         assert defined("07_ablations", **names).task_for("retrieval", RUN) == problem

@@ -99,8 +99,8 @@
 | ... a folder without any          | test_quickdraw.py::test_a_folder_without_drawings_says_what_was_found
 | ... too few, or no such split     | test_quickdraw.py::test_more_drawings_than_there_are_and_splits_that_are_none_fail
 | ... changed while it is used      | test_quickdraw.py::test_a_file_changed_after_it_was_read_is_noticed
-| 1 class to recognise              | test_recognition.py::test_one_category_none_or_one_twice_is_nothing_to_tell_apart
-| more shots than there are         | test_recognition.py::test_more_shots_than_there_are_and_strange_categories_are_refused
+| 1 class to recognise              | test_recognition.py::test_misuse_is_refused_in_one_sentence
+| more shots than there are         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | ... or nothing to test on         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | splits that overlap               | test_splits.py::test_splits_that_overlap_or_are_too_small_are_refused
 | ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused

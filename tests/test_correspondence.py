@@ -54,14 +54,11 @@ def truth(data):
     return {direction: data.points[there].clone() for direction, (_, there) in SIDES.items()}
 
 
-def test_features_are_read_between_positions():
+def test_features_are_read_between_positions_and_a_peak_is_placed_more_finely_than_the_grid():
     ramp = ((torch.arange(GRID) + 0.5) / GRID).expand(1, 1, GRID, GRID)
     points = torch.tensor([[[0.3, 0.9], [0.515, 0.2]]])
     torch.testing.assert_close(sample(ramp, points)[0, :, 0], points[0, :, 0])  # x is the last axis
     torch.testing.assert_close(sample(ramp.mT, points)[0, :, 0], points[0, :, 1])
-
-
-def test_a_peak_is_placed_more_finely_than_the_grid():
     points = 0.2 + 0.6 * torch.rand(1, 50, 2, generator=torch.Generator().manual_seed(0))
     assert (correspondence.expected_position(bump(points).log()) - points).norm(dim=-1).max() < 0.1 / GRID
 
@@ -81,16 +78,9 @@ def test_the_window_keeps_a_second_peak_out_and_stays_inside_the_map_and_the_who
         SketchMatcher(TinyExtractor(), window=6)
 
 
-def test_the_correlation_holds_the_asked_points_alone(monkeypatch):
-    (data, model), sizes, kept = (world(1, 0), SketchMatcher(TinyExtractor())), [], torch.einsum
+def test_hidden_points_change_no_loss_nothing_visible_gives_zero_and_only_the_asked_points_are_compared(monkeypatch):
+    (data, model), sizes, kept = (world(4, 0), SketchMatcher(TinyExtractor())), [], torch.einsum
     monkeypatch.setattr(torch, "einsum", lambda *a: sizes.append(kept(*a).numel()) or kept(*a))
-    model.loss(data, torch.arange(2))
-    correspondence.predict_pairs(model, data)
-    assert max(sizes) == 2 * 6 * GRID**2
-
-
-def test_hidden_points_change_no_loss_and_nothing_visible_gives_zero():
-    data, model = world(4, 0), SketchMatcher(TinyExtractor())
 
     def loss(hidden, visible):
         points = {kind: torch.where(visible[..., None], value, hidden) for kind, value in data.points.items()}
@@ -98,6 +88,8 @@ def test_hidden_points_change_no_loss_and_nothing_visible_gives_zero():
 
     assert loss(0.1, data.visible) == loss(0.9, data.visible)
     assert loss(0.1, torch.zeros_like(data.visible)) == 0
+    correspondence.predict_pairs(model, data)
+    assert max(sizes) == 8 * 6 * GRID**2
 
 
 def test_training_beats_the_same_pixel_and_the_start_clearly_in_both_directions():
@@ -127,14 +119,12 @@ def pair_of(folder, size=(40, 40)):
     return psc6k.KeypointPair(sketch, photo, points / 2, points, np.isfinite(points).all(1))
 
 
-def test_points_are_prepared_as_shares_of_the_side_and_stay_with_their_images(tmp_path):
+def test_images_that_are_not_square_or_no_pair_are_refused(tmp_path):
+    """Points of others are prepared as shares of the side and stay with their images."""
     data = prepare_points(TinyExtractor(), [pair_of(tmp_path)], size=40)
     assert data.points["photo"][0, 0].tolist() == [0.25, 0.25] and data.points["sketch"][0, 0].tolist() == [0.125] * 2
     assert data.visible[0].tolist() == [True] * 3 + [False] + [True] * 4
     assert torch.isfinite(data.points["photo"]).all()
-
-
-def test_images_that_are_not_square_or_no_pair_are_refused(tmp_path):
     with refused("60 x 40 px"):
         prepare_points(TinyExtractor(), [pair_of(tmp_path, (60, 40))], size=40)
     with refused("no annotated pair"):
@@ -207,7 +197,9 @@ def test_a_checkpoint_of_a_model_with_other_settings_is_refused(tiny_backbone, c
         compare(tiny_backbone, task, ("CLIP only",), checkpoints=tmp_path)
 
 
-def test_rows_hold_both_metrics_under_every_definition(compared, task, tmp_path):
+def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_tested_paired_over_photos(
+    compared, task, tmp_path
+):
     trials, frozen = compared
     results.write(protocol.rows(RUN, task, trials.values(), frozen, "aa"), tmp_path / "results.json")
     rows = results.read(tmp_path / "results.json")
@@ -220,19 +212,15 @@ def test_rows_hold_both_metrics_under_every_definition(compared, task, tmp_path)
     pred, data = trials["fused"].found["seen"]["s2p"] * 256, frozen["seen"]
     by_hand = metrics.pck(pred, data.points["photo"] * 256, 0.05, 256, data.visible)
     assert (row.value, row.n) == (pytest.approx(by_hand.mean()), len(data))
-
-
-def test_pck_at_5_percent_is_tested_paired_over_photos(compared, task):
-    trials, frozen = compared
     found = [found for found in task.measure(trials["fused"], frozen) if found.groups is not None]
     assert [m.gallery for m in found] == ["seen categories", "unseen categories"]
     for part, measured in zip(("seen", "unseen"), found, strict=True):
-        assert (measured.metric, measured.definition) == ("PCK@5", correspondence.DEFINITION)
+        assert (measured.metric, measured.definition) == ("PCK@5", next(iter(DEFINITIONS)))
         np.testing.assert_array_equal(measured.values, score(trials["fused"].found[part], frozen[part], 0.05))
         assert len(set(measured.groups)) == len(frozen[part].images.photo_records)
 
 
-def test_definitions_differ_as_they_say():
+def test_definitions_differ_as_they_say_and_a_pair_whose_points_coincide_has_no_box():
     data = world(8, 0)
     data = replace(data, points={k: (p * 64).round() / 64 for k, p in data.points.items()})  # exact in binary
     places = truth(data)
@@ -240,12 +228,9 @@ def test_definitions_differ_as_they_say():
     places["s2p"] = places["s2p"] + torch.tensor([0.0625, 0.0])  # all points on the threshold of 1/16
     both, s2p, p2s, strict, points, box = (score(places, data, 0.0625, name).mean() for name in DEFINITIONS)
     assert (both, s2p, p2s, points) == (1, 1, 1, 1) and strict == pytest.approx(0.5) and box < 1
-
-
-def test_a_pair_whose_visible_points_coincide_has_no_box_and_is_left_out_by_the_box_alone():
     data, (box,) = world(3, 0), (name for name in DEFINITIONS if "box" in name)
     data.points["photo"][0] = 0.25
-    assert [len(score(truth(data), data, 0.05, name)) for name in (box, correspondence.DEFINITION)] == [11, 12]
+    assert [len(score(truth(data), data, 0.05, name)) for name in (box, next(iter(DEFINITIONS)))] == [11, 12]
     data.points = {kind: torch.full_like(points, 0.25) for kind, points in data.points.items()}
     trial = protocol.Trial("x", 0, found={"seen": truth(data)})
     told = {found.definition for found in Correspondence.measure(None, trial, {"seen": data})}

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +16,7 @@ from sfhelpers.tasks import arms, compare, recognition
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
 from sfhelpers.toyworld import quick
-from tests.backbone_fixtures import refused, small
+from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small
 from tests.cells import handbuilt, solutions
 
 FEW = ("airplane", "cup", "key")
@@ -60,36 +59,23 @@ def test_training_learns_to_tell_categories_apart_and_moves_the_injection(tiny_b
         assert not torch.equal(learned, start)
 
 
-def test_untrained_it_prefers_nothing_and_standardises_images_and_what_was_prepared_alike(tiny_backbone, sketches):
-    extractor, test = small(tiny_backbone), sketches.select("test")
-    model = SketchRecogniser(extractor, FEW, dim=12).eval()
-    prepared = recognition.prepare_sketches(extractor, test, FEW, 64)
-    model.fit_statistics(prepared)
+def test_untrained_it_prefers_nothing_and_loss_and_gradients_are_those_by_hand(tiny_backbone, sketches):
+    theirs, test = SketchRecogniser(small(tiny_backbone), FEW, dim=12), sketches.select("test")
+    prepared = recognition.prepare_sketches(theirs.extractor, test, FEW, 64)
+    theirs.fit_statistics(prepared)
     with torch.no_grad():
-        assert model(prepared).abs().max() == 0
-        pooled = model.pooled(prepared)
+        assert theirs(prepared).abs().max() == 0
+        pooled = theirs.pooled(prepared)
         assert pooled.mean(0).abs().max() < 1e-4 and (pooled.std(0, correction=0) - 1).abs().max() < 1e-3
-        nn.init.normal_(model.head.weight)
-        found, ready = model(test.images(range(4), 64)), model({name: part[:4] for name, part in prepared.items()})
-    assert found.shape == (4, 3) and torch.allclose(found, ready, atol=1e-4)
-
-
-@pytest.mark.parametrize("categories", [[], ["cat"], ["cat", "cat"]])
-def test_one_category_none_or_one_twice_is_nothing_to_tell_apart(tiny_backbone, categories):
-    with refused():
-        SketchRecogniser(small(tiny_backbone), categories, dim=12)
-
-
-def test_more_shots_than_there_are_and_strange_categories_are_refused(tiny_backbone, sketches):
-    train = sketches.select("train")
-    assert len(few_shot_parts(sketches, 8, 0)["train"]) == 24
-    lost = tuple(item for item in sketches.records if (item.part, item.category) != ("train", FEW[0]))
-    for records, shots in ((sketches.records, 9), (lost, 1), (lost, 0)):
-        with refused("shots"):
-            few_shot_parts(replace(sketches, records=records), shots, 0)
-    for some, said in ((train, "'key'"), (sketches.select("none"), "no sketch")):
-        with refused(said):
-            recognition.prepare_sketches(small(tiny_backbone), some, FEW[:2], 64)
+        nn.init.normal_(theirs.head.weight)
+        found, ready = theirs(test.images(range(4), 64)), theirs(prepared)
+    assert found.shape == (4, 3) and torch.allclose(found, ready[:4], atol=1e-4)
+    hand = handbuilt("06_recognition", torch=torch, nn=nn)
+    ours = hand.Recogniser(small(tiny_backbone), 3, dim=12)
+    ours.load_state_dict({name.removeprefix("statistics."): value for name, value in theirs.state_dict().items()})
+    loss = hand.cross_entropy(ours(prepared), prepared["labels"])
+    package = Recognition.loss(None, theirs, {"train": prepared}, torch.arange(len(test)))
+    assert_same_loss_and_gradients(ours, loss, theirs, package)
 
 
 def test_the_temperature_undoes_a_scale():
@@ -100,7 +86,7 @@ def test_the_temperature_undoes_a_scale():
         assert recognition.choose_temperature(logits * scale, labels) == pytest.approx(scale, rel=0.12)
 
 
-def test_every_method_answers_the_same_drawings_those_that_learn_features_or_probe_also_after_fewer(task, compared):
+def test_every_method_answers_the_same_drawings_those_that_learn_or_probe_also_after_fewer(task, compared):
     trials, frozen = compared
     both = [("fused", 0), ("fused", 1), ("CLIP only", 0), ("CLIP only", 1), ("B-CLIP", 0), ("B-SD", 0)]
     once = [("class prior", 0), ("class prior", 1), ("chance", 0), ("chance", 1)]
@@ -117,18 +103,10 @@ def test_every_method_answers_the_same_drawings_those_that_learn_features_or_pro
     assert abs(matched["fused"] - matched["CLIP only"]) < 0.1 * matched["fused"]
     assert {t.model.extractor.start for t in trials if t.history} == {"random"}
     assert {(t.problem, len(t.history.epochs)) for t in trials if t.history} == {("", 2), ("2 shots", 3)}
-
-
-def test_fewer_sketches_are_among_more_and_stay_with_their_labels(task, compared):
-    frozen, some = compared[1], task.of_problem(compared[1], "2 shots")
+    some = task.of_problem(frozen, "2 shots")  # fewer are among more and stay with their labels
     places = [task.parts["train"].records.index(item) for item in task.parts["train"].few(2).records]
     assert sorted(some["train"]["labels"].tolist()) == [0, 0, 1, 1, 2, 2] and some["test"] is frozen["test"]
-    for name, tensor in some["train"].items():
-        assert torch.equal(tensor, frozen["train"][name][places])
-
-
-def test_trivial_methods_do_what_they_are_called(task, compared):
-    trials, frozen = compared
+    assert all(torch.equal(tensor, frozen["train"][name][places]) for name, tensor in some["train"].items())
     prior = next(t.found.logits for t in trials if t.method == "class prior")
     assert (prior.argmax(1) == 0).all(), "of equally many the first is ahead"
     (chance,) = task.untrained("chance", (0,), frozen | {"test": {"labels": range(4000)}}, None)
@@ -144,7 +122,7 @@ def test_the_probes_are_of_the_backbone_that_was_given_whatever_arm_is_there(tin
 
 
 def test_no_test_drawing_is_seen_in_training(sketches):
-    """By the bytes of the lines, the pixels, and the tensors that training reads."""
+    """By the bytes of the lines and by the pixels."""
     for shots, limit in ((4, 0), (0, 0), (1, 2)):
         chosen = few_shot_parts(sketches, shots, limit)
         seen = {name: set() for name in chosen}
@@ -152,9 +130,7 @@ def test_no_test_drawing_is_seen_in_training(sketches):
             for item, image in zip(part.records, part.images(range(len(part)), 48), strict=True):
                 line = item.path.read_bytes()[item.offset : item.offset + item.length]
                 seen[name] |= {hashlib.sha256(line).digest(), hashlib.sha256(image.numpy().tobytes()).digest()}
-        assert not (seen["train"] | seen["validation"]) & seen["test"]
-        assert not seen["train"] & seen["validation"]
-        assert sum(map(len, seen.values())) == 2 * sum(map(len, chosen.values()))
+        assert len(set.union(*seen.values())) == sum(map(len, seen.values())) == 2 * sum(map(len, chosen.values()))
 
 
 def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_path):
@@ -176,12 +152,21 @@ def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):
         kept = [item for item in sketches.records if item.part != part or item.category not in categories]
         return Sketches("x", sketches.root, "", tuple(kept))
 
+    for categories in ([], ["cat"], ["cat", "cat"]):
+        with refused():
+            SketchRecogniser(small(tiny_backbone), categories, dim=12)
+    for some, said in ((sketches, "'key'"), (sketches.select("none"), "no sketch")):
+        with refused(said):
+            recognition.prepare_sketches(small(tiny_backbone), some, FEW[:2], 64)
+
     for said, data, methods, settings in (
         ("unknown method", sketches, ("fused", "magic"), {}),
         ("no arm", sketches, ("B-SD", "chance"), {}),
         ("have fewer", sketches, ("fused",), {"shots": 9}),
         ("shots is -1", sketches, ("fused",), {"shots": -1}),
         ("limit is -1", sketches, ("fused",), {"limit": -1}),
+        ("shots", without("train", FEW[0]), ("fused",), {}),
+        ("shots", without("train", FEW[0]), ("fused",), {"shots": 0}),
         ("1 category", sketches.select(categories=["cup"]), ("fused",), {}),
         ("no test sketch of 'cup'", without("test", "cup"), ("fused",), {}),
         ("no validation sketch", without("val", *FEW), ("fused",), {}),
@@ -229,11 +214,9 @@ def test_the_exercises_solutions_run_one_after_the_other_and_their_asserts_hold(
     drawn = load_sketches("quickdraw", tmp_path, "3/3")
     model, test = SketchRecogniser(small(tiny_backbone), few, dim=12).eval(), drawn.select("test")
     scores = torch.randn(len(test), 3, generator=torch.Generator().manual_seed(0))
-    names = {"np": np, "torch": torch, "metrics": metrics, "data": drawn, "test": test}
-    names |= {"run": SimpleNamespace(device="cpu"), "fused": SimpleNamespace(logits=scores)}
-    names |= {"first": {"fused": SimpleNamespace(model=model)}}
+    names = {"np": np, "torch": torch, "metrics": metrics, "data": drawn, "test": test, "run": RUN}
+    names |= {"fused": SimpleNamespace(logits=scores), "first": {"fused": SimpleNamespace(model=model)}}
     names |= {"true": recognition.prepare_sketches(model.extractor, test, few, 64)["labels"]}
-    assert len(solutions("06_recognition")) == 3
-    for source in solutions("06_recognition"):
+    for source in solutions("06_recognition").values():
         assert "assert " in source
         exec(source, names)

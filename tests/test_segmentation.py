@@ -1,7 +1,8 @@
-"""The segmenter alone: its loss, threshold, CRF and predictions, on coloured squares."""
+"""The segmenter alone, on coloured squares: loss, threshold, CRF, predictions, and what 04 writes of them by hand."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from sfhelpers.images import load_images, open_mask
 from sfhelpers.tasks import segmentation
 from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.prepared import PreparedPairs, prepare_pairs, take
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small
+from tests.cells import handbuilt, solutions
 
 SIDE = 24
 COLOURS = ((0.9, 0.2, 0.2), (0.2, 0.8, 0.2), (0.2, 0.3, 0.9))
@@ -93,9 +95,8 @@ def learned():
 
 def best_iou(model, data):
     found = segmentation.predict_pairs(model, data)
-    return metrics.foreground_iou(
-        found >= segmentation.choose_threshold(found, data.pair_masks), data.pair_masks
-    ).mean()
+    cut = segmentation.choose_threshold(found, data.pair_masks)
+    return metrics.foreground_iou(found >= cut, data.pair_masks).mean()
 
 
 def test_training_beats_the_mean_mask_clearly(learned):
@@ -112,24 +113,39 @@ def test_training_beats_the_mean_mask_clearly(learned):
     assert all(not torch.equal(value, start[name]) for name, value in model.named_parameters())
     both = torch.cat([frozen["train"].sketches["pixels"], frozen["train"].photos["pixels"]])
     torch.testing.assert_close(model.extractor.mean, both.mean((0, 2, 3)))  # all of them, since they are but 60
-
-
-def test_it_is_the_sketch_that_decides_what_is_marked(learned):
-    model, data = learned[0], learned[1]["validation"]
     pairs = data.pairs.clone()
     pairs[:, 0] = (pairs[:, 0] + 1) % len(data.sketch_records)
-    assert best_iou(model, data) > best_iou(model, replace(data, pairs=pairs)) + 0.2
+    assert iou > best_iou(model, replace(data, pairs=pairs)) + 0.2, "it is the sketch that decides what is marked"
 
 
-def test_logits_are_temperature_times_cosine_less_centre_and_no_temperature_is_below_zero():
-    model = segmentation.SketchSegmenter(TinyExtractor(), temperature=4.0, centre=0.5)
-    sketch, photo = torch.rand(2, 3, SIDE, SIDE), torch.rand(2, 3, SIDE, SIDE)
-    logits = model(sketch, photo)
-    assert logits.shape == (2, 8, 8)
-    cosine = F.cosine_similarity(model.extractor.pooled(sketch)[1], model.extractor(photo)[1, :, 2, 5], dim=0)
-    assert logits[1, 2, 5].item() == pytest.approx(4 * cosine.item() - 2, abs=1e-5)
-    nn.init.constant_(model.log_temperature, -50)
-    assert (model(sketch, photo) - 1e-9 < 0).all() and model.log_temperature.exp() > 0
+def test_loss_and_gradients_by_hand_are_those_of_the_package_and_a_step_lowers_the_loss(tiny_backbone, two_images):
+    hand = handbuilt("04_segmentation", torch=torch, F=F, nn=nn)
+    theirs, ours = segmentation.SketchSegmenter(small(tiny_backbone)), hand.Segmenter(small(tiny_backbone))
+    prepared, records = theirs.extractor.prepare(two_images), [SimpleNamespace(mask=True)] * 2
+    theirs.extractor.fit_statistics(prepared)
+    ours.load_state_dict(theirs.state_dict())
+    dice, pairs = torch.Generator().manual_seed(0), torch.tensor([[0, 1], [1, 0]])
+    data = PreparedPairs(prepared, prepared, records, records, pairs, torch.rand(2, 40, 40, generator=dice) < 0.3)
+    loss = hand.cross_entropy(ours(*(take(prepared, which) for which in pairs.T)), data.pair_masks)
+    assert_same_loss_and_gradients(ours, loss, theirs, TASK.loss(theirs, {"train": data}, torch.arange(2)))
+    optimiser = torch.optim.AdamW(ours.parameters(), 2e-3)
+    losses = [hand.step(ours, optimiser, prepared, prepared, data.masks) for _ in range(6)]
+    assert losses[-1] < losses[0]
+    predicted, true = torch.rand(2, 30, 6, 6, generator=dice) < 0.4
+    predicted[:3] = true[:2] = False
+    np.testing.assert_allclose(hand.foreground_iou(predicted, true), metrics.foreground_iou(predicted, true), atol=1e-6)
+
+
+@pytest.mark.parametrize("source", solutions("04_segmentation").values())
+def test_a_solution_runs_and_its_asserts_hold(source, capsys):
+    dice = torch.Generator().manual_seed(0)
+    masks = torch.rand(4, 160, 160, generator=dice) < 0.3
+    records = [SimpleNamespace(category=name) for name in ("cat", "cat", "cup", "cup")]
+    part = SimpleNamespace(pair_masks=masks, photo_records=records, pairs=torch.arange(4)[:, None].expand(-1, 2))
+    names = {"torch": torch, "np": np, "metrics": metrics, "frozen": {"validation": part}, "test": part}
+    names |= {"answers": torch.rand(2, 4, 160, 160, generator=dice), "true": {"seen": masks}}
+    assert "assert " in source
+    exec(source, names | {"fused": SimpleNamespace(found=SimpleNamespace(threshold=0.5))})
 
 
 def test_no_epochs_evaluate_the_untrained_model():
@@ -138,17 +154,13 @@ def test_no_epochs_evaluate_the_untrained_model():
     assert only["epoch"] == 0 and 0 < only["validation"] < 1
 
 
-def test_predictions_for_all_pairs_equal_those_of_one_batch_and_are_probabilities(learned):
+def test_predictions_for_all_pairs_equal_those_of_one_batch_and_every_metric_is_per_image(learned):
     model, data = learned[0], learned[1]["validation"]
     together = segmentation.predict_pairs(model, data, batch_size=7)
     sketch, photo = data.pairs[:5].unbind(1)
     logits = model(take(data.sketches, sketch), take(data.photos, photo))
     assert together.shape == (60, SIDE, SIDE) and not together.requires_grad
-    assert together.min() >= 0 and together.max() <= 1
     torch.testing.assert_close(together[:5], segmentation.upsample(logits, SIDE).sigmoid().detach())
-
-
-def test_every_metric_is_per_image():
     pred, masks = torch.tensor([[[True, False]], [[True, True]]]), torch.tensor([[[True, False]], [[True, False]]])
     expected = {"foreground IoU": [1, 0.5], "mIoU": [1, 0.25], "pAcc": [1, 0.5], "pAcc (foreground)": [1, 1]}
     expected |= {"pAcc (class mean)": [1, 0.5], "dataset IoU": [2 / 3]}
@@ -173,51 +185,45 @@ def test_the_chosen_threshold_is_the_best_one_by_trying_all_and_among_equals_the
         segmentation.choose_threshold(torch.zeros(1, 4, 4), masks)
 
 
-def test_training_without_masks_is_refused():
-    with_masks = world(TinyExtractor(), 6, seed=1)
-    records = [replace(record, mask=None) for record in with_masks.photo_records]
-    without = replace(with_masks, masks=None, photo_records=records)
-    for learned, chosen in ((without, with_masks), (with_masks, without)):
-        with refused("without a mask"):
-            train(TinyExtractor(), {"train": learned, "validation": chosen}, epochs=1)
-    assert segmentation.predict_pairs(segmentation.SketchSegmenter(TinyExtractor()), without).shape == (12, 160, 160)
+@pytest.fixture
+def folder(tmp_path):
+    """Three photos with masks and one sketch in each of two categories, as anybody's own data lie."""
+    toyworld.write_folder(tmp_path, photos=3, sketches=1, categories=("cat", "duck"))
+    for category in (tmp_path / "sketch").iterdir():
+        for path in sorted(category.iterdir())[1:]:
+            path.unlink()
+    return load_dataset("folder", tmp_path)
 
 
-def folder(root, masks=3):
-    """Three photos, one sketch and some masks in each of two categories, as anybody's own data lie."""
-    toyworld.write_folder(root, photos=3, sketches=1, categories=("cat", "duck"))
-    for kind, kept in (("sketch", 1), ("mask", masks)):
-        for category in (root / kind).iterdir():
-            for path in sorted(category.iterdir())[kept:]:
-                path.unlink()
-    return load_dataset("folder", root)
-
-
-def test_every_image_is_prepared_once_however_many_pairs_it_is_in(tmp_path):
+def test_every_image_is_prepared_once_however_many_pairs_it_is_in(folder):
     extractor = TinyExtractor()
-    data = prepare_pairs(extractor, folder(tmp_path), size=32)
-    assert len(data) == len(data.pairs) == 6
-    assert (len(data.photo_records), len(data.sketch_records), extractor.prepared) == (6, 2, 8)
+    data = prepare_pairs(extractor, folder, size=32)
+    assert (len(data), len(data.photo_records), len(data.sketch_records), extractor.prepared) == (6, 6, 2, 8)
     for sketch, photo in data.pairs.tolist():
         assert data.sketch_records[sketch].category == data.photo_records[photo].category
     for record, pixels in zip(data.photo_records, data.photos["pixels"], strict=True):
         torch.testing.assert_close(pixels, extractor.frozen(load_images([record.path], 32))["pixels"][0])
     assert data.pair_masks.shape == (6, 160, 160) and data.pair_masks.dtype == torch.bool
     with refused("no sketch-photo pair here: raise limit"):
-        prepare_pairs(extractor, folder(tmp_path).select(part="train"), size=32)
+        prepare_pairs(extractor, folder.select(part="train"), size=32)
     shares = [open_mask(record.mask).mean() for record in data.photo_records]
     np.testing.assert_allclose(data.masks.float().mean((1, 2)), shares, atol=0.03)
 
 
 @pytest.mark.parametrize(("masks", "said"), [(0, "6 of 6 pairs"), (2, "2 of 6 pairs have photos without a mask")])
-def test_photos_without_masks_are_prepared_but_cannot_be_scored(tmp_path, masks, said):
-    data = prepare_pairs(TinyExtractor(), folder(tmp_path, masks), size=32)
-    with refused(said):
-        data.pair_masks  # noqa: B018
+def test_photos_without_masks_are_prepared_and_answered_but_cannot_be_learned_from_or_scored(folder, masks, said):
+    for photo in folder.photos:
+        if int(photo.path.stem.rpartition("_")[2]) >= masks:
+            photo.mask.unlink()
+    data, model = prepare_pairs(TinyExtractor(), load_dataset("folder", folder.root), size=32), TinyExtractor()
+    for learned, chosen in ((data, data), (world(model, 6, seed=1), data)):
+        with refused(said):
+            train(model, {"train": learned, "validation": chosen}, epochs=1)
     assert len(data) == 6 and (data.masks is None) == (masks == 0)
+    assert segmentation.predict_pairs(segmentation.SketchSegmenter(model), data).shape == (6, 160, 160)
 
 
-def test_the_crf_pulls_a_blurred_map_onto_the_edge_of_the_object():
+def test_the_crf_pulls_a_blurred_map_onto_the_edge_and_takes_the_threshold_as_undecided():
     mask = torch.zeros(60, 80, dtype=torch.bool)
     mask[15:45, 20:60] = True
     image = torch.where(mask, torch.tensor([0.9, 0.5, 0.1])[:, None, None], 0.2)
@@ -227,9 +233,6 @@ def test_the_crf_pulls_a_blurred_map_onto_the_edge_of_the_object():
     assert refined.dtype == torch.float32 and refined.min() >= 0 and refined.max() <= 1
     before, after = (metrics.foreground_iou((m >= 0.5)[None], mask[None])[0] for m in (blurred, refined))
     assert after > 0.97 > before
-
-
-def test_the_crf_takes_the_chosen_threshold_as_undecided_and_refuses_what_it_cannot_use():
     grey, faint = torch.full((3, 20, 20), 0.5), torch.full((20, 20), 0.3)
     assert (segmentation.refine_with_crf(grey, faint, threshold=0.2) > 0.5).all()
     assert (segmentation.refine_with_crf(grey, faint, threshold=0.5) < 0.5).all()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sfhelpers.tasks.compare import Frozen, Task, Trial, compare
 FULL = "full"
 MAIN = {"retrieval": "unseen categories"}  # task -> what its gallery is called beside those of the other tasks
 PARAMETERS, WEIGHT, WITHOUT = "learned parameters", "branch weight ", " without "
+SILENCED = "; the trained model with this branch's output set to zero"
 
 
 @dataclass(frozen=True)
@@ -61,32 +63,30 @@ def measure(
 
 
 def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Iterator[results.Row]:
-    about = {"task": task.name, "method": arm.method, "seed": arm.seed, "dataset": task.dataset}
-    about |= {"split": task.split, "weights_sha256": arm.backbone.weights_sha256}
-    yield results.row(
-        run, metric=PARAMETERS, value=trial.parameters, n=1, seconds=trial.preparing, **about,
-        definition="that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds",
-    )  # fmt: skip
+    about = {"method": arm.method, "seed": arm.seed, "dataset": task.dataset, "split": task.split}
+    row = partial(results.row, run, task=task.name, weights_sha256=arm.backbone.weights_sha256, **about)
+    told = "that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds"
+    yield row(metric=PARAMETERS, definition=told, value=trial.parameters, n=1, seconds=trial.preparing)
     extractor = trial.model.extractor
     weights = extractor.aggregator.branch_weights.softmax(dim=0).tolist()
     for name, weight in zip(extractor.branches, weights, strict=True):
-        yield results.row(run, metric=WEIGHT + name, value=weight, n=1, definition="softmax over branches", **about)
-    yield from _values(run, task, trial, frozen, about)
+        yield row(metric=WEIGHT + name, definition="softmax over branches", value=weight, n=1)
+    yield from _values(row, task, trial, frozen)
     for number, name in enumerate(extractor.branches if arm.method.startswith(FULL) else ()):
         with silenced(extractor, number):
             again = task.predict(trial.model, task.of_problem(frozen, trial.problem))
-        yield from _values(run, task, replace(trial, found=again, seconds=0.0), frozen, about, name)
+        yield from _values(row, task, replace(trial, found=again, seconds=0.0), frozen, name)
 
 
-def _values(run: Any, task: Task, trial: Trial, frozen: Frozen, about: dict, silent: str = "") -> Iterator[results.Row]:
+def _values(row: partial, task: Task, trial: Trial, frozen: Frozen, silent: str = "") -> Iterator[results.Row]:
     """The metric that the task is tested by, a row a gallery; a query that cannot be scored (NaN) is left out."""
     tested = [found for found in task.measure(trial, frozen) if found.groups is not None]
     for found in (found for found in tested if found.metric == tested[0].metric):
-        rule = "; the trained model with this branch's output set to zero" if silent else ""
-        yield results.row(
-            run, metric=found.metric + (WITHOUT + silent if silent else ""), definition=found.definition + rule,
+        name, rule = (WITHOUT + silent, SILENCED) if silent else ("", "")
+        yield row(
+            metric=found.metric + name, definition=found.definition + rule,
             value=np.nanmean(found.values), n=np.isfinite(found.values).sum(), seconds=trial.seconds,
-            gallery=MAIN.get(task.name, found.gallery), **about,
+            gallery=MAIN.get(task.name, found.gallery),
         )  # fmt: skip
 
 

@@ -1,19 +1,15 @@
 """What 03_correspondence says of the rows of its long run, and of the default run that its file shows."""
 
 import re
-from pathlib import Path
 
-import nbformat
 import pytest
 
 from sfhelpers import results
 from sfhelpers.tasks.arms import FINETUNING, RANDOM_UNET
 from sfhelpers.tasks.correspondence import DEFINITION, SAME_PIXEL, Correspondence
+from tests.cells import printed
 
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "03_correspondence.ipynb"
-ROWS = results.committed(NOTEBOOK.stem)
-CELLS = nbformat.read(NOTEBOOK, as_version=4).cells
-PRINTED = "\n".join(output.get("text", "") for cell in CELLS for output in cell.get("outputs", []))
+ROWS, PRINTED = results.committed("03_correspondence"), printed("03_correspondence")
 
 
 @pytest.fixture(params=["seen", "unseen"])

@@ -1,28 +1,25 @@
 """What 04_segmentation says of the committed rows, a test a sentence, and of the default run that its file shows."""
 
 import re
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 
 from sfhelpers import results
 from sfhelpers.results import BETTER, NOT_TOLD, WORSE
 from sfhelpers.tasks.segmentation import CHOSEN
+from tests.cells import printed
 
 ROWS = results.committed("04_segmentation")
 IOU = "foreground IoU"
 SEEN, UNSEEN = (results.table(ROWS, f"{name} categories", IOU, CHOSEN) for name in ("seen", "unseen"))
 CRF = results.table(ROWS, "seen categories", IOU, "then dense CRF")
 CONTROLS = ("fused (fixed random injection)", "fused (random UNet)")
-CELLS = nbformat.read(Path(__file__).parents[2] / "notebooks" / "04_segmentation.ipynb", as_version=4).cells
-PRINTED = "".join(o.text for cell in CELLS for o in cell.get("outputs", []) if o.output_type == "stream")
 
 
-def printed(pattern):
+def of(pattern):
     """The numbers that a pattern finds in what the default run printed."""
-    return [float(number) for number in re.search(pattern, PRINTED).groups()]
+    return [float(number) for number in re.search(pattern, printed("04_segmentation")).groups()]
 
 
 def seconds(method):
@@ -37,9 +34,7 @@ def test_the_rows_are_of_three_seeds_and_five_epochs():
 @pytest.mark.parametrize(
     ("other", "seen", "unseen"),
     [
-        *(
-            (other, BETTER, None) for other in ("mean mask", *CONTROLS)
-        ),  # of what the controls do unseen nothing is said
+        *((other, BETTER, None) for other in ("mean mask", *CONTROLS)),  # of unseen categories nothing is said
         ("SD only", BETTER, BETTER),
         ("CLIP only", BETTER, NOT_TOLD),
         ("late fusion", NOT_TOLD, NOT_TOLD),
@@ -80,14 +75,14 @@ def test_with_crf_fused_keeps_less_than_two_thirds_of_its_lead_and_late_fusion_p
 
 
 def test_asked_with_a_sketch_of_another_category_the_masks_lose_less_than_two_points():
-    own, other = printed(r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),")
+    own, other = of(r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),")
     assert 0 < own - other < 0.02
 
 
 def test_in_this_run_nothing_to_speak_of_is_left_of_the_lead_once_the_crf_has_sharpened_both():
-    fused, clip = (printed(rf"\n{method} +CRF off [\d.]+, on ([\d.]+)")[0] for method in ("fused", "CLIP only"))
+    fused, clip = (of(rf"\n{method} +CRF off [\d.]+, on ([\d.]+)")[0] for method in ("fused", "CLIP only"))
     assert abs(fused - clip) < 0.005
 
 
 def test_the_gallerys_mean_is_well_below_that_of_the_pairs_with_the_crf_too():
-    assert printed(r"foreground IoU ([\d.]+), n")[0] < printed(r"fused +CRF off [\d.]+, on ([\d.]+)")[0] - 0.05
+    assert of(r"foreground IoU ([\d.]+), n")[0] < of(r"fused +CRF off [\d.]+, on ([\d.]+)")[0] - 0.05
