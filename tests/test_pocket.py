@@ -16,7 +16,7 @@ from sfhelpers.backbones.presets import WEIGHTS
 from sfhelpers.files import file_sha256
 from sfhelpers.pocket import data, models, training
 from tests.backbone_fixtures import refused
-from tests.cells import run_cells
+from tests.notebook_cells import run_cells
 from tests.tiny import folder_sha256
 
 HERE = "90_train_pocket"
