@@ -17,36 +17,40 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
 MIN_SIDE = 8  # pixels
 MAX_PIXELS = 50_000_000
-BACKGROUND = (255, 255, 255)  # what shows through transparency: paper
+GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever their bytes' order
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open an image as a person sees it: EXIF turned, transparency over white, 8-bit RGB.
+    """Open an image (of an animation the first frame) as `as_seen`; decoded only if its header is good.
 
-    Grey, palette, 16-bit grey and CMYK files are converted; of an animation the first frame is taken. FileNotFoundError
-    without the file; ValueError if it is empty, truncated, not one of FORMATS, has a side shorter than 8 pixels, or
-    announces more than 50 megapixels, which is found before anything is decoded.
+    FileNotFoundError without the file; ValueError if it is empty, truncated, not one of FORMATS, has a side shorter
+    than 8 pixels, or more than 50 megapixels.
     """
-    return _rgb(_decoded(path))
+    return as_seen(_decoded(path))
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """An image that is open already as `open_image` gives it: EXIF turned, transparency over white, 8-bit RGB."""
-    return _rgb(ImageOps.exif_transpose(image))
+    """An open image as a person sees it: EXIF turned, transparency over white, 8-bit RGB."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(GREY16):  # PIL would clip it to 255, not scale it
+        image = Image.fromarray(np.round(np.clip(np.asarray(image), 0, 65535) / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def open_mask(path: str | Path) -> np.ndarray:
-    """Open a mask as an (H, W) bool array, True on the object.
-
-    Values above half of the largest one are the object, so masks written as 0/1, 0/255, in 16 bits or in one colour
-    on black all work. If the file has transparent pixels, it is a cut-out and the object is what is opaque.
-    """
+    """Open a mask as an (H, W) bool array, True on the object: on what is opaque if a part is transparent, else above
+    half of the largest value, so 0/1, 0/255, 16 bits and one colour on black all work. Errors as `open_image`."""
     image = _decoded(path)
-    if _is_transparent(image):
-        return np.asarray(image.convert("RGBA").getchannel("A")) > 127
-    # 16 bits are taken as they are: scaled to 8 they would lose a mask of 0 and 1.
-    values = np.asarray(image if _is_grey16(image) else _rgb(image)).astype(np.int64)
-    values = values if values.ndim == 2 else values.max(axis=2)
+    if image.mode.startswith(GREY16):  # taken as it is: scaled to 8 bits it would lose a mask of 0 and 1
+        values = np.asarray(image).astype(np.int64)
+    else:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if alpha.min() < 255:
+            return alpha > 127
+        values = np.asarray(as_seen(image)).astype(np.int64).max(axis=2)
     return 2 * values > values.max()
 
 
@@ -165,43 +169,22 @@ def _header(path: str | Path) -> Image.Image:
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         raise ValueError("is empty (0 bytes)")
     most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit is checked below
-        try:
+    try:
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is lower
             image = Image.open(path, formats=FORMATS)
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"is larger than {most}") from error
-        except (FileNotFoundError, PermissionError):
-            raise
-        except Exception as error:  # damaged headers make the readers raise many kinds
-            raise ValueError("is not an image that can be read") from error
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # damaged headers make the readers raise many kinds
+        bomb = isinstance(error, Image.DecompressionBombError)
+        raise ValueError(f"is larger than {most}" if bomb else "is not an image that can be read") from error
     width, height = image.size
-    reasons = {
-        f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more": min(width, height) < MIN_SIDE,
-        f"is {width} x {height} pixels, more than {most}": width * height > MAX_PIXELS,
-        f"has pixels of mode {image.mode}, which have no 8-bit meaning": image.mode in ("F", "LAB"),  # no known range
-    }
-    for reason in (reason for reason, holds in reasons.items() if holds):
-        image.close()
-        raise ValueError(reason)
-    return image
-
-
-def _is_grey16(image: Image.Image) -> bool:
-    return image.mode.startswith("I")  # "I" or "I;16", whatever its bytes' order
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    if _is_grey16(image) or not image.has_transparency_data:
-        return False
-    return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if _is_grey16(image):  # PIL would clip it to 255, not scale it
-        image = Image.fromarray(np.round(np.clip(np.asarray(image), 0, 65535) / 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, (*BACKGROUND, 255))
-        return Image.alpha_composite(paper, image).convert("RGB")
-    return image.convert("RGB")
+    if min(width, height) < MIN_SIDE:
+        reason = f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more"
+    elif width * height > MAX_PIXELS:
+        reason = f"is {width} x {height} pixels, more than {most}"
+    elif image.mode in ("F", "LAB"):  # their range is not known
+        reason = f"has pixels of mode {image.mode}, which have no 8-bit meaning"
+    else:
+        return image
+    image.close()
+    raise ValueError(reason)

@@ -1,14 +1,13 @@
-"""Result rows: a value never stands without its method, definition, data, seed and weights.
+"""Result rows, the list in a `results.json`: no value stands without its method, definition, data, seed and weights.
 
-A `results.json` is a list of rows. Metric definitions differ between papers by more than methods do, so a value without
-its definition is not a result, and a value without the weights' sha256 cannot be traced to what was shipped.
+Metric definitions differ between papers by more than methods do, and the weights' sha256 says what was measured.
 """
 
 import json
 import math
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -50,18 +49,16 @@ class Row:
     epochs: int
     seconds: float  # wall clock; the one field that differs between two runs with the same seed
     device: str
-    spread: float | None = None  # sample standard deviation, where `value` is a mean over seeds
-    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+    spread: float | None  # sample standard deviation, where `value` is a mean over seeds
+    versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        name = f"the row {self.method!r}, {self.metric!r}"
+        name, numbers = f"the row {self.method!r}, {self.metric!r}", (self.value, self.spread or 0, self.seconds)
         for key in ("notebook", "task", "method", "dataset", "metric", "definition"):
             if not getattr(self, key):
                 raise ValueError(f"{name} has no {key}: a value without it is not a result.")
-        for key in ("value", "spread", "seconds"):
-            number = getattr(self, key)
-            if number is not None and not math.isfinite(number):
-                raise ValueError(f"{name} has {key} {number}: only finite numbers can be written.")
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(f"{name} has {numbers} as value, spread and seconds: only finite ones can be written.")
         if self.n < 1:
             raise ValueError(f"{name} has n = {self.n}: a value is a mean over at least one item.")
 
@@ -73,10 +70,10 @@ def row(run: Any, **values: Any) -> Row:
     spread, and what differs from the run's, e.g. `seed=2`, `epochs=0`. Tensors and numpy scalars are numbers too.
     """
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
-    ours = {key: getattr(run, key) for key in wanted if key not in values}
-    values = ours | {"epochs": getattr(run, "epochs", 0), "gallery": "", "seconds": 0.0, "spread": None} | values
-    values |= {"value": float(values["value"]), "n": int(values["n"]), "seconds": round(float(values["seconds"]), 1)}
-    return Row(**values | {"spread": None if values["spread"] is None else float(values["spread"])})
+    given = {key: getattr(run, key) for key in wanted if key not in values} | {"epochs": getattr(run, "epochs", 0)}
+    given |= {"gallery": "", "seconds": 0.0, "spread": None, "versions": versions()} | values
+    given |= {key: float(given[key]) for key in ("value", "spread") if given[key] is not None}
+    return Row(**given | {"n": int(given["n"]), "seconds": round(float(given["seconds"]), 1)})
 
 
 def write(rows: Iterable[Row], path: str | Path) -> None:
@@ -95,16 +92,12 @@ def read(path: str | Path) -> list[Row]:
         raise FileNotFoundError(f"no results at {path}: run the notebook that writes them first.")
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not a JSON file ({error}): delete it and run its notebook again.") from error
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError(f"{path} is not a list of result rows: delete it and run its notebook again.")
-    names = {item.name for item in fields(Row)}
-    for number, record in enumerate(records):
-        if record.keys() != names:
-            wrong = ", ".join(sorted(record.keys() ^ names))
-            raise ValueError(f"row {number} of {path} lacks or has too much of {wrong}: run its notebook again.")
-    return [Row(**record) for record in records]
+        if not isinstance(records, list):
+            raise TypeError("no list")
+        return [Row(**record) for record in records]
+    except (TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{path} holds no result rows ({reason}): delete it and run its notebook again.") from error
 
 
 def committed(notebook: str) -> list[Row]:
@@ -112,17 +105,17 @@ def committed(notebook: str) -> list[Row]:
     return read(COMMITTED / f"{notebook}.json")
 
 
-def table(found: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
+def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
     """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), best first.
 
     Rows count whose definition ends with the rule, which says for instance how masks were cut.
     """
     by_method: dict[str, list[float]] = {}
-    for row in found:
+    for row in rows:
         if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
             by_method.setdefault(row.method, []).append(row.value)
-    ordered = sorted(by_method.items(), key=lambda entry: -fmean(entry[1]))
-    return {m: (fmean(v), stdev(v) if len(v) > 1 else None) for m, v in ordered}
+    found = {name: (fmean(values), stdev(values) if values[1:] else None) for name, values in by_method.items()}
+    return dict(sorted(found.items(), key=lambda entry: -entry[1][0]))
 
 
 def differences(found: Iterable[Row], gallery: str, metric: str) -> dict[str, tuple[float, ...]]:

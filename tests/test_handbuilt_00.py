@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -10,10 +9,9 @@ import torch
 from sfhelpers import plots
 from sfhelpers.images import Square
 from sfhelpers.search.framing import Frame
+from tests.cells import run_cells
 from tests.search_helpers import sketch
-from tools.notebooks import FOLDER
 
-CELLS = nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4).cells
 RED, BLUE = torch.eye(3)[0], torch.eye(3)[2]
 
 
@@ -21,10 +19,7 @@ RED, BLUE = torch.eye(3)[0], torch.eye(3)[2]
 def names(searcher, heads):
     """What the cells tagged handbuilt define, asking untrained models."""
     names = {"plots": plots, "Square": Square, "trained": heads, "search": SimpleNamespace(searcher=searcher)}
-    for cell in CELLS:
-        if "handbuilt" in cell.metadata.get("tags", []):
-            exec(cell.source, names)
-    return names
+    return run_cells("00_start_here", names, "handbuilt")
 
 
 def test_right_answers_and_chance_are_counted(names, searcher, tmp_path, monkeypatch):

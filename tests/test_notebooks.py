@@ -1,8 +1,8 @@
 """The notebook tools: the same bytes for the same results, honest exit codes, nothing stale or dirty committed."""
 
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import psutil
@@ -10,7 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import clean, notebooks
-from tools.notebooks import find, main
+from tools.notebooks import FOLDER, find, main
 
 PARAMETERS = 'seed = 0  # fixes every random choice\noutput_dir = ""  # where results are written'
 FIGURE = "import random\nfrom PIL import Image\nrandom.seed(seed)\nImage.new('L', (8, 8), random.randrange(255))"
@@ -103,6 +103,14 @@ def test_the_peak_memory_counts_the_kernel(tmp_path):
     assert outcome.result == "ok" and outcome.peak > 400e6
 
 
+def test_two_code_cells_without_text_between_them_are_found(tmp_path):
+    path = tiny(tmp_path, "1", "2")
+    notebook = nbformat.read(path, as_version=4)
+    del notebook.cells[3]
+    nbformat.write(notebook, path)
+    assert "no text stands between code cells 2 and 3" in clean.problems(path)
+
+
 def test_names_are_numbers_stems_or_paths_and_out_notebooks_are_left_alone(tmp_path):
     first, second = tiny(tmp_path), tiny(tmp_path, name="04_segmentation")
     tiny(tmp_path, name="out")
@@ -177,47 +185,28 @@ def test_outputs_that_do_not_belong_in_git_are_found(tmp_path, output, words):
     assert any(words in problem for problem in clean.problems(with_outputs(tmp_path, output)))
 
 
-def test_two_code_cells_without_text_between_them_are_found(tmp_path):
-    path = tiny(tmp_path, "1", "2")
-    notebook = nbformat.read(path, as_version=4)
-    del notebook.cells[3]
-    nbformat.write(notebook, path)
-    assert "no text stands between code cells 2 and 3" in clean.problems(path)
-
-
 NBVAL = ["--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
 
 
-def nbval(folder, overrides):
+def nbval(folder, overrides, *notebooks):
     """Run nbval as `make test` does, on a copy of the layout; returns the exit status and what was printed."""
-    (folder / "tests").mkdir()
+    for name in ("tests", "notebooks"):
+        (folder / name).mkdir()
+    for name, sources in notebooks:
+        tiny(folder / "notebooks", *sources, name=name)
     (folder / "tests" / "nbval_parameters.yaml").write_text(overrides)
-    conftest = Path(__file__).parents[1] / "notebooks" / "conftest.py"
-    (folder / "notebooks" / "conftest.py").write_text(conftest.read_text())
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *NBVAL, "notebooks"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    shutil.copy(FOLDER / "conftest.py", folder / "notebooks")
+    command = [sys.executable, "-m", "pytest", *NBVAL, "notebooks"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_nbval_takes_the_small_values_and_leaves_users_notebooks_alone(tmp_path):
-    (tmp_path / "notebooks").mkdir()
-    tiny(tmp_path / "notebooks", "assert seed == 7 and 'nbval' in output_dir")
-    tiny(tmp_path / "notebooks", "1 / 0", name="out")
-    status, printed = nbval(tmp_path, "01_tiny: {seed: 7}")
-    assert status == 0 and "2 passed" in printed
+def test_nbval_takes_the_small_values_skips_after_a_first_failure_and_leaves_users_notebooks_alone(tmp_path):
+    own = ("01_tiny", ["assert seed == 7 and 'nbval' in output_dir"])
+    status, printed = nbval(tmp_path, "01_tiny: {seed: 7}", own, ("02_wrong", ["1 / 0", "2 / 0"]), ("out", ["1 / 0"]))
+    assert status == 1 and "1 failed, 3 passed, 1 skipped" in printed
 
 
-@pytest.mark.parametrize(
-    ("overrides", "wanted"),
-    [
-        ("{}", "1 failed, 3 passed, 2 skipped"),
-        ("01_tiny: {sed: 7}", "sets 'sed', which 01_tiny does not declare"),
-    ],
-)
-def test_nbval_refuses_an_unknown_name_and_skips_a_notebook_after_its_first_failure(tmp_path, overrides, wanted):
-    (tmp_path / "notebooks").mkdir()
-    tiny(tmp_path / "notebooks", "1 / 0", "2 / 0", "3 / 0")
-    tiny(tmp_path / "notebooks", "1", name="02_other")
-    status, printed = nbval(tmp_path, overrides)
-    assert status != 0 and wanted in printed
+def test_nbval_refuses_an_unknown_name(tmp_path):
+    status, printed = nbval(tmp_path, "01_tiny: {sed: 7}", ("01_tiny", ["1"]))
+    assert status != 0 and "sets 'sed', which 01_tiny does not declare" in printed

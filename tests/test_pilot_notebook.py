@@ -1,12 +1,9 @@
 """What 01_pilot_study writes by hand, taken from its own cells, is the package's, and measures what it says; and its
 pairs have exact ground truth."""
 
-import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -20,23 +17,11 @@ from sfhelpers.datasets import load_dataset
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 from tests.backbone_fixtures import one_sentence
+from tests.cells import run_cells, solutions
 
-CELLS = nbformat.read(Path(__file__).parents[1] / "notebooks" / "01_pilot_study.ipynb", as_version=4).cells
-SOLUTION = re.compile(r"<details><summary>(Solution to \d+)</summary>\s*```python\n(.*?)```", re.DOTALL)
-SOLUTIONS = dict(match for cell in CELLS for match in SOLUTION.findall(cell.source))
 SIDES = ("sketch", "photo")
-
-
-def written_by_hand():
-    """What the cells tagged handbuilt and claims define, and nothing else of the notebook."""
-    names = {"np": np, "pilot": pilot, "results": results, "__name__": __name__}  # dataclasses look their module up
-    for cell in CELLS:
-        if {"handbuilt", "claims"} & set(cell.metadata.get("tags", [])):
-            exec(cell.source, names)
-    return names
-
-
-HAND = SimpleNamespace(**written_by_hand())
+NAMES = {"np": np, "pilot": pilot, "results": results, "__name__": __name__}  # dataclasses look their module up
+HAND = SimpleNamespace(**run_cells("01_pilot_study", NAMES, "handbuilt", "claims"))
 Score, DEFINITIONS = HAND.Score, HAND.definitions
 RUN = SimpleNamespace(notebook="01_pilot_study", backbone="pocket", dataset="folder", split="x", seed=0, device="cpu")
 
@@ -288,12 +273,9 @@ def test_own_pairs_are_squared_and_class_in_a_prompt_is_each_pairs_category(tiny
         torch.testing.assert_close(found[k], own, atol=1e-5, rtol=1e-5)
 
 
-def test_every_exercise_has_a_solution_whose_asserts_hold():
-    (text,) = [cell.source for cell in CELLS if cell.source.startswith("## Exercises")]
-    exercises = re.findall(r"^(\d+)\. ", text.split("<details>")[0], re.MULTILINE)
-    assert [f"Solution to {number}" for number in exercises] == list(SOLUTIONS)
+def test_the_solutions_asserts_hold():
     truth = toy_pairs(2, [list(CATEGORIES)[k] for k in np.linspace(0, 35, 12).round().astype(int)])  # the default run's
     maps = FeatureMaps(load_backbone("pocket", device="cpu"), {})
-    for source in SOLUTIONS.values():
+    for source in solutions("01_pilot_study").values():
         assert "assert " in source
         exec(source, vars(HAND) | {"truth": truth, "maps": maps, "Settings": Settings})

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from sfhelpers import backbones, datasets, params
+from tests.cells import cells
 from tools import clean
-from tools.notebooks import FOLDER, find
+from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 TOP = {"notebooks", "sfhelpers", "tools", "data", "tests", "environment.yml", "README.md"}
@@ -60,39 +61,34 @@ def imported():
     """Top-level names of the third-party modules that the code and the notebooks import."""
     files = [path for folder in ("sfhelpers", "tools", "tests") for path in ROOT.glob(f"{folder}/**/*.py")]
     sources = [path.read_text(encoding="utf-8") for path in files]
-    for path in find([]):
-        cells = nbformat.read(path, as_version=4).cells
-        sources += [re.sub(r"^\s*[%!].*", "", cell.source, flags=re.M) for cell in cells if cell.cell_type == "code"]
+    sources += [cell.source for path in find([]) for cell in cells(path.stem) if cell.cell_type == "code"]
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
     return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
 
 
+def dependencies():
+    return project()["dependencies"] + project()["optional-dependencies"]["test"]
+
+
 def test_the_top_level_holds_what_was_agreed_and_nothing_else():
     assert {path.relative_to(ROOT).parts[0] for path in tracked()} == TOP
 
 
-def test_conda_and_pip_install_the_same_packages():
+def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    wanted = project()["dependencies"] + project()["optional-dependencies"]["test"]
-    assert sorted(pip) == sorted([*wanted, "-e ."])
-    python = f"python{project()['requires-python']}"
-    assert python in environment["dependencies"]
-
-
-def test_constraints_pin_every_dependency_and_no_path_or_address():
+    assert sorted(pip) == sorted([*dependencies(), "-e ."])
+    assert f"python{project()['requires-python']}" in environment["dependencies"]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
-    pinned = {name_of(pin).lower() for pin in pins}
-    wanted = project()["dependencies"] + project()["optional-dependencies"]["test"]
-    assert {name_of(line).lower() for line in wanted} <= pinned
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no path or address"
+    assert {name_of(line).lower() for line in dependencies()} <= {name_of(pin).lower() for pin in pins}
 
 
 def test_every_dependency_is_used_and_every_import_declared():
-    declared = {name_of(line) for line in project()["dependencies"] + project()["optional-dependencies"]["test"]}
+    declared = {name_of(line) for line in dependencies()}
     used = {IMPORTED_AS.get(name, name) for name in imported()}
     assert used - declared == set(), "imported but not declared"
     assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
@@ -104,29 +100,24 @@ def test_parameters_know_the_presets_and_datasets_that_there_are():
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 
 
-def test_pocket_is_small_and_safetensors_only():
+def test_pocket_and_the_checkout_are_small_and_weights_are_safetensors_only():
     files = [path for path in (ROOT / "data" / "pocket").rglob("*") if path.is_file()]
-    weights = [path for path in files if path.suffix == ".safetensors"]
-    assert weights
-    assert sum(path.stat().st_size for path in weights) <= 25e6
-    allowed = {".safetensors", ".json", ".txt", ".md"}
-    assert {path.suffix for path in files} <= allowed
-
-
-def test_the_checkout_stays_small():
-    assert sum(path.stat().st_size for path in tracked()) <= 80e6
+    assert 0 < sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25e6
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
+    assert sum(path.stat().st_size for path in tracked()) <= 80e6, "the checkout stays small"
 
 
 def test_no_tracked_file_names_a_path_of_somebodys_machine():
-    for path in tracked():
-        if path.suffix in (".safetensors", ".png", ".jpg"):
-            continue
+    for path in (path for path in tracked() if path.suffix not in (".safetensors", ".png", ".jpg")):
         found = MACHINE.search(path.read_text(encoding="utf-8"))
         assert found is None, f"{path.relative_to(ROOT)} names {found.group()}"
 
 
 @pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)
-def test_a_committed_notebook_is_clean_and_not_stale(path):
+def test_a_committed_notebook_is_clean_and_not_stale_and_every_exercise_has_a_solution(path):
+    (text,) = [cell.source for cell in cells(path.stem) if "Solution to 1<" in cell.source]
+    exercises = re.findall(r"^(\d+)\. ", text.split("<details>")[0], re.MULTILINE)
+    assert exercises and exercises == re.findall(r"<summary>Solution to (\d+)</summary>", text)
     assert clean.problems(path) == []
 
 
@@ -145,7 +136,7 @@ def test_small_values_for_nbval_are_parameters_of_their_notebook_and_all_noteboo
 
 def in_its_own_words(path):
     """A notebook's row on the map, from its first cell: `# NN · Title: ...`, and what follows the bold words."""
-    text = nbformat.read(path, as_version=4).cells[0].source
+    text = cells(path.stem)[0].source
     title = re.match(rf"# {path.name[:2]} · ([^:\n]+)", text)[1]
     said = {}
     for word in ("Question", "Time and memory", "Paper"):
@@ -157,15 +148,7 @@ def in_its_own_words(path):
 
 
 def test_the_map_in_the_first_notebook_names_every_notebook_in_its_own_words():
-    cells = nbformat.read(FOLDER / "00_start_here.ipynb", as_version=4).cells
-    (text,) = [cell.source for cell in cells if "## The map" in cell.source]
+    (text,) = [cell.source for cell in cells("00_start_here") if "## The map" in cell.source]
     rows = [line for line in text.splitlines() if re.match(r"\| \[\d\d · ", line)]
     assert rows == [in_its_own_words(path) for path in find([])]
     assert len({path.name[:2] for path in find([])}) == len(rows), "two notebooks have the same number"
-
-
-def test_the_citation_names_the_collection_and_the_three_papers():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    titles = " ".join(reference["title"] for reference in citation["references"])
-    assert all(title in titles for title in ("SketchFusion", "Sketch-Photo Matchmakers", "Dr. CLIP"))
-    assert citation["version"] == project()["version"]

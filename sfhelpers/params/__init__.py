@@ -1,17 +1,12 @@
-"""Checks a notebook's parameters before anything long starts, and prints what will run.
+"""Checks a notebook's parameters before anything long starts (papermill injects whatever it is given, and only warns of
+a misspelt name), and prints what will run; what each notebook takes stands in `table`.
 
-papermill injects whatever it is given: a misspelt name only earns a warning, `-p fast true` is the string "true",
-`-p epochs ten` the string "ten". The second cell of every notebook therefore calls `check`, which turns each such slip
-into one sentence. What each notebook takes stands in `table`.
-
-Relative paths (`data_root`, `output_dir`, a backbone folder) are taken from the kernel's current folder: the folder
-papermill was started in, and the notebook's own folder in JupyterLab and nbval. Absolute paths and `~` mean the same
-everywhere. The default `output_dir` never depends on the current folder.
+Relative paths are taken from the kernel's current folder; the default `output_dir` never depends on it.
 """
 
-import ast
 import difflib
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -19,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from sfhelpers.files import writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
@@ -35,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Run(SimpleNamespace):
-    """The checked values of one run: `notebook`, and every parameter by its name.
+    """The checked values of one run, each parameter by its name, and `notebook`.
 
     `output_dir` is an existing Path, `device` resolved ("cpu", "cuda:0", "mps"), `data_root` an absolute Path or "",
     `backbone` a preset's name or a folder's absolute path.
@@ -49,30 +45,22 @@ class Run(SimpleNamespace):
 
 
 def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
-    """Check a notebook's parameters, make its output folder, and print what will run.
+    """Check a notebook's parameters in its `globals()`, make its output folder, and print what will run.
 
-    Args:
-        notebook: one of NOTEBOOKS, e.g. "04_segmentation".
-        namespace: the notebook's `globals()`.
-
-    Raises:
-        ValueError: a misspelt or missing parameter, a value out of range, an unknown choice.
-        TypeError: a value of the wrong type.
-        RuntimeError: a device that is not there.
-        OSError: `data_root` is missing, `output_dir` is not writable or its disk is full.
+    ValueError for one that is misspelt, missing or out of range, TypeError for a value of the wrong type, RuntimeError
+    for a device that is not there, OSError for a `data_root` or `output_dir` that cannot be used.
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"no notebook is called {notebook!r}: choose {_or(NOTEBOOKS)}, or declare its parameters.")
     declared = NOTEBOOKS[notebook]
     table = {name: (PARAMETERS | declared.own)[name] for name in declared.names}
-    given = _given(namespace, table)
-    for name in (name for name in given if name not in table):
+    for name in _slips(namespace, table):
         near = difflib.get_close_matches(name.casefold().strip("_"), table, n=1)
         hint = f"use {near[0]} if that was meant" if near else "leave it out"
         raise ValueError(f"{name!r} is not a parameter of {notebook}: {hint} (it has {', '.join(table)}).")
-    if missing := [name for name in table if name not in given]:
+    if missing := [name for name in table if name not in namespace]:
         raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
-    run = Run(notebook=notebook, **{name: _checked(name, given[name], table[name]) for name in table})
+    run = Run(notebook=notebook, **{name: _checked(name, namespace[name], table[name]) for name in table})
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:
@@ -83,63 +71,43 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
 
 
 def resolve_device(device: str) -> str:
-    """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into the name of a device that is there.
-
-    ValueError for another name, RuntimeError if the device is not there.
-    """
+    """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into a device that is there; ValueError for another name,
+    RuntimeError if it is not there."""
     import torch  # seconds to import, and only this check needs it
 
-    mps = torch.backends.mps.is_available()
+    there = {"cpu": 1, "cuda": torch.cuda.is_available() and torch.cuda.device_count()}
+    there["mps"] = torch.backends.mps.is_available()
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (":" in device and not (kind == "cuda" and index.isdecimal())):
+        device = next(kind for kind in ("cuda", "mps", "cpu") if there[kind])
+    kind, colon, index = device.partition(":")
+    if kind not in there or (colon and not (kind == "cuda" and index.isdecimal())):
         raise ValueError(f"device {device!r} is unknown: choose auto, cpu, cuda, cuda:N or mps.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device {device!r} asks for a CUDA GPU, but torch finds none here: use -p device cpu.")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise RuntimeError(f"device {device!r} is not there: torch finds {torch.cuda.device_count()}, counted from 0.")
-    if kind == "mps" and not mps:
-        raise RuntimeError("device 'mps' asks for an Apple GPU, but torch finds none here: use -p device cpu.")
+    if not there[kind]:
+        raise RuntimeError(f"device {device!r} asks for a GPU, but torch finds none here: use -p device cpu.")
+    if int(index or 0) >= there[kind]:
+        raise RuntimeError(f"device {device!r} is not there: torch finds {there[kind]}, counted from 0.")
     return f"cuda:{int(index or 0)}" if kind == "cuda" else device
 
 
-def _given(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> dict[str, Any]:
-    """The parameters that are set, and plain public values that may be misspelt ones.
-
-    In a kernel these are what the cells from the parameters to the check assign: on a second run of the check, what
-    later cells assigned is no slip.
-    """
-    given = {name: value for name, value in namespace.items() if name in table or _may_be_slip(name, value, table)}
+def _slips(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> list[str]:
+    """Plain values that may be misspelt parameters, such as `epoch`, `EPOCHS`, `batchSize`, `_seed`; in a kernel only
+    what the cells from the parameters to the check assign, so that the check can run again after later cells."""
     history = namespace.get("In", [])
-    cells = [_assigned(source) for source in history]
-    # The parameters cell sets them all; half of them is enough where a slip of the user's has made it incomplete.
-    starts = [i for i, names in enumerate(cells) if names >= table.keys()]
-    starts = starts or [i for i, names in enumerate(cells) if 2 * len(names & table.keys()) > len(table)]
-    if not starts:
-        return given
-    checks = (i for i, source in enumerate(history) if i >= starts[-1] and "params.check(" in source)
-    typed = set().union(*cells[starts[-1] : next(checks, len(cells))])
-    return {name: value for name, value in given.items() if name in typed}
+    cells = [set(re.findall(r"^(\w+) *(?::[^=\n]+)?=(?!=)", source, re.MULTILINE)) for source in history]
+    # The parameters cell sets them all; half of them is enough, since a slip may have made it incomplete.
+    starts = [i for i, names in enumerate(cells) if 2 * len(names & table.keys()) > len(table)]
+    if starts:
+        checks = (i for i, source in enumerate(history) if i >= starts[-1] and "params.check(" in source)
+        typed = set().union(*cells[starts[-1] : next(checks, len(cells))])
+        namespace = {name: value for name, value in namespace.items() if name in typed}
+    return [name for name, value in namespace.items() if name not in table and _may_be_slip(name, value, table)]
 
 
 def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
-    """Whether a name may be a misspelt parameter: `epoch`, `EPOCHS`, `batchSize`, `_seed`; but not what IPython adds,
-    which begins with an underscore or is no plain value, nor a table of constants in capitals."""
     if isinstance(value, bool | int | float | str | None):
         folded = [known.replace("_", "").casefold() for known in (name, *table)]
         return not name.startswith("_") or folded[0] in folded[1:]
     return isinstance(value, list | tuple | dict) and name.islower() and not name.startswith("_")
-
-
-def _assigned(source: str) -> set[str]:
-    """Names that a cell's source assigns at its top level (none if it is not plain Python)."""
-    try:
-        body = ast.parse(source).body
-    except SyntaxError:
-        return set()
-    targets = [target for node in body for target in getattr(node, "targets", [getattr(node, "target", None)])]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def _checked(name: str, value: Any, parameter: Parameter) -> Any:
@@ -154,13 +122,9 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
         raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, but it is {value}: pass for example -p {name} 0.001.")
-    for bound, broken in (
-        ("greater than 0", parameter.positive and value <= 0),
-        (f"{parameter.low} or more", parameter.low is not None and value < parameter.low),
-        (f"{parameter.high} or less", parameter.high is not None and value > parameter.high),
-    ):
-        if broken:
-            raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
+    if isinstance(value, int | float) and not parameter.low <= value <= parameter.high:
+        bound = f"{parameter.low} or more" if value < parameter.low else f"{parameter.high} or less"
+        raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
     return value
 
 
@@ -179,32 +143,24 @@ def _backbone(backbone: str) -> str:
 
 
 def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path | str:
-    if dataset == "toy":
-        if data_root:
-            others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
-            raise ValueError(
-                f"data_root is given but dataset 'toy' makes its own data: pass {others} with it, or none."
-            )
-        return ""
-    if not data_root:
-        raise ValueError(f"dataset {dataset!r} needs the folder it lies in: pass -p data_root FOLDER.")
+    if dataset == "toy" and data_root:
+        others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
+        raise ValueError(f"dataset 'toy' makes its own data: pass {others} with data_root, or no data_root.")
     folder = Path(data_root).expanduser().resolve()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data_root {str(folder)!r} is not a folder: pass -p data_root FOLDER.")
-    return folder
+    if dataset != "toy" and not (data_root and folder.is_dir()):
+        raise FileNotFoundError(f"dataset {dataset!r} needs a folder, not {data_root!r}: pass -p data_root FOLDER.")
+    return folder if data_root else ""
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:
     base = ROOT if (ROOT / "pyproject.toml").exists() else Path.home() / "sketchfusion"
     folder = Path(output_dir).expanduser().resolve() if output_dir else base / "runs" / notebook
-    name, remedy = f"output_dir {str(folder)!r}", "pass another one with -p output_dir."
-    try:
+    remedy = "pass another one with -p output_dir"
+    with writing(folder, remedy):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise type(error)(f"{name} cannot be written to ({error.strerror}): {remedy}") from error
     if (free := shutil.disk_usage(folder).free / 1e6) < MEGABYTES:
-        raise OSError(f"{name} has {free:.0f} MB free but this run needs {MEGABYTES} MB: make room or {remedy}")
+        raise OSError(f"{folder} has {free:.0f} MB free but this run needs {MEGABYTES} MB: make room or {remedy}.")
     return folder
 
 

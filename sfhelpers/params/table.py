@@ -1,5 +1,6 @@
 """What each notebook takes: its parameters, what they may be, and the time and memory it is expected to need."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,27 +12,23 @@ TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a parameter of a notebook may be: no `choices` are any, `low` and `high` belong to the range."""
+    """What a parameter of a notebook may be; no `choices` are any."""
 
     type: type
     help: str
     choices: tuple = ()
-    low: float | None = None
-    high: float | None = None
-    positive: bool = False
+    low: float = -math.inf
+    high: float = math.inf  # which still may be
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """What one notebook takes, and its time and peak memory on two CPU cores, functions of the checked values.
+    """What one notebook takes, and its time and peak memory on two CPU cores, functions of the checked values."""
 
-    `names` are printed in this order; `own` are parameters that mean something else here than in PARAMETERS.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # printed in this order
     seconds: Callable[[Any], float]
     gigabytes: Callable[[Any], float]
-    own: Mapping[str, Parameter] = field(default_factory=dict)
+    own: Mapping[str, Parameter] = field(default_factory=dict)  # what means something else here than in PARAMETERS
 
 
 PARAMETERS = {
@@ -45,7 +42,7 @@ PARAMETERS = {
     "device": Parameter(str, "where it computes"),
     "output_dir": Parameter(str, "where results are written"),
     "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
-    "learning_rate": Parameter(float, "step size of the optimiser", positive=True),
+    "learning_rate": Parameter(float, "step size of the optimiser", low=1e-12),
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
     "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
@@ -73,35 +70,32 @@ PARAMETERS = {
 }
 SHARED = ("backbone", "dataset", "data_root", "split", "limit", "batch_size", "seed", "device", "output_dir")
 TRAINING = (*SHARED, "epochs", "learning_rate", "inject", "resume")
-TIMES = {"core": 1, "frozen": 2.5, "all": 5}  # what a choice of arms takes, measured against the core ones
-# Seconds were measured on one core in 01 and 03 and on two in the rest; 32 is the toy world's number of photos.
+TIMES = {"fused": 0.7, "core": 1, "frozen": 2.5, "all": 5}  # what arms take, measured against the core ones
+VARIANTS = {"few": 3, "all": 12}  # what variants are trained
+TOY = 32  # photos of the toy world, where a limit of 0 takes all
+# Seconds were measured on one core in 01 and 03 and on two in the rest.
 NOTEBOOKS = {
     "00_start_here": Notebook(
-        (*(name for name in SHARED if name != "split"), "heads", "skip_broken"),
-        seconds=lambda run: 70,
-        gigabytes=lambda run: 2.0,
+        (*(name for name in SHARED if name != "split"), "heads", "skip_broken"), lambda run: 70, lambda run: 2.0
     ),
     "01_pilot_study": Notebook(
         (*SHARED, "categories", "few", "noise_seeds", "heads", "timesteps", "draws"),
-        seconds=lambda run: (
-            10
-            + 0.045 * run.few * sum(run.draws)
-            + min(run.categories, 36) * run.limit * (0.45 * run.noise_seeds + 0.12 * len(run.timesteps) + 0.25)
+        lambda run: (
+            (10 + 0.045 * run.few * sum(run.draws))
+            + run.limit * min(run.categories, 36) * (0.45 * run.noise_seeds + 0.12 * len(run.timesteps) + 0.25)
         ),
-        gigabytes=lambda run: 1.6 + 0.012 * run.limit * run.categories,
+        lambda run: 1.6 + 0.012 * run.limit * run.categories,
         own={"limit": Parameter(int, "pairs a category", low=1)},
     ),
     "02_fused_extractor": Notebook(
         ("backbone", "seed", "device", "output_dir", "pairs", "steps"),
-        seconds=lambda run: 20 + run.pairs * (2.5 + 0.1 * run.steps),
-        gigabytes=lambda run: 1.5,
+        lambda run: 20 + run.pairs * (2.5 + 0.1 * run.steps),
+        lambda run: 1.5,
     ),
     "03_correspondence": Notebook(
         (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
-        seconds=lambda run: (
-            50 + TIMES[run.arms] * (run.limit or 32) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs)
-        ),
-        gigabytes=lambda run: 1.6 + 0.02 * (run.limit or 32) * (1 + run.sketches),
+        lambda run: 50 + TIMES[run.arms] * (run.limit or TOY) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs),
+        lambda run: 1.6 + 0.02 * (run.limit or TOY) * (1 + run.sketches),
         own={
             "split": Parameter(str, "which protocol", choices=("default", "60:40", "self-supervised")),
             "batch_size": Parameter(int, "photos a step, with their sketches", low=1),
@@ -109,25 +103,21 @@ NOTEBOOKS = {
     ),
     "04_segmentation": Notebook(
         (*TRAINING, "arms", "seeds", "skip_broken"),
-        seconds=lambda run: 30 + TIMES[run.arms] * (run.limit or 32) * (4 + 1.4 * run.seeds * run.epochs),
-        gigabytes=lambda run: 1.8 + 0.035 * (run.limit or 32),
+        lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4 + 1.4 * run.seeds * run.epochs),
+        lambda run: 1.8 + 0.035 * (run.limit or TOY),
     ),
     "05_retrieval": Notebook(
         (*TRAINING, "arms", "sketches", "seeds", "others", "skip_broken"),
-        seconds=lambda run: (
-            35 + TIMES[run.arms] * (run.limit or 32) * (3 + run.sketches * (3 + 2.4 * run.seeds * run.epochs))
-        ),
-        gigabytes=lambda run: 2 + 0.06 * (run.limit or 32) * (1 + run.sketches),
+        lambda run: 35 + TIMES[run.arms] * (run.limit or TOY) * (3 + run.sketches * (3 + 2.4 * run.seeds * run.epochs)),
+        lambda run: 2 + 0.06 * (run.limit or TOY) * (1 + run.sketches),
         own={"split": Parameter(str, "how the files are parted", choices=("default",))},
     ),
     "06_recognition": Notebook(
         (*TRAINING, "arms", "seeds", "shots", "skip_broken"),
-        seconds=lambda run: (
-            25
-            + {"fused": 0.7, "core": 1, "frozen": 3, "all": 6}[run.arms]
-            * (30 + 0.7 * (run.shots or 20) * run.seeds * run.epochs)
+        lambda run: (
+            25 + (TIMES | {"frozen": 3, "all": 6})[run.arms] * (30 + 0.7 * (run.shots or 20) * run.seeds * run.epochs)
         ),
-        gigabytes=lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
+        lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
         own={
             "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder")),
             "limit": Parameter(int, "test sketches a category at most (0 = all)", low=0),
@@ -136,16 +126,12 @@ NOTEBOOKS = {
     ),
     "07_ablations": Notebook(
         (*(name for name in TRAINING if name != "inject"), "tasks", "variants", "seeds", "others"),
-        seconds=lambda run: (
+        lambda run: (
             25
-            + {"few": 2, "all": 4}.get(run.tasks, 1)
-            * ((run.limit or 32) / 4)
-            * (
-                {"few": 5, "all": 60}[run.variants]
-                + {"few": 3, "all": 12}[run.variants] * run.seeds * (1 + 1.6 * run.epochs)
-            )
+            + ({"few": 2, "all": 4}.get(run.tasks, 1) * (run.limit or TOY) / 4)
+            * ((5 if run.variants == "few" else 60) + VARIANTS[run.variants] * run.seeds * (1 + 1.6 * run.epochs))
         ),
-        gigabytes=lambda run: 1.7 + 0.06 * (run.limit or 32),
+        lambda run: 1.7 + 0.06 * (run.limit or TOY),
         own={"seeds": Parameter(int, "seeds a variant is trained with", low=1)},
     ),
     "90_train_pocket": Notebook(
@@ -153,12 +139,11 @@ NOTEBOOKS = {
             *("backbone", "batch_size", "seed", "device", "output_dir", "steps", "photos", "sketches"),
             *("decoder_steps", "encoder_steps", "individuals", "imagenet", "curve"),
         ),
-        seconds=lambda run: (
-            25
-            + (0.02 * (run.photos + run.sketches) + 0.06 * run.steps * run.batch_size + 0.6 * run.decoder_steps)
+        lambda run: (
+            (25 + 0.02 * (run.photos + run.sketches) + 0.06 * run.steps * run.batch_size + 0.6 * run.decoder_steps)
             + (2.5 * run.encoder_steps + 0.01 * run.individuals + 1200 * run.curve)
         ),
-        gigabytes=lambda run: 4.2 + 4e-5 * (run.photos + run.sketches) + 2e-4 * run.individuals,
+        lambda run: 4.2 + 4e-5 * (run.photos + run.sketches) + 2e-4 * run.individuals,
         own={"sketches": Parameter(int, "sketches the denoiser learns from", low=1)},
     ),
 }
