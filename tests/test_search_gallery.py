@@ -87,7 +87,7 @@ def test_a_sketch_may_be_a_file_an_image_or_a_drawing(gallery, tmp_path):
 
 def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, tmp_path):
     for k in (0, 2.5, "3"):
-        assert f"k is {k!r}: ask for a whole number" in refused(ValueError, gallery.ask, sketch(), k)
+        assert f"k is {k!r}: give a whole number" in refused(ValueError, gallery.ask, sketch(), k)
     assert "there is no image nowhere.png" in refused(FileNotFoundError, gallery.ask, "nowhere.png")
     Image.new("RGB", (64, 64), "white").save(tmp_path / "paper.png")
     assert "paper.png has no line" in refused(ValueError, gallery.ask, tmp_path / "paper.png")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sfhelpers.files import file_sha256, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
 from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
+from sfhelpers.metrics.arrays import whole
 from sfhelpers.search.framing import Frame, Sketch
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
@@ -128,10 +128,9 @@ class Gallery:
         A sketch has dark lines on light paper, anywhere in the image: it is framed by its ink first. Errors as
         `Frame.of`; ValueError also if k is no whole number of 1 or more, or the embedding is not finite.
         """
-        if not isinstance(k, Integral) or k < 1:
-            raise ValueError(f"k is {k!r}: ask for a whole number of photos, 1 or more.")
+        number = min(whole(k), len(self))
         vector = _finite(self.embed([Frame.of(sketch)]), "the sketch")
-        scores, places = self.faiss.search(vector.numpy(), min(int(k), len(self)))
+        scores, places = self.faiss.search(vector.numpy(), number)
         return [(self.records[n].path, float(score)) for n, score in zip(places[0], scores[0], strict=True)]
 
     def save(self, path: str | Path) -> Path:
@@ -142,11 +141,11 @@ class Gallery:
         path = Path(path).expanduser()
         photos = [(r.path.expanduser().absolute().relative_to(self.root).as_posix(), r.category) for r in self.records]
         described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.made_by}
-        whole = signed({"embeddings": self.embeddings}, described, KEY)
+        content = signed({"embeddings": self.embeddings}, described, KEY)
         if path.is_file() and not _read(path)[1]:
             raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
         make_folder(path.parent)
-        replace_file(path, whole)
+        replace_file(path, content)
         return path
 
     @classmethod
@@ -171,10 +170,10 @@ class Gallery:
         path = Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
-        tensors, described, whole = _read(path)
+        tensors, described, unchanged = _read(path)
         if described.get("format", FORMAT) != FORMAT:
             raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
-        if not whole:
+        if not unchanged:
             raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
         gallery = cls(root or described["root"], backbone, described["made_by"]["embed"])
         if gallery.made_by != described["made_by"]:
