@@ -1,22 +1,31 @@
-"""A gallery from any folder of photos: every layout, bounded memory, one sentence for what cannot be used."""
+"""A gallery from any folder, and as a file: every layout, bounded memory, one sentence for what cannot be used."""
 
 import os
+import subprocess
+import sys
 from copy import copy
 from functools import partial
 from math import nan
+from unittest.mock import Mock
 
+import faiss
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
+from sfhelpers import PhotoIndex, kept
 from sfhelpers.datasets import Dataset
 from sfhelpers.drawing import PRESETS
-from sfhelpers.images import EXTENSIONS
+from sfhelpers.images import EXTENSIONS, load_images
 from sfhelpers.search.framing import Frame
-from sfhelpers.search.gallery import PICTURES, THUMBNAIL, Gallery, find_images
-from tests.search_helpers import fake, photo, refused, sketch
+from sfhelpers.search.gallery import KEY, PICTURES, THUMBNAIL, Gallery, find_images
+from sfhelpers.tasks.arms import arm_of
+from sfhelpers.tasks.heads import load_head
+from sfhelpers.tasks.retrieval import SketchRetriever
+from tests.search_helpers import fake, photo, refused, saved_head, sketch
 
 
 @pytest.mark.parametrize(
@@ -66,23 +75,20 @@ def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, mon
     assert "embedding 5,000 photos:   0%" in bar and "32/5000 [" in bar  # how many, and from then on how long
 
 
-def test_photos_come_by_the_cosine_of_their_embeddings(gallery, tiny_backbone):
+def test_photos_come_by_cosine_for_a_file_an_image_and_a_drawing(gallery, tiny_backbone, tmp_path):
     found = gallery.ask(sketch(), k=99)
     asked = tiny_backbone.vision.embed(Frame.of(sketch()).tensor(96)[None])
     scores, order = (asked @ gallery.embeddings.T)[0].sort(descending=True)
     assert [path for path, _ in found] == [gallery.records[n].path for n in order] and len(found) == 5
     assert np.allclose([score for _, score in found], scores, atol=1e-6)
+    sketch().save(tmp_path / "sketch.png")
+    drawing = next(iter(PRESETS.values()))
+    assert gallery.ask(tmp_path / "sketch.png") == gallery.ask(str(tmp_path / "sketch.png")) == found
+    assert gallery.ask(drawing) == gallery.ask(drawing.to_image())
     dataset = Dataset("folder", gallery.root, "default", gallery.records)
     one_by_one = Gallery.from_dataset(dataset, tiny_backbone, batch_size=1)
     assert torch.allclose(one_by_one.embeddings, gallery.embeddings, atol=1e-6)
     assert torch.allclose(gallery.embeddings.norm(dim=1), torch.ones(5))
-
-
-def test_a_sketch_may_be_a_file_an_image_or_a_drawing(gallery, tmp_path):
-    path, drawing = tmp_path / "sketch.png", next(iter(PRESETS.values()))
-    sketch().save(path)
-    assert gallery.ask(path) == gallery.ask(str(path)) == gallery.ask(sketch())
-    assert gallery.ask(drawing) == gallery.ask(drawing.to_image())
 
 
 def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, tmp_path):
@@ -129,3 +135,129 @@ def test_broken_photos_are_named_or_skipped_and_none_may_be_left(tmp_path):
     assert "no usable photo is left" in said
     empty = Dataset("toy", tmp_path, "default", ())
     assert "has no photo here" in refused(ValueError, Gallery.from_dataset, empty, fake())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three cats, three dogs, and a photo in no class."""
+    for k in range(3):
+        photo(tmp_path / "photos" / "cat" / f"{k}.png", k)
+        photo(tmp_path / "photos" / "dög 猫" / f"{k}.png", 10 + k)
+    photo(tmp_path / "photos" / "loose.png", 99)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def saved(folder, tmp_path):
+    """The file of a gallery of the folder."""
+    return Gallery.from_folder(folder, fake()).save(tmp_path / "made" / "photos.index")
+
+
+def test_a_saved_index_answers_as_before_embeds_nothing_anew_and_can_be_read_by_others(folder, saved, tmp_path):
+    backbone, made = fake(), Gallery.from_folder(folder, fake())
+    index = PhotoIndex.load(saved, backbone)
+    assert backbone.batches == [] and index.ask(sketch()) == made.ask(sketch())
+    assert torch.equal(index.embeddings, made.embeddings) and index.records == made.records
+    assert index.categories == made.categories and torch.equal(index.labels, made.labels)
+    assert torch.equal(load_file(saved)["embeddings"], index.embeddings)
+    faiss.write_index(index.faiss, str(tmp_path / "photos.faiss"))
+    other = faiss.read_index(str(tmp_path / "photos.faiss"))
+    assert isinstance(other, faiss.IndexFlatIP) and (other.ntotal, other.d) == (7, 3)
+
+
+def test_photos_that_have_moved_are_found_again_by_their_new_root(folder, saved, tmp_path):
+    folder.rename(tmp_path / "elsewhere")
+    said = refused(FileNotFoundError, Gallery.load, saved, fake())
+    assert "7 of the 7 photos" in said and "pass root=" in said
+    found = Gallery.load(saved, fake(), root=tmp_path / "elsewhere").ask(sketch(), k=7)
+    assert all(path.is_relative_to(tmp_path / "elsewhere") and path.is_file() for path, _ in found)
+
+
+def test_refresh_embeds_what_is_new_and_forgets_what_is_gone(folder, saved):
+    (folder / "cat" / "1.png").unlink()
+    photo(folder / "cow" / "0.png", 50)
+    with pytest.raises(FileNotFoundError, match=r"1 of the 7 photos .*\(cat/1\.png\).*refresh=True"):
+        Gallery.load(saved, fake())
+    backbone = fake()
+    index = Gallery.load(saved, backbone, refresh=True)
+    assert backbone.batches == [1] and len(index) == 7 and index.categories == ("cat", "cow", "dög 猫")
+    anew = Gallery.from_folder(folder, fake())
+    assert dict(index.ask(sketch())) == pytest.approx(dict(anew.ask(sketch())))
+    again = Gallery.load(index.save(saved), fake(), refresh=True)
+    assert again.records == index.records and torch.equal(again.embeddings, index.embeddings)
+
+
+def test_an_index_of_another_backbone_is_refused(saved):
+    said = refused(ValueError, Gallery.load, saved, fake("e" * 64))
+    assert "embedded by another backbone or retrieval head than fake has now: load the one" in said
+
+
+def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_path, tiny_backbone):
+    def retriever(seed):
+        model = SketchRetriever(arm_of("fused", tiny_backbone, seed).extractor())
+        return saved_head(model, tiny_backbone, tmp_path / "heads", "retrieval")
+
+    head = retriever(0)
+    made = Gallery.from_folder(folder, tiny_backbone, embed=head)
+    model, paths = load_head(head, tiny_backbone).model, [record.path for record in made.records]
+    asked, photos = model(Frame.of(sketch()).tensor(96)[None]), model(load_images(paths, 96))
+    assert dict(made.ask(sketch())) == pytest.approx(dict(zip(paths, (photos @ asked[0]).tolist(), strict=True)))
+    saved = made.save(tmp_path / "photos.index")
+    assert Gallery.load(saved, tiny_backbone).ask(sketch()) == made.ask(sketch())
+    assert retriever(1) == head
+    assert "backbone or retrieval head than" in refused(ValueError, Gallery.load, saved, tiny_backbone)
+
+
+def test_an_index_of_another_version_is_refused_and_made_anew_in_its_place(folder, saved):
+    tensors, described, _ = kept.from_signed(saved, KEY)
+    saved.write_bytes(kept.signed(tensors, described | {"format": 1}, KEY))
+    said = refused(ValueError, Gallery.load, saved, fake())
+    assert said.endswith("was written by another version of sfhelpers: make the index anew.")
+    assert len(Gallery.load(Gallery.from_folder(folder, fake()).save(saved), fake())) == 7
+
+
+@pytest.mark.parametrize("kind", [0, 100, -1, "a byte", b"\x80\x04\x95pickled"])
+def test_a_file_that_is_no_whole_index_is_refused(saved, kind):
+    whole = saved.read_bytes()
+    flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
+    saved.write_bytes(whole[:kind] if isinstance(kind, int) else flipped if kind == "a byte" else kind)
+    assert "is not a whole index of photos" in refused(ValueError, Gallery.load, saved, fake())
+
+
+def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypatch):
+    before, index = saved.read_bytes(), Gallery.from_folder(folder, fake())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
+        assert "could not be written (No space left on device)" in refused(OSError, index.save, saved)
+    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+
+
+def test_only_an_index_is_replaced_by_an_index_and_only_one_that_is_there_is_read(folder):
+    index, picture = Gallery.from_folder(folder, fake()), folder / "loose.png"
+    before = picture.read_bytes()
+    said = refused(FileExistsError, index.save, picture)
+    assert "is a file but no index: name another place" in said and picture.read_bytes() == before
+    assert "(Is a directory): name another file" in refused(IsADirectoryError, index.save, folder)
+    assert "there is no index" in refused(FileNotFoundError, Gallery.load, folder / "no.index", fake())
+
+
+@pytest.mark.parametrize(
+    "first", ["import faiss", "import sfhelpers.search.searcher, sys; assert 'faiss' not in sys.modules"]
+)
+def test_faiss_and_torch_live_in_one_process_whichever_comes_first(first):
+    """Both bring an OpenMP runtime, which has made processes crash; who does not ask by FAISS never loads it."""
+    code = f"""
+{first}
+import torch, faiss, numpy
+rows = numpy.random.default_rng(0).standard_normal((4000, 64)).astype("float32")
+before = torch.from_numpy(rows) @ torch.from_numpy(rows[:32]).T
+index = faiss.IndexFlatIP(64)
+index.add(rows)
+scores, _ = index.search(rows[:32], 5)
+after = torch.from_numpy(rows) @ torch.from_numpy(rows[:32]).T
+assert torch.equal(before, after)
+assert numpy.allclose(scores, after.T.topk(5, 1).values, atol=1e-3)
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

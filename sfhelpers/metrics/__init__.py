@@ -1,7 +1,6 @@
 """Metrics as plain functions on arrays and tensors, one item or a batch, float64, with one value an item.
 
-Papers use one name for several definitions ("mAP@200" has four), so each says which one it is, and a row must carry it.
-What does not fit or cannot be measured is a ValueError of one sentence.
+What papers call by one name ("mAP@200" has four definitions) says which one it is; what does not fit is a ValueError.
 """
 
 from sfhelpers.metrics.bootstrap import *

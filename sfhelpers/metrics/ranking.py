@@ -19,8 +19,8 @@ TIES = "ties against the query"
 class Measure:
     """One definition, for the first k ranks: its `name` in the papers' tables, its `definition` for a result row.
 
-    It takes the ranks (Q, M) of Q queries' relevant items, from 1, best first, then inf, how many relevant items each
-    has, and the gallery's size, and gives (Q,) float64 in [0, 1]; one query has no first axis.
+    From the ranks (Q, M) of Q queries' relevant items, from 1, best first, then inf, how many each has, and the
+    gallery's size, it makes (Q,) float64 in [0, 1]; one query has no first axis.
     """
 
     k: int

@@ -1,6 +1,6 @@
 """Photos that sketches ask: any folder, embedded once, kept in one file, each opened again only to be shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,10 @@ class Gallery:
             self.made_by["head_sha256"] = file_sha256(path)
         self.picture = lru_cache(PICTURES)(self.picture)
 
-    def _with(
-        self, photos: Sequence[Record], batch_size: int = 32, known: Mapping[Path, Tensor] | None = None
-    ) -> "Gallery":
+    def _with(self, photos: list[Record], known: dict[Path, Tensor], batch_size: int = 32) -> "Gallery":
         """This gallery of these photos; those whose embeddings are not known yet are embedded."""
-        known = dict(known or {})
         if new := [record.path for record in photos if record.path not in known]:
-            known |= zip(new, embed_photos(new, self.embedder, self.size, batch_size), strict=True)
+            known = known | dict(zip(new, embed_photos(new, self.embedder, self.size, batch_size), strict=True))
         self.records = tuple(photos)
         self.embeddings = _finite(torch.stack([known[record.path] for record in photos]), "the photos")
         self.categories = tuple(sorted({record.category for record in photos} - {""}))
@@ -85,7 +82,7 @@ class Gallery:
                 comes with pocket; or the file of a head that 05_retrieval wrote.
         """
         gallery = cls(folder, backbone, embed)
-        return gallery._with(_usable_photos(gallery.root, limit, seed, skip_broken), batch_size)
+        return gallery._with(_usable_photos(gallery.root, limit, seed, skip_broken), {}, batch_size)
 
     @classmethod
     def from_dataset(
@@ -94,7 +91,7 @@ class Gallery:
         """Embed the photos of a dataset, or of a part of it; ValueError if it has none. Arguments as `from_folder`."""
         if not dataset.photos:
             raise ValueError(f"dataset {dataset.name} has no photo here: select a part or a category that has some.")
-        return cls(dataset.root, backbone)._with(records.limited(list(dataset.photos), limit, seed), batch_size)
+        return cls(dataset.root, backbone)._with(records.limited(list(dataset.photos), limit, seed), {}, batch_size)
 
     @cached_property
     def prototypes(self) -> Tensor:
@@ -175,20 +172,20 @@ class Gallery:
             raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
         if not unchanged:
             raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
-        gallery = cls(root or described["root"], backbone, described["made_by"]["embed"])
-        if gallery.made_by != described["made_by"]:
+        index = cls(root or described["root"], backbone, described["made_by"]["embed"])
+        if index.made_by != described["made_by"]:
             other = f"another backbone or retrieval head than {backbone.name} has now"
             raise ValueError(f"{shown(path)} was embedded by {other}: load the one it was made with, or make it anew.")
-        named = described["photos"]
-        photos = [Record(gallery.root / name, "photo", category, Path(name).stem) for name, category in named]
+        places = ((index.root / name, category) for name, category in described["photos"])
+        photos = [Record(place, "photo", category, place.stem) for place, category in places]
         known = {record.path: vector for record, vector in zip(photos, tensors["embeddings"], strict=True)}
         if refresh:
-            photos = _usable_photos(gallery.root, skip_broken=skip_broken)
-        elif gone := [name for (name, _), record in zip(named, photos, strict=True) if not record.path.is_file()]:
-            where = f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(gallery.root)}"
+            photos = _usable_photos(index.root, skip_broken=skip_broken)
+        elif gone := [r.path.relative_to(index.root).as_posix() for r in photos if not r.path.is_file()]:
+            where = f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(index.root)}"
             remedy = "pass root=, the folder they are in now, or refresh=True to forget them"
             raise FileNotFoundError(f"{where} any more ({records.listed(gone)}): {remedy}.")
-        return gallery._with(photos, known=known)
+        return index._with(photos, known)
 
 
 PhotoIndex = Gallery  # its name where only the file matters
