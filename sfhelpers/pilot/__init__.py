@@ -13,18 +13,5 @@ from sfhelpers.pilot.features import (
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings
 from sfhelpers.pilot.pairs import toy_pairs
 
-__all__ = [
-    "BASES",
-    "FeatureMaps",
-    "INJECTIONS",
-    "SOURCES",
-    "Settings",
-    "band_pass",
-    "pca_maps",
-    "power",
-    "principal_components",
-    "radial_profile",
-    "similar_positions",
-    "spectrum",
-    "toy_pairs",
-]
+__all__ = ["BASES", "FeatureMaps", "INJECTIONS", "SOURCES", "Settings", "band_pass", "pca_maps", "power"]
+__all__ += ["principal_components", "radial_profile", "similar_positions", "spectrum", "toy_pairs"]

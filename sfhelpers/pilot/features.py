@@ -1,7 +1,6 @@
 """What can be seen in feature maps (B, C, h, w): PCA maps, Fourier spectra, similar positions.
 
-Frequencies are in cycles per image, so that maps of any grid share an axis: n positions a side hold n / 2 cycles. The
-powers of a Fourier series add up to the map's mean square, whatever the grid.
+Frequencies are in cycles per image: n positions a side hold n / 2 cycles; powers add up to the map's mean square.
 """
 
 import math
@@ -75,10 +74,8 @@ def spectrum(maps: Tensor) -> np.ndarray:
 
 
 def power(maps: Tensor) -> np.ndarray:
-    """Power (B, h, w), summed over the channels and centred, windowed and without the channels' means as in `spectrum`.
-
-    The mean power of white noise is the same with the window as without.
-    """
+    """Power (B, h, w), summed over the channels and centred, windowed and without means as in `spectrum`; the window
+    leaves white noise its mean power."""
     return _fourier(maps).abs().square().sum(dim=1).numpy()
 
 

@@ -26,9 +26,9 @@ INJECTIONS = tuple(METHODS)
 class Settings:
     """How a feature map is made; "SD f1" to "SD f4" are the UNet's up-blocks, the others as in SketchFusion, Sec. 5.1.
 
-    The tokens are those of CLIP's penultimate layer; "SD+CLIP concatenated" stacks f1, f2, f3 and the tokens,
-    standardised, on one grid; "fused" is the aggregated map of a trained extractor. Injection "up" and "random" send
-    the tokens through the trained or the fixed random convolutions into the UNet, "late" adds them behind it.
+    "SD+CLIP concatenated" stacks f1, f2, f3 and CLIP's penultimate tokens, standardised, on one grid; "fused" is the
+    aggregated map of a trained extractor. Injection "up" and "random" send the tokens through the trained or the fixed
+    random convolutions into the UNet, "late" adds them behind it.
     """
 
     source: str = "SD f3"  # one of SOURCES
@@ -40,15 +40,11 @@ class Settings:
 
 
 class FeatureMaps:
-    """Feature maps of images, each computed once, kept within a byte budget, safe for two threads.
+    """Feature maps of images, each computed once, safe for two threads; those used longest ago are forgotten first.
 
-    One pass through the UNet gives all four blocks, so they are kept together, image by image; those used longest ago
-    are forgotten first.
-
-    Args:
-        heads: trained segmenters by method, from `load_heads`; one that is missing matters only once it is asked for.
-        megabytes: at most so much is kept (10**6 bytes each); an image's four blocks take 0.3 MB with pocket.
-        batch_size: images times noise draws that go through the UNet at a time.
+    `heads` are trained segmenters by method, from `load_heads`; one that is missing matters only once it is asked for.
+    At most so many `megabytes` are kept (10**6 bytes; an image's four blocks take 0.3 with pocket). `batch_size` is
+    images times noise draws that go through the UNet at a time.
     """
 
     def __init__(self, backbone: Backbone, heads: Mapping[str, Head], megabytes: float = 200, batch_size: int = 16):

@@ -13,9 +13,7 @@ from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SIZE, render_photo, rende
 from sfhelpers.toyworld.categories import individual
 from sfhelpers.toyworld.shapes import stream
 
-# Data sets are drawn from the seeds 0, 1, 2, ... and the embedded models' training pictures from another one
-# (pocket.data.TRAINING_SEED): these individuals are in neither.
-PAIRS_SEED = 20_250_618
+PAIRS_SEED = 20_250_618  # these individuals are in no data set (seeds 0, 1, ...) and in no TRAINING_SEED's pictures
 
 
 @dataclass
@@ -34,8 +32,7 @@ class ToyPairs:
 
     def __getitem__(self, which: Sequence[int]) -> "ToyPairs":
         index = [int(k) for k in which]
-        values = (v[index] if isinstance(v, Tensor) else [v[k] for k in index] for v in vars(self).values())
-        return ToyPairs(*values)
+        return ToyPairs(*(v[index] if isinstance(v, Tensor) else [v[k] for k in index] for v in vars(self).values()))
 
 
 def toy_pairs(per_category: int, categories: Sequence[str] = tuple(CATEGORIES)) -> ToyPairs:

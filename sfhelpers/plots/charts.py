@@ -25,12 +25,8 @@ def curve(
     title: str = "",
     baselines: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Lines over x with a band of plus and minus the spread, each named at its right end.
-
-    Args:
-        series: name to (means, spreads); None instead of the spreads draws no band.
-        baselines: name to a level, drawn as a dashed line.
-    """
+    """Lines over x, name to (means, spreads or None), with a band of plus and minus the spread, each named at its
+    right end; baselines, name to a level, are dashed."""
     axes = chart(WIDTH, 3.6).subplots()
     ends = []
     for (name, (mean, spread)), (color, marker) in zip(series.items(), cycle(LOOKS), strict=False):
@@ -58,11 +54,9 @@ def bars_with_spread(
 ) -> Figure:
     """Methods compared, a dot and plus and minus the spread for each, with a trivial baseline as a dashed line.
 
-    Args:
-        panels: panel title (say, seen and unseen categories) to {method: (mean, spread or None)}.
-        baselines: panel title to (name, level).
-        highlight: the method drawn in colour. The axis then shows it and what lies near it; a method far from it is
-            an arrow at the edge, beside its number.
+    `panels` is panel title (say, seen and unseen categories) to {method: (mean, spread or None)}, `baselines` panel
+    title to (name, level). The method `highlight` is drawn in colour; the axis then shows it and what lies near it, and
+    a method far from it is an arrow at the edge, beside its number.
     """
     dots: dict[str, dict[str, Dot]] = {}
     for name, panel in panels.items():
@@ -82,12 +76,8 @@ def forest(
 ) -> Figure:
     """Paired differences with their intervals, a row a method and a panel a gallery, around a line at zero.
 
-    "Better" is a blue mark that points right, "worse" a vermilion one that points left, "not told apart" a hollow
-    circle. What lies far beyond the others is an arrow at the edge, beside its number.
-
-    Args:
-        differences: gallery -> method -> (mean, low, high) of "fused - other", as `results.differences` gives them.
-        verdicts: gallery -> method -> one of `VERDICTS`, as `results.verdict` gives it.
+    `differences` is gallery -> method -> (mean, low, high), as `results.differences` gives them, `verdicts` gallery ->
+    method -> one of `VERDICTS`. What lies far beyond the others is an arrow at the edge, beside its number.
     """
     dots: dict[str, dict[str, Dot]] = {}
     for gallery, found in differences.items():

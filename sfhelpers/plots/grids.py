@@ -88,12 +88,8 @@ def grid(
 ) -> Figure:
     """Images in rows, close together and without axes; a coarse map shows its positions as blocks.
 
-    Args:
-        rows: images; None leaves a cell empty. Rows may differ in length.
-        size: the side of a cell in inches; images keep their proportions inside.
-        captions: for each row its images' captions, a line or two each.
-
-    Raises a ValueError if there is no image, or labels and rows or columns differ in number.
+    Rows may differ in length, and None leaves a cell empty; `size` is the side of a cell in inches, `captions` a line
+    or two for each image of each row. Raises a ValueError if there is no image, or labels do not fit in number.
     """
     count = max((len(row) for row in rows), default=0)
     if count == 0:
@@ -139,13 +135,8 @@ def mask_grid(
 
 
 def scheme(boxes: Mapping[str, tuple], arrows: Sequence[tuple[str, str, str]], width: int, height: int) -> Figure:
-    """Boxes with a name, words and perhaps a picture, and arrows from box to box.
-
-    Args:
-        boxes: name -> (x, y of its middle in px, words, "frozen", "learned" or "data", and a picture if there is one).
-        arrows: (name of one box, name of another, what goes there: "features" or "tokens").
-        width, height: in px.
-    """
+    """Boxes, name -> (x and y of the middle in px, words, "frozen", "learned" or "data", and perhaps a picture), and
+    arrows, (name of one box, name of another, what goes there: "features" or "tokens"); width and height in px."""
     axes, placed = sheet(width, height, fine=2), {}
     for name, (x, y, words, style, *pictures) in boxes.items():
         texts = [(text, weight) for text, weight in ((name, "bold"), (words, "normal")) if text]
