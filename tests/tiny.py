@@ -19,7 +19,7 @@ TOWERS = {
 
 
 def write_tiny(folder, seed=0, widths=(8, 16, 24, 32), tower="timm", size=96, quick_gelu=False):
-    """Write a random backbone that `load_backbone` reads, of SD 2.1's topology; `tower` is one of TOWERS."""
+    """Write a backbone that `load_backbone` reads; `tower` is one of TOWERS."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _write_diffusion(folder, widths, size)
@@ -52,20 +52,17 @@ def _write_diffusion(folder, widths, size):
     tokenizer = small_tokenizer()
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
     latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": size}
-    vae = AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents)
-    vae.save_pretrained(folder / "vae")
+    AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents).save_pretrained(folder / "vae")
     blocks["down_block_types"] = (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D")
     blocks["up_block_types"] = ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3)
     heads = {"attention_head_dim": tuple(max(1, width // 32) for width in widths)}  # diffusers' old name for them
     sizes = {"sample_size": size // 4, "in_channels": 8, "out_channels": 8, "cross_attention_dim": 32}
     unet = {"block_out_channels": widths, "norm_num_groups": 8, "use_linear_projection": True, **blocks, **heads}
     UNet2DConditionModel(**unet, **sizes).save_pretrained(folder / "unet")
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), max_position_embeddings=16, pad_token_id=tokenizer.pad_token_id, **ends, **shape
-    )
-    CLIPTextModel(text).save_pretrained(folder / "text_encoder")
+    text = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text |= {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(folder / "text_encoder")
     tokenizer.save_pretrained(folder / "tokenizer")
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     DDIMScheduler(num_train_timesteps=1000, clip_sample=False, **betas).save_pretrained(folder / "scheduler")

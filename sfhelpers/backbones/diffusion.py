@@ -31,11 +31,8 @@ class DiffusionFeatures:
 
     Images are (B, 3, H, W) floats in [0, 1] of any size; they are resized to `size` (squeezed if not square).
     The noise comes from a seed on the CPU and is the same for all images, so sketch and photo see equal noise on every
-    device. With several draws, the features are averaged over the draws after the UNet.
-
-    Args:
-        vae, unet, text_encoder, tokenizer, scheduler: of diffusers and transformers; the models are frozen here.
-        size, timestep: used where none is asked for; the size is the side in pixels.
+    device. With several draws, the features are averaged over the draws after the UNet. The models, of diffusers and
+    transformers, are frozen here; `size` (the side in pixels) and `timestep` are used where none is asked for.
     """
 
     def __init__(
@@ -112,11 +109,8 @@ class DiffusionFeatures:
     ) -> dict[str, Tensor]:
         """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
 
-        ValueError for images of another shape or range, or settings that the model does not have.
-
-        Args:
-            timestep, size: of the backbone if None; the size is the side in pixels, a multiple of `factor`.
-            seed, draws: of the noise, and over how many draws the features are averaged.
+        `size` is the side in pixels, a multiple of `factor`; `seed` and `draws` are of the noise. ValueError for images
+        of another shape or range, or settings that the model does not have.
         """
         timestep = self.timestep if timestep is None else timestep
         self.check_timestep(timestep)
@@ -157,8 +151,7 @@ class DiffusionFeatures:
         def on_down(block: int, module: Module, args: Any, output: tuple) -> tuple:
             return inject_down(block, output[0]), output[1]
 
-        with _RUNNING, ExitStack() as hooks:
-            hooks.enter_context(suppress(_Reached))
+        with _RUNNING, ExitStack() as hooks, suppress(_Reached):
             for n, block in enumerate(self.unet.up_blocks[:until]):
                 hooks.enter_context(block.register_forward_hook(partial(on_up, n)))
             for n, block in enumerate(self.unet.down_blocks if inject_down else ()):
@@ -168,11 +161,10 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def prefix(self, images: Tensor, until: int = 3, **noise: Any) -> dict[str, Tensor]:
-        """All that is frozen before the first injection, behind up-block 1; prefix[key][i] is image i's part.
+        """All that is frozen before the first injection, behind up-block 1, batch first.
 
-        Returns:
-            `hidden` (B, draws, C, h, w), the raw f1; `skips<n>.<k>` (B, draws, C, h, w), what up-block n concatenates;
-            `temb` (B, D); `text` (B, L, D); `upsample_size` (B, until, 2), zero where the UNet simply doubles.
+        `hidden` (B, draws, C, h, w), the raw f1; `skips<n>.<k>` (B, draws, C, h, w), what up-block n concatenates;
+        `temb` (B, D); `text` (B, L, D); `upsample_size` (B, until, 2), zero where the UNet simply doubles.
         """
         noised = self.noised(images, **noise)
         batch = noised["noisy"].shape[:2]  # and draws
@@ -189,8 +181,7 @@ class DiffusionFeatures:
             if n == until - 1:
                 raise _Reached
 
-        with _RUNNING, ExitStack() as hooks:
-            hooks.enter_context(suppress(_Reached))
+        with _RUNNING, ExitStack() as hooks, suppress(_Reached):
             first, *others = self.unet.up_blocks[:until]
             hooks.enter_context(first.register_forward_hook(partial(keep, 0)))
             for n, block in enumerate(others, start=1):

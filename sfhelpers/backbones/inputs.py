@@ -19,10 +19,7 @@ def check_images(images: Tensor) -> None:
 
 
 def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:
-    """Checked images (B, 3, H, W) squeezed to (B, 3, size, size), on the device and in the dtype of a model's weight.
-
-    `mode` is "bilinear" or "bicubic", both smoothed when shrinking.
-    """
+    """Checked images squeezed to (B, 3, size, size), on the device and in the dtype of a weight of the model."""
     check_images(images)
     images = images.to(like.device)
     if images.shape[-2:] != (size, size):

@@ -13,10 +13,7 @@ class VisionFeatures:
     """Patch tokens and embeddings of a frozen open_clip model, ViT or timm tower alike.
 
     Images are (B, 3, H, W) floats in [0, 1] of any size; resizing and the model's mean and std are applied here.
-
-    Args:
-        model, tokenizer: of open_clip; the model is frozen here.
-        layer: which layer gives the tokens, counted from the end; -2 is the penultimate (SketchFusion, Sec. 5.1).
+    The model is frozen. `layer` gives the tokens, counted from the end: -2 is the penultimate (SketchFusion, Sec. 5.1).
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any, layer: int = -2):

@@ -141,9 +141,8 @@ class FusedExtractor(nn.Module):
 class FinetunedExtractor(FusedExtractor):
     """B-Finetuning, the paper's baseline that trains the whole UNet and the whole image tower (SketchFusion, Sec. 6).
 
-    Both are copies of the backbone's, which is left as it is. Only the autoencoder stays frozen, so every training step
-    runs both models forwards and backwards. Their normalising layers and dropout stay in eval mode: batches that are
-    half sketches would spoil what they hold. `settings` are FusedExtractor's, with `inject="none"`.
+    Both are copies of the backbone's, in eval mode: batches of half sketches would spoil their normalising layers.
+    `settings` are FusedExtractor's, with `inject="none"`.
     """
 
     def __init__(self, backbone: Backbone, **settings: Any):

@@ -11,11 +11,9 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion.modules import ChannelStatistics, ClipInjection, FeatureAggregator, TokenInterpolation
 from sfhelpers.params.table import INJECT
 
-# How the tokens' channels become a block's: learned, or linear along the channels with nothing learned, the tokens
-# added as large as they are or brought to the spread of the block's output, image by image.
+# How the tokens' channels become a block's: learned; linear along the channels; or that at the spread of the output.
 MATCH = ("convolution", "interpolation", "scaled interpolation")
-# Of convolutions that learn: the plain UNet, which the tokens enter as far as they help; or as PyTorch has it and the
-# released code, where the tokens rule from the first step on.
+# Convolutions that learn start as the plain UNet; or as PyTorch and the released code do, where the tokens rule.
 START = ("zero", "random")
 UNET_BRANCHES = ("f1", "f2", "f3", "f4")
 
@@ -89,10 +87,7 @@ def trainable_parameters(backbone: Backbone, branches: tuple[str, ...], inject: 
 
 
 def matched_width(backbone: Backbone, branches: tuple[str, ...], inject: str, dim: int, target_parameters: int) -> int:
-    """The width at which an arm learns about `target_parameters`, so that arms differ in what they see, not in size.
-
-    ValueError when even width 1 has more parameters.
-    """
+    """The width at which an arm learns about `target_parameters`; ValueError when even width 1 has more."""
     count = cache(lambda width: trainable_parameters(backbone, branches, inject, dim, width))
     if count(1) > target_parameters:
         raise ValueError(f"{target_parameters} parameters are too few for branches {branches}: raise the target.")

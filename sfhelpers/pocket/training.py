@@ -56,10 +56,8 @@ class Training:
             content = save({name: tensor.contiguous() for name, tensor in self.mean.items()})
             replace_file(self.folder / f"samples_{samples}.safetensors", content)
         if len(self.losses) % CHECKPOINT_EVERY == 0 or len(self.losses) == self.plan["steps"]:
-            tensors = {f"model {name}": p for name, p in self.model.named_parameters()} | {
-                "dice": self.dice.get_state()
-            }
-            tensors |= {f"mean {name}": tensor for name, tensor in self.mean.items()}
+            tensors = {f"model {name}": p for name, p in self.model.named_parameters()}
+            tensors |= {"dice": self.dice.get_state()} | {f"mean {name}": tensor for name, tensor in self.mean.items()}
             for number, state in self.optimiser.state_dict()["state"].items():
                 tensors |= {f"adam {number} {key}": value for key, value in state.items()}
             self.checkpoint.write(tensors, {"losses": self.losses, "rate": self.schedule.state_dict()})

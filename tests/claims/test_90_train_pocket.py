@@ -14,23 +14,14 @@ from sfhelpers.pocket import data
 from tests.notebook_cells import run_cells
 
 HERE = "90_train_pocket"
-LOG = json.loads((params.ROOT / "data/pocket/training.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def quality(tmp_path_factory):
     """(gallery, method) -> [foreground IoU], samples rising, as the notebook's own cell reads the committed rows."""
-    run = SimpleNamespace(curve=False)
-    names = {"run": run, "params": params, "results": results, "copies": {}}
-    names |= {"CHOSEN": "threshold chosen on validation pairs, no CRF", "plots": SimpleNamespace(curve=lambda *_: None)}
+    names = {"run": SimpleNamespace(curve=False), "plots": SimpleNamespace(curve=lambda *_: None), "copies": {}}
+    names |= {"params": params, "results": results, "CHOSEN": "threshold chosen on validation pairs, no CRF"}
     return {key: list(values.values()) for key, values in run_cells(HERE, names, "curve")["quality"].items()}
-
-
-@pytest.fixture(scope="module")
-def accuracy():
-    names = {"run": SimpleNamespace(seed=0), "torch": torch, "F": F, "data": data, "toyworld": toyworld}
-    names["shipped"] = load_backbone("pocket", "cpu")
-    return {key: hits.mean().item() for key, hits in run_cells(HERE, names, "zero-shot")["accuracy"].items()}
 
 
 @pytest.mark.parametrize("gallery", ["seen categories", "unseen categories"])
@@ -41,12 +32,14 @@ def test_the_unet_alone_gains_without_stopping_and_fused_most_is_there_before_an
 
 
 def test_the_shipped_denoisers_loss_has_flattened_out_and_the_encoders_went_from_guessing_to_near_nothing():
-    losses = [entry["loss"] for entry in LOG["denoiser"]]
+    log = json.loads((params.ROOT / "data/pocket/training.json").read_text(encoding="utf-8"))
+    losses = [entry["loss"] for entry in log["denoiser"]]
     assert abs(sum(losses[-12:-6]) - sum(losses[-6:])) / 6 < 0.005 and losses[-1] < 0.5 * losses[1]
-    assert abs(LOG["encoder"][0] - 4.5) < 0.2 and LOG["encoder"][-1] < 0.01
+    assert abs(log["encoder"][0] - 4.5) < 0.2 and log["encoder"][-1] < 0.01
 
 
-@pytest.mark.parametrize("domain", ["photo", "sketch"])
-def test_it_names_every_category_it_was_aligned_to_and_is_at_chance_for_the_nine_unseen_ones(accuracy, domain):
-    assert accuracy["seen", domain] > 0.99
-    assert abs(accuracy["unseen", domain] - 1 / 9) < 0.1
+def test_it_names_every_category_it_was_aligned_to_and_is_at_chance_for_the_nine_unseen_ones():
+    names = {"run": SimpleNamespace(seed=0), "torch": torch, "F": F, "data": data, "toyworld": toyworld}
+    names["shipped"] = load_backbone("pocket", "cpu")
+    for (part, _), hits in run_cells(HERE, names, "zero-shot")["accuracy"].items():
+        assert hits.mean() > 0.99 if part == "seen" else abs(hits.mean() - 1 / 9) < 0.1
