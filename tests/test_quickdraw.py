@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_a_folder_without_drawings_says_what_was_found(tmp_path):
     with refused("photo/"):
         quickdraw.read(tmp_path)
     (tmp_path / "cat.ndjson").write_bytes(b"")
-    (tmp_path / "dog.ndjson").mkdir()
+    os.mkfifo(tmp_path / "dog.ndjson")
     (tmp_path / "owl.ndjson").symlink_to("nowhere")
     with refused(r"cat\.ndjson line 1 cannot be used .*dog\.ndjson cannot be read .*owl\.ndjson cannot be read"):
         quickdraw.read(tmp_path)

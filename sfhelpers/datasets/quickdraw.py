@@ -3,6 +3,7 @@
 Like Google's own bitmaps, drawings are scaled as a whole and centred by their bounding box, whatever their own frame.
 """
 
+import errno
 import hashlib
 import json
 import re
@@ -110,6 +111,8 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str]]:
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Number, offset and content of every line; of one that is too long only its beginning, as the last."""
+    if path.is_fifo():  # opening it would wait for a writer
+        raise OSError(errno.EINVAL, "it is a pipe")
     with path.open("rb") as file:
         for line in count(1):
             offset, content = file.tell(), file.readline(MAX_LINE + 1)
