@@ -11,7 +11,7 @@ from torch import nn
 
 from sfhelpers.fusion import FusedExtractor
 from tests.backbone_fixtures import small
-from tests.notebook_cells import cells, run_cells, solutions, tagged
+from tests.cells import cells, run_cells, solutions, tagged
 
 HERE = "02_fused_extractor"
 SOLUTIONS = solutions(HERE)

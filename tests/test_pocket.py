@@ -15,7 +15,7 @@ from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.presets import WEIGHTS
 from sfhelpers.pocket import data, models, training
 from tests.backbone_fixtures import refused
-from tests.notebook_cells import run_cells
+from tests.cells import run_cells
 from tests.tiny import folder_sha256
 
 HERE = "90_train_pocket"

@@ -3,7 +3,7 @@
 import pytest
 
 from sfhelpers import results
-from tests.notebook_cells import cells
+from tests.cells import cells
 
 PRINTED = "".join(output.get("text", "") for cell in cells("00_start_here") for output in cell.get("outputs", []))
 ROWS = results.read(results.COMMITTED / "00_start_here.json")

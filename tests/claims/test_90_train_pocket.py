@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sfhelpers import params, results, toyworld
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pocket import data
-from tests.notebook_cells import run_cells
+from tests.cells import run_cells
 
 HERE = "90_train_pocket"
 
