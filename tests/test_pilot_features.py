@@ -8,6 +8,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from sfhelpers import pilot
+from sfhelpers.pilot.features import similar_positions
 from tests.backbone_fixtures import refused
 
 
@@ -117,7 +118,7 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
 def test_similar_positions_are_cosines_and_find_the_same_feature():
     a, b = drawn(8, 6, 6).float(), drawn(8, 5, 7, seed=1).float()
     b[:, 3, 2] = 5 * a[:, 1, 4]
-    found = pilot.similar_positions(a, (4.5 / 6, 1.5 / 6), b)
+    found = similar_positions(a, (4.5 / 6, 1.5 / 6), b)
     assert found.shape == (5, 7) and found.abs().max() <= 1 + 1e-6
     assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
 
@@ -134,8 +135,8 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
         lambda: pilot.toy_pairs(1, ("unicorn",)),
         lambda: pilot.radial_profile(np.zeros((4, 4))),
         lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
-        lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
-        lambda: pilot.similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
+        lambda: similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
+        lambda: similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_sentence(call):

@@ -80,7 +80,7 @@ class FusedExtractor(nn.Module):
         if self.inject == "up+down":  # the first injection follows down-block 1: next to nothing is frozen
             return found | diffusion.noised(images, **noise)
         if self.until:
-            inject = partial(self._add, found["tokens"]) if self.inject == "random" else None
+            inject = partial(self.add_tokens, found["tokens"]) if self.inject == "random" else None
             found |= _named(diffusion.through_hooks(diffusion.noised(images, **noise), inject, until=self.until))
         wanted = (*self.sources, "tokens") if self.inject == "late" else self.sources
         return {name: feature for name, feature in found.items() if name in wanted}
@@ -97,7 +97,7 @@ class FusedExtractor(nn.Module):
         if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
             raise ValueError(f'the tensors were not prepared for inject="{self.inject}": use its own prepare().')
         found, diffusion = self._moved(prepared), self.backbone.diffusion
-        add = partial(self._add, found.get("tokens"))
+        add = partial(self.add_tokens, found.get("tokens"))
         if self.inject == "up":
             found |= _named(diffusion.suffix(found, add, self.until))
         elif self.inject == "up+down":
@@ -131,7 +131,8 @@ class FusedExtractor(nn.Module):
         for name, total in moments.items():
             self.statistics[name].set(total)
 
-    def _add(self, tokens: Tensor, block: int, feature: Tensor) -> Tensor:
+    def add_tokens(self, tokens: Tensor, block: int, feature: Tensor) -> Tensor:
+        """An up-block's output (B, C, h, w) with the tokens injected, or as it is where none are."""
         return self.injection(self.injected.index(block), feature, tokens) if block in self.injected else feature
 
     def _moved(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:

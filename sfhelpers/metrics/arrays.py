@@ -8,10 +8,7 @@ from torch import Tensor
 
 
 def to_array(values: Any, name: str = "", ndim: int = 0, shapes: tuple[tuple[int, ...], ...] = ()) -> np.ndarray:
-    """A numpy array with `ndim` axes, or one less for a single item, none of them empty but the first of a batch.
-
-    Its shape must be one of `shapes`, if any are given: () takes one value for all items.
-    """
+    """An array of `ndim` axes (of one item one less), none empty but a batch's first, in one of `shapes` if given."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() and values.itemsize < 4 else values

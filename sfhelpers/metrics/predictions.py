@@ -84,11 +84,8 @@ def dataset_iou(pred: Any, true: Any) -> float:
 
 
 def pixel_accuracy(pred: Any, true: Any, kind: str = "all") -> np.ndarray:
-    """(B,) share of pixels of (B, H, W) bool masks that are right.
-
-    `kind` says which pixels count: "all"; "foreground", those of the true mask, 1 where there is none to find; or
-    "class_mean", the mean of that share over the classes (foreground, background) present in the true mask.
-    """
+    """(B,) share of pixels of (B, H, W) bool masks that are right: of "all"; of the true "foreground", 1 where there is
+    none to find; or "class_mean", the mean over the classes (foreground, background) present in the true mask."""
     one_of(kind, ("all", "foreground", "class_mean"), "kind")
     both, wrong, missed, neither = _counts(pred, true)
     if kind == "all":

@@ -33,7 +33,6 @@ class Measure:
         return f"{type(self).__name__}@{self.k}"
 
 
-@dataclass(frozen=True)
 class Acc(Measure):
     """Accuracy at k of one query (fine-grained): 1 if a relevant item is among the first k, else 0."""
 

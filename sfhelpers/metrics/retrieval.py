@@ -17,6 +17,7 @@ from sfhelpers.metrics.ranking import AP, Measure, P
 
 __all__ = ["STANDARD", "evaluate_retrieval"]
 STANDARD = (AP(), AP(200), P(100), P(200))
+Sides = tuple[Any, Any]  # of the queries and of the gallery
 MEGABYTES = 128  # what the blocks may take that are worked on at a time; one query a thread is the least
 RELEVANT_BYTES = 120  # of one relevant item on its way to the metrics: about 15 arrays of 8 bytes
 
@@ -42,8 +43,8 @@ def evaluate_retrieval(
         query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only.
     """
     queries, gallery = _embeddings(queries, gallery)
-    labels = (query_labels, gallery_labels, query_classes, gallery_classes)
-    order, start, count, groups = _relevant(*labels, (len(queries), len(gallery)))
+    labels, classes = (query_labels, gallery_labels), (query_classes, gallery_classes)
+    order, start, count, groups = _relevant(labels, classes, (len(queries), len(gallery)))
     gallery, number = gallery[order], torch.get_num_threads()
     lengths = torch.linalg.vector_norm(torch.from_numpy(gallery), dim=1).numpy()
     lengths[lengths == 0] = 1
@@ -76,20 +77,18 @@ def evaluate_retrieval(
     return values
 
 
-def _relevant(
-    query_labels: Any, gallery_labels: Any, query_classes: Any, gallery_classes: Any, sizes: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
+def _relevant(labels: Sides, classes: Sides, sizes: Sides) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
     """The gallery's order with relevant items side by side, each query's first and number of them, and both classes."""
-    if (query_classes is None) != (gallery_classes is None):
+    if (classes[0] is None) != (classes[1] is None):
         raise ValueError("classes are given for one side only: give query_classes and gallery_classes, or neither.")
-    wanted, found = _codes(query_labels, gallery_labels, sizes, "labels")
-    groups = () if query_classes is None else _codes(query_classes, gallery_classes, sizes, "classes")
+    wanted, found = _codes(labels, sizes, "labels")
+    groups = () if classes[0] is None else _codes(classes, sizes, "classes")
     if groups:
         wanted, found = wanted * sum(sizes) + groups[0], found * sum(sizes) + groups[1]
     order = np.argsort(found, kind="stable")
     start, end = (np.searchsorted(found[order], wanted, side) for side in ("left", "right"))
     if len(missing := np.flatnonzero(start == end)):
-        which = f"query {missing[0]} with label {to_array(query_labels)[missing[0]]!s}"
+        which = f"query {missing[0]} with label {to_array(labels[0])[missing[0]]!s}"
         lacking = f"{len(missing)} of {sizes[0]} queries have no relevant item in the gallery, the first is {which}"
         raise ValueError(f"{lacking}: drop them, or complete the gallery.")
     return order, start, end - start, groups and (groups[0], groups[1][order])
@@ -129,9 +128,9 @@ def _embeddings(queries: Any, gallery: Any) -> list[np.ndarray]:
     return [np.ldexp(values, -np.frexp(np.abs(values).max(1, keepdims=True))[1]) for values in sides]
 
 
-def _codes(queries: Any, gallery: Any, sizes: tuple[int, int], name: str) -> tuple[np.ndarray, np.ndarray]:
+def _codes(given: Sides, sizes: Sides, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels of both sides as the same whole numbers, below Q + N."""
-    both = zip((queries, gallery), ("query", "gallery"), sizes, strict=True)
+    both = zip(given, ("query", "gallery"), sizes, strict=True)
     sides = [to_array(values, f"{side} {name}", shapes=((size,),)) for values, side, size in both]
     kinds = {side.dtype.kind for side in sides}
     if len({kind in "US" for kind in kinds}) > 1:

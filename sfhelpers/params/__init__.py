@@ -1,8 +1,5 @@
-"""Checks a notebook's parameters before anything long starts (papermill injects whatever it is given, and only warns of
-a misspelt name), and prints what will run; what each notebook takes stands in `table`.
-
-Relative paths are taken from the kernel's current folder; the default `output_dir` never depends on it.
-"""
+"""Checks a notebook's parameters before anything long starts (papermill only warns of a misspelt name), and prints what
+will run. Relative paths are taken from the kernel's current folder; the default `output_dir` never depends on it."""
 
 import difflib
 import math

@@ -1,17 +1,8 @@
 """The paper's pilot study (SketchFusion, Sec. 4, Fig. 1): PCA maps, Fourier spectra, and numbers beside them."""
 
-from sfhelpers.pilot.features import (
-    BASES,
-    band_pass,
-    pca_maps,
-    power,
-    principal_components,
-    radial_profile,
-    similar_positions,
-    spectrum,
-)
+from sfhelpers.pilot.features import BASES, band_pass, pca_maps, power, principal_components, radial_profile, spectrum
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings
 from sfhelpers.pilot.pairs import toy_pairs
 
 __all__ = ["BASES", "FeatureMaps", "INJECTIONS", "SOURCES", "Settings", "band_pass", "pca_maps", "power"]
-__all__ += ["principal_components", "radial_profile", "similar_positions", "spectrum", "toy_pairs"]
+__all__ += ["principal_components", "radial_profile", "spectrum", "toy_pairs"]

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -124,14 +125,7 @@ class FeatureMaps:
 
     def _injecting(self, method: str, images: Tensor) -> Inject:
         """The same additions as inside the head's own extractor."""
-        extractor, tokens = self._head(method), self._tokens(images).to(self.backbone.device)
-
-        def inject(block: int, feature: Tensor) -> Tensor:
-            if block not in extractor.injected:
-                return feature
-            return extractor.injection(extractor.injected.index(block), feature, tokens)
-
-        return inject
+        return partial(self._head(method).add_tokens, self._tokens(images).to(self.backbone.device))
 
     def _block(self, images: Tensor, settings: Settings) -> Tensor:
         block = SOURCES.index(settings.source)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from sfhelpers import plots
-from sfhelpers.pilot import pca_maps, similar_positions
+from sfhelpers.pilot.features import pca_maps, similar_positions
 from sfhelpers.plots.figure import DPI, INK, VERMILION
 from sfhelpers.widgets.base import Clickable, State, within
 from sfhelpers.widgets.explorer import SIDES, Explorer, ramp, show
