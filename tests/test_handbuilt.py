@@ -1,36 +1,44 @@
-"""The extractor that 02_fused_extractor builds by hand, taken from the notebook's own cells, is the package's."""
+"""What 00, 02, 03 and 06 build by hand, taken from their own cells, is the package's, and counts what it says."""
 
-import ast
-import re
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from sfhelpers import metrics, plots
+from sfhelpers.datasets import psc6k
 from sfhelpers.fusion import FusedExtractor
-from tests.backbone_fixtures import small
-from tests.cells import cells, run_cells, solutions, tagged
+from sfhelpers.images import Square
+from sfhelpers.plots.matches import Match
+from sfhelpers.search.framing import Frame
+from sfhelpers.tasks import correspondence
+from sfhelpers.tasks.compare import Trial
+from sfhelpers.tasks.correspondence import SIDES, SketchMatcher, predict_pairs
+from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
+from tests.backbone_fixtures import assert_same_loss_and_gradients, small
+from tests.cells import defined, handbuilt, run_cells, solutions, tagged
+from tests.search_helpers import sketch
+from tests.test_correspondence import truth, world
+from tests.test_segmentation import TinyExtractor
 
-HERE = "02_fused_extractor"
-SOLUTIONS = solutions(HERE)
-
-
-@pytest.fixture(scope="module")
-def hand():
-    """What the cells tagged handbuilt define, and nothing else of the notebook."""
-    return SimpleNamespace(**run_cells(HERE, {"torch": torch, "F": F, "nn": nn}, "handbuilt", "handbuilt-detached"))
+EXTRACTOR = SimpleNamespace(
+    **run_cells("02_fused_extractor", {"torch": torch, "F": F, "nn": nn}, "handbuilt", "handbuilt-detached")
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(hand, tiny_backbone, two_images, seed):
+def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(tiny_backbone, two_images, seed):
     ours = small(tiny_backbone, seed=seed)
     for parameter in ours.injection.parameters():
         nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(5))
     prepared = ours.prepare(two_images)
     ours.fit_statistics(prepared)
-    mine = hand.HandBuiltExtractor(tiny_backbone, dim=12, grid=9, width=8)  # as `small` gives the package's
+    mine = EXTRACTOR.HandBuiltExtractor(tiny_backbone, dim=12, grid=9, width=8)  # as `small` gives the package's
     assert not torch.allclose(mine(two_images), ours(prepared), atol=1e-2)
     mine.load_state_dict(ours.state_dict())
     tokens, noised = tiny_backbone.vision.tokens(two_images), tiny_backbone.diffusion.noised(two_images)
@@ -48,42 +56,167 @@ def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(hand, 
         torch.testing.assert_close(parameter.grad, package[name].grad, atol=1e-6, rtol=0, msg=name)
 
 
-def test_a_hook_that_fails_leaves_the_unet_as_it_was(hand, tiny_backbone, two_images):
+def test_a_hook_that_fails_leaves_the_unet_as_it_was(tiny_backbone, two_images):
     def fail(block, output):
         raise RuntimeError("no")
 
     diffusion = tiny_backbone.diffusion
     with pytest.raises(RuntimeError, match="no"):
-        hand.run_unet(diffusion, diffusion.noised(two_images), fail)
+        EXTRACTOR.run_unet(diffusion, diffusion.noised(two_images), fail)
     assert not any(block._forward_hooks for block in diffusion.unet.up_blocks)
 
 
 def test_all_of_it_is_about_sixty_lines():
-    lines = [line for source in tagged(HERE, "handbuilt") for line in source.splitlines() if line.strip()]
+    lines = [line for cell in tagged("02_fused_extractor", "handbuilt") for line in cell.splitlines() if line.strip()]
     assert 40 < len(lines) <= 62
-    (detached,) = tagged(HERE, "handbuilt-detached")
+    (detached,) = tagged("02_fused_extractor", "handbuilt-detached")
     assert len(detached.splitlines()) == 3
 
 
-def definitions():
-    """All functions, classes and imports of the notebook, without running what they are used for."""
-    kinds, names = ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom, {}
-    for cell in (cell for cell in cells(HERE) if cell.cell_type == "code"):
-        kept = [node for node in ast.parse(cell.source).body if isinstance(node, kinds)]
-        exec(compile(ast.Module(kept, []), cell.id, "exec"), names)
-    return names
-
-
-@pytest.mark.parametrize("title", SOLUTIONS)
-def test_solution_runs_and_its_asserts_hold(tiny_backbone, two_images, title, capsys):
+@pytest.mark.parametrize("source", solutions("02_fused_extractor").values())
+def test_a_solution_of_02_runs_and_its_asserts_hold(tiny_backbone, two_images, source, capsys):
     tokens = tiny_backbone.vision.tokens(two_images)
-    names = definitions() | {"models": tiny_backbone, "images": two_images, "tokens": tokens, "side": 24}
-    names |= {"run": SimpleNamespace(device="cpu", seed=0), "FusedExtractor": FusedExtractor}
-    assert "assert " in SOLUTIONS[title]
-    exec(SOLUTIONS[title], names)
+    assert "assert " in source
+    names = {"torch": torch, "F": F, "nn": nn, "FusedExtractor": FusedExtractor, "FlopCounterMode": FlopCounterMode}
+    names |= {"models": tiny_backbone, "images": two_images, "tokens": tokens, "side": 24}
+    exec(source, vars(defined("02_fused_extractor", run=SimpleNamespace(device="cpu", seed=0), **names)))
 
 
-def test_every_exercise_has_a_solution():
-    (text,) = [cell.source for cell in cells(HERE) if cell.id == "exercises"]
-    exercises = re.findall(r"^(\d+)\. ", text.split("<details>")[0], re.MULTILINE)
-    assert [f"Solution to {number}" for number in exercises] == list(SOLUTIONS)
+def test_recognitions_loss_gradients_and_step_by_hand_are_the_packages(tiny_backbone):
+    hand, dice = handbuilt("06_recognition", torch=torch, nn=nn), torch.Generator().manual_seed(0)
+    theirs = SketchRecogniser(small(tiny_backbone), ["cat", "cup", "key"], dim=12)
+    ours, labels = hand.Recogniser(small(tiny_backbone), 3, dim=12), torch.arange(8) % 3
+    prepared = theirs.extractor.prepare(torch.rand(8, 3, 96, 96, generator=dice))
+    theirs.fit_statistics(prepared)
+    assert not any(parameter.any() for parameter in ours.head.parameters())
+    nn.init.normal_(theirs.head.weight, std=0.05, generator=dice)  # from zero, nothing before the head would learn
+    ours.load_state_dict({name.removeprefix("statistics."): value for name, value in theirs.state_dict().items()})
+    loss = hand.cross_entropy(ours(prepared), labels)
+    package = Recognition.loss(None, theirs, {"train": prepared | {"labels": labels}}, torch.arange(8))
+    assert_same_loss_and_gradients(ours, loss, theirs, package)
+    optimiser = torch.optim.AdamW(ours.parameters(), 2e-3)
+    losses = [hand.step(ours, optimiser, prepared, labels) for _ in range(6)]
+    assert losses[0] == loss.item() and losses[-1] < losses[0]
+
+
+def by_hand(**given):
+    given |= {"psc6k": psc6k, "replace": replace, "run": SimpleNamespace(split="default"), "Match": Match}
+    return defined("03_correspondence", **vars(correspondence) | given)
+
+
+HAND = by_hand()
+
+
+def maps_of(model, data):
+    sketch, photo = data.images.pairs.unbind(1)
+    images = {"sketch": (data.images.sketches, sketch), "photo": (data.images.photos, photo)}
+    return {kind: model.extractor({"pixels": prepared["pixels"][i]}) for kind, (prepared, i) in images.items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_correspondences_loss_and_gradients_are_the_packages(seed):
+    data, package = world(6, seed), SketchMatcher(TinyExtractor(seed))
+    ours = HAND.HandBuiltMatcher(TinyExtractor(seed + 7))
+    ours.load_state_dict(package.state_dict())
+    loss = sum(ours.losses(maps_of(ours, data), data.points, data.visible))
+    assert_same_loss_and_gradients(ours, loss, package, package.loss(data, torch.arange(12)))
+
+
+def test_places_and_score_are_the_packages():
+    data, model = world(6, 2), SketchMatcher(TinyExtractor())
+    maps, places = maps_of(model, data), predict_pairs(model, data)
+    for direction, (here, there) in SIDES.items():
+        cosine = HAND.correlation(maps[here], maps[there], data.points[here])
+        found = HAND.soft_argmax(HAND.in_window(cosine) / model.log_temperature.exp()).detach()
+        torch.testing.assert_close(found, places[direction], atol=1e-6, rtol=0)
+    theirs = metrics.pck(places["s2p"], data.points["photo"], 0.1, 1, data.visible)
+    np.testing.assert_allclose(HAND.pck(places["s2p"], data.points["photo"], data.visible, 0.1), theirs, rtol=1e-6)
+
+
+def test_ways_to_fail_are_counted():
+    data = world(3, 0)
+    data.points = {kind: torch.linspace(0.05, 0.95, 6)[:, None].expand(6, 6, 2) for kind in data.points}
+    assert HAND.fates(truth(data), data, 0.05) == {"right": 1, "on another keypoint": 0, "elsewhere": 0}
+    assert HAND.fates({d: p + 3 for d, p in truth(data).items()}, data, 0.05)["elsewhere"] == 1
+    data.visible[:] = True
+    assert HAND.fates({d: p.roll(1, 1) for d, p in truth(data).items()}, data, 0.05)["on another keypoint"] == 1
+
+
+def test_mirrored_pairs_are_known_by_three_points_and_measured_apart():
+    turn, flip = torch.tensor([[0.8, -0.6], [0.6, 0.8]]), torch.tensor([[-1.0, 0.0], [0.0, 1.0]])
+    data = world(4, 0)
+    moved = {"sketch": data.points["sketch"], "photo": 0.5 * data.points["sketch"] @ turn}
+    moved["photo"][:2] = moved["photo"][:2] @ flip
+    data = replace(data, points=moved, visible=torch.ones_like(data.visible))
+    assert HAND.mirrored(data).tolist() == [True] * 2 + [False] * 6
+    few = (torch.arange(6) < 2).expand_as(data.visible)  # through two points goes a mirror image of everything
+    assert not HAND.mirrored(replace(data, visible=few)).any()
+    places = {direction: places.roll(1, 1) for direction, places in truth(data).items()}
+    for direction in places:
+        places[direction][:2] = truth(data)[direction][:2]  # only those of mirrored pairs are right
+    measured = HAND.MirroredApart.measure(
+        object.__new__(HAND.MirroredApart), Trial("fused", 0, found={"unseen": places}), {"unseen": data}
+    )
+    found = {m.gallery: m for m in measured if m.metric == "PCK@5"}
+    whole, *apart = (found[f"unseen categories{end}"] for end in ("", ", not mirrored", ", mirrored"))
+    assert [len(m.values) for m in (whole, *apart)] == [16, 12, 4] and apart[1].values.mean() == 1
+    assert apart[0].values.mean() < 0.5 and all(m.groups is None for m in apart)
+
+
+def test_a_directed_pair_is_drawn_with_its_own_images_and_points():
+    data = world(2, 0, sketches=1)
+    matched = truth(data)
+    matched["p2s"][1] = 3.0
+    hand = by_hand(pairs=data, matched=matched, flipped=np.array([True, False]), open_image=str)
+    first, last = (hand.drawn(k, 0.05) for k in (0, 3))
+    assert (first.source, first.target, last.source, last.target) == ("0-0.png", "0.png", "1.png", "1-0.png")
+    shown = [int(data.visible[k].sum()) for k in (0, 1)]
+    assert first.label == f"dots, mirrored: {shown[0]} of {shown[0]} within 5 %" and first.right.all()
+    assert last.label == f"dots: 0 of {shown[1]} within 5 %" and not last.right.any()
+    np.testing.assert_array_equal(first.points, data.points["sketch"][0][data.visible[0]])
+
+
+def test_the_exercises_code_of_03_runs(capsys):
+    (source,), model = solutions("03_correspondence").values(), SketchMatcher(TinyExtractor())
+    names = {"first": {"fused": SimpleNamespace(model=model)}, "annotated": SimpleNamespace(select=lambda *_: None)}
+    names |= {"models": None, "prepare_points": lambda *_: world(3, 0), "reading_size": lambda _: 0}
+    exec(source, names | {"predict_pairs": predict_pairs, "score": correspondence.score})
+    assert len(capsys.readouterr().out.splitlines()) == 3 and model.settings["window"] == 7
+
+
+RED, BLUE = torch.eye(3)[0], torch.eye(3)[2]
+
+
+@pytest.fixture(scope="module")
+def names(searcher, heads):
+    """What the cells tagged handbuilt define, asking untrained models."""
+    names = {"plots": plots, "Square": Square, "trained": heads, "search": SimpleNamespace(searcher=searcher)}
+    return run_cells("00_start_here", names, "handbuilt")
+
+
+def test_right_answers_and_chance_are_counted(names, searcher, tmp_path, monkeypatch):
+    monkeypatch.setitem(names, "embedded", lambda gallery, sketches: torch.stack([RED, RED, BLUE]))
+    sketches = [SimpleNamespace(category=name) for name in ("cat", "dog", "dog")]
+    gallery = SimpleNamespace(embeddings=torch.stack([RED, RED, RED, BLUE]), labels=torch.tensor([0, 0, 0, 1]))
+    gallery.categories = ("cat", "dog")
+    asking = SimpleNamespace(gallery=gallery, recognise=lambda embeddings: (9 * embeddings[:, [0, 2]]).softmax(1))
+    answers, likely = names["ask"](asking, sketches)
+    assert [key[0] for key in answers] == ["P@1"] * 2 + ["category accuracy"] * 2 and (likely > 0.5).all()
+    right, chance, named, blind = (values.tolist() for values in answers.values())
+    assert right == named == [True, False, True] and chance == [0.75, 0.25, 0.25] and set(blind) == {0.5}
+    monkeypatch.undo()
+    sketch().save(tmp_path / "a.png")
+    asked = names["embedded"](searcher.gallery, [SimpleNamespace(path=tmp_path / "a.png")] * 33)
+    assert torch.allclose(asked, searcher.gallery.embed([Frame.of(sketch())]).expand(33, -1), atol=1e-6)
+
+
+def test_a_match_counts_when_it_is_near_enough(names):
+    flag = torch.from_numpy(np.asarray(sketch()) / 255).permute(2, 0, 1).float()
+    points = torch.tensor([[(20, 130), (80, 40), (20, 30)]]).expand(2, -1, -1) / 160
+    pairs = SimpleNamespace(images=torch.stack([flag, flag])[None], points=points[None].clone())
+    pairs.visible = torch.tensor([[[True, True, False], [True, True, True]]])
+    assert names["pck"](pairs, ("tokens",), radius=0.15).tolist() == [True, True]
+    there = names["nearest"](*[names["feature_map"](flag, ("f3", "tokens"))] * 2, points[0])
+    assert (there - points[0]).abs().max() < 0.15, "a place is most like itself"
+    pairs.points[0, 1] = 1 - points[0]
+    assert not names["pck"](pairs, ("tokens",), radius=0.05).any()
