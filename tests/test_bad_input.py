@@ -12,16 +12,15 @@
 | unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_loading.py::test_unknown_names_are_refused
 |                                   | test_loading.py::test_devices_that_are_not_there_are_refused
-| ... without check                 | test_datasets.py::test_unknown_name_split_limit_and_a_root_for_toy_fail
+| ... without check                 | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused
 | an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_arms.py::test_misuse_is_refused_in_one_sentence
 | `cuda` where there is none        | test_params.py::test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken
 | data_root missing                 | test_params.py::test_data_root_must_be_there_and_fit_the_dataset
-| ... or a file, or empty           | test_datasets.py::test_data_root_missing_not_given_a_file_or_empty
-| ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_or_without_sketches
-| ... with classes that do not meet | test_datasets.py::test_classes_that_do_not_meet
+| ... or a file, or empty           | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused
+| ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
+| ... with classes that do not meet | test_datasets.py::test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
 | ... in Sketchy's layout           | test_datasets.py::test_sketchy_layout_errors_say_what_was_found
-|                                   | test_datasets.py::test_sketchys_masks_and_sketches_without_their_photo_and_categories_that_do_not_meet
 | an image truncated                | test_images.py::test_truncated_image_is_named
 | ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
 | ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_or_mask_is_found_before_any_work
