@@ -100,10 +100,10 @@
 | 1 class to recognise              | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | more shots than there are         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | ... or nothing to test on         | test_recognition.py::test_misuse_is_refused_in_one_sentence
-| splits that overlap               | test_splits.py::test_splits_that_overlap_or_are_too_small_are_refused
+| splits that overlap               | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | ... of photos to find a thing in  | test_compare.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
-| a class list: a class not there   | test_splits.py::test_a_class_list_that_names_a_class_which_is_not_there_is_refused
+| a class list: a class not there   | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | a gallery without a query's class | test_splits.py::test_a_gallery_without_the_querys_class_is_refused
 | copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
