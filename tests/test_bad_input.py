@@ -67,9 +67,9 @@
 | ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
 | ... of another configuration      | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
 | ... cut                           | test_heads.py::test_a_damaged_head_and_a_file_of_another_kind_are_refused
-| an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_is_refused
+| an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... or another head               | test_search_gallery.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
-| ... or another version            | test_search_gallery.py::test_an_index_of_another_version_is_refused_and_made_anew_in_its_place
+| ... or another version            | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... cut, or no index              | test_search_gallery.py::test_a_file_that_is_no_whole_index_is_refused
 | ... whose photos have moved       | test_search_gallery.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_search_gallery.py::test_a_full_disk_is_said_and_the_earlier_index_stays
@@ -157,8 +157,7 @@ def own(tmp_path):
     for domain in ("photo", "sketch"):
         (tmp_path / "own" / domain / "cat").mkdir(parents=True)
         for stem in ("a", "b"):
-            picture = Image.effect_noise((40, 30), 90).convert("RGB")
-            picture.save(tmp_path / "own" / domain / "cat" / f"{stem}.png")
+            Image.effect_noise((40, 30), 90).convert("RGB").save(tmp_path / "own" / domain / "cat" / f"{stem}.png")
     return tmp_path / "own"
 
 
