@@ -122,10 +122,8 @@ def test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_on
 
 
 def test_lines_without_key_are_known_by_their_content_and_ends_of_lines_are_no_error(tmp_path):
-    own = b'{"word":"cat","drawing":[[[0,9],[0,9]]]}'
-    found = quickdraw.read(
-        lines(tmp_path, b"\xef\xbb\xbf" + own + b"\r", b'{"word":"cat","drawing":[[[0,9],[9,0]]]}\r')
-    )
+    own, other = (b'{"word":"cat","drawing":[[[0,9],[%d,9]]]}' % k for k in (0, 4))
+    found = quickdraw.read(lines(tmp_path, b"\xef\xbb\xbf" + own + b"\r", other + b"\r"))
     assert len({d.instance for d in found}) == 2 and len(quickdraw.load_doodles(found, 32)) == 2
     with refused(r"line 2 repeats cat\.ndjson line 1"):
         quickdraw.read(lines(tmp_path, own, own))

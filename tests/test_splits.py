@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sfhelpers import toyworld
-from sfhelpers.datasets import load_dataset, psc6k, sketchy, splits
+from sfhelpers.datasets import load_dataset, psc6k, splits
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import check_apart, fingerprint
 from sfhelpers.datasets.sketches import Sketches
@@ -29,13 +29,6 @@ TASKS = {
         Sketches("folder", world.root, "default", world.select(categories=("bus", "cat")).sketches), 1, 2e-3, 8, shots=0
     ),
 }
-
-
-@pytest.fixture
-def own(toy, tmp_path):
-    """A copy of the world that may be changed."""
-    root = shutil.copytree(toy.root, tmp_path / "own")
-    return replace(toy, root=root, records=tuple(sketchy.read(root, toyworld.UNSEEN)))
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +89,17 @@ def test_a_gallery_without_the_querys_class_is_refused(parted):
         splits.require_relevant(replace(parted.test, records=(*parted.test.sketches, *butterflies)))
 
 
-def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo(own):
-    first, twin = [photo.path for photo in own.select(categories=("church",)).photos[:2]]
+def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo(toy_copy):
+    first, twin = [photo.path for photo in toy_copy.select(categories=("church",)).photos[:2]]
     shutil.copy(first, twin)  # the second photo is now a copy of the first
     with pytest.warns(UserWarning, match="1 of 48 gallery photos are copies"):
-        single = splits.without_duplicates(own)
+        single = splits.without_duplicates(toy_copy)
     assert len(single.photos) == 47 and twin not in {photo.path for photo in single.photos}
     asking = [s for s in single.sketches if s.category == "church" and s.instance == first.stem]
     assert len(asking) == 2 and len(single.sketches) == 48
-    shutil.copy(first, own.select(categories=("cat",)).photos[0].path)
+    shutil.copy(first, toy_copy.select(categories=("cat",)).photos[0].path)
     with refused(r"of class 'church' is the same file as .* of class 'cat'"):
-        splits.without_duplicates(own)
+        splits.without_duplicates(toy_copy)
 
 
 def test_a_test_image_under_another_name_in_training_is_refused(parted, tmp_path):
@@ -135,30 +128,30 @@ def mirror(path):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_training_does_not_go_on_with_other_images_under_the_same_names(task, tiny_backbone, own, tmp_path):
+def test_a_training_does_not_go_on_with_other_images_under_the_same_names(task, tiny_backbone, toy_copy, tmp_path):
     def train():
         settings = {"log": lambda line: None, "checkpoints": tmp_path / "kept"}
-        return compare(tiny_backbone, TASKS[task](own), ("CLIP only",), **settings)[0][0]
+        return compare(tiny_backbone, TASKS[task](toy_copy), ("CLIP only",), **settings)[0][0]
 
     first = train().history
     assert train().history.seconds == first.seconds  # taken up as it was
-    mirror(next(s for s in own.sketches if s.part == "train" and s.seen).path)
+    mirror(next(s for s in toy_copy.sketches if s.part == "train" and s.seen).path)
     with refused(r"is of another training \(configuration images was"):
         train()
 
 
-def test_the_fingerprint_feels_contents_masks_parts_keypoints_and_keys_but_not_the_folder(own, toy):
-    was = fingerprint(own.records)
+def test_the_fingerprint_feels_contents_masks_parts_keypoints_and_keys_but_not_the_folder(toy_copy, toy):
+    was = fingerprint(toy_copy.records)
     assert was == fingerprint(toy.records)
-    assert fingerprint([replace(own.records[0], part="new"), *own.records[1:]]) != was
-    assert fingerprint(own.records[1:]) != was != fingerprint(own.records, [b"more"])
-    mirror(own.photos[0].mask)
-    assert fingerprint(own.records) != was
-    annotated = psc6k.load(own)
+    assert fingerprint([replace(toy_copy.records[0], part="new"), *toy_copy.records[1:]]) != was
+    assert fingerprint(toy_copy.records[1:]) != was != fingerprint(toy_copy.records, [b"more"])
+    mirror(toy_copy.photos[0].mask)
+    assert fingerprint(toy_copy.records) != was
+    annotated = psc6k.load(toy_copy)
     moved = replace(annotated.pairs[0], sketch_points=annotated.pairs[0].sketch_points + 1)
     assert replace(annotated, pairs=(moved, *annotated.pairs[1:])).fingerprint() != annotated.fingerprint()
-    drawing = Doodle(own.root / "cat.ndjson", "sketch", "cat", "123", line=1, length=10)
+    drawing = Doodle(toy_copy.root / "cat.ndjson", "sketch", "cat", "123", line=1, length=10)
     assert fingerprint([drawing]) != fingerprint([replace(drawing, instance="124")])
-    odd = own.records[0].path.with_name("caf\udce9.jpg")  # no UTF-8
-    shutil.copy(own.records[0].path, odd)
-    assert fingerprint([replace(own.records[0], path=odd)]) != fingerprint([own.records[0]])
+    odd = toy_copy.records[0].path.with_name("caf\udce9.jpg")  # no UTF-8
+    shutil.copy(toy_copy.records[0].path, odd)
+    assert fingerprint([replace(toy_copy.records[0], path=odd)]) != fingerprint([toy_copy.records[0]])
