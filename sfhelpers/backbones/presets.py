@@ -67,10 +67,7 @@ def read_preset(folder: Path) -> Preset:
 
 
 def write_preset(folder: Path, size: int, quick_gelu: bool = False) -> None:
-    """Seal a folder of finished weights: write its `preset.json` with the sha256 of every weights file.
-
-    It holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as open_clip does.
-    """
+    """Seal a folder of finished weights as `load_backbone` reads it: `preset.json` with the sha256 of its weights."""
     used = {"size": size, "timestep": Diffusion.timestep}, {"layer": Vision.layer, "quick_gelu": quick_gelu}
     preset = {"diffusion": used[0], "vision": used[1], "sha256": {name: file_sha256(folder / name) for name in WEIGHTS}}
     (folder / PRESET_FILE).write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
