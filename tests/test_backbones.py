@@ -11,9 +11,7 @@ from tests.backbone_fixtures import refused
 
 
 @pytest.mark.parametrize("size", [96, 64, 60, 100, 68])
-def test_hooks_and_prefix_and_suffix_give_what_the_plain_unet_makes_of_the_noised_latents(
-    tiny_backbone, two_images, size
-):
+def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_noised_latents(tiny_backbone, two_images, size):
     diffusion, seen = tiny_backbone.diffusion, []
     noised = diffusion.noised(two_images, seed=3, size=size)
     with torch.no_grad(), ExitStack() as hooks:

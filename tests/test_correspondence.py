@@ -180,9 +180,7 @@ def test_raw_features_weigh_every_source_the_same(tiny_backbone, two_images):
         torch.testing.assert_close(part.norm(dim=1), torch.ones(part[:, 0].shape))
 
 
-def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_tested_paired_over_photos(
-    compared, task, tmp_path
-):
+def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_tested(compared, task, tmp_path):
     trials, frozen = compared
     results.write(protocol.rows(RUN, task, trials.values(), frozen, "aa"), tmp_path / "results.json")
     rows = results.read(tmp_path / "results.json")
