@@ -21,13 +21,13 @@
 | ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
 | ... with classes that do not meet | test_datasets.py::test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
 | ... in Sketchy's layout           | test_datasets.py::test_sketchy_layout_errors_say_what_was_found
-| an image truncated                | test_images.py::test_truncated_image_is_named
+| an image truncated                | test_images.py::test_unusable_file_gives_one_sentence
 | ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
 | ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_or_mask_is_found_before_any_work
 | ... a mask                        | test_bad_input.py::test_a_broken_image_or_mask_is_found_before_any_work
 | a name that is not ASCII          | test_images.py::test_a_name_need_not_be_ascii_nor_its_extension_true
 |                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
-|                                   | test_masks.py::test_names_that_are_not_ascii_keep_their_letters
+|                                   | test_masks.py::test_every_photo_gets_its_files_under_its_own_letters_and_masks_do_not_depend_on_the_batches
 |                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
 | weights truncated                 | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
 | ... of another shape              | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
@@ -44,7 +44,7 @@
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
-| an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
+| an empty drawing, or one dot      | test_drawing.py::test_what_cannot_be_drawn_is_refused_in_one_sentence
 | ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
 | ... larger than the canvas        | test_drawing.py::test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin
 |                                   | test_sketchpad.py::test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step

@@ -99,7 +99,7 @@ HALF = len(PNG) // 2
         (saved(Image.new("F", (16, 16), 0.5), "TIFF"), "mode F"),
     ],
 )
-def test_an_unusable_file_is_named_in_one_sentence(tmp_path, content, words):
+def test_unusable_file_gives_one_sentence(tmp_path, content, words):
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with refused(f"{path} .*{words}"):
