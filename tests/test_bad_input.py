@@ -45,7 +45,7 @@
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
 | an empty drawing, or one dot      | test_drawing.py::test_what_cannot_be_drawn_is_refused_in_one_sentence
-| ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
+| ... on the pad                    | test_widgets.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
 | ... larger than the canvas        | test_drawing.py::test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin
 |                                   | test_sketchpad.py::test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step
 | no error: a pair of two sizes     | test_explorers.py::test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once
@@ -54,7 +54,7 @@
 | a prompt of unknown words         | test_explorers.py::test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strange
 | a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
-| no error: a gallery of one photo  | test_search_widget.py::test_a_gallery_of_one_photo_works
+| no error: a gallery of one photo  | test_widgets.py::test_a_gallery_of_one_photo_works
 | no error: of 5,000 photos         | test_search_gallery.py::test_five_thousand_photos_are_never_in_memory_together
 | a gallery without photos          | test_search_gallery.py::test_a_folder_without_photos_is_said_in_one_sentence
 | a file that is no SVG, or hostile | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
