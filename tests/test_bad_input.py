@@ -10,8 +10,7 @@
 | ... without check                 | test_fit.py::test_values_out_of_range_are_refused_before_anything_runs
 | 0 epochs evaluate only            | test_segmentation.py::test_no_epochs_evaluate_the_untrained_model
 | unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
-| ... without check                 | test_loading.py::test_unknown_names_are_refused
-|                                   | test_loading.py::test_devices_that_are_not_there_are_refused
+| ... without check                 | test_loading.py::test_unknown_names_devices_and_types_are_refused
 | ... without check                 | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused
 | an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_arms.py::test_misuse_is_refused_in_one_sentence

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from sfhelpers import metrics, results, toyworld
@@ -129,11 +128,7 @@ def test_no_test_drawing_is_seen_in_training(sketches):
 
 
 def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_path):
-    generator = np.random.default_rng(0)
-    for number in range(28):
-        path = tmp_path / ("sketch" if number < 24 else "photo") / ("cup", "key")[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 255, (40, 40), dtype=np.uint8)).save(path)
+    toyworld.write_folder(tmp_path, photos=2, sketches=6, categories=("cup", "key"), masks=False)
     apart = load_sketches("folder", tmp_path)
     few_shot_parts(apart, 2, 0)
     learned, tested = (apart.select(part=part, categories=["cup"]).records[0] for part in ("train", "test"))
