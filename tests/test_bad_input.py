@@ -108,7 +108,7 @@
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
 | ... in training                   | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
 | no error: 1 image a class         | test_retrieval.py::test_one_image_a_class_trains_at_category_level
-| an encoder's wrong weights        | test_encoders.py::test_wrong_files_are_refused_in_one_sentence
+| an encoder's wrong weights        | test_backbones.py::test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence
 """  # noqa: E501  names of tests are as long as what they claim
 
 import ast

@@ -20,11 +20,8 @@ from tests.cells import handbuilt, solutions
 
 FEW = ("airplane", "cup", "key")
 METHODS = ("fused", "CLIP only", "B-CLIP", "B-SD", "class prior", "chance")
+QUIET = {"log": lambda line: None}
 RUN = SimpleNamespace(notebook="06_recognition", backbone="tiny", seed=0, device="cpu", epochs=1)
-
-
-def quiet(line):
-    """No log."""
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +40,12 @@ def task(sketches):
 @pytest.fixture(scope="module")
 def compared(tiny_backbone, task):
     """Two seeds, 4 shots and 2 for the curve."""
-    return compare.compare(tiny_backbone, task, METHODS, (0, 1), log=quiet)
+    return compare.compare(tiny_backbone, task, METHODS, (0, 1), **QUIET)
 
 
 def test_training_learns_to_tell_categories_apart_and_moves_the_injection(tiny_backbone, sketches):
     task = Recognition(sketches, 8, 1e-2, 8, shots=0)
-    (trial,), frozen = compare.compare(tiny_backbone, task, ("fused",), log=quiet)
+    (trial,), frozen = compare.compare(tiny_backbone, task, ("fused",), **QUIET)
     losses = [entry["loss"] for entry in trial.history.epochs[1:]]
     assert losses[0] > 0.9 and losses[-1] < 0.5 * losses[0], losses
     named = task.predict(trial.model, frozen | {"test": frozen["train"]}).logits.argmax(1)
@@ -110,7 +107,7 @@ def test_every_method_answers_the_same_drawings_those_that_learn_or_probe_also_a
 @pytest.mark.parametrize("method", [arms.RANDOM_UNET, arms.FINETUNING, "fused (fixed random injection)"])
 def test_the_probes_are_of_the_backbone_that_was_given_whatever_arm_is_there(tiny_backbone, sketches, compared, method):
     zero = Recognition(sketches, 0, 1e-2, 8, shots=4, limit=3)
-    alone, _ = compare.compare(tiny_backbone, zero, (method, "B-SD"), (5,), log=quiet)
+    alone, _ = compare.compare(tiny_backbone, zero, (method, "B-SD"), (5,), **QUIET)
     expected = next(t for t in compared[0] if t.method == "B-SD")
     torch.testing.assert_close(alone[-1].found.logits, expected.found.logits, atol=1e-2, rtol=0)
 

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sfhelpers.backbones.presets import WEIGHTS, combined_sha256, write_preset
+from sfhelpers.backbones.presets import POCKET_FOLDER, WEIGHTS, combined_sha256, write_preset
 from sfhelpers.files import file_sha256
 
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
@@ -18,13 +18,13 @@ TOWERS = {
 }
 
 
-def write_tiny(folder, seed=0, widths=(8, 16, 24, 32), tower="timm", size=96, quick_gelu=False):
+def write_tiny(folder, seed=0, tower="timm", quick_gelu=False):
     """Write a backbone that `load_backbone` reads; `tower` is one of TOWERS."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _write_diffusion(folder, widths, size)
+        _write_diffusion(folder)
         _write_vision(folder / "vision", TOWERS[tower], quick_gelu)
-    write_preset(folder, size=size, quick_gelu=quick_gelu)
+    write_preset(folder, size=96, quick_gelu=quick_gelu)
     return folder
 
 
@@ -48,17 +48,14 @@ def small_tokenizer():
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16)
 
 
-def _write_diffusion(folder, widths, size):
+def _write_diffusion(folder):
     tokenizer = small_tokenizer()
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": size}
+    latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": 96}
     AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents).save_pretrained(folder / "vae")
-    blocks["down_block_types"] = (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D")
-    blocks["up_block_types"] = ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3)
-    heads = {"attention_head_dim": tuple(max(1, width // 32) for width in widths)}  # diffusers' old name for them
-    sizes = {"sample_size": size // 4, "in_channels": 8, "out_channels": 8, "cross_attention_dim": 32}
-    unet = {"block_out_channels": widths, "norm_num_groups": 8, "use_linear_projection": True, **blocks, **heads}
-    UNet2DConditionModel(**unet, **sizes).save_pretrained(folder / "unet")
+    unet = UNet2DConditionModel.load_config(POCKET_FOLDER / "unet") | {"block_out_channels": (8, 16, 24, 32)}
+    unet |= {"norm_num_groups": 8, "attention_head_dim": 1, "cross_attention_dim": 32}
+    UNet2DConditionModel.from_config(unet).save_pretrained(folder / "unet")
     text = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     text |= {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
     text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
