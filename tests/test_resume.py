@@ -208,7 +208,7 @@ def test_a_configuration_that_json_cannot_hold_and_a_place_that_cannot_be_used_a
         short(tmp_path / "run", loss=never)
 
 
-def test_a_new_run_removes_the_trainings_of_an_earlier_one_and_nothing_else(tmp_path):
+def test_a_new_run_removes_an_earlier_ones_trainings_and_nothing_else_and_no_file_or_link_is_taken_for_them(tmp_path):
     for name in ("fused-seed0", "sd-only-seed1/strict"):
         short(tmp_path / name)
     foreign = [tmp_path / "mine.txt", tmp_path / "fused-seed0" / "notes.md", tmp_path / "mine" / kept.FILE]
@@ -217,12 +217,8 @@ def test_a_new_run_removes_the_trainings_of_an_earlier_one_and_nothing_else(tmp_
         path.write_text("mine")
     kept.remove_trainings(tmp_path)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(foreign)
-
-
-def test_a_file_or_a_link_in_the_place_of_the_checkpoints_is_refused(tmp_path):
-    (tmp_path / "disk").mkdir()
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
     kept.check_place(tmp_path / "link", keep=True)
     for kind, keep in (("link", False), ("file", True), ("file", False)):
         with refused(f"is a {kind}, not a folder", FileExistsError):
