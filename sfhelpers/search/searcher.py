@@ -53,7 +53,6 @@ class Searcher:
 
     Ranking and naming compare whole-image embeddings; the mask is a trained segmenter's; a point is matched to the
     position with the nearest CLIP token, which with pocket does best of what is frozen (00_start_here measures it).
-
     ValueError for a gallery that another backbone or a head embedded, and if one of two heads (from `load_heads`) is
     missing: "fused" marks the object, "SD+CLIP concatenated" knows how to standardise tokens.
     """
