@@ -24,10 +24,7 @@ MAX_BYTES = 5_000_000
 
 @dataclass(frozen=True)
 class Drawing:
-    """Strokes on a square paper, unchangeable; ValueError if one is none or leaves it, or they are too many.
-
-    `Drawing.clipped` and `Drawing.fitted` take strokes that reach beyond the paper.
-    """
+    """Strokes on a square paper, unchangeable; ValueError if one is none or leaves it, or they are too many."""
 
     size: int = SIZE  # the paper's side in pixels, 16 to 1024
     strokes: tuple[Stroke, ...] = field(default=(), repr=False)  # in the order drawn, 20,000 points at most
@@ -115,11 +112,8 @@ class Drawing:
 
     @classmethod
     def load(cls, path: str | Path) -> "Drawing":
-        """Read an .svg (the outlines of its shapes) or .ndjson (its first drawing) of 5 MB at most.
-
-        Our own SVG comes back as it was drawn, all else is fitted to a paper of 384 pixels. FileNotFoundError, or a
-        ValueError that says why it cannot be read.
-        """
+        """Read an .svg (the outlines of its shapes) or .ndjson (its first drawing) of 5 MB at most. Our own SVG comes
+        back as it was drawn, all else is fitted to 384 pixels. FileNotFoundError, or a ValueError that says why."""
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no drawing {str(path)!r}: give the path of an .svg or .ndjson file.")
