@@ -8,7 +8,7 @@
 | a wrong type                      | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_fit.py::test_values_out_of_range_are_refused_before_anything_runs
-| 0 epochs evaluate only            | test_segmentation.py::test_no_epochs_evaluate_the_untrained_model
+| 0 epochs evaluate only            | test_fit.py::test_no_epochs_evaluate_only_and_frozen_parameters_stay
 | unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_loading.py::test_unknown_names_devices_and_types_are_refused
 | ... without check                 | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused

@@ -12,7 +12,7 @@ from torch import nn
 
 from sfhelpers import metrics, results, toyworld
 from sfhelpers.backbones import randomised
-from sfhelpers.datasets import Dataset, first_sketches, load_dataset, sketchy
+from sfhelpers.datasets import first_sketches, load_dataset
 from sfhelpers.images import load_images
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
@@ -28,21 +28,14 @@ RUN.device, RUN.epochs = "cpu", 1
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Two seen categories with photos in every part and an unseen one, two sketches a photo, masks."""
-    root = tmp_path_factory.mktemp("world")
-    toyworld.write_sketchy(root, photos=6, sketches=2, categories=CATEGORIES)
-    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
-
-
-@pytest.fixture(scope="module")
-def small(world):
-    return first_sketches(world, 1)
+def small(toy):
+    """Two seen categories with photos in every part and an unseen one."""
+    return toy.select(categories=CATEGORIES)
 
 
 def compare(backbone, dataset, methods, seeds=(0,), epochs=1, **options):
     task = Segmentation(dataset, epochs, 2e-3, 4)
-    return protocol.compare(backbone, task, methods, seeds, **{"log": lambda line: None} | options)
+    return protocol.compare(backbone, task, methods, seeds, **options)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +77,8 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
     assert max(counts) <= 1.03 * min(counts)
 
 
-def test_no_test_image_is_seen_in_training(world):
-    parts = Segmentation(world, 1, 2e-3, 4).parts
+def test_no_test_image_is_seen_in_training(small):
+    parts = Segmentation(small, 1, 2e-3, 4).parts
     trained, validated = contents(parts["train"]), contents(parts["validation"])
     tested = contents(*segmentation.tested(parts).values())
     assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
@@ -109,21 +102,21 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
         Segmentation(data, 1, 2e-3, 4)
 
 
-def unmasked(world, which):
-    return replace(world, records=tuple(replace(r, mask=None) if which(r) else r for r in world.records))
+def unmasked(dataset, which):
+    return replace(dataset, records=tuple(replace(r, mask=None) if which(r) else r for r in dataset.records))
 
 
-def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them_unless_none_is_left(world):
-    bare = {next(p.path for p in world.select(part=part, seen=True).photos) for part in ("train", "test")}
+def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them_unless_none_is_left(small):
+    bare = {next(p.path for p in small.select(part=part, seen=True).photos) for part in ("train", "test")}
     with pytest.warns(UserWarning, match=r"^2 of \d+ photos have no mask.*cat/"):
-        parts = Segmentation(unmasked(world, lambda record: record.path in bare), 1, 2e-3, 4).parts
-    whole = Segmentation(world, 1, 2e-3, 4).parts
+        parts = Segmentation(unmasked(small, lambda record: record.path in bare), 1, 2e-3, 4).parts
+    whole = Segmentation(small, 1, 2e-3, 4).parts
     for name, part in parts.items():
         assert len(part.photos) == len(whole[name].photos) - (name in ("train", "seen"))
         assert all(photo.mask for photo in part.photos)
     for part in ("train", "val", "test"):
         with refused(f"in its part '{part}' has a mask"):
-            Segmentation(unmasked(world, lambda record, part=part: record.part == part), 1, 2e-3, 4)
+            Segmentation(unmasked(small, lambda record, part=part: record.part == part), 1, 2e-3, 4)
 
 
 @pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only"])
@@ -162,10 +155,10 @@ def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, smal
     assert [set(parts) for parts in found] == [{"seen"}] * 3
 
 
-def test_first_sketches_keeps_so_many_a_photo(world, small):
-    assert len(world.sketches) == 2 * len(world.photos) and first_sketches(world, 2).records == world.records
-    assert small.photos == world.photos and len(small.sketches) == len(small.photos)
-    assert {r.path.stem.rpartition("-")[2] for r in small.sketches} == {"1"}
+def test_first_sketches_keeps_so_many_a_photo(small):
+    second = [replace(sketch, path=sketch.path.with_stem(f"{sketch.instance}-2")) for sketch in small.sketches]
+    more = replace(small, records=(*small.photos, *small.sketches, *second))
+    assert first_sketches(more, 2) == more and first_sketches(more, 1).records == (*small.photos, *small.sketches)
 
 
 def told(trials, frozen, small, of=protocol.rows):
@@ -276,7 +269,7 @@ def test_a_task_in_one_file_is_compared_told_and_tested(tiny_backbone, toy, tmp_
     parts = {name: list(toy.sketches[k:12:3]) for k, name in enumerate(("train", "validation", "test"))}
     paper = Paper(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
     methods = ["fused", "SD only", "mean paper"]
-    trials, frozen = protocol.compare(tiny_backbone, paper, methods, (0, 1), log=lambda line: None)
+    trials, frozen = protocol.compare(tiny_backbone, paper, methods, (0, 1))
     trained = [(method, seed) for method in ("fused", "SD only") for seed in (0, 1)]
     assert [(trial.method, trial.seed) for trial in trials] == [*trained, ("mean paper", 0)]
     told = protocol.rows(RUN, paper, trials, frozen, "aa") + protocol.differences(RUN, paper, trials, frozen, "aa")

@@ -70,9 +70,8 @@ def test_a_preset_reads_a_local_diffusers_folder(broken):
 def test_a_randomised_backbone_has_another_unet_and_another_hash(tiny_backbone, two_images):
     control = randomised(tiny_backbone, seed=0)
     assert control.weights_sha256 != tiny_backbone.weights_sha256 and "random UNet" in control.name
-    ours, theirs, again = (
-        b.diffusion.features(two_images)[2] for b in (control, tiny_backbone, randomised(tiny_backbone, seed=0))
-    )
+    backbones = control, tiny_backbone, randomised(tiny_backbone, seed=0)
+    ours, theirs, again = (backbone.diffusion.features(two_images)[2] for backbone in backbones)
     assert ours.shape == theirs.shape and not torch.allclose(ours, theirs) and torch.equal(ours, again)
     assert torch.equal(control.diffusion.latents(two_images), tiny_backbone.diffusion.latents(two_images))
     assert not any(p.requires_grad for p in control.diffusion.unet.parameters())
