@@ -102,10 +102,7 @@ def test_the_low_frequency_share_is_that_of_the_powers_and_with_one_limit_does_n
     of = {grid: pilot.power(HAND.coloured_noise(grid, 0, 2000)[None]) for grid in (10, 12, 24, 60)}
     assert np.ptp([HAND.low_share(found) for found in of.values()]) < 0.01
     assert HAND.low_share(of[10], band=np.inf) > 3 * HAND.low_share(of[24], band=np.inf)
-
-
-def test_noise_falls_as_it_is_told():
-    for exponent in (0, 1):
+    for exponent in (0, 1):  # noise falls as it is told
         noise = HAND.coloured_noise(24, exponent, 1000)
         frequencies, (profile,) = pilot.radial_profile(pilot.power(noise[None]))
         slope = np.polyfit(np.log(frequencies[3:12]), np.log(profile[3:12]), 1)[0]
