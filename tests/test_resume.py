@@ -17,9 +17,8 @@ from tests import fit_fixtures as fixtures
 from tests.backbone_fixtures import refused
 from tests.fit_fixtures import network, never, run, scripted, stopping
 
-SHORT = dict(train=40, epochs=4, steps=2)  # 5 steps an epoch
 CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
-short = partial(run, **(SHORT | dict(configuration=CONFIGURATION)))
+short = partial(run, train=40, epochs=4, steps=2, configuration=CONFIGURATION)  # 5 steps an epoch
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,9 @@ ARMS: dict[str, dict[str, Any]] = {
 class FusedExtractor(nn.Module):
     """Images to a (B, dim, grid, grid) map from frozen backbones, by what little is learned (SketchFusion, Sec. 5.1).
 
-    The backbone is not part of `parameters()` or `state_dict()`.
+    The backbone, from `load_backbone`, is not part of `parameters()` or `state_dict()`.
 
     Args:
-        backbone: from `load_backbone`.
         dim, grid: channels and side of the map (60 x 60 in the paper, 24 x 24 with pocket).
         inject: "up" adds the tokens to every up-block's output that is used, as the paper writes it; "up+down" to the
             down-blocks' as well; "random" is "up" with convolutions that stay at their random start, which is what
