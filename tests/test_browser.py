@@ -109,7 +109,7 @@ def test_a_point_can_be_chosen_with_the_mouse_and_the_keyboard(browser, widgets)
     widgets.holds(f"pca.state['point'][0] == 'sketch' and pca.state['point'][1] > {x} and pca.state['point'][2] > {y}")
 
 
-def test_the_pad_is_drawn_on_with_the_mouse_and_undoes_by_button_and_by_key(browser, widgets):
+def test_the_pad_is_drawn_on_with_the_mouse_and_the_keyboard_and_undoes_by_button_and_by_key(browser, widgets):
     cell = widgets.cell("pad")
     paper = browser.find("canvas", cell)[0]
     assert browser.run(INK, paper) == 0
@@ -126,11 +126,7 @@ def test_the_pad_is_drawn_on_with_the_mouse_and_undoes_by_button_and_by_key(brow
     browser.driver.switch_to.active_element.send_keys(Keys.CONTROL, "z")
     widgets.holds("len(pad.drawing.strokes) == 0")
     browser.wait("the paper is white", lambda: browser.run(INK, paper) == 0)
-
-
-def test_the_pad_is_drawn_on_with_the_keyboard(browser, widgets):
-    cell = widgets.cell("pad")
-    browser.run("arguments[0].focus()", browser.find("canvas", cell)[0])
+    browser.run("arguments[0].focus()", paper)
     browser.keys(" ", *[Keys.ARROW_RIGHT] * 5, *[Keys.ARROW_DOWN] * 3, " ")
     widgets.holds("len(pad.drawing.strokes) == 1")
     first, last = widgets.value("(pad.drawing.strokes[0].points[[0, -1]] / pad.size).tolist()")

@@ -38,15 +38,13 @@ def points(found):
     return np.concatenate([item.points for item in found.strokes])
 
 
-def test_a_line_is_as_wide_dark_and_long_as_it_was_drawn_with_round_ends():
+def test_a_line_is_as_wide_dark_and_long_as_drawn_with_round_ends_a_point_is_a_dot_and_a_turn_has_no_gap_and_no_spike():
     line = ink(stroke((20, 50), (80, 50), width=6))
     across = line[:, 50]
     assert abs(across.sum() - 6) < 0.2 and abs((across * (np.arange(100) + 0.5)).sum() / across.sum() - 50) < 0.1
     assert abs(line[49:51].sum() / 2 - 66) < 0.7  # 60 px and half a disc at each end
     assert line[47, 17] < 0.1 < 0.9 < line[50, 18]  # round, not square
 
-
-def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
     dot, turn = ink(stroke((30, 70), width=10)), ink(stroke((20, 80), (50, 20), (80, 80), width=10))
     assert abs(dot.sum() - np.pi * 25) < 3 and dot[70, 30] == 1
     assert turn[17, 50] > 0.9 and not turn[:14].any()
