@@ -13,15 +13,6 @@ from tests.backbone_fixtures import one_sentence, refused
 from tests.search_helpers import photo
 
 
-@pytest.fixture
-def own(tmp_path):
-    """A folder as a user has it: two classes of three photos and two sketches."""
-    for category in ("cat", "dog"):
-        for place in ("photo/{}/a.jpg", "photo/{}/b.jpg", "photo/{}/c.jpg", "sketch/{}/s1.png", "sketch/{}/s2.png"):
-            photo(tmp_path / place.format(category))
-    return tmp_path
-
-
 def drawn(root, photos, *categories):
     """A world with two sketches a photo, written in Sketchy's layout and read."""
     toyworld.write_sketchy(root, photos, sketches=2, categories=categories)

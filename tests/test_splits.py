@@ -109,12 +109,11 @@ def test_a_test_image_under_another_name_in_training_is_refused(toy_copy):
         splits.apply(toy_copy, found.split)
 
 
-def test_one_class_and_one_image_a_class(tmp_path):
-    toyworld.write_folder(tmp_path / "one", photos=1, sketches=1, categories=("cat",), masks=False)
+def test_one_class_and_one_image_a_class(toy, tmp_path):
     with refused("has 1 classes, so 9 cannot be held out.* give photos and sketches of more"):
-        splits.clip_style(load_dataset("folder", tmp_path / "one"))
-    toyworld.write_folder(tmp_path / "few", photos=1, sketches=1, categories=toyworld.CATEGORIES[:8], masks=False)
-    few = load_dataset("folder", tmp_path / "few")
+        splits.clip_style(toy.select(categories=("cat",)))
+    toyworld.write_folder(tmp_path, photos=1, sketches=1, categories=toyworld.CATEGORIES[:8], masks=False)
+    few = load_dataset("folder", tmp_path)
     with refused("has no class that its backbone never saw.* give photos and"):
         splits.strict(few)
     with refused("has no train image in split 'clip-style'"):

@@ -172,18 +172,18 @@ def listed(names: Iterable[str], most: int = 3) -> str:
 
 def contents(folder: Path) -> str:
     """What a folder holds, for error messages: `photo/, sketch/ and 2 more`, or `nothing`."""
-    return listed(path.name + "/" * path.is_dir() for path in _entries(folder)) or "nothing"
+    return listed(path.name + "/" * path.is_dir() for path in entries(folder)) or "nothing"
 
 
 def image_files(folder: Path) -> dict[str, list[Path]]:
     """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
-    for place in _entries(folder):
+    for place in entries(folder):
         lost += [place] * (not place.exists() and not place.suffix)
-        for path in _entries(place):
+        for path in entries(place):
             if path.suffix.lower() not in images.EXTENSIONS:
-                lost += [inner for inner in _entries(path) if inner.suffix.lower() in images.EXTENSIONS]
+                lost += [inner for inner in entries(path) if inner.suffix.lower() in images.EXTENSIONS]
             elif path.is_file():
                 found.setdefault(nfc(place.name), []).append(path)
             else:
@@ -206,7 +206,7 @@ def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, l
     )
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
