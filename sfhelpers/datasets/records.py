@@ -136,15 +136,13 @@ def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
 
 
 def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
-    """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares.
-
-    The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
-    """
+    """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares."""
     if limit < 0:
         raise ValueError(f"limit is {limit}: pass 0 for all of them, or the most you want of a category.")
     if limit == 0:
         return records
     taken: Counter[tuple[str, str]] = Counter()
+    # The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
     queues: dict[str, list[tuple[float, Record]]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (fraction(f"{seed}/{r.category}/{r.path.name}"), r.path.name)):
         queues[record.category].append(((taken[record.category, record.part] + 0.5) / PARTS[record.part], record))

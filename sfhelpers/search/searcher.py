@@ -92,10 +92,8 @@ class Searcher:
         return Found(frame.image, order.numpy(), scores.numpy(), categories, note, photo, picture, mask, matches)
 
     def recognise(self, embeddings: Tensor) -> Tensor:
-        """(B, D) embeddings to (B, K) probabilities of the gallery's categories, which sum to 1 for a scribble too.
-
-        CLIP's zero-shot rule with mean photo embeddings in place of prompts: a softmax over cosines times logit scale.
-        """
+        """(B, D) embeddings to (B, K) probabilities of the gallery's categories, which sum to 1 for a scribble too."""
+        # CLIP's zero-shot rule with mean photo embeddings for prompts: a softmax over cosines times logit scale.
         scale = self.backbone.vision.model.logit_scale.detach().exp().float().cpu()
         return (scale * embeddings @ self.gallery.prototypes.T).softmax(dim=1)
 
