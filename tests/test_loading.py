@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
 from sfhelpers.backbones.presets import POCKET_FOLDER, WEIGHTS
-from tests.backbone_fixtures import refused
-from tests.tiny import folder_sha256, write_tiny
+from tests.backbone_fixtures import folder_sha256, refused, write_tiny
 
 TEXT, UNET, VAE, VISION = WEIGHTS
 

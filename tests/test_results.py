@@ -11,8 +11,7 @@ import torch
 
 from sfhelpers import results
 from sfhelpers.tasks import compare
-from tests.backbone_fixtures import refused
-from tests.tiny import folder_sha256
+from tests.backbone_fixtures import folder_sha256, refused
 
 ROOT = Path(__file__).parents[1]
 RUN = SimpleNamespace(
