@@ -182,9 +182,6 @@ def test_outputs_that_do_not_belong_in_git_are_found(tmp_path, output, words):
     assert any(words in problem for problem in clean.problems(with_outputs(tmp_path, output)))
 
 
-NBVAL = ["--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
-
-
 def nbval(folder, overrides, *notebooks):
     """Run nbval as `make test` does, on a copy of the layout; returns the exit status and what was printed."""
     for name in ("tests", "notebooks"):
@@ -193,8 +190,8 @@ def nbval(folder, overrides, *notebooks):
         tiny(folder / "notebooks", *sources, name=name)
     (folder / "tests" / "nbval_parameters.yaml").write_text(overrides)
     shutil.copy(FOLDER / "conftest.py", folder / "notebooks")
-    command = [sys.executable, "-m", "pytest", *NBVAL, "notebooks"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run([*command, "notebooks"], cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

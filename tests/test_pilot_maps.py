@@ -264,9 +264,8 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
     assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
+def test_what_cannot_be_measured_is_refused_in_one_sentence():
+    for call in (
         lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
         lambda: pilot.pca_maps(made(3)[None], "pair"),
         lambda: pilot.principal_components(torch.full((1, 3, 4, 4), torch.inf)),
@@ -278,8 +277,6 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
         lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
         lambda: similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
         lambda: similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_in_one_sentence(call):
-    with refused():
-        call()
+    ):
+        with refused():
+            call()

@@ -147,12 +147,15 @@ def test_reliability_worked_out_by_hand():
     assert table.confidence[[2, 4]] == pytest.approx([0.6, 2.8 / 3])
 
 
-def test_a_method_is_not_better_than_itself_and_a_constant_lead_is_certain():
+def test_a_method_is_not_better_than_itself_a_constant_lead_is_certain_and_where_thirds_cancel_out_is_a_tie():
     values = np.random.default_rng(0).random(50)
     found = metrics.paired_bootstrap(values, values)
     assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
     found = metrics.paired_bootstrap(values + 0.1, values)
     assert (found.mean, found.low, found.p) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(1 / 10_000))
+    found = metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)  # 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0
+    draws = [math.comb(6, k) * (1 / 6) ** k * (5 / 6) ** (6 - k) for k in range(3, 7)]  # k copies of the one that lost
+    assert found.low == 0 and found.p == pytest.approx(2 * sum(draws), abs=0.015)
 
 
 def test_the_interval_is_near_the_normal_one_and_copies_of_a_query_add_no_certainty_when_grouped():
@@ -164,12 +167,6 @@ def test_the_interval_is_near_the_normal_one_and_copies_of_a_query_add_no_certai
     grouped, loose = (metrics.paired_bootstrap(*copies, groups) for groups in (np.arange(2000) // 5, None))
     assert (grouped.low, grouped.high, grouped.n) == (pytest.approx(found.low), pytest.approx(found.high), 400)
     assert loose.high - loose.low < 0.6 * (found.high - found.low)
-
-
-def test_a_resample_in_which_thirds_cancel_out_is_a_tie():  # 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0
-    found = metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)
-    draws = [math.comb(6, k) * (1 / 6) ** k * (5 / 6) ** (6 - k) for k in range(3, 7)]  # k copies of the one that lost
-    assert found.low == 0 and found.p == pytest.approx(2 * sum(draws), abs=0.015)
 
 
 ONE, NAN = np.zeros((1, 8, 2)), np.full((1, 8, 2), np.nan)

@@ -55,19 +55,22 @@ def name_of(requirement):
     return re.match(r"[\w-]+", requirement).group()
 
 
-def imported():
-    """Top-level names of the third-party modules that the code and the notebooks import."""
+def test_every_dependency_is_used_and_every_import_declared():
     files = [path for folder in ("sfhelpers", "tools", "tests") for path in ROOT.glob(f"{folder}/**/*.py")]
     sources = [path.read_text(encoding="utf-8") for path in files]
     sources += [cell.source for path in find([]) for cell in cells(path.stem) if cell.cell_type == "code"]
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
-    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
+    names = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
+    declared, used = {name_of(line) for line in DEPENDENCIES}, {IMPORTED_AS.get(name, name) for name in names}
+    assert used - declared == set(), "imported but not declared"
+    assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
 
-def test_the_top_level_holds_what_was_agreed_and_nothing_else():
+def test_the_top_level_holds_what_was_agreed_and_notebooks_are_numbered():
     assert {path.relative_to(ROOT).parts[0] for path in tracked()} == TOP
+    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
 
 
 def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
@@ -79,13 +82,6 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no path or address"
     assert {name_of(line).lower() for line in DEPENDENCIES} <= {name_of(pin).lower() for pin in pins}
-
-
-def test_every_dependency_is_used_and_every_import_declared():
-    declared = {name_of(line) for line in DEPENDENCIES}
-    used = {IMPORTED_AS.get(name, name) for name in imported()}
-    assert used - declared == set(), "imported but not declared"
-    assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
@@ -113,10 +109,6 @@ def test_a_committed_notebook_is_clean_and_not_stale_and_every_exercise_has_a_so
     exercises = re.findall(r"^(\d+)\. ", text.split("<details>")[0], re.MULTILINE)
     assert exercises and exercises == re.findall(r"<summary>Solution to (\d+)</summary>", text)
     assert clean.problems(path) == []
-
-
-def test_only_numbered_notebooks_are_tracked():
-    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
 
 
 def test_small_values_for_nbval_are_parameters_of_their_notebook_and_all_notebooks_share_some():

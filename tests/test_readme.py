@@ -152,23 +152,16 @@ def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes(
     assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m tools.readme"
 
 
-def recipes():
-    """Target -> its commands in the Makefile, without `$(BIN)/`."""
+def test_every_make_target_of_the_readme_exists_and_its_plain_lines_are_those_of_the_makefile():
+    """Commands of a target are taken without `$(BIN)/`."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)/", "")
-    found = re.findall(r"^([a-z]+):(?!.*:=).*\n((?:\t.+\n)*)", text, re.M)
-    return {target: re.findall(r"\t(.+)", commands) for target, commands in found}
-
-
-def test_every_make_target_of_the_readme_exists():
+    recipes = dict(re.findall(r"^([a-z]+):(?!.*:=).*\n((?:\t.+\n)*)", text, re.M))
     named = set(re.findall(r"(?:`|^)make ([a-z]+)(?=`|\s+#)", README, re.M))
-    assert {"notebooks", "test", "lab", "execute", "bench"} <= named <= recipes().keys()
-
-
-@pytest.mark.parametrize("target", ["notebooks", "lint", "test", "lab", "execute", "bench"])
-def test_the_plain_lines_of_the_readme_are_those_of_the_makefile(target):
-    row = next(line for line in README.splitlines() if line.startswith(f"| `make {target}`"))
-    plain = row.split(" | ")[-1].strip(" |").split("<br>")
-    assert [line.strip("`") for line in plain if "export" not in line] == recipes()[target]
+    assert {"notebooks", "test", "lab", "execute", "bench"} <= named <= recipes.keys()
+    for target in ("notebooks", "lint", "test", "lab", "execute", "bench"):
+        row = next(line for line in README.splitlines() if line.startswith(f"| `make {target}`"))
+        plain = [line.strip("`") for line in row.split(" | ")[-1].strip(" |").split("<br>") if "export" not in line]
+        assert plain == re.findall(r"\t(.+)", recipes[target])
 
 
 @pytest.mark.parametrize("where", ["README.md", "data/pocket/README.md"])
