@@ -26,8 +26,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def table(world, tmp_path):
     """The table's rows, and a function that writes changed ones beside the world's images and reads them."""
-    with (world.root / psc6k.NAME).open() as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader((world.root / psc6k.NAME).read_text().splitlines()))
 
     def read(changed):
         lines = [",".join(row.values()) + "\n" for row in changed]
