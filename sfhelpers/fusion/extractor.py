@@ -139,13 +139,9 @@ class FusedExtractor(nn.Module):
 
 
 class FinetunedExtractor(FusedExtractor):
-    """B-Finetuning, the paper's baseline that trains the whole UNet and the whole image tower (SketchFusion, Sec. 6).
+    """B-Finetuning, the paper's baseline that trains copies of the UNet and the image tower (SketchFusion, Sec. 6)."""
 
-    Both are copies of the backbone's, in eval mode: batches of half sketches would spoil their normalising layers.
-    `settings` are FusedExtractor's, with `inject="none"`.
-    """
-
-    def __init__(self, backbone: Backbone, **settings: Any):
+    def __init__(self, backbone: Backbone, **settings: Any):  # of FusedExtractor, with inject="none"
         diffusion, vision = copy(backbone.diffusion), copy(backbone.vision)
         diffusion.unet, vision.model = (deepcopy(m).requires_grad_(True) for m in (diffusion.unet, vision.model))
         super().__init__(replace(backbone, diffusion=diffusion, vision=vision), **settings)
@@ -155,6 +151,7 @@ class FinetunedExtractor(FusedExtractor):
 
     def train(self, mode: bool = True) -> "FinetunedExtractor":
         super().train(mode)
+        # Batches of half sketches would spoil the normalising layers of both.
         self.unet.eval()
         self.tower.eval()
         return self
