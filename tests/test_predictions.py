@@ -130,7 +130,7 @@ def test_confusions_have_a_row_a_true_class_and_macro_accuracy_is_scikit_learns_
 
 
 @pytest.mark.parametrize("bins", [1, 15])
-def test_calibration_error_agrees_with_torchmetrics(bins, monkeypatch):
+def test_calibration_error_agrees_with_torchmetrics_and_reliability_with_what_is_worked_out_by_hand(bins, monkeypatch):
     probabilities, labels = recognised()
     sharper = probabilities[:500] ** 4  # too sure of itself, as the other half is too unsure
     probabilities[:500] = sharper / sharper.sum(1, keepdims=True)
@@ -138,9 +138,6 @@ def test_calibration_error_agrees_with_torchmetrics(bins, monkeypatch):
     ours = metrics.calibration_error(probabilities, labels, bins)
     theirs = multiclass_calibration_error(*map(torch.from_numpy, (probabilities, labels)), num_classes=7, n_bins=bins)
     assert ours == pytest.approx(theirs.item(), abs=1e-9)
-
-
-def test_reliability_worked_out_by_hand():
     table = metrics.reliability(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [1.0, 0.0]]), [0, 1, 0, 0], bins=5)
     assert table.count.tolist() == [0, 0, 1, 0, 3] and np.isnan(table.accuracy[[0, 1, 3]]).all()
     assert table.accuracy[[2, 4]] == pytest.approx([1, 2 / 3])

@@ -1,7 +1,5 @@
-"""Retrieval metrics as definitions, AP, P and Acc@k, and the metrics of rankings that are at hand.
-
-Ties count against the query: of equal scores the irrelevant stand first. Without a relevant item a value is NaN.
-"""
+"""Retrieval metrics as definitions, AP, P and Acc@k, and the metrics of rankings that are at hand. Ties count against
+the query: of equal scores the irrelevant stand first. Without a relevant item a value is NaN."""
 
 from dataclasses import dataclass
 from typing import Any
