@@ -185,7 +185,7 @@ def test_outputs_that_do_not_belong_in_git_are_found(tmp_path, output, words):
 def nbval(folder, overrides, *notebooks):
     """Run nbval as `make test` does, on a copy of the layout; returns the exit status and what was printed."""
     for name in ("tests", "notebooks"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     for name, sources in notebooks:
         tiny(folder / "notebooks", *sources, name=name)
     (folder / "tests" / "nbval_parameters.yaml").write_text(overrides)
@@ -195,12 +195,10 @@ def nbval(folder, overrides, *notebooks):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_nbval_takes_the_small_values_skips_after_a_first_failure_and_leaves_users_notebooks_alone(tmp_path):
+def test_nbval_takes_small_values_skips_after_a_failure_leaves_own_notebooks_alone_and_refuses_other_names(tmp_path):
     own = ("01_tiny", ["assert seed == 7 and 'nbval' in output_dir"])
-    status, printed = nbval(tmp_path, "01_tiny: {seed: 7}", own, ("02_wrong", ["1 / 0", "2 / 0"]), ("out", ["1 / 0"]))
+    others = ("02_wrong", ["1 / 0", "2 / 0"]), ("out", ["1 / 0"])
+    status, printed = nbval(tmp_path / "a", "01_tiny: {seed: 7}", own, *others)
     assert status == 1 and "1 failed, 3 passed, 1 skipped" in printed
-
-
-def test_nbval_refuses_an_unknown_name(tmp_path):
-    status, printed = nbval(tmp_path, "01_tiny: {sed: 7}", ("01_tiny", ["1"]))
+    status, printed = nbval(tmp_path / "b", "01_tiny: {sed: 7}", ("01_tiny", ["1"]))
     assert status != 0 and "sets 'sed', which 01_tiny does not declare" in printed
