@@ -88,7 +88,7 @@
 | ... of files that are not there   | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
 | ... given twice, of another photo | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
 | ... of images that are not square | test_correspondence.py::test_images_that_are_not_square_or_no_pair_are_refused
-| ... parts that overlap            | test_psc6k.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
+| ... parts that overlap            | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | ... a category that is not there  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... two photos for three parts    | test_psc6k.py::test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused
 | an ndjson line that is bad        | test_quickdraw.py::test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_only_if_asked
@@ -101,9 +101,9 @@
 | ... or nothing to test on         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | splits that overlap               | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
-| ... of photos to find a thing in  | test_compare.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
+| ... of photos to find a thing in  | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | a class list: a class not there   | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
-| a gallery without a query's class | test_splits.py::test_a_gallery_without_the_querys_class_is_refused
+| a gallery without a query's class | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
 | ... in training                   | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
