@@ -51,7 +51,7 @@
 | a prompt of 500 words             | test_backbones.py::test_a_prompt_is_read_as_a_whole_or_refused_never_cut
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | a prompt of unknown words         | test_explorers.py::test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strange
-| a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
+| a timestep not in the scheduler   | test_backbones.py::test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | no error: a gallery of one photo  | test_widgets.py::test_a_gallery_of_one_photo_works
 | no error: of 5,000 photos         | test_search_gallery.py::test_five_thousand_photos_are_never_in_memory_together
@@ -62,10 +62,10 @@
 | ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_from_code_and_through_the_page
 | a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
-|                                   | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
+|                                   | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
-| ... of another configuration      | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
-| ... cut                           | test_heads.py::test_a_damaged_head_and_a_file_of_another_kind_are_refused
+| ... of another configuration      | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
+| ... cut                           | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... or another head               | test_search_gallery.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
 | ... or another version            | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
@@ -75,13 +75,13 @@
 | test data in training (backbone)  | test_toyworld.py::test_no_training_picture_is_in_a_data_set
 |                                   | test_toyworld.py::test_nothing_of_an_unseen_category_is_the_subject_or_the_background_of_a_training_picture
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
-|                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
+|                                   | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
 | ... with other images             | test_splits.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names
 | a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
 | ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
-| ... or in a broken file           | test_resume.py::test_a_broken_checkpoint_is_refused_in_one_sentence
+| ... or in a broken file           | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
 | parts that do not go together     | test_arms.py::test_misuse_is_refused_in_one_sentence
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... hidden is no error            | test_psc6k.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible
