@@ -27,6 +27,7 @@ from sfhelpers.toyworld import SEEN, UNSEEN
 from tests.backbone_fixtures import refused
 from tests.search_helpers import photo, sketch
 from tools import clean, readme
+from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -164,29 +165,20 @@ def test_every_make_target_of_the_readme_exists_and_its_plain_lines_are_those_of
         assert plain == re.findall(r"\t(.+)", recipes[target])
 
 
-@pytest.mark.parametrize("where", ["README.md", "data/pocket/README.md"])
-def test_every_relative_link_leads_to_a_file(where):
-    page = ROOT / where
-    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
-    relative = [link for link in links if "://" not in link]
-    assert relative and [link for link in relative if not (page.parent / link).exists()] == []
-
-
-def test_every_notebook_is_answered_for():
+def test_every_relative_link_leads_to_a_file_and_every_notebook_is_answered_for():
+    for folder, text in ((ROOT, README), (ROOT / "data" / "pocket", POCKET_README)):
+        relative = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+        assert relative and [link for link in relative if not (folder / link).exists()] == []
     named = set(re.findall(r"\]\(notebooks/(\w+)\.ipynb\)", README))
-    assert named == {path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-
-
-def declared(notebook):
-    """Names of a notebook's parameters."""
-    return clean.declared(nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4))
+    assert named == {path.stem for path in find([])}
 
 
 def test_every_setting_of_the_readme_is_a_parameter_of_its_notebook():
+    declared = {path.stem: clean.declared(nbformat.read(path, as_version=4)) for path in find([])}
     for command in re.finditer(r"papermill (\w+)\.ipynb (.*)", README):
-        assert set(re.findall(r"-p (\w+)", command[2])) <= declared(command[1]), command[0]
+        assert set(re.findall(r"-p (\w+)", command[2])) <= declared[command[1]], command[0]
     elsewhere = re.sub(r"papermill .*", "", README)
-    assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared("04_segmentation")
+    assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared["04_segmentation"]
 
 
 def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(tiny_folder, tmp_path):
