@@ -116,6 +116,11 @@ def refused(said=None, kind=ValueError):
     one_sentence(error)
 
 
+def files(folder):
+    """Relative path -> content of everything in a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def small(backbone, inject="up", **options):
     """A small extractor."""
     return FusedExtractor(backbone, **{"dim": 12, "grid": 9, "width": 8, **options}, inject=inject)

@@ -127,7 +127,7 @@ from PIL import Image
 from sfhelpers import params, results
 from sfhelpers.datasets import load_dataset
 from sfhelpers.images import load_images
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import files, one_sentence
 from tests.cells import cells
 from tests.test_images import png_header
 from tests.test_params import values
@@ -136,10 +136,6 @@ from tools.notebooks import FOLDER, papermill
 
 NOTEBOOK = FOLDER / "04_segmentation.ipynb"
 CODE = [cell.source for cell in cells("04_segmentation") if cell.cell_type == "code"]
-
-
-def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_test_named_above_is_there():

@@ -154,18 +154,18 @@ def test_what_makes_no_map_is_refused_in_one_sentence(tiny_backbone, maps, heads
 
 
 def drawn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def made(count=4, channels=16, grid=12, skewed=True):
     """(count, C, grid, grid): maps whose channels have different spreads."""
-    maps = drawn(count, channels, grid, grid).float()
+    maps = drawn(count, channels, grid, grid)
     return (maps.exp() if skewed else maps) * torch.linspace(3, 0.2, channels)[:, None, None]
 
 
 def turned(maps, seed):
     """The same maps after a random rotation of their channels."""
-    rotation, _ = torch.linalg.qr(drawn(maps.shape[1], maps.shape[1], seed=seed))
+    rotation, _ = torch.linalg.qr(drawn(maps.shape[1], maps.shape[1], seed=seed).double())
     return torch.einsum("bchw,cd->bdhw", maps.double(), rotation)
 
 
@@ -234,7 +234,7 @@ def test_a_sinusoid_of_k_cycles_peaks_at_k_on_every_grid(grid):
 
 
 def test_the_spectrum_is_the_logarithm_of_the_mean_magnitude_and_its_middle_the_lowest_value():
-    maps = drawn(1, 1, 6, 6)
+    maps = drawn(1, 1, 6, 6).double()
     one, both = (pilot.spectrum(maps * torch.tensor(scales)[:, None, None]).ravel() for scales in ([1.0], [1.0, 3.0]))
     away = np.arange(36) != 3 * 6 + 3
     np.testing.assert_allclose(one[away], np.log10(pilot.power(maps)).ravel()[away] / 2, rtol=1e-9)
@@ -245,7 +245,7 @@ def test_the_spectrum_is_the_logarithm_of_the_mean_magnitude_and_its_middle_the_
 
 @pytest.mark.parametrize("grid", [12, 24, 10, 7])
 def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside_it(grid):
-    maps = drawn(2, 3, grid, grid).float() + 4
+    maps = drawn(2, 3, grid, grid) + 4
     low, high = pilot.band_pass(maps, 0, 2.1), pilot.band_pass(maps, 2.2, float("inf"))
     close = partial(torch.testing.assert_close, atol=1e-5, rtol=0)
     close(low + high, maps)
@@ -257,7 +257,7 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
 
 
 def test_similar_positions_are_cosines_and_find_the_same_feature():
-    a, b = drawn(8, 6, 6).float(), drawn(8, 5, 7, seed=1).float()
+    a, b = drawn(8, 6, 6), drawn(8, 5, 7, seed=1)
     b[:, 3, 2] = 5 * a[:, 1, 4]
     found = similar_positions(a, (4.5 / 6, 1.5 / 6), b)
     assert found.shape == (5, 7) and found.abs().max() <= 1 + 1e-6

@@ -24,7 +24,7 @@ from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.tasks.heads import save_heads
 from sfhelpers.toyworld import SEEN, UNSEEN
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import files, refused
 from tests.search_helpers import photo, sketch
 from tools import clean, readme
 from tools.notebooks import find
@@ -140,9 +140,9 @@ def test_update_writes_both_files_and_main_names_them(project, capsys):
 @pytest.mark.parametrize("gone", ["README.md", "notebooks/04_segmentation.ipynb", "data/results/04_segmentation.json"])
 def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(project, gone, capsys):
     (project / gone).unlink()
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    before = files(project)
     assert readme.main(project) == 1
-    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    assert files(project) == before
     said = capsys.readouterr()
     assert said.out == "" and Path(gone).name in said.err and said.err.count("\n") == 1
 

@@ -24,6 +24,7 @@ from sfhelpers.widgets.base import Clickable
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from tests.backbone_fixtures import refused
 from tests.search_helpers import photo
+from tests.test_sketchpad import draw
 from tools import clean
 
 # One of each kind over the tiny random backbone: quick, and nothing in it knows what to answer.
@@ -117,9 +118,8 @@ def test_the_front_end_is_our_own_and_asks_no_other_machine(path):
     assert not re.search(r"https?:|//cdn|@?import[ (]|url\(|fetch\(|eval\(|innerHTML", path.read_text(encoding="utf-8"))
 
 
-LINE = Stroke(np.array([[20.0, 20.0], [300.0, 200.0]]), 4.0)
-MORE = Stroke(np.array([[40.0, 300.0], [300.0, 310.0]]), 4.0)
-DOT = Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),))
+LINE, MORE = Stroke([[20, 20], [300, 200]], 4), Stroke([[40, 300], [300, 310]], 4)
+DOT = Drawing(strokes=(Stroke([[9, 9]], 4),))
 
 
 @pytest.fixture
@@ -134,16 +134,10 @@ def widget(searcher):
     return found
 
 
-def stroke(pad, line):
-    """As the pad's front end reports one."""
-    points = line.points.tolist()
-    pad._heard(pad, {"do": "stroke", "points": points, "width": line.width, "size": pad.size, "id": 1}, [])
-
-
 def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget, searcher):
     before, answered = widget.image.value, widget.found
     widget.update(place=2, points=[(0.5, 0.3)])
-    stroke(widget.pad, MORE)
+    draw(widget.pad, MORE.points.tolist())
     assert widget.image.value != before and Image.open(io.BytesIO(widget.image.value)).format == "PNG"
     found = widget.found
     assert found.matches == searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
@@ -215,16 +209,16 @@ def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
     widget.pad.undo()
     assert widget.pair == (widget.found.sketch, widget.found.picture) and widget.image.layout.display is None
     widget.pad.clear()
-    stroke(widget.pad, DOT.strokes[0])
+    draw(widget.pad, [[9, 9]])
     assert "single dot" in widget.words.value and len(widget.pad.drawing.strokes) == 1
-    stroke(widget.pad, LINE)
+    draw(widget.pad, LINE.points.tolist())
     assert "single dot" not in widget.words.value and widget.found is not None
 
 
 def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
     monkeypatch.setattr("sfhelpers.search.searcher.open_image", Mock(side_effect=FileNotFoundError("it is gone.")))
     searcher._photo.cache_clear()
-    stroke(widget.pad, MORE)
+    draw(widget.pad, MORE.points.tolist())
     assert "it is gone." in widget.words.value and len(widget.pad.drawing.strokes) == 2
 
 
