@@ -139,20 +139,6 @@ def test_words_that_were_never_taught_are_noted(maps):
     assert "f4" in maps.notes(Settings("SD f4", "late"))
 
 
-def test_what_makes_no_map_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
-    mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
-    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
-    wrong += [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)]
-    calls = [partial(maps, two_images, replace(Settings("fused"), **{name: value})) for name, value in wrong]
-    calls += [partial(mixed, two_images, Settings("fused", "up"))]
-    calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
-    calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
-    calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
-    for call in calls:
-        with refused():
-            call()
-
-
 def drawn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -264,8 +250,16 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
     assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
 
 
-def test_what_cannot_be_measured_is_refused_in_one_sentence():
-    for call in (
+def test_what_makes_no_map_or_cannot_be_measured_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
+    mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
+    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
+    wrong += [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)]
+    calls = [partial(maps, two_images, replace(Settings("fused"), **{name: value})) for name, value in wrong]
+    calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
+    calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
+    calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
+    calls += [
+        lambda: mixed(two_images, Settings("fused", "up")),
         lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
         lambda: pilot.pca_maps(made(3)[None], "pair"),
         lambda: pilot.principal_components(torch.full((1, 3, 4, 4), torch.inf)),
@@ -277,6 +271,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence():
         lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
         lambda: similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
         lambda: similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
-    ):
+    ]
+    for call in calls:
         with refused():
             call()

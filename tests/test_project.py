@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,15 +22,6 @@ ROOT = Path(__file__).parents[1]
 TOP = {"notebooks", "sfhelpers", "tools", "data", "tests", "environment.yml", "README.md"}
 TOP |= {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "CITATION.cff"}
 TOP |= {".ci", ".gitignore", ".pre-commit-config.yaml"}
-IMPORTED_AS = {
-    "IPython": "ipython",
-    "PIL": "pillow",
-    "faiss": "faiss-cpu",
-    "pydensecrf": "pydensecrf2",
-    "open_clip": "open_clip_torch",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-}
 NOT_IMPORTED = {
     "import-linter": "make test calls lint-imports",
     "ipykernel": "runs the notebooks",
@@ -52,7 +44,7 @@ def tracked():
 
 
 def name_of(requirement):
-    return re.match(r"[\w-]+", requirement).group()
+    return re.match(r"[\w-]+", requirement).group().lower().replace("_", "-")
 
 
 def test_every_dependency_is_used_and_every_import_declared():
@@ -63,7 +55,9 @@ def test_every_dependency_is_used_and_every_import_declared():
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
     names = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
-    declared, used = {name_of(line) for line in DEPENDENCIES}, {IMPORTED_AS.get(name, name) for name in names}
+    installed = packages_distributions()
+    used = {name_of(package) for name in names for package in installed.get(name, [name])}
+    declared = {name_of(line) for line in DEPENDENCIES}
     assert used - declared == set(), "imported but not declared"
     assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
@@ -81,7 +75,7 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no path or address"
-    assert {name_of(line).lower() for line in DEPENDENCIES} <= {name_of(pin).lower() for pin in pins}
+    assert {name_of(line) for line in DEPENDENCIES} <= {name_of(pin) for pin in pins}
 
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():

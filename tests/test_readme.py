@@ -1,7 +1,6 @@
 """The README says what is true: generated results, links that resolve, commands that exist, an example that runs."""
 
 import base64
-import io
 import math
 import re
 import shutil
@@ -9,23 +8,20 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from PIL import Image
 from safetensors import safe_open
 
 from sfhelpers import params, results
 from sfhelpers.tasks.arms import arm_of
-from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SketchMatcher
-from sfhelpers.tasks.heads import save_heads
 from sfhelpers.toyworld import SEEN, UNSEEN
 from tests.backbone_fixtures import files, refused
-from tests.search_helpers import photo, sketch
+from tests.search_helpers import photo, saved_head, sketch
+from tests.test_pages import png
 from tools import clean, readme
 from tools.notebooks import find
 
@@ -35,12 +31,6 @@ POCKET_README = (ROOT / "data" / "pocket" / "README.md").read_text(encoding="utf
 FOUND = {line.notebook: results.committed(line.notebook) for line in readme.HEADLINES}
 ROWS = FOUND["04_segmentation"]
 COUNTED = [row for gallery in readme.GALLERIES for row in readme.SEGMENTATION.of(ROWS, gallery)]
-
-
-def png(colour="red"):
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(file, format="PNG")
-    return file.getvalue()
 
 
 def write_notebook(path, *images, tags=("readme",)):
@@ -226,10 +216,7 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     for name in ("photo.jpg", "photos/cat/a.jpg", "photos/cat/b.jpg", "photos/dog/c.png"):
         photo(tmp_path / name, seed=len(name))
     extractor = arm_of("fused", tiny_backbone, seed=0).extractor()
-    trial = Trial("fused", 0, model=SketchMatcher(extractor))
-    trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
-    folder = tmp_path / "heads" / "correspondence"
-    save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
+    saved_head(SketchMatcher(extractor), tiny_backbone, tmp_path / "heads" / "correspondence", "correspondence")
     monkeypatch.setattr("sfhelpers.search.searcher.HEADS", tmp_path / "heads")
     monkeypatch.chdir(tmp_path)
     namespace, printed = {}, {}
