@@ -109,12 +109,10 @@ def test_cleaning_drops_what_differs_between_runs():
     ]
     outputs[-1].metadata = {"image/png": {"width": 800}, "other": {"than": "a width"}}
     times = {"tags": ["keep"], "execution": {"iopub.status.busy": "now"}, "papermill": {"duration": 1}}
-    cells = [
-        new_code_cell("epochs = 9", metadata={"tags": ["injected-parameters"]}),
-        new_code_cell("x", outputs=outputs, metadata=times),
-    ]
+    injected = new_code_cell("epochs = 9", metadata={"tags": ["injected-parameters"]})
     metadata = {"papermill": {}, "widgets": {}, "language_info": {"name": "python", "version": "3.11.7"}}
-    notebook = new_notebook(cells=cells, metadata=metadata)
+    kept = new_code_cell("x", outputs=outputs, metadata=times)
+    notebook = new_notebook(cells=[injected, kept], metadata=metadata)
     cleaned = clean.clean(notebook)
     (cell,) = cleaned.cells
     assert cell.metadata == {"tags": ["keep"]}

@@ -38,11 +38,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 DEPENDENCIES = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
 
 
-def tracked():
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / name for name in done.stdout.split("\0") if name]
-
-
 def name_of(requirement):
     return re.match(r"[\w-]+", requirement).group().lower().replace("_", "-")
 
@@ -62,9 +57,15 @@ def test_every_dependency_is_used_and_every_import_declared():
     assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
 
-def test_the_top_level_holds_what_was_agreed_and_notebooks_are_numbered():
-    assert {path.relative_to(ROOT).parts[0] for path in tracked()} == TOP
-    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
+def test_what_is_tracked_was_agreed_on_is_small_and_names_no_path_of_somebodys_machine():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = [ROOT / name for name in done.stdout.split("\0") if name]
+    assert {path.relative_to(ROOT).parts[0] for path in tracked} == TOP
+    assert {path for path in tracked if path.suffix == ".ipynb"} == set(find([])), "notebooks are numbered"
+    assert sum(path.stat().st_size for path in tracked) <= 80e6, "the checkout stays small"
+    for path in (path for path in tracked if path.suffix not in (".safetensors", ".png", ".jpg")):
+        found = MACHINE.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path.relative_to(ROOT)} names {found.group()}"
 
 
 def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
@@ -84,17 +85,10 @@ def test_parameters_know_the_presets_and_datasets_that_there_are():
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 
 
-def test_pocket_and_the_checkout_are_small_and_weights_are_safetensors_only():
+def test_pocket_is_small_and_its_weights_are_safetensors_only():
     files = [path for path in (ROOT / "data" / "pocket").rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25e6
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
-    assert sum(path.stat().st_size for path in tracked()) <= 80e6, "the checkout stays small"
-
-
-def test_no_tracked_file_names_a_path_of_somebodys_machine():
-    for path in (path for path in tracked() if path.suffix not in (".safetensors", ".png", ".jpg")):
-        found = MACHINE.search(path.read_text(encoding="utf-8"))
-        assert found is None, f"{path.relative_to(ROOT)} names {found.group()}"
 
 
 @pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)
