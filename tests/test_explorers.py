@@ -155,7 +155,6 @@ def test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strang
         (PCAExplorer, {"settings": Settings(draws=0)}, "draws"),
         (MaskExplorer, {"labels": ["cat 1"]}, "1, 2"),
         (MaskExplorer, {"photos": []}, "0, 2"),
-        (MaskExplorer, {"labels": ["cat", "cat"]}, "label 'cat' .* names 2 pairs"),
         (MaskExplorer, {"threshold": float("nan")}, "threshold is nan"),
         (MaskExplorer, {"probabilities": torch.full((2, 32, 32), torch.nan)}, "outside 0 to 1"),
         (MaskExplorer, {"probabilities": torch.zeros(2, 8, 8)}, "alike"),

@@ -123,24 +123,19 @@ DOT = Drawing(strokes=(Stroke([[9, 9]], 4),))
 
 
 @pytest.fixture
-def searcher(made):
-    return made[1]["search"].searcher
-
-
-@pytest.fixture
-def widget(searcher):
-    found = SketchSearch(searcher)
+def widget(made):
+    found = SketchSearch(made[1]["search"].searcher)
     found.pad.drawing = Drawing(strokes=(LINE,))
     return found
 
 
-def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget, searcher):
+def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget):
     before, answered = widget.image.value, widget.found
     widget.update(place=2, points=[(0.5, 0.3)])
     draw(widget.pad, MORE.points.tolist())
     assert widget.image.value != before and Image.open(io.BytesIO(widget.image.value)).format == "PNG"
     found = widget.found
-    assert found.matches == searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
+    assert found.matches == widget.searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
     assert found.photo == found.order[0] and widget.controls["place"].value == 0
     widget.image.click(0.999, 0.999)
     assert widget.found is found
@@ -215,9 +210,9 @@ def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
     assert "single dot" not in widget.words.value and widget.found is not None
 
 
-def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
+def test_a_photo_taken_away_is_said(widget, monkeypatch):
     monkeypatch.setattr("sfhelpers.search.searcher.open_image", Mock(side_effect=FileNotFoundError("it is gone.")))
-    searcher._photo.cache_clear()
+    widget.searcher._photo.cache_clear()
     draw(widget.pad, MORE.points.tolist())
     assert "it is gone." in widget.words.value and len(widget.pad.drawing.strokes) == 2
 
@@ -229,9 +224,8 @@ def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
     assert "no class folders" in widget.words.value and "only.png" in widget.words.value
 
 
-def test_a_match_is_drawn_where_it_is(searcher):
-    found = searcher.search(Drawing(strokes=(LINE,)))
-    one = replace(found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
+def test_a_match_is_drawn_where_it_is(widget):
+    found, one = widget.found, replace(widget.found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
     pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"], 0)]) for some in ((), (one,))]
     pixels = [np.asarray(Image.open(io.BytesIO(page.figure.quick_png())), dtype=int) for page in pages]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
