@@ -14,6 +14,7 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.presets import POCKET_FOLDER, WEIGHTS, combined_sha256, write_preset
 from sfhelpers.files import file_sha256
 from sfhelpers.fusion import FusedExtractor
+from sfhelpers.tasks.fit import Training
 
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
@@ -134,6 +135,13 @@ def one_step(extractor, prepared, optimiser=None):
     (extractor(prepared) - target).square().mean().backward()
     optimiser.step()
     return optimiser
+
+
+def trained(task, extractor, frozen, epochs, learning_rate=1e-2, batch_size=16):
+    """The model and its history, by the task's own steps."""
+    model = task.model(extractor, frozen)
+    loss, validate = lambda m, i: task.loss(m, frozen, i), lambda m: task.validate(m, frozen)
+    return model, Training(model, loss, task.examples(frozen), validate, epochs, learning_rate, batch_size, 0).fit()
 
 
 def assert_same_loss_and_gradients(ours, loss, theirs, package):

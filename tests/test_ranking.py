@@ -134,15 +134,6 @@ def signs(number, seed, dimensions=16):
     return np.random.default_rng(seed).choice([-1.0, 1.0], size=(number, dimensions)).astype(np.float32)
 
 
-def labelled(queries=83, photos=131):
-    """Labels of classes of very different size, each in the gallery."""
-    generator = np.random.default_rng(7)
-    names = np.array(["bat", "cow", "door", "pear", "saw"])
-    drawn = [names[generator.choice(5, size=size, p=[0.5, 0.25, 0.15, 0.07, 0.03])] for size in (queries, photos)]
-    drawn[1][:5] = names
-    return drawn
-
-
 def in_blocks_of(megabytes, *problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "MEGABYTES", megabytes)
@@ -160,7 +151,10 @@ def assert_as_one_by_one(found, queries, gallery, query_labels, gallery_labels, 
 
 @pytest.mark.parametrize("megabytes", [1e-6, 0.03])
 def test_blocks_give_what_whole_rankings_give_also_where_most_items_tie_in_the_gallery_or_a_class_of_it(megabytes):
-    sides, classes = (signs(83, 1), signs(131, 2)), labelled()
+    sides, generator = (signs(83, 1), signs(131, 2)), np.random.default_rng(7)
+    names = np.array(["bat", "cow", "door", "pear", "saw"])  # classes of very different size, each in the gallery
+    classes = [names[generator.choice(5, size=size, p=[0.5, 0.25, 0.15, 0.07, 0.03])] for size in (83, 131)]
+    classes[1][:5] = names
     assert_as_one_by_one(in_blocks_of(megabytes, *sides, *classes, MEASURES), *sides, *classes)
     generator, instances = np.random.default_rng(0), np.arange(131) // 2  # in twos, the second may be of another class
     paired = np.array([generator.choice(np.flatnonzero(classes[1] == name)) for name in classes[0]])
