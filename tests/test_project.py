@@ -7,7 +7,6 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -18,7 +17,7 @@ from tests.cells import cells
 from tools import clean
 from tools.notebooks import find
 
-ROOT = Path(__file__).parents[1]
+ROOT = params.ROOT
 TOP = {"notebooks", "sfhelpers", "tools", "data", "tests", "environment.yml", "README.md"}
 TOP |= {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "CITATION.cff"}
 TOP |= {".ci", ".gitignore", ".pre-commit-config.yaml"}
