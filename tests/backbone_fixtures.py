@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import load_backbone
-from sfhelpers.backbones.presets import POCKET_FOLDER, WEIGHTS, combined_sha256, write_preset
+from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_preset
+from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.files import file_sha256
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks.fit import Training

@@ -166,6 +166,9 @@ def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path)
 
 def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, tmp_path):
     (tmp_path / "cut.pth").write_bytes(lite[1].read_bytes()[:10_000])
+    damaged = list(lite[0].state_dict().values())
+    damaged[0] = damaged[0] * float("nan")
+    torch.save(dict(enumerate(damaged)), tmp_path / "damaged.pth")
     (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
@@ -175,6 +178,7 @@ def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, tmp
         f"ImageNet={tmp_path / 'broken.safetensors'}": f"cannot be read as weights.*{given}",
         f"ImageNet={tmp_path / 'other.safetensors'}": f"is not ImageNet.*{given}",
         f"ImageNet={tmp_path / 'list.pth'}": f"holds no table of tensors.*{given}",
+        f"ImageNet={tmp_path / 'damaged.pth'}": "has weights that are no numbers",
         "ImageNet=": "write name=path",
         f"ImageNet={lite[1]},ImageNet={lite[1]}": "names ImageNet twice",
         f"DINO={lite[1]}": "there is no encoder 'DINO'",
