@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
-from sfhelpers.backbones.presets import POCKET_FOLDER, WEIGHTS
+from sfhelpers.backbones.presets import POCKET_FOLDER
+from sfhelpers.backbones.sealed import WEIGHTS
 from tests.backbone_fixtures import refused
 from tests.tiny import folder_sha256, write_tiny
 
@@ -85,6 +86,7 @@ def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(broken
     put("tokenizer/vocab.json", json.dumps(model["vocab"]))(broken)
     put("tokenizer/merges.txt", "#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in model["merges"]))(broken)
     without("tokenizer/tokenizer.json")(broken)
+    write_preset(broken, size=96)
     assert load(broken).diffusion.tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
     without("tokenizer/merges.txt")(broken)
     with refused(r"lacks tokenizer/tokenizer\.json", FileNotFoundError):
@@ -93,6 +95,16 @@ def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(broken
 
 def put(name, text):
     return lambda folder: (folder / name).write_text(text)
+
+
+def sealed(name, changed):
+    """Put a JSON file, and seal the folder with it."""
+
+    def damage(folder):
+        put(name, json.dumps(changed))(folder)
+        write_preset(folder, size=96)
+
+    return damage
 
 
 def without(name):
@@ -126,6 +138,7 @@ def other_autoencoder(folder):
 
 def other_tokenizer(folder):
     shutil.copytree(POCKET_FOLDER / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    write_preset(folder, size=96)
 
 
 MISFITS = {  # what was done to a folder -> how, and what is said
@@ -136,7 +149,7 @@ MISFITS = {  # what was done to a folder -> how, and what is said
     "another shape, transformers": (spoilt(TEXT, "final_layer_norm.weight", 3), "text_encoder does not load"),
     "no tensor, open_clip": (spoilt(VISION, "visual.head.proj.weight"), "vision does not load"),
     **{f"no {name}": (without(name), f"lacks .*{name}") for name in (VISION, "vae/config.json", "tokenizer")},
-    "a scheduler without betas": (put("scheduler/scheduler_config.json", "{}"), "does not state beta_start, beta_end"),
+    "a scheduler without betas": (sealed("scheduler/scheduler_config.json", {}), "does not state beta_start, beta_end"),
     "pieces of two models": (other_autoencoder, "vae has 4 latent channels and unet 8"),
     "another tokenizer": (other_tokenizer, r"tokenizer has \d+ entries and text_encoder \d+"),
     "another QuickGELU": (lambda folder: write_preset(folder, size=96, quick_gelu=True), "QuickGELU is False"),

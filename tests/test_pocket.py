@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sfhelpers import toyworld
 from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.diffusion import DiffusionFeatures
-from sfhelpers.backbones.presets import WEIGHTS
+from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.pocket import data, models, training
 from tests.backbone_fixtures import refused
 from tests.cells import run_cells

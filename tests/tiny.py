@@ -8,7 +8,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from sfhelpers.backbones.presets import WEIGHTS, combined_sha256, write_preset
+from sfhelpers.backbones.presets import combined_sha256, write_preset
+from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.files import file_sha256
 
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}

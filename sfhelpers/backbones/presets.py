@@ -1,21 +1,18 @@
 """Which backbones there are, as data: a new backbone is a new entry, or a folder with a `preset.json`."""
 
 import json
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, get_type_hints
 
-from sfhelpers.files import file_sha256
+from sfhelpers.backbones.sealed import files
+from sfhelpers.files import file_sha256, replace_file
 from sfhelpers.params import ROOT
 
 PRESET_FILE = "preset.json"
 POCKET_FOLDER = ROOT / "data" / "pocket"
-WEIGHTS = (
-    "text_encoder/model.safetensors",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors",
-    "vision/open_clip_model.safetensors",
-)
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Diffusion:
 
     size: int  # side in pixels of the images it gets
     timestep: int = 195  # how much noise is added before its features are read: of 1000 in SketchFusion, 273 in SD-PL
-    ids: tuple[str, ...] = ()  # where it may be found, tried in this order: local folders or hub ids
+    ids: tuple = ()  # where it may be found, tried in this order: local folders or hub ids
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,12 @@ class Vision:
     model: str = ""  # open_clip's name for it, when open_clip itself fetches the weights; "" if `vision/` holds them
     pretrained: str = ""  # open_clip's tag for the weights, with `model`
     layer: int = -2  # which gives the patch tokens: the penultimate (SketchFusion, Sec. 5.1)
-    quick_gelu: bool = False  # whether the weights were trained with it; a model that differs is refused
+    quick_gelu: bool | None = None  # whether the weights were trained with it; a model that differs is refused
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A diffusion model, a vision model, and, for a sealed folder, the sha256 of every weights file."""
+    """A diffusion model, a vision model, and, for a sealed folder, the sha256 of every file that is read."""
 
     diffusion: Diffusion
     vision: Vision
@@ -60,20 +57,34 @@ def read_preset(folder: Path) -> Preset:
     path = folder / PRESET_FILE
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
-        return Preset(Diffusion(**entry["diffusion"]), Vision(**entry["vision"]), entry.get("sha256"))
-    except (ValueError, KeyError, TypeError) as error:
+        seal = entry.get("sha256", {})
+        if not all(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in dict(seal).values()):
+            raise ValueError("sha256 holds something else than hashes")
+        diffusion, vision = _typed(Diffusion, entry["diffusion"]), _typed(Vision, entry["vision"])
+        return Preset(diffusion, vision, seal if "sha256" in entry else None)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         form = '{"diffusion": {"size": 96, "timestep": 195}, "vision": {"layer": -2}, "sha256": {file: hash}}'
         raise ValueError(f"{path} is not a preset ({type(error).__name__}: {error}): it needs {form}.") from error
 
 
+def _typed(cls: type, entry: dict[str, Any]) -> Any:
+    made = cls(**entry)
+    for name, kind in get_type_hints(cls).items():
+        value = getattr(made, name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+    return made
+
+
 def write_preset(folder: Path, size: int, quick_gelu: bool = False) -> None:
-    """Seal a folder of finished weights: write its `preset.json` with the sha256 of every weights file.
+    """Seal a folder of finished weights: write its `preset.json` with the sha256 of every file that is read.
 
     It holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as open_clip does.
     """
     used = {"size": size, "timestep": Diffusion.timestep}, {"layer": Vision.layer, "quick_gelu": quick_gelu}
-    preset = {"diffusion": used[0], "vision": used[1], "sha256": {name: file_sha256(folder / name) for name in WEIGHTS}}
-    (folder / PRESET_FILE).write_text(json.dumps(preset, indent=2) + "\n", encoding="utf-8")
+    seal = {name: file_sha256(folder / name) for name in files(folder)}
+    text = json.dumps({"diffusion": used[0], "vision": used[1], "sha256": seal}, indent=2)
+    replace_file(folder / PRESET_FILE, f"{text}\n".encode())
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:
