@@ -50,7 +50,12 @@ def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path)
     assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
 
 
-def test_wrong_files_are_refused_in_one_sentence(lite_file, tmp_path):
+def test_wrong_files_are_refused_in_one_sentence(lite, lite_file, tmp_path):
+    damaged = list(lite.state_dict().values())
+    damaged[0] = damaged[0] * float("nan")
+    torch.save(dict(enumerate(damaged)), tmp_path / "damaged.pth")
+    with refused("weights that are no numbers"):
+        load_others(f"ImageNet={tmp_path / 'damaged.pth'}")
     (tmp_path / "cut.pth").write_bytes(lite_file.read_bytes()[:10_000])
     (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")

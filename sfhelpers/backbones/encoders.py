@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sfhelpers.backbones.sealed import check_finite
 from sfhelpers.backbones.vision import VisionFeatures
 from sfhelpers.files import file_sha256
 
@@ -89,4 +90,5 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
     if wrong := sorted({key for key, _ in set.symmetric_difference(*(set(some.items()) for some in shapes))}):
         raise ValueError(f"{path} is not {name}: {len(wrong)} tensors missing or misshapen, as {wrong[0]}; {give}")
     model.load_state_dict(state)
+    check_finite(model, path)
     return Encoder(name, model.to(device), file_sha256(path))
