@@ -43,10 +43,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def writing(place: Path, remedy: str, size: int = 0) -> Iterator[None]:
-    """Turn the OSError of what writes to `place` inside into one sentence, of the same type.
-
-    It ends with the remedy or, if the disk is full, with the `size` in bytes (0: not known) that is needed.
-    """
+    """Turn an OSError inside into a sentence of its type, with the remedy or, on a full disk, the bytes needed."""
     try:
         yield
     except OSError as error:

@@ -27,7 +27,7 @@ def signed(tensors: Mapping[str, Tensor], described: Mapping[str, Any], key: str
 
 
 def from_signed(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """Tensors, description, and whether they are as `signed` was given them; ValueError for a file of another kind."""
+    """Tensors, description, and whether they are as `signed` was given them; nothing of a file of another kind."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {})[key]
@@ -35,8 +35,8 @@ def from_signed(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]
         described = json.loads(text)
         described.pop("sha256", None)  # earlier versions had none
         return tensors, described, text == _signature(tensors, described)
-    except (SafetensorError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds nothing under {key!r}.") from error
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError):
+        return {}, {}, False
 
 
 def _signature(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> str:
@@ -82,11 +82,8 @@ class Checkpoint:
         """What `write` was given last, or None if nothing is kept yet."""
         if not self.path.exists():
             return None
-        broken = ValueError(f"{self.path} is not a whole checkpoint: delete it, which starts the training anew.")
         try:
             tensors, kept, whole = from_signed(self.path, KEY)
-        except ValueError as error:
-            raise broken from error
         except OSError as error:
             raise OSError(f"the checkpoint {self.path} cannot be read ({error}): give another folder.") from error
         remedy = "give another folder, or delete it, which starts the training anew"
@@ -94,7 +91,7 @@ class Checkpoint:
             which = f"another version of sfhelpers (format {version}, this one writes {FORMAT})"
             raise ValueError(f"the checkpoint {self.path} was written by {which}: {remedy}.")
         if not whole:
-            raise broken
+            raise ValueError(f"{self.path} is not a whole checkpoint: delete it, which starts the training anew.")
         old, new = dict(_flat(kept["made_by"])), dict(_flat(self.made_by))
         differ = [name for name in sorted(old | new) if old.get(name, ...) != new.get(name, ...)]
         if differ:

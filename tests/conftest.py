@@ -1,5 +1,8 @@
 """Fixtures that several test files share."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 
 from sfhelpers import toyworld
@@ -15,3 +18,10 @@ def toy(tmp_path_factory):
     some = ("bus", "cat", "cup", "duck", "fish", *toyworld.UNSEEN[:3])
     toyworld.write_sketchy(root, photos=6, sketches=1, categories=some)
     return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
+
+
+@pytest.fixture
+def toy_copy(toy, tmp_path):
+    """A copy of it that may be changed."""
+    root = shutil.copytree(toy.root, tmp_path / "own")
+    return replace(toy, root=root, records=tuple(sketchy.read(root, toyworld.UNSEEN)))

@@ -33,17 +33,17 @@ VARIANTS = {variant.name: variant for variant in NOTEBOOK.VARIANTS}
 
 
 class Head(nn.Module):
-    def __init__(self, extractor):
+    def __init__(self, extractor, **settings):
         super().__init__()
-        self.extractor, self.settings = extractor, {}
+        self.extractor, self.settings = extractor, settings
 
 
 class Toy(Task):
     """A task on two images, by default without any training; it notes what is prepared and what is validated."""
 
-    def __init__(self, name="toy", epochs=0, stop=99):
+    def __init__(self, name="toy", epochs=0, stop=99, **settings):
         super().__init__({"test": None}, "toy", "s", "", epochs, 1e-3, 2)
-        self.name, self.prepared, self.validated, self.stop = name, [], 0, stop
+        self.name, self.prepared, self.validated, self.stop, self.settings = name, [], 0, stop, settings
 
     def read(self, extractor, part, size, **noise):
         self.prepared.append((extractor.inject, extractor.until, noise))
@@ -53,7 +53,7 @@ class Toy(Task):
         return 2
 
     def model(self, extractor, frozen):
-        return Head(extractor)
+        return Head(extractor, **self.settings)
 
     def loss(self, model, frozen, indices):
         return model.extractor(take(frozen["test"], indices)).square().mean()
@@ -159,12 +159,17 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same(tiny_backbone, tmp
 
 @pytest.mark.parametrize(
     ("named", "changed"),
-    [("match", {"settings": {"match": "scaled interpolation"}}), ("timestep", {"noise": {"timestep": 50}})],
+    [
+        ("settings match", {"settings": {"match": "scaled interpolation"}}),
+        ("noise timestep", {"noise": {"timestep": 50}}),
+        ("model window", {"window": 7}),
+    ],
 )
 def test_what_was_kept_with_other_settings_is_refused(tiny_backbone, tmp_path, named, changed):
-    def run(**changes):
+    def run(window=5, **changes):
         made = {"settings": {"match": "interpolation"}, "noise": {"timestep": 5}} | changes
-        return measure(Toy(epochs=1), tiny_backbone, [Variant("mine", "details", **made)], checkpoints=tmp_path)
+        toy = Toy(epochs=1, window=window)
+        return measure(toy, tiny_backbone, [Variant("mine", "details", **made)], checkpoints=tmp_path)
 
     assert values(run()) == values(run())
     with refused(f"is of another training .*{named} was "):

@@ -37,9 +37,8 @@ def test_clip_only_never_runs_the_unet(tiny_backbone, two_images, monkeypatch):
     assert list(small(tiny_backbone, **ARMS["CLIP only"]).prepare(two_images)) == ["tokens"]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+def test_misuse_is_refused_in_one_sentence(tiny_backbone, two_images):
+    for options, said in (
         ({"inject": "upp"}, "unknown inject 'upp'"),
         ({"branches": ("f1+clip",)}, "unknown branch 'clip'"),
         ({"branches": ()}, "unknown branch"),
@@ -52,20 +51,14 @@ def test_clip_only_never_runs_the_unet(tiny_backbone, two_images, monkeypatch):
         ({"inject": "late", "branches": ("f3",), "inject_into": ("f1",)}, "inject_into names f1: choose from f3"),
         ({"inject": "none", "inject_into": ("f1",)}, "injects nothing"),
         ({"inject": "none", "kernel": 3}, "injects nothing"),
-    ],
-)
-def test_misuse_is_refused_in_one_sentence(tiny_backbone, options, said):
-    with refused(said):
-        fusion.FusedExtractor(tiny_backbone, **options)
-
-
-def test_images_and_tensors_that_do_not_fit_are_refused(tiny_backbone, two_images):
-    extractor = small(tiny_backbone)
-    for images in (two_images * 255, two_images[0], two_images[:, :1]):
-        with refused("image"):
-            extractor(images)
-    with refused('not prepared for inject="up"'):
-        extractor(small(tiny_backbone, "none").prepare(two_images))
+    ):
+        with refused(said):
+            fusion.FusedExtractor(tiny_backbone, **options)
+    not_prepared = small(tiny_backbone, "none").prepare(two_images), 'not prepared for inject="up"'
+    images = ((some, "image") for some in (two_images * 255, two_images[0], two_images[:, :1]))
+    for given, said in (*images, not_prepared):
+        with refused(said):
+            small(tiny_backbone)(given)
 
 
 def test_the_benchmark_prints_a_ratio(tiny_folder):
@@ -172,12 +165,12 @@ def test_finetuning_moves_copies_of_both_models_and_starts_as_the_concatenated_a
     assert moved == [True, True, False, False]
 
 
-FROZEN = tuple(method for method in METHODS if method != FINETUNING)
-
-
-@pytest.mark.parametrize(
-    ("setting", "trained"), [("fused", ("fused",)), ("core", CORE), ("frozen", FROZEN), ("all", METHODS)]
-)
-def test_a_setting_chooses_what_is_trained_and_keeps_all_that_is_not(setting, trained):
-    assert set(chosen(setting, ("chance", *METHODS))) == {"chance", *trained}
-    assert chosen(setting, METHODS[::-1]) == tuple(m for m in METHODS[::-1] if m in trained)
+def test_a_setting_chooses_what_is_trained_and_keeps_all_that_is_not():
+    for setting, trained in {
+        "fused": {"fused"},
+        "core": CORE,
+        "frozen": {*METHODS} - {FINETUNING},
+        "all": METHODS,
+    }.items():
+        assert set(chosen(setting, ("chance", *METHODS))) == {"chance", *trained}
+        assert chosen(setting, METHODS[::-1]) == tuple(m for m in METHODS[::-1] if m in trained)

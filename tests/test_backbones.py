@@ -10,61 +10,25 @@ import torch.nn.functional as F
 from tests.backbone_fixtures import refused
 
 
-def unet_by_hand(unet, noisy, timestep, text):
-    """Up-block outputs by the architecture as published, layer by layer."""
-    embedding = unet.time_embedding(unet.time_proj(torch.full((len(noisy),), timestep)).to(noisy.dtype))
-    text = text.expand(len(noisy), *text.shape)
-
-    def layer(block, i, x):
-        x = block.resnets[i](x, embedding)
-        attend = block.attentions[i] if hasattr(block, "attentions") else lambda x, **_: [x]
-        return attend(x, encoder_hidden_states=text, return_dict=False)[0]
-
-    x = unet.conv_in(noisy)
-    skips, outputs = [x], []
-    for block in unet.down_blocks:
-        for i in range(len(block.resnets)):
-            x = layer(block, i, x)
-            skips.append(x)
-        if block.downsamplers:
-            x = block.downsamplers[0](x)
-            skips.append(x)
-    x = unet.mid_block.resnets[1](layer(unet.mid_block, 0, x), embedding)
-    for block in unet.up_blocks:
-        for i in range(len(block.resnets)):
-            x = layer(block, i, torch.cat([x, skips.pop()], dim=1))
-        if block.upsamplers:
-            x = block.upsamplers[0].conv(F.interpolate(x, size=skips[-1].shape[2:], mode="nearest"))
-        outputs.append(x)
-    return outputs
-
-
 @pytest.mark.parametrize("size", [96, 64, 60, 100, 68])
-def test_hooks_prefix_and_suffix_and_a_forward_by_hand_agree(tiny_backbone, two_images, size):
-    diffusion = tiny_backbone.diffusion
-    latents = diffusion.latents(two_images, size)
-    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))
-    alpha = diffusion.scheduler.alphas_cumprod[195]
-    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
-    expected = unet_by_hand(diffusion.unet, noisy, 195, diffusion.text(""))
-    hooked = diffusion.features(two_images, seed=3, size=size)
-    joined = diffusion.suffix(diffusion.prefix(two_images, seed=3, size=size, until=4), until=4)
-    for by_hand, by_hooks, by_suffix in zip(expected, hooked, joined, strict=True):
-        assert by_hand.std() > 1e-2
-        torch.testing.assert_close(by_hooks, by_hand, atol=1e-5, rtol=0)
-        torch.testing.assert_close(by_suffix, by_hand, atol=1e-5, rtol=0)
-
-
-def test_features_are_bit_equal_to_the_plain_unet_on_the_scaled_mode_of_the_latents(tiny_backbone, two_images):
+def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_noised_latents(tiny_backbone, two_images, size):
     diffusion, seen = tiny_backbone.diffusion, []
-    noised = diffusion.noised(two_images)
+    noised = diffusion.noised(two_images, seed=3, size=size)
     with torch.no_grad(), ExitStack() as hooks:
         for block in diffusion.unet.up_blocks:
             hooks.enter_context(block.register_forward_hook(lambda m, a, output: seen.append(output)))
         diffusion.unet(noised["noisy"][:, 0], noised["timestep"], encoder_hidden_states=noised["text"])
-        latents = 0.5 * diffusion.vae.encode(two_images * 2 - 1).latent_dist.mean
-    assert all(map(torch.equal, diffusion.features(two_images), seen)) and len(seen) == 4
-    assert torch.equal(diffusion.latents(two_images), latents) and latents.shape == (2, 8, 24, 24)
+        images = F.interpolate(two_images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
+        latents = 0.5 * diffusion.vae.encode(images * 2 - 1).latent_dist.mean
+    assert torch.equal(diffusion.latents(two_images, size), latents) and latents.shape[1:] == (8, size // 4, size // 4)
+    noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))
+    alpha = diffusion.scheduler.alphas_cumprod[195]
+    torch.testing.assert_close(noised["noisy"][:, 0], alpha.sqrt() * latents + (1 - alpha).sqrt() * noise)
+    hooked = diffusion.features(two_images, seed=3, size=size)
+    joined = diffusion.suffix(diffusion.prefix(two_images, seed=3, size=size, until=4), until=4)
+    for plain, by_hooks, by_suffix in zip(seen, hooked, joined, strict=True):
+        assert plain.std() > 1e-2 and torch.equal(by_hooks, plain)
+        torch.testing.assert_close(by_suffix, plain, atol=1e-5, rtol=0)
 
 
 def test_any_image_size_and_shape_goes_in(tiny_backbone):
@@ -96,13 +60,6 @@ def test_draws_are_averaged_after_the_unet(tiny_backbone, two_images):
             torch.testing.assert_close(feature, mean, atol=1e-5, rtol=0)
 
 
-def test_the_null_prompt_is_encoded_once(tiny_backbone, two_images):
-    calls, diffusion = [], tiny_backbone.diffusion
-    with diffusion.text_encoder.register_forward_hook(lambda m, a, o: calls.append(1)):
-        once = [diffusion.features(two_images, prompt="once")[1] for _ in range(3)]
-    assert len(calls) == 1 and not torch.equal(once[0], diffusion.features(two_images)[1])
-
-
 def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_backbone, two_images):
     vision = tiny_backbone.vision
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -124,23 +81,24 @@ def test_a_timestep_outside_the_scheduler_is_refused(tiny_backbone, two_images, 
         tiny_backbone.diffusion.features(two_images, timestep=timestep)
 
 
-@pytest.mark.parametrize("images", [torch.zeros(3, 96, 96), torch.full((1, 3, 96, 96), float("nan")), "photo.jpg"])
-def test_images_of_another_shape_or_range_are_refused(tiny_backbone, images):
-    for ask in (tiny_backbone.diffusion.features, tiny_backbone.diffusion.prefix, tiny_backbone.vision.tokens):
-        with refused("image"):
-            ask(images)
-
-
-def test_other_misuse_is_refused(tiny_backbone, two_images):
+def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused(tiny_backbone, two_images):
+    diffusion = tiny_backbone.diffusion
+    for images in (torch.zeros(3, 96, 96), torch.full((1, 3, 96, 96), float("nan")), "photo.jpg"):
+        for ask in (diffusion.features, diffusion.prefix, tiny_backbone.vision.tokens):
+            with refused("image"):
+                ask(images)
     for options in ({"size": 98}, {"size": 0}, {"draws": 0}, {"blocks": (4,)}, {"blocks": ()}):
         with refused():
-            tiny_backbone.diffusion.features(two_images, **options)
+            diffusion.features(two_images, **options)
     with refused("uint8: pass floats"):
-        tiny_backbone.diffusion.features(two_images.byte())
+        diffusion.features(two_images.byte())
 
 
 def test_a_prompt_is_read_as_a_whole_or_refused_never_cut(tiny_backbone, two_images):
-    diffusion = tiny_backbone.diffusion
+    calls, diffusion = [], tiny_backbone.diffusion
+    with diffusion.text_encoder.register_forward_hook(lambda m, a, o: calls.append(1)):
+        once = [diffusion.features(two_images, prompt="once")[1] for _ in range(3)]
+    assert len(calls) == 1 and not torch.equal(once[0], diffusion.features(two_images)[1])
     longest = " ".join(["cat"] * 14)  # 16 tokens with both ends
     diffusion.check_prompt(longest)
     assert diffusion.text(longest).shape == (16, 32)

@@ -12,23 +12,22 @@
 | unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_loading.py::test_unknown_names_are_refused
 |                                   | test_loading.py::test_devices_that_are_not_there_are_refused
-| ... without check                 | test_datasets.py::test_unknown_name_split_limit_and_a_root_for_toy_fail
+| ... without check                 | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused
 | an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_arms.py::test_misuse_is_refused_in_one_sentence
 | `cuda` where there is none        | test_params.py::test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken
 | data_root missing                 | test_params.py::test_data_root_must_be_there_and_fit_the_dataset
-| ... or a file, or empty           | test_datasets.py::test_data_root_missing_not_given_a_file_or_empty
-| ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_or_without_sketches
-| ... with classes that do not meet | test_datasets.py::test_classes_that_do_not_meet
+| ... or a file, or empty           | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused
+| ... without photo/ or sketch/     | test_datasets.py::test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
+| ... with classes that do not meet | test_datasets.py::test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
 | ... in Sketchy's layout           | test_datasets.py::test_sketchy_layout_errors_say_what_was_found
-|                                   | test_datasets.py::test_sketchys_masks_and_sketches_without_their_photo_and_categories_that_do_not_meet
-| an image truncated                | test_images.py::test_truncated_image_is_named
+| an image truncated                | test_images.py::test_unusable_file_gives_one_sentence
 | ... empty, none, 1 px, enormous   | test_images.py::test_unusable_file_gives_one_sentence
 | ... each of them in a dataset     | test_bad_input.py::test_a_broken_image_or_mask_is_found_before_any_work
 | ... a mask                        | test_bad_input.py::test_a_broken_image_or_mask_is_found_before_any_work
 | a name that is not ASCII          | test_images.py::test_a_name_need_not_be_ascii_nor_its_extension_true
 |                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
-|                                   | test_masks.py::test_names_that_are_not_ascii_keep_their_letters
+|                                   | test_masks.py::test_every_photo_gets_its_files_under_its_own_letters_and_masks_do_not_depend_on_the_batches
 |                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
 | weights truncated                 | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
 | ... of another shape              | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
@@ -45,7 +44,7 @@
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
-| an empty drawing, or one dot      | test_drawing.py::test_an_empty_drawing_and_a_dot_are_told_apart_and_lines_pass
+| an empty drawing, or one dot      | test_drawing.py::test_what_cannot_be_drawn_is_refused_in_one_sentence
 | ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
 | ... larger than the canvas        | test_drawing.py::test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin
 |                                   | test_sketchpad.py::test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step
@@ -68,9 +67,9 @@
 | ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
 | ... of another configuration      | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
 | ... cut                           | test_heads.py::test_a_damaged_head_and_a_file_of_another_kind_are_refused
-| an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_is_refused
+| an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... or another head               | test_search_gallery.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
-| ... or another version            | test_search_gallery.py::test_an_index_of_another_version_is_refused_and_made_anew_in_its_place
+| ... or another version            | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... cut, or no index              | test_search_gallery.py::test_a_file_that_is_no_whole_index_is_refused
 | ... whose photos have moved       | test_search_gallery.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_search_gallery.py::test_a_full_disk_is_said_and_the_earlier_index_stays
@@ -101,10 +100,10 @@
 | 1 class to recognise              | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | more shots than there are         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | ... or nothing to test on         | test_recognition.py::test_misuse_is_refused_in_one_sentence
-| splits that overlap               | test_splits.py::test_splits_that_overlap_or_are_too_small_are_refused
+| splits that overlap               | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | ... of photos to find a thing in  | test_compare.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
-| a class list: a class not there   | test_splits.py::test_a_class_list_that_names_a_class_which_is_not_there_is_refused
+| a class list: a class not there   | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | a gallery without a query's class | test_splits.py::test_a_gallery_without_the_querys_class_is_refused
 | copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
@@ -158,8 +157,7 @@ def own(tmp_path):
     for domain in ("photo", "sketch"):
         (tmp_path / "own" / domain / "cat").mkdir(parents=True)
         for stem in ("a", "b"):
-            picture = Image.effect_noise((40, 30), 90).convert("RGB")
-            picture.save(tmp_path / "own" / domain / "cat" / f"{stem}.png")
+            Image.effect_noise((40, 30), 90).convert("RGB").save(tmp_path / "own" / domain / "cat" / f"{stem}.png")
     return tmp_path / "own"
 
 

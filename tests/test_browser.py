@@ -17,6 +17,7 @@ from selenium.webdriver.support.select import Select
 
 from tests import live
 from tests.browser import Lab, chromium, jupyterlab, outside
+from tests.test_pages import images_of
 from tools.notebooks import find
 from tools.pages import page
 
@@ -35,12 +36,6 @@ INK = """
 const { width, height } = arguments[0], pixels = arguments[0].getContext("2d").getImageData(0, 0, width, height).data;
 return pixels.filter((value, place) => place % 4 === 0 && value < 128).length;
 """
-
-
-def images_of(notebook):
-    """How many outputs of a notebook are shown as a picture."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return sum("image/png" in output.get("data", {}) and "text/html" not in output.data for output in outputs)
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +168,8 @@ def test_every_widget_leaves_its_picture_in_the_exported_page(browser, widgets, 
 def test_the_front_door_answers_a_drawing_and_a_slider(browser, lab):
     (path,) = find(["00"])
     folder, address = lab
-    given = parameterize_notebook(
-        load_notebook_node(str(path)), SMALL[path.stem] | {"output_dir": str(folder / "results")}
-    )
+    settings = SMALL[path.stem] | {"output_dir": str(folder / "results")}
+    given = parameterize_notebook(load_notebook_node(str(path)), settings)
     nbformat.write(ClearOutputPreprocessor().preprocess(given, {})[0], folder / path.name)
     notebook = Lab(browser, address, path.name)
     notebook.run_all(deadline=240)

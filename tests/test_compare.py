@@ -21,9 +21,8 @@ from tests.backbone_fixtures import refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
-RUN = SimpleNamespace(
-    notebook="04_segmentation", backbone="tiny", dataset="folder", split="parts", seed=0, device="cpu", epochs=1
-)
+RUN = SimpleNamespace(notebook="04_segmentation", backbone="tiny", dataset="folder", split="parts", seed=0)
+RUN.device, RUN.epochs = "cpu", 1
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +85,9 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
 def test_no_test_image_is_seen_in_training(world):
     """By the bytes of the files and by the pixels, photos and sketches alike."""
     parts = Segmentation(world, 1, 2e-3, 4).parts
-    trained, validated, tested = (
-        {content for part in some for record in part.records for content in contents(record.path)}
-        for some in ([parts["train"]], [parts["validation"]], segmentation.tested(parts).values())
-    )
+    groups = [parts["train"]], [parts["validation"]], segmentation.tested(parts).values()
+    records = ([record for part in group for record in part.records] for group in groups)
+    trained, validated, tested = ({found for r in some for found in contents(r.path)} for some in records)
     assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
     assert {record.category for record in (*parts["train"].records, *parts["validation"].records)} <= {*CATEGORIES[:2]}
     assert {record.category for record in parts["unseen"].records} == {CATEGORIES[2]}
@@ -149,13 +147,11 @@ def test_the_seed_alone_decides(compared, tiny_backbone, small):
         assert not torch.equal(before.found.probabilities["seen"], other.found.probabilities["seen"])
 
 
-@pytest.mark.parametrize(
-    ("methods", "said"),
-    [([MEAN_MASK], "name at least one"), ([], "name at least one"), (["fused", "SD"], "unknown method 'SD'")],
-)
-def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small, methods, said):
-    with refused(said):
-        compare(None, small, methods)
+def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small):
+    none = "name at least one"
+    for methods, said in (([MEAN_MASK], none), ([], none), (["fused", "SD"], "unknown method 'SD'")):
+        with refused(said):
+            compare(None, small, methods)
 
 
 def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, small):
@@ -200,17 +196,14 @@ def test_the_paired_test_resamples_photos_and_compares_every_method_with_fused(c
     rows = told(trials.values(), frozen, small, protocol.differences)
     assert {row.metric for row in rows} == {"foreground IoU: fused - other"}
     assert all("over photos, each method's values averaged over its seeds" in row.definition for row in rows)
-    table = results.table(
-        told(trials.values(), frozen, small), "seen categories", "foreground IoU", segmentation.CHOSEN
-    )
-    for method, (mean, low, high) in results.differences(rows, "seen categories", "foreground IoU").items():
+    where = "seen categories", "foreground IoU"
+    table = results.table(told(trials.values(), frozen, small), *where, segmentation.CHOSEN)
+    for method, (mean, low, high) in results.differences(rows, *where).items():
         assert low <= mean <= high and mean == pytest.approx(table["fused"][0] - table[method][0])
     assert {row.method for row in rows} == set(METHODS) - {"fused"}
 
 
-def test_a_run_that_does_not_go_on_removes_earlier_trainings_once_it_trains_and_not_before(
-    tiny_backbone, small, tmp_path, monkeypatch
-):
+def test_a_new_run_removes_earlier_trainings_once_it_trains_not_before(tiny_backbone, small, tmp_path, monkeypatch):
     def run(resume, epochs=1, **changes):
         options = {"checkpoints": tmp_path, "resume": resume, "configuration": changes, "epochs": epochs}
         return compare(tiny_backbone, small, ["CLIP only"], **options)[0][0]

@@ -1,33 +1,41 @@
-"""The explorers of feature maps: live with a kernel, a picture without one, and never broken by a wrong word."""
+"""The explorers of masks and of feature maps: live with a kernel, and never broken by a wrong word."""
 
 import io
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from sfhelpers.metrics import foreground_iou
 from sfhelpers.pilot import FeatureMaps, Settings, band_pass
 from sfhelpers.tasks.heads import untrained_head
-from sfhelpers.widgets import FrequencyExplorer, PCAExplorer
+from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer
 from sfhelpers.widgets.explorer import SIDES
 from sfhelpers.widgets.pca import _panels
 from tests.backbone_fixtures import refused
 
 BOTH = pytest.mark.parametrize("kind", [PCAExplorer, FrequencyExplorer])
+ALL = pytest.mark.parametrize("kind", [MaskExplorer, PCAExplorer, FrequencyExplorer])
+LABELS = ["cat 1", "a <b> 2"]
+RISE = torch.linspace(0, 1, 32).expand(32, 32)
+MASKS = torch.stack([RISE, RISE.T])  # one rises to the right, one downwards
 
 
 @pytest.fixture(scope="module")
 def make(tiny_backbone):
-    """Makes an explorer of two pairs of unlike kinds and sizes, all from the same maps with one untrained head."""
+    """Makes an explorer of two masks, or of two pairs of unlike kinds and sizes and of maps with one untrained head."""
     generator = np.random.default_rng(0)
     wide = Image.fromarray(generator.integers(0, 255, (40, 90, 3), dtype=np.uint8))
     tall = torch.from_numpy(generator.random((3, 60, 30), dtype=np.float32))
     pairs = [(wide, generator.random((50, 50, 3))), (generator.integers(0, 255, (33, 33), dtype=np.uint8), tall)]
     maps = FeatureMaps(tiny_backbone, {"fused": untrained_head("fused", tiny_backbone)})
-    start = {"pairs": pairs, "labels": ["cat 1", "a <b> 2"], "maps": maps}
-    return lambda kind, **changes: kind(**start | changes)
+    photos, paper = list(generator.random((2, 32, 32, 3))), np.full((40, 40), 255, dtype=np.uint8)
+    masks = {"sketches": [paper] * 2, "photos": photos, "probabilities": MASKS, "truths": MASKS > 0.5, "threshold": 0.5}
+    start = {kind: {"pairs": pairs, "maps": maps} for kind in (PCAExplorer, FrequencyExplorer)} | {MaskExplorer: masks}
+    return lambda kind, **changes: kind(**{"labels": LABELS} | start[kind] | changes)
 
 
 def picture(explorer):
@@ -35,14 +43,17 @@ def picture(explorer):
     return bytes(explorer.image.value)
 
 
-@BOTH
+FEATURES = {
+    "label": LABELS[1], "timestep": 700, "source": "SD f2", "injection": "up", "prompt": "a photo of [CLASS]",
+    "seed": 3, "draws": 6, "basis": "set",
+}  # fmt: skip
+
+
+@ALL
 def test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once(make, kind, monkeypatch):
     explorer, drawn = make(kind), []
     seen = [picture(explorer)]
-    changes = {
-        "label": "a <b> 2", "timestep": 700, "source": "SD f2", "injection": "up", "prompt": "a photo of [CLASS]",
-        "seed": 3, "draws": 6, "basis": "set",
-    }  # fmt: skip
+    changes = {"threshold": 0.25, "label": LABELS[1]} if kind is MaskExplorer else FEATURES
     for name, value in changes.items():
         explorer.controls[name].value = value
         seen.append(picture(explorer))
@@ -67,10 +78,13 @@ WRONG = {
     "basis": ["everything", None],
     "label": ["<i>dog", 0],
     "tiemstep": [3],
+    "threshold": [1.5, True],
+    "point": [("sketch", 2, 0.5), ("cat", 0, 0), ("photo", 0.5), 3, [[], 0, 0]],
+    "band": [(5, 2), (0, 1000), (1,), 4, (float("nan"), 3)],
 }
 
 
-@BOTH
+@ALL
 def test_a_failing_update_says_so_in_one_sentence_and_changes_nothing(make, kind, monkeypatch):
     explorer = make(kind)
     before, words, state = picture(explorer), explorer._said, explorer.state
@@ -78,17 +92,33 @@ def test_a_failing_update_says_so_in_one_sentence_and_changes_nothing(make, kind
         explorer.update(**{name: value})
         sentence, _, rest = explorer.words.value.partition("</span>")
         assert "color" in sentence and sentence.endswith(".") and ". " not in sentence and "<i>" not in sentence, name
+        assert name in sentence or "needs the trained head" in sentence
         assert words in rest and picture(explorer) == before and explorer.state == state
         assert all(control.value == state[name] for name, control in explorer.controls.items())
-    explorer.controls["source"].value = "SD+CLIP concatenated"  # by hand as from code
-    assert "</span>" in explorer.words.value and explorer.controls["source"].value == "SD f3"
-    monkeypatch.setattr(explorer, "_picture", lambda *given: (_ for _ in ()).throw(ValueError("no picture today.")))
-    explorer.controls["label"].value = "a <b> 2"
-    assert explorer.controls["label"].value == explorer.state["label"] == "cat 1"
+    monkeypatch.setattr(explorer, "_drawn", Mock(side_effect=ValueError("no picture today.")))
+    explorer.controls["label"].value = LABELS[1]
+    assert explorer.controls["label"].value == explorer.state["label"] == LABELS[0]
     assert "no picture today." in explorer.words.value
     monkeypatch.undo()
-    explorer.controls["timestep"].value = 700
+    explorer.controls["label"].value = LABELS[1]
     assert picture(explorer) != before and "</span>" not in explorer.words.value
+
+
+def test_without_a_trained_head_its_source_is_refused_by_hand_too_and_the_still_picture_does_without_it(
+    make, tiny_backbone
+):
+    explorer = make(PCAExplorer, maps=FeatureMaps(tiny_backbone, {}))
+    explorer.controls["source"].value = "fused"
+    assert "</span>" in explorer.words.value and explorer.controls["source"].value == "SD f3"
+    assert explorer.still()[1].endswith("SD f2, SD f3, CLIP tokens>")
+
+
+def test_the_threshold_slider_changes_the_iou_in_the_words(make):
+    explorer = make(MaskExplorer)
+    assert "Foreground IoU <b>1.00</b> at threshold 0.50." in explorer.words.value
+    explorer.controls["threshold"].value = 0.25
+    expected = foreground_iou(MASKS[:1] >= 0.25, MASKS[:1] > 0.5).item()
+    assert expected < 0.9 and f"<b>{expected:.2f}</b> at threshold 0.25." in explorer.words.value
 
 
 def test_a_change_that_comes_while_one_is_drawn_waits_and_is_drawn_too(make, monkeypatch):
@@ -122,27 +152,32 @@ def test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strang
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("kind", "changes", "words"),
     [
-        ({"pairs": [], "labels": []}, "at least one"),
-        ({"labels": ["cat"]}, r"\[1, 2\] labels"),
-        ({"labels": ["cat", "cat"]}, "label 'cat' .* names 2 pairs"),
-        ({"labels": ["cat", 3]}, "label 3 is no text"),
-        ({"pairs": [("a.png", "b.png")] * 2}, "'cat 1' is not two images"),
-        ({"pairs": [(np.zeros((9, 9)), np.zeros(3))] * 2}, r"'cat 1' is not two images.* of shape \(3,\)"),
-        ({"pairs": [3, None]}, "'cat 1' is not two images"),
-        ({"pairs": [(np.zeros((0, 4, 3)), np.zeros((9, 9)))] * 2}, "'cat 1' is not two images"),
-        ({"settings": Settings(timestep=5000)}, "5000"),
-        ({"settings": Settings(draws=0)}, "draws"),
+        (PCAExplorer, {"pairs": [], "labels": []}, "at least one"),
+        (PCAExplorer, {"labels": ["cat"]}, r"\[1, 2\] labels"),
+        (PCAExplorer, {"labels": ["cat", "cat"]}, "label 'cat' .* names 2 pairs"),
+        (PCAExplorer, {"labels": ["cat", 3]}, "label 3 is no text"),
+        (PCAExplorer, {"pairs": [("a.png", "b.png")] * 2}, "'cat 1' is not two images"),
+        (PCAExplorer, {"pairs": [(np.zeros((9, 9)), np.zeros(3))] * 2}, r"not two images.* of shape \(3,\)"),
+        (PCAExplorer, {"pairs": [3, None]}, "'cat 1' is not two images"),
+        (PCAExplorer, {"pairs": [(np.zeros((0, 4, 3)), np.zeros((9, 9)))] * 2}, "'cat 1' is not two images"),
+        (PCAExplorer, {"settings": Settings(timestep=5000)}, "5000"),
+        (PCAExplorer, {"settings": Settings(draws=0)}, "draws"),
+        (MaskExplorer, {"labels": ["cat 1"]}, "1, 2"),
+        (MaskExplorer, {"photos": []}, "0, 2"),
+        (MaskExplorer, {"labels": ["cat", "cat"]}, "label 'cat' .* names 2 pairs"),
+        (MaskExplorer, {"threshold": float("nan")}, "threshold is nan"),
+        (MaskExplorer, {"probabilities": torch.full((2, 32, 32), torch.nan)}, "outside 0 to 1"),
+        (MaskExplorer, {"probabilities": torch.zeros(2, 8, 8)}, "alike"),
+        (MaskExplorer, {"truths": torch.zeros(2, 32, 32)}, "not bool"),
+        (MaskExplorer, {"photos": [np.zeros((8, 8, 3))] * 2}, "resize"),
+        (MaskExplorer, {"sketches": [np.zeros(3)] * 2}, "cannot be shown"),
     ],
 )
-def test_what_cannot_be_explored_is_refused_in_one_sentence(make, changes, words):
+def test_what_cannot_be_explored_is_refused_in_one_sentence(make, kind, changes, words):
     with refused(words):
-        make(PCAExplorer, **changes)
-
-
-def test_without_a_trained_head_the_still_picture_does_without_it(make, tiny_backbone):
-    assert make(PCAExplorer, maps=FeatureMaps(tiny_backbone, {})).still()[1].endswith("SD f2, SD f3, CLIP tokens>")
+        make(kind, **changes)
 
 
 def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
@@ -158,21 +193,6 @@ def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
     assert picture(explorer) != before
     explorer.image.click(0.001, 0.001)
     assert "between the pictures" in explorer.words.value and explorer.state["point"][0] == "sketch"
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "wrong"),
-    [
-        (PCAExplorer, "point", [("sketch", 2, 0.5), ("cat", 0, 0), ("photo", 0.5), 3, [[], 0, 0]]),
-        (FrequencyExplorer, "band", [(5, 2), (0, 1000), (1,), 4, (float("nan"), 3)]),
-    ],
-)
-def test_a_wrong_point_and_a_wrong_band_are_refused(make, kind, name, wrong):
-    explorer = make(kind)
-    state = explorer.state
-    for value in wrong:
-        explorer.update(**{name: value})
-        assert f"{name} is" in explorer.words.value and explorer.state == state
 
 
 def test_the_band_slider_keeps_the_share_of_the_power_it_names(make):

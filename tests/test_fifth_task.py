@@ -3,12 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from sfhelpers import results, toyworld
-from sfhelpers.datasets import sketchy
+from sfhelpers import results
 from sfhelpers.images import load_images
 from sfhelpers.tasks.compare import Measured, Task, Trial, compare, differences, rows
 from sfhelpers.tasks.prepared import prepare_images, reader, take
@@ -62,16 +60,9 @@ class Paper(Task):
         yield Measured("all", "closeness", "1 - |error|, mean over sketches", 1 - error, np.arange(len(error)))
 
 
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory):
-    root = tmp_path_factory.mktemp("paper")
-    toyworld.write_sketchy(root, photos=4, sketches=1, categories=("cat", "duck", "bus"))
-    drawn = [record for record in sketchy.read(root) if record.domain == "sketch"]
-    parts = {"train": drawn[::3], "validation": drawn[1::3], "test": drawn[2::3]}
-    return Paper(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
-
-
-def test_a_task_in_one_file_is_compared_told_and_tested(tiny_backbone, paper, tmp_path):
+def test_a_task_in_one_file_is_compared_told_and_tested(tiny_backbone, toy, tmp_path):
+    parts = {name: list(toy.sketches[k:12:3]) for k, name in enumerate(("train", "validation", "test"))}
+    paper = Paper(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
     trials, frozen = compare(tiny_backbone, paper, ["fused", "SD only", "mean paper"], (0, 1), log=lambda line: None)
     trained = [(method, seed) for method in ("fused", "SD only") for seed in (0, 1)]
     assert [(trial.method, trial.seed) for trial in trials] == [*trained, ("mean paper", 0)]

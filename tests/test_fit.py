@@ -1,7 +1,11 @@
-"""The training loop: a plain loop's steps, the best epoch's weights, and what is refused."""
+"""The training loop: a plain loop's steps, the best epoch's weights, what is refused, and two processes as one."""
 
+import json
 import math
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +14,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from tests.backbone_fixtures import refused
-from tests.fit_fixtures import network, never, plain_loss, run, scripted, validate
+from tests.fit_fixtures import SHARED, network, never, plain_loss, run, run_with_unused, scripted, validate
 
 fitted = partial(run, loss=plain_loss, train=40, epochs=6, batch_size=16)
 line = partial(network, dropout=0)
@@ -100,20 +104,17 @@ def test_a_broken_loss_or_validation_stops_in_one_sentence_and_leaves_finite_wei
         fitted(validate=scripted([broken]))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"epochs": -1}, "epochs is -1: give a whole number of 0 or more"),
-        ({"batch_size": 1.5}, "batch_size is 1.5: give a whole number of 1 or more"),
-        ({"learning_rate": math.nan}, "learning_rate"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-        ({"train": 0}, "no training example"),
-        ({"model": line().requires_grad_(False)}, "no trainable parameter"),
-    ],
-)
-def test_values_out_of_range_are_refused_before_anything_runs(changes, message):
-    with refused(message):
-        fitted(validate=never, **changes)
+def test_values_out_of_range_are_refused_before_anything_runs():
+    for message, changes in {
+        "epochs is -1: give a whole number of 0 or more": {"epochs": -1},
+        "batch_size is 1.5: give a whole number of 1 or more": {"batch_size": 1.5},
+        "learning_rate is nan": {"learning_rate": math.nan},
+        "learning_rate is 0.0": {"learning_rate": 0.0},
+        "no training example": {"train": 0},
+        "no trainable parameter": {"model": line().requires_grad_(False)},
+    }.items():
+        with refused(message):
+            fitted(validate=never, **changes)
 
 
 def test_what_a_launcher_or_another_use_of_accelerate_has_set_changes_no_number(monkeypatch):
@@ -123,3 +124,46 @@ def test_what_a_launcher_or_another_use_of_accelerate_has_set_changes_no_number(
     assert Accelerator(cpu=True).mixed_precision == "bf16"
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     assert fitted() == plain
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What each of two CPU processes found, and the folder."""
+    out = tmp_path_factory.mktemp("processes")
+    plain = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", *plain]
+    command += ["-m", "tests.fit_fixtures", str(out)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((out / f"{process}.json").read_text()) for process in (0, 1)], out
+
+
+def numbers(result):
+    """Losses, validation values and weights of a result of `run`, one after the other."""
+    curve = [value for row in result["epochs"] for value in (row["loss"] or 0, row["validation"])]
+    return curve + [weight for part in result["weights"] for weight in part]
+
+
+def test_two_processes_give_the_loss_curve_of_one_and_both_its_numbers_though_only_the_main_one_validates(found):
+    alone, start = run_with_unused(), run_with_unused(epochs=0)
+    first, second = found[0]
+    assert first["processes"] == second["processes"] == 2
+    assert numbers(first["curve"]) == pytest.approx(numbers(alone), rel=0, abs=1e-4)
+    assert first["curve"] | {"next draws": 0} == second["curve"] | {"next draws": 0}
+    assert (first["validations"], second["validations"]) == (SHARED["epochs"] + 1, 0)
+    kept, moved = slice(-2, None), slice(-2)  # what the loss does not use is left alone, by many processes too
+    assert first["curve"]["weights"][kept] == start["weights"][kept] == alone["weights"][kept]
+    assert alone["weights"][moved] != start["weights"][moved]
+
+
+def test_two_processes_that_were_stopped_go_on_to_the_same_bits_and_one_process_does_not_go_on_from_theirs(found):
+    assert all(process["resumed"] == process["alone"] for process in found[0])
+    draws = [process["alone"]["next draws"] for process in found[0]]
+    assert draws[0] != draws[1]  # each had a random generator of its own
+    with refused("fit processes was 2 and is 1"):
+        run(found[1] / "alone", **SHARED)
+
+
+def test_a_loss_that_breaks_in_one_process_stops_both_with_the_same_sentence(found):
+    first, second = (process["broken on one"] for process in found[0])
+    assert first == second and "epoch 1" in first and "learning_rate" in first

@@ -52,9 +52,7 @@ def test_what_learns_gets_a_gradient_and_moves_and_nothing_else_does(tiny_backbo
 
 
 @pytest.mark.parametrize("inject", ["up", "up+down", "late", "random"])
-def test_an_injection_that_learns_starts_as_the_plain_unet_and_the_fixed_one_does_not(
-    tiny_backbone, two_images, inject
-):
+def test_an_injection_starts_as_the_plain_unet_and_the_fixed_one_does_not(tiny_backbone, two_images, inject):
     plain, injected = small(tiny_backbone, "none"), small(tiny_backbone, inject)
     injected.aggregator.load_state_dict(plain.aggregator.state_dict())
     assert torch.allclose(injected(two_images), plain(two_images), atol=1e-5, rtol=1e-4) == (inject != "random")

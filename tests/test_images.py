@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -7,12 +8,9 @@ import torch
 from PIL import Image
 
 from sfhelpers.images import Square, as_seen, image_size, load_images, open_image, open_mask, problem
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import refused
 
-
-@pytest.fixture
-def noise():
-    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
 def png_header(width, height):
@@ -71,52 +69,42 @@ def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_keeps_its_c
 
 
 @pytest.mark.parametrize("name", ["Ünïcode 猫.png", "really_a_png.jpg"])
-def test_a_name_need_not_be_ascii_nor_its_extension_true(tmp_path, noise, name):
-    Image.fromarray(noise).save(tmp_path / name, format="PNG")
-    assert np.array_equal(np.asarray(open_image(tmp_path / name)), noise)
+def test_a_name_need_not_be_ascii_nor_its_extension_true(tmp_path, name):
+    (tmp_path / name).write_bytes(PNG)
+    assert np.array_equal(open_image(tmp_path / name), NOISE)
 
 
-def refused(path, error=ValueError):
-    with pytest.raises(error) as caught:
-        open_image(path)
-    assert str(path) in one_sentence(caught)
-    return str(caught.value)
+def saved(image, kind):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
 
 
-@pytest.mark.parametrize("extension", ["png", "jpg"])
-@pytest.mark.parametrize("kept", [0.2, 0.9])
-def test_truncated_image_is_named(tmp_path, noise, extension, kept):
-    path = tmp_path / f"cut.{extension}"
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    assert refused(path) and problem(path)
+PNG, JPEG = (saved(Image.fromarray(NOISE), kind) for kind in ("PNG", "JPEG"))
+HALF = len(PNG) // 2
 
 
 @pytest.mark.parametrize(
-    ("content", "word"),
+    ("content", "words"),
     [
         (b"", "empty"),
         (b"these are words, not pixels", "not an image"),
         (png_header(60_000, 60_000), "50 megapixels"),
         (png_header(10_000, 6_000), "10000 x 6000"),
         (png_header(1, 500), "1 x 500"),
+        *((whole[: len(whole) * 9 // 10], "truncated") for whole in (PNG, JPEG)),
+        (PNG[: len(PNG) // 5], "truncated"),
+        (JPEG[: len(JPEG) // 5], "not an image"),
+        (PNG[:HALF] + bytes([PNG[HALF] ^ 255]) + PNG[HALF + 1 :], "damaged"),
+        (saved(Image.new("F", (16, 16), 0.5), "TIFF"), "mode F"),
     ],
 )
-def test_unusable_file_gives_one_sentence(tmp_path, content, word):
-    (tmp_path / "x.png").write_bytes(content)
-    assert word in refused(tmp_path / "x.png") and word in problem(tmp_path / "x.png")
-
-
-def test_missing_file_float_pixels_and_a_flipped_byte(tmp_path, noise):
-    refused(tmp_path / "none.png", FileNotFoundError)
-    Image.new("F", (16, 16), 0.5).save(tmp_path / "float.tif")
-    assert "mode F" in refused(tmp_path / "float.tif")
-    path = tmp_path / "flipped.png"
-    Image.fromarray(noise).save(path)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 255
-    path.write_bytes(data)
-    assert "damaged" in refused(path)
+def test_unusable_file_gives_one_sentence(tmp_path, content, words):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with refused(f"{path} .*{words}"):
+        open_image(path)
+    assert words in problem(path)
 
 
 ALL = [(x, y) for y in range(16) for x in range(16)]
@@ -139,16 +127,18 @@ def test_a_mask_is_read_whatever_its_high_value_empty_full_sixteen_bit_or_cut_ou
     assert mask.dtype == bool and [(x, y) for y, x in np.argwhere(mask)] == seen
 
 
-def test_load_images_gives_a_batch_in_the_unit_range_of_none_an_empty_one_and_refuses_a_single_path(tmp_path, noise):
+def test_load_images_gives_a_batch_in_the_unit_range_of_none_an_empty_one_and_refuses_a_single_path(tmp_path):
     for name, width in (("a.png", 60), ("b.png", 24)):
-        Image.fromarray(noise[:, :width]).save(tmp_path / name)
+        Image.fromarray(NOISE[:, :width]).save(tmp_path / name)
     batch = load_images([tmp_path / "a.png", tmp_path / "b.png"], 32)
     assert batch.shape == (2, 3, 32, 32) and batch.dtype == torch.float32
     assert batch.min() >= 0 and batch.max() <= 1
     assert load_images([], 32).shape == (0, 3, 32, 32)
     for path in ("a.png", tmp_path / "a.png"):
-        with pytest.raises(TypeError, match=r"a\.png alone: put it into a list\.$"):
+        with refused(r"a\.png alone: put it into a list\.$", TypeError):
             load_images(path, 32)
+    with refused(f"there is no image {tmp_path / 'none.png'}: check the path", FileNotFoundError):
+        load_images([tmp_path / "none.png"], 32)
 
 
 def test_an_open_image_is_seen_as_its_file_is(tmp_path):
@@ -159,19 +149,19 @@ def test_an_open_image_is_seen_as_its_file_is(tmp_path):
         assert np.array_equal(as_seen(image), open_image(tmp_path / f"{k}.png"))
 
 
-def test_an_image_that_fits_is_not_touched_and_padding_takes_the_border_colour(noise):
-    square = Square.of(40, 40, 40).image(Image.fromarray(noise[:, :40]))
-    assert torch.equal((square * 255).round().byte(), torch.from_numpy(noise[:, :40].copy()).permute(2, 0, 1))
+def test_an_image_that_fits_is_not_touched_and_padding_takes_the_border_colour():
+    square = Square.of(40, 40, 40).image(Image.fromarray(NOISE[:, :40]))
+    assert torch.equal((square * 255).round().byte(), torch.from_numpy(NOISE[:, :40].copy()).permute(2, 0, 1))
     paper = Image.new("RGB", (40, 20), "white")
     paper.paste("black", (10, 5, 30, 15))
     wall = Image.new("RGB", (20, 40), (51, 102, 153))
     assert (Square.of(40, 20, 40).image(paper)[:, :9] == 1).all()
     padding = Square.of(20, 40, 40).image(wall)[:, :, :9]
-    assert torch.allclose(padding, torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand_as(padding))
+    assert torch.allclose(padding, torch.tensor([0.2, 0.4, 0.6])[:, None, None])
 
 
-@pytest.mark.parametrize(("width", "height"), [(50, 30), (31, 77), (64, 64), (8, 4000)])
-def test_points_masks_and_images_move_together(width, height):
+@pytest.mark.parametrize(("width", "height"), [(50, 30), (31, 77), (64, 64), (8, 4000), (20, 16)])
+def test_points_masks_and_images_move_together_and_a_map_comes_back(width, height):
     square = Square.of(width, height, 64)
     mask = np.zeros((height, width), dtype=bool)
     mask[height // 4 : height // 2, width // 4 : 3 * width // 4] = True
@@ -183,15 +173,9 @@ def test_points_masks_and_images_move_together(width, height):
     rows, columns = torch.nonzero(moved, as_tuple=True)
     found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert (found - torch.stack([left, top, right, bottom])).abs().max() <= 0.5
-
-
-@pytest.mark.parametrize(("width", "height"), [(120, 90), (45, 130), (20, 16)])
-def test_undo_map_brings_a_map_back_to_the_image(width, height):
-    square = Square.of(width, height, 96)
-    mask = np.zeros((height, width), dtype=bool)
-    mask[height // 4 : 3 * height // 4, width // 5 : width // 2] = True
-    back = square.undo_map(square.mask(mask).float())
-    assert back.shape == (height, width) and ((back > 0.5) == mask).mean() > 0.97
+    back = square.undo_map(moved.float())
+    assert back.shape == mask.shape
+    assert ((back > 0.5) == mask).mean() > 0.97 or height == 4000  # there, one pixel holds all columns
 
 
 def test_square_refuses_what_it_was_not_made_for():

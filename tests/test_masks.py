@@ -24,8 +24,12 @@ def model(tiny_backbone):
 
 @pytest.fixture
 def own(tmp_path):
-    """Two categories of three photos and two sketches a photo, no masks; one photo wide, one tall."""
+    """Two categories of three photos and two sketches a photo, no masks; one photo wide, one tall; not all in ASCII."""
     toyworld.write_folder(tmp_path / "own", photos=3, sketches=2, categories=("cat", "duck"), masks=False)
+    photo = next((tmp_path / "own" / "photo" / "duck").iterdir())
+    photo.rename(photo.with_name("Ente im Grünen 鸭 v1.2.jpg"))
+    for domain in ("photo", "sketch"):
+        (tmp_path / "own" / domain / "duck").rename(tmp_path / "own" / domain / "Éntchen St. 2")
     wide, tall, _ = sorted((tmp_path / "own" / "photo" / "cat").iterdir())
     Image.open(wide).resize((321, 90)).save(wide)
     Image.open(tall).resize((70, 255)).save(tall)
@@ -63,13 +67,16 @@ def assert_complete(dataset, out):
         assert np.asarray(Image.open(out / "masks" / f"{category}.png").convert("RGB")).std() > 5
 
 
-def test_every_photo_gets_its_files_and_masks_do_not_depend_on_the_batches(model, own, tmp_path, monkeypatch):
+def test_every_photo_gets_its_files_under_its_own_letters_and_masks_do_not_depend_on_the_batches(
+    model, own, tmp_path, monkeypatch
+):
     found = []
     for size in (1, 16):
         monkeypatch.setattr(masks, "BATCH", size)
-        dataset, items = write(model, own, tmp_path / "out")
+        dataset, items = write(model, own, tmp_path / "öut")
         found.append([item.mask for item in items])
-    assert_complete(dataset, tmp_path / "out")
+    assert_complete(dataset, tmp_path / "öut")
+    assert (tmp_path / "öut/masks/Éntchen St. 2/Ente im Grünen 鸭 v1.2_mask.png").is_file()
     assert [item.record for item in items] == list(dataset.photos) and len(items) == 6
     assert all(max(item.photo.shape) <= 160 and item.photo.shape[:2] == item.mask.shape for item in items)
     assert min((one == other).mean() for one, other in zip(*found, strict=True)) > 0.999
@@ -134,16 +141,6 @@ def test_a_second_run_replaces_the_files_and_true_masks_change_none_but_give_a_s
     assert files(tmp_path / "out") == first
     found = [open_mask(tmp_path / f"out/masks/cat/{i.record.path.stem}_mask.png").mean() for i in items[:3]]
     assert [item.iou for item in items] == [*map(pytest.approx, found), None, None, None]
-
-
-def test_names_that_are_not_ascii_keep_their_letters(quick, model, own, tmp_path):
-    photo = next((own / "photo" / "duck").iterdir())
-    photo.rename(photo.with_name("Ente im Grünen 鸭 v1.2.jpg"))
-    for domain in ("photo", "sketch"):
-        (own / domain / "duck").rename(own / domain / "Éntchen St. 2")
-    dataset, _ = write(model, own, tmp_path / "öut")
-    assert_complete(dataset, tmp_path / "öut")
-    assert (tmp_path / "öut/masks/Éntchen St. 2/Ente im Grünen 鸭 v1.2_mask.png").is_file()
 
 
 @pytest.mark.parametrize("size", [(9, 1200), (1200, 8), (8, 8)])

@@ -1,6 +1,5 @@
 """No picture that the embedded backbone is trained on is in a data set, and none shows an unseen category."""
 
-import hashlib
 import io
 
 import pytest
@@ -23,20 +22,20 @@ def world(tmp_path_factory):
 
 
 def encoded(domain, starts):
-    """The files that training pictures would be in the data set, as their sha256."""
+    """What the files of training pictures would hold in the data set."""
+    how = {"format": "PNG"} if domain == "sketch" else {"format": "JPEG", "quality": 92}
     found = []
     for image in (image for start in starts for image in data.pictures(domain, start, COUNT)[0]):
         pixels, file = image.permute(1, 2, 0).numpy(), io.BytesIO()
-        how = {"format": "PNG"} if domain == "sketch" else {"format": "JPEG", "quality": 92}
         Image.fromarray(pixels[..., 0] if domain == "sketch" else pixels).save(file, **how)
-        found.append(hashlib.sha256(file.getvalue()).hexdigest())
+        found.append(file.getvalue())
     return found
 
 
 @pytest.mark.parametrize("domain", ["photo", "sketch"])
 def test_no_training_picture_is_in_a_data_set(world, monkeypatch, domain):
     files = [path for path in (world / "256x256" / domain).rglob("*.*g") if path.is_file()]
-    written = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    written = {path.read_bytes() for path in files}
     assert len(files) == len(written) == 3 * PHOTOS * (SKETCHES if domain == "sketch" else 1)
     drawn = encoded(domain, STARTS)
     assert not set(drawn) & written and len(set(drawn)) == len(drawn) == len(STARTS) * COUNT

@@ -1,19 +1,24 @@
-"""Feature maps from every source: the same as computed by hand, once, within the budget, and from two threads."""
+"""Feature maps are what one computes by hand, each once; what is seen in constructed ones is what is known of them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
+from sfhelpers import pilot
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
+from sfhelpers.pilot.features import similar_positions
+from sfhelpers.pilot.maps import CONCATENATED
 from sfhelpers.tasks.heads import untrained_head
 from tests.backbone_fixtures import refused
 
-CONCATENATED = "SD+CLIP concatenated"
+close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +45,6 @@ def passes(tiny_backbone):
     hook = tiny_backbone.diffusion.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     yield seen
     hook.remove()
-
-
-close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 
 def test_plain_sources_are_the_backbones_own_features(tiny_backbone, maps, two_images):
@@ -156,3 +158,135 @@ def test_images_heads_and_budgets_that_fit_nothing_are_refused_in_one_sentence(t
     for call in calls:
         with refused():
             call()
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def made(count=4, channels=16, grid=12, skewed=True):
+    """(count, C, grid, grid): maps whose channels have different spreads."""
+    maps = drawn(count, channels, grid, grid).float()
+    return (maps.exp() if skewed else maps) * torch.linspace(3, 0.2, channels)[:, None, None]
+
+
+def turned(maps, seed):
+    """The same maps after a random rotation of their channels."""
+    rotation, _ = torch.linalg.qr(drawn(maps.shape[1], maps.shape[1], seed=seed))
+    return torch.einsum("bchw,cd->bdhw", maps.double(), rotation)
+
+
+def wave(grid, k):
+    """(1, 1, grid, grid): a sinusoid of k cycles per image to the right, seen at the positions' centres."""
+    steps = (torch.arange(grid).double() + 0.5) / grid
+    return torch.sin(2 * np.pi * k * steps + 0.3).expand(1, 1, grid, grid)
+
+
+def test_components_and_shares_are_those_of_scikit_learn_up_to_sign():
+    maps = made()
+    rows = maps.permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
+    reference, (scores, shares) = PCA(3, svd_solver="full").fit(rows), pilot.principal_components(maps)
+    np.testing.assert_allclose(shares, reference.explained_variance_ratio_, rtol=1e-6)
+    expected = np.abs(reference.transform(rows)).reshape(4, 12, 12, 3).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(np.abs(scores.numpy()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("skewed", [True, False])
+def test_a_pca_map_is_the_same_under_any_rotation_of_the_channel_space(skewed):
+    pairs = made(6, skewed=skewed).unflatten(0, (3, 2))
+    for basis in pilot.BASES:
+        expected, bases = pilot.pca_maps(pairs, basis)
+        for seed in range(5):
+            colours, others = pilot.pca_maps(turned(pairs.flatten(0, 1), seed).unflatten(0, (3, 2)), basis)
+            assert np.abs(colours.astype(int) - expected).max() <= 1  # rounding
+            np.testing.assert_allclose(others[0], bases[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("flip", [1.0, -1.0])
+def test_scores_that_lean_to_neither_side_still_get_a_sign_of_their_own(flip):
+    down = torch.linspace(-1, 1, 12)[:, None].expand(12, 12)
+    maps = flip * torch.stack([down, 0.3 * down.T, 0.1 * down.T.flip(1) * down])[None]
+    for seed in range(4):
+        scores, _ = pilot.principal_components(turned(maps, seed))
+        torch.testing.assert_close(scores[0, 0], down, atol=1e-4, rtol=0)
+        torch.testing.assert_close(scores[0, 1], 0.3 * down.T, atol=1e-4, rtol=0)
+
+
+def test_a_basis_sees_its_own_maps_alone_and_equal_features_have_equal_colours():
+    pairs, maps = made(6).unflatten(0, (3, 2)), {}
+    pairs[0, 1] = pairs[0, 0].flip(2)
+    for basis, count in {"image": 6, "pair": 3, "set": 1}.items():
+        maps[basis], bases = pilot.pca_maps(pairs, basis)
+        assert len(bases) == count and maps[basis].shape == (3, 2, 12, 12, 3) and maps[basis].dtype == np.uint8
+    assert np.array_equal(maps["pair"][1:2], pilot.pca_maps(pairs[1:2], "pair")[0])
+    assert np.array_equal(maps["pair"][0, 0], maps["pair"][0, 1][:, ::-1])
+    assert not np.array_equal(maps["image"], maps["pair"]) and not np.array_equal(maps["pair"], maps["set"])
+
+
+def test_a_map_that_never_varies_or_has_few_channels_is_grey_there():
+    colours, (shares,) = pilot.pca_maps(torch.ones(1, 2, 4, 5, 5), "pair")
+    assert (colours == 128).all() and not shares.any()
+    one, (shares,) = pilot.pca_maps(made(2, channels=1).unflatten(0, (1, 2)), "pair")
+    assert len(np.unique(one[..., 0])) > 5 and (one[..., 1:] == 128).all()
+    np.testing.assert_allclose(shares, [1, 0, 0])
+
+
+@pytest.mark.parametrize("grid", [12, 24, 60, 10])
+def test_a_sinusoid_of_k_cycles_peaks_at_k_on_every_grid(grid):
+    for k in range(1, grid // 2):
+        for turned_wave in (wave(grid, k), wave(grid, k).mT):
+            frequencies, profile = pilot.radial_profile(pilot.power(turned_wave + 50))
+            rings = [(np.round(np.hypot(*np.mgrid[: 2 * grid, : 2 * grid] - grid)) == f).sum() for f in frequencies]
+            assert frequencies[(profile[0] * rings).argmax()] == k
+
+
+def test_the_spectrum_is_the_logarithm_of_the_mean_magnitude_and_its_middle_the_lowest_value():
+    maps = drawn(1, 1, 6, 6)
+    one, both = (pilot.spectrum(maps * torch.tensor(scales)[:, None, None]).ravel() for scales in ([1.0], [1.0, 3.0]))
+    away = np.arange(36) != 3 * 6 + 3
+    np.testing.assert_allclose(one[away], np.log10(pilot.power(maps)).ravel()[away] / 2, rtol=1e-9)
+    np.testing.assert_allclose(both, one + np.log10(2), atol=1e-9)
+    assert one[~away] == one[away].min()
+    assert pilot.radial_profile(np.ones((2, 6, 10)))[1].shape == (2, 4), "the shorter side ends first"
+
+
+@pytest.mark.parametrize("grid", [12, 24, 10, 7])
+def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside_it(grid):
+    maps = drawn(2, 3, grid, grid).float() + 4
+    low, high = pilot.band_pass(maps, 0, 2.1), pilot.band_pass(maps, 2.2, float("inf"))
+    close = partial(torch.testing.assert_close, atol=1e-5, rtol=0)
+    close(low + high, maps)
+    close(low.mean((2, 3)), maps.mean((2, 3)))
+    close(pilot.band_pass(low, 2.2, 99), torch.zeros_like(low))
+    waves = {k: wave(24, k).float() for k in (1, 4, 9)}
+    close(pilot.band_pass(sum(waves.values()), 3, 9), waves[4] + waves[9])
+    close(pilot.band_pass(waves[4] + 7, 0, 0), torch.full((1, 1, 24, 24), 7.0))
+
+
+def test_similar_positions_are_cosines_and_find_the_same_feature():
+    a, b = drawn(8, 6, 6).float(), drawn(8, 5, 7, seed=1).float()
+    b[:, 3, 2] = 5 * a[:, 1, 4]
+    found = similar_positions(a, (4.5 / 6, 1.5 / 6), b)
+    assert found.shape == (5, 7) and found.abs().max() <= 1 + 1e-6
+    assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
+        lambda: pilot.pca_maps(made(3)[None], "pair"),
+        lambda: pilot.principal_components(torch.full((1, 3, 4, 4), torch.inf)),
+        lambda: pilot.spectrum([1, 2]),
+        lambda: pilot.toy_pairs(0),
+        lambda: pilot.toy_pairs(1, ()),
+        lambda: pilot.toy_pairs(1, ("unicorn",)),
+        lambda: pilot.radial_profile(np.zeros((4, 4))),
+        lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
+        lambda: similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
+        lambda: similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_sentence(call):
+    with refused():
+        call()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.plots.charts import VERDICTS
+from sfhelpers.plots.figure import PALE
 from sfhelpers.plots.grids import STYLES
 from sfhelpers.plots.matches import Match, matches
 from tests.backbone_fixtures import refused
@@ -25,23 +26,18 @@ POINTS = np.array([[0.2, 0.3], [0.6, 0.8]])
 ARMS = {"fused": (0.62, 0.01), NAME: (0.55, 0.02), "mean": (0.36, None)}
 DIFFERENCES = {
     NAME: {NAME: (0.04, 0.02, 0.06), "CLIP only": (0.01, -0.01, 0.03), "late fusion": (-0.02, -0.03, -0.01)},
-    "unseen": {NAME: (0.05, 0.03, 0.07), "same pixel": (0.7, 0.6, 0.8)},
+    "unseen": {NAME: (0.05, 0.03, 0.07), "same pixel": (0.7, -0.6, 2.0)},
 }
-JUDGED = {
-    NAME: {NAME: "better", "CLIP only": "not told apart", "late fusion": "worse"},
-    "unseen": {NAME: "better", "same pixel": "better"},
-}
+JUDGED = {gallery: dict(zip(found, VERDICTS, strict=False)) for gallery, found in DIFFERENCES.items()}
 TABLE = {NAME: [("0.5", 0), ("1.0", 0)], "less": [("-0.2", -1), ("0.5", 0)], "more": [("+0.2", 7), ("2.0", 0)]}
 BOXES = {NAME: (60, 60, "its words", "data", PHOTO), "UNet": (250, 60, "4 × 9 × 9", "learned")}
+CURVES = {NAME: ([0, 1], [1, 1]), "b": ([1, 1], None)}
 BOTH = [PHOTO, PHOTO, POINTS, POINTS]
 KINDS = {  # what is drawn, and how many times as fine as shown
     "grid": (lambda: plots.grid([[PHOTO, SKETCH], [MASK, None]], [NAME, "two\nlines"], [NAME, "a long label"]), 1),
     "captions": (lambda: plots.grid([[PHOTO] * 3, [PHOTO]], captions=[["one\nline"] * 3, [NAME]], title=NAME), 1),
     "mask_grid": (lambda: plots.mask_grid([SKETCH], [PHOTO], [PHOTO[..., 0]], [MASK], [~MASK], [NAME]), 1),
-    "curve": (
-        lambda: plots.curve([1, 3], {NAME: ([0, 1], [1, 1]), "b": ([1, 1], None)}, "x", "y", NAME, {NAME: 0}),
-        1.5,
-    ),
+    "curve": (lambda: plots.curve([1, 3], CURVES, "x", "y", NAME, {NAME: 0}), 1.5),
     "bars": (lambda: plots.bars_with_spread({NAME: ARMS, "un": ARMS}, "IoU", {NAME: (NAME, 0.3)}, "fused", NAME), 1.5),
     "forest": (lambda: plots.forest(DIFFERENCES, JUDGED, NAME, NAME), 1.5),
     "heat_table": (lambda: plots.heat_table(TABLE, ["a\nmetric", NAME], NAME), 1.5),
@@ -90,12 +86,13 @@ def test_pictures_of_every_kind_come_out_as_rgb_bytes():
 
 
 def test_grid_puts_images_where_they_belong_and_shows_a_coarse_map_as_blocks():
-    red, blue = np.zeros((20, 20, 3)), np.zeros((20, 20, 3))
-    red[..., 0], blue[..., 2] = 1, 1
+    red, blue, white = (np.full((20, 20, 3), color) for color in ((1, 0, 0), (0, 0, 1), (1, 1, 1)))
     shown = pixels(plots.grid([[red, blue], [None, np.stack([red[:2, 0], blue[:2, 0]], 1)]], size=0.5))
     assert max(abs(size - 105 - 6) for size in shown.shape[:2]) <= 1  # and a narrow edge
     found = [tuple(shown[y, x]) for y, x in ((28, 28), (28, 83), (83, 28), (83, 79), (83, 88))]
     assert found == [(255, 0, 0), (0, 0, 255), (255, 255, 255), (255, 0, 0), (0, 0, 255)]
+    paper = pixels(plots.grid([[white]], size=0.5))[..., 0] < 240
+    assert all(line.sum() == 51 for line in (paper[3], paper[-3], paper[:, 3], paper[:, -3])), "an edge is cut off"
 
 
 def test_overlay_outlines_the_mask_inside_it_and_fades_the_rest():
@@ -117,7 +114,7 @@ def marks(axes):
 
 
 def test_a_forest_says_better_worse_or_neither_by_colour_and_by_shape():
-    better, neither, worse = ((VERDICTS[word][1], VERDICTS[word][0]) for word in ("better", "not told apart", "worse"))
+    better, neither, worse = ((">", plots.BLUE), ("o", PALE), ("<", plots.VERMILION))
     seen, unseen = plots.forest(DIFFERENCES, JUDGED, "x").axes
     assert marks(seen) == [better, neither, worse, None]
     assert marks(unseen) == [better, None, None, None]  # two were not compared there, one lies beyond the axis

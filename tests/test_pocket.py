@@ -73,9 +73,7 @@ def test_the_tokenizer_knows_its_words_spells_the_others_and_learns_the_same_ids
         assert len({(tmp_path / str(k) / name).read_bytes() for k in range(5)}) == 1
 
 
-def test_decoder_and_denoiser_learn_from_where_the_seed_says_and_the_autoencoders_encoder_does_not_move(
-    trained, images
-):
+def test_decoder_and_denoiser_learn_from_where_the_seed_says_and_the_encoder_does_not_move(trained, images):
     assert sum(trained.decoder_losses[-3:]) < sum(trained.decoder_losses[:3])
     again, other = models.new_autoencoder(images), models.new_autoencoder(images, seed=1)
     assert all(map(torch.equal, trained.fresh.encoder.parameters(), again.encoder.parameters()))
@@ -158,9 +156,7 @@ def test_weights_are_kept_in_half_precision_and_sealed_and_written_anew_they_are
     assert caplog.records == [], "a notebook would show them as warnings"
 
 
-def test_a_training_keeps_snapshots_whose_denoiser_is_another_and_other_files_are_refused(
-    trained, backbone, tmp_path, monkeypatch
-):
+def test_snapshots_hold_another_denoiser_and_other_files_are_refused(trained, backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "KEEP_AT", (2, 7))
     names = denoised(trained, tmp_path)
     found = {samples: names["folder"] / f"samples_{samples}.safetensors" for samples in (2, 8)}

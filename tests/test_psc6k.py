@@ -100,13 +100,11 @@ def test_self_supervised_trains_on_no_keypoint_and_tests_all_of_a_tree_that_hold
     assert not {r.instance for r in annotated.unlabelled.records} & few
 
 
-def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path):
-    toyworld.write_sketchy(tmp_path, photos=6, sketches=1, categories=("cat",))
-    copied = Dataset("toy", tmp_path, "default", tuple(sketchy.read(tmp_path)))
-    pairs = psc6k.load(copied).pairs
+def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(toy_copy):
+    pairs = psc6k.load(toy_copy).pairs
     shutil.copy(*(next(p.photo.path for p in pairs if p.photo.part == part) for part in ("train", "test")))
     with refused("trained on and is the same file"):
-        psc6k.load(copied)
+        psc6k.load(toy_copy)
 
 
 @pytest.mark.parametrize(

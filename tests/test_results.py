@@ -1,4 +1,4 @@
-"""Result rows: complete, written whole or not at all, and traceable to the shipped weights."""
+"""Result rows: complete, written whole or not at all, traceable to the shipped weights; and "better" by both tests."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sfhelpers import results
-from tests.backbone_fixtures import one_sentence
+from sfhelpers.tasks import compare
+from tests.backbone_fixtures import refused
 from tests.tiny import folder_sha256
 
 ROOT = Path(__file__).parents[1]
@@ -41,25 +42,20 @@ def test_what_is_written_is_read_back_in_an_order_of_its_own_with_the_fields_eve
     "changes", [{"value": float("nan")}, {"spread": float("inf")}, {"n": 0}, {"definition": ""}, {"method": ""}]
 )
 def test_a_row_that_says_nothing_is_refused(changes):
-    with pytest.raises(ValueError, match="the row"):
+    with refused("the row"):
         replace(make(), **changes)
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [
-        ("[{", "holds no result rows"),
-        ("{}", "no list"),
-        ('[{"value": 1}]', "missing .* 'notebook', "),
-        (None, "run the notebook"),
-    ],
+    [("[{", "holds no result rows"), ("{}", "no list"), ('[{"value": 1}]', "missing .* 'notebook', ")]
+    + [(None, "run the notebook")],
 )
 def test_a_broken_or_missing_file_gives_one_sentence(tmp_path, text, words):
     if text is not None:
         (tmp_path / "results.json").write_text(text)
-    with pytest.raises((ValueError, FileNotFoundError), match=words) as error:
+    with refused(words, (ValueError, FileNotFoundError)):
         results.read(tmp_path / "results.json")
-    one_sentence(error)
 
 
 def test_committed_results_were_measured_with_the_shipped_weights():
@@ -69,3 +65,43 @@ def test_committed_results_were_measured_with_the_shipped_weights():
         assert rows, f"{file} holds no rows"
         others = {row.weights_sha256 for row in rows if row.backbone == "pocket"} - {shipped}
         assert not others, f"{file} is stale: measure it again"
+
+
+class Noisy(compare.Task):
+    """Forty queries of twenty photos in two galleries; a trial's `found` is its lead."""
+
+    name = "noise"
+
+    def __init__(self):
+        super().__init__({}, "toy", "default", "", 1, 1e-3, 8)
+
+    def measure(self, trial, frozen):
+        for gallery, noise in zip(("seen", "unseen"), np.random.default_rng(1).random((2, 40)), strict=True):
+            yield compare.Measured(gallery, "AP", "d", noise + trial.found, np.arange(40) // 2)
+            yield compare.Measured(gallery, "P@5", "not tested", noise)
+
+
+def test_trials_are_compared_gallery_by_gallery_over_seeds_and_read_back():
+    leads = {("fused", 0): 0.2, ("fused", 1): 0.4, ("SD only", 0): 0.0, ("SD only", 1): 0.1, ("CLIP only", 0): 0.6}
+    trials = [compare.Trial(method, seed, found=lead) for (method, seed), lead in leads.items()]
+    rows = compare.differences(RUN, Noisy(), trials, {}, "aa")
+    expected = {"SD only": pytest.approx((0.25, 0.25, 0.25)), "CLIP only": pytest.approx((-0.3, -0.3, -0.3))}
+    for gallery in ("seen", "unseen"):
+        assert results.differences(rows, gallery, "AP") == expected
+    assert results.differences(rows, "elsewhere", "AP") == results.differences(rows, "seen", "P@5") == {}
+    assert {row.n for row in rows} == {20} and len(rows) == 2 * 2 * 3
+    assert all("averaged over its seeds (fused 2, " in row.definition for row in rows)
+    assert all(("CLIP only 1)" in row.definition) == (row.method == "CLIP only") for row in rows)
+    assert not compare.differences(RUN, Noisy(), trials[2:], {}, "aa"), "without fused there is nothing to compare"
+
+
+@pytest.mark.parametrize(
+    ("lead", "spread", "half", "expected"),
+    [(0.05, 0.01, 0.03, "better"), (0.05, 0.03, 0.03, "not told apart"), (0.05, 0.01, 0.06, "not told apart")],
+)
+def test_better_and_worse_need_the_spreads_and_the_interval_alike(lead, spread, half, expected):
+    table = {"fused": (0.5 + lead, spread), "CLIP only": (0.5, spread)}
+    assert results.verdict(table, {"CLIP only": (lead, lead - half, lead + half)}, "CLIP only") == expected
+    turned = {"CLIP only": table["fused"], "fused": table["CLIP only"]}
+    behind = results.verdict(turned, {"CLIP only": (-lead, -lead - half, -lead + half)}, "CLIP only")
+    assert behind == {"better": "worse"}.get(expected, expected)

@@ -136,38 +136,29 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
     assert (tmp_path / kept.FILE).stat().st_size < weights + 40_000
 
 
-def partly_frozen():
-    model = network()
-    model[0].requires_grad_(False)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"learning_rate": 0.02}, "fit learning_rate was 0.01 and is 0.02"),
-        ({"seed": 3, "epochs": 5}, "fit epochs was 4 and is 5, fit seed was 0 and is 3"),
-        ({"train": 41}, "fit train was 40 and is 41"),
-        *(
-            ({"configuration": CONFIGURATION | change}, f"configuration {named}")
-            for change, named in (
-                ({"weights_sha256": "b" * 100}, r"weights_sha256 was 'a{64}' and is 'b{79}\.\.\."),
-                ({"arm": {"inject": "late", "width": 8}}, r"arm inject was 'up' and is 'late'\)"),
-                ({"limit": 4}, "limit was not set and is 4"),
-            )
-        ),
-        ({"configuration": None}, "configuration dataset was 'toy' and is not set"),
-        ({"model": network(width=65)}, r"weights 0.bias was 'torch.float32 \[64\] trained' and is .*65"),
-        ({"model": nn.Sequential(network())}, "weights 0.0.bias was not set .*, and 4 more"),
-        ({"model": network().double()}, "weights 0.bias was 'torch.float32.* and is 'torch.float64"),
-        ({"model": partly_frozen()}, r"weights 0.bias was 'torch.float32 \[64\] trained' and is 'torch.float32 \["),
-    ],
-)
-def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped, changes, named):
-    before = (stopped / kept.FILE).read_bytes()
-    with refused(rf"is of another training \(.*{named}"):
-        short(stopped, loss=never, **changes)
-    assert (stopped / kept.FILE).read_bytes() == before
+def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped):
+    before, partly_frozen = (stopped / kept.FILE).read_bytes(), network()
+    partly_frozen[0].requires_grad_(False)
+    for named, changes in {
+        "fit learning_rate was 0.01 and is 0.02": {"learning_rate": 0.02},
+        "fit epochs was 4 and is 5, fit seed was 0 and is 3": {"seed": 3, "epochs": 5},
+        "fit train was 40 and is 41": {"train": 41},
+        r"weights_sha256 was 'a{64}' and is 'b{79}\.\.\.": {
+            "configuration": CONFIGURATION | {"weights_sha256": "b" * 100}
+        },
+        r"arm inject was 'up' and is 'late'\)": {
+            "configuration": CONFIGURATION | {"arm": {"inject": "late", "width": 8}}
+        },
+        "configuration limit was not set and is 4": {"configuration": CONFIGURATION | {"limit": 4}},
+        "configuration dataset was 'toy' and is not set": {"configuration": None},
+        r"weights 0.bias was 'torch.float32 \[64\] trained' and is .*65": {"model": network(width=65)},
+        "weights 0.0.bias was not set .*, and 4 more": {"model": nn.Sequential(network())},
+        "weights 0.bias was 'torch.float32.* and is 'torch.float64": {"model": network().double()},
+        r"weights 0.bias was 'torch.float32 \[64\] trained' and is 'torch.float32 \[": {"model": partly_frozen},
+    }.items():
+        with refused(rf"is of another training \(.*{named}"):
+            short(stopped, loss=never, **changes)
+        assert (stopped / kept.FILE).read_bytes() == before
 
 
 def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeypatch):
@@ -176,24 +167,21 @@ def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeyp
         short(stopped, loss=never)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[: len(content) * 2 // 3],
-        lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
-        lambda content: content[:-4096] + bytes(4096),
-        lambda content: content.replace(b'\\"batches\\": 2', b'\\"batches\\": 1'),
-        lambda content: b"",
-        lambda content: save({"weight": torch.zeros(2)}),
-    ],
-)
-def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped, damage):
+def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped):
     path = stopped / kept.FILE
     content = path.read_bytes()
-    path.write_bytes(damage(content))
-    assert path.read_bytes() != content
-    with refused("is not a whole checkpoint: delete it"):
-        short(stopped, loss=never)
+    for damaged in (
+        content[: len(content) * 2 // 3],
+        content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+        content[:-4096] + bytes(4096),
+        content.replace(b'\\"batches\\": 2', b'\\"batches\\": 1'),
+        b"",
+        save({"weight": torch.zeros(2)}),
+    ):
+        path.write_bytes(damaged)
+        assert damaged != content
+        with refused("is not a whole checkpoint: delete it"):
+            short(stopped, loss=never)
     path.unlink()
     assert short(stopped) == short()
 

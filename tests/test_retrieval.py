@@ -131,22 +131,19 @@ def test_a_sketch_asks_for_single_photos_only_where_its_own_is_there(tmp_path):
     assert not {k for k in single.train.pairs[:, 1].tolist() if dataset.photos[k].instance == "i0"}
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda folder: SketchRetriever(Linear(), margin=0.0), "margin is 0.0"),
-        (lambda folder: SketchRetriever(Linear(), level="photo"), "level is 'photo'"),
-        (lambda folder: SketchRetriever(Linear(), category_weight=-1.0), "category_weight is -1.0"),
-        (lambda folder: Groups(torch.zeros(2, 2), torch.zeros(2), "category"), "one training category"),
-        (lambda folder: problems_of(made_up(folder, instances=1)), "no training category has two photos.* or raise"),
-        (lambda folder: problems_of(made_up(folder, named="other ")), "none of .* pairs.* or in Python"),
-        (lambda folder: problems_of(made_up(folder), ("loose",)), "unknown problem 'loose'"),
-        (lambda folder: Retrieval(made_up(folder), 1, 0.02, 7), "batch_size is 7"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_in_one_sentence(make, words, tmp_path):
-    with refused(words):
-        make(tmp_path)
+def test_what_cannot_be_trained_is_refused_in_one_sentence(tmp_path):
+    for words, make in {
+        "margin is 0.0": lambda: SketchRetriever(Linear(), margin=0.0),
+        "level is 'photo'": lambda: SketchRetriever(Linear(), level="photo"),
+        "category_weight is -1.0": lambda: SketchRetriever(Linear(), category_weight=-1.0),
+        "one training category": lambda: Groups(torch.zeros(2, 2), torch.zeros(2), "category"),
+        "no training category has two photos.* or raise": lambda: problems_of(made_up(tmp_path, instances=1)),
+        "none of .* pairs.* or in Python": lambda: problems_of(made_up(tmp_path, named="other ")),
+        "unknown problem 'loose'": lambda: problems_of(made_up(tmp_path), ("loose",)),
+        "batch_size is 7": lambda: Retrieval(made_up(tmp_path), 1, 0.02, 7),
+    }.items():
+        with refused(words):
+            make()
 
 
 def test_one_image_a_class_trains_at_category_level(tmp_path):
@@ -273,9 +270,7 @@ def test_average_precision_and_acc_by_hand_are_the_packages_where_scores_tie_too
         assert [hand.found_within(n, *row) for n in (1, 5)] == [found[Acc(1)][k], found[Acc(5)][k]]
 
 
-def test_a_folder_is_ranked_without_being_learned_from_and_the_exercises_run(
-    compared, tiny_backbone, toy, tmp_path, capsys
-):
+def test_a_folder_is_ranked_untrained_and_the_exercises_run(compared, tiny_backbone, toy, tmp_path, capsys):
     names = {"task": compared[0], "first": compared[1], "models": tiny_backbone, "data": toy, "run": RUN, "np": np}
     names |= {"given": {"colour": colour}, "splits": splits, "load_dataset": load_dataset, "retrieval": retrieval}
     names |= vars(retrieval) | {"compare": compare.compare, "Acc": Acc, "AP": AP}

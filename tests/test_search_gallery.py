@@ -187,11 +187,6 @@ def test_refresh_embeds_what_is_new_and_forgets_what_is_gone(folder, saved):
     assert again.records == index.records and torch.equal(again.embeddings, index.embeddings)
 
 
-def test_an_index_of_another_backbone_is_refused(saved):
-    said = refused(ValueError, Gallery.load, saved, fake("e" * 64))
-    assert "embedded by another backbone or retrieval head than fake has now: load the one" in said
-
-
 def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_path, tiny_backbone):
     def retriever(seed):
         model = SketchRetriever(arm_of("fused", tiny_backbone, seed).extractor())
@@ -208,7 +203,9 @@ def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_pa
     assert "backbone or retrieval head than" in refused(ValueError, Gallery.load, saved, tiny_backbone)
 
 
-def test_an_index_of_another_version_is_refused_and_made_anew_in_its_place(folder, saved):
+def test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place(folder, saved):
+    said = refused(ValueError, Gallery.load, saved, fake("e" * 64))
+    assert "embedded by another backbone or retrieval head than fake has now: load the one" in said
     tensors, described, _ = kept.from_signed(saved, KEY)
     saved.write_bytes(kept.signed(tensors, described | {"format": 1}, KEY))
     said = refused(ValueError, Gallery.load, saved, fake())
@@ -226,9 +223,8 @@ def test_a_file_that_is_no_whole_index_is_refused(saved, kind):
 
 def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypatch):
     before, index = saved.read_bytes(), Gallery.from_folder(folder, fake())
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
-        assert "could not be written (No space left on device)" in refused(OSError, index.save, saved)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
+    assert "could not be written (No space left on device)" in refused(OSError, index.save, saved)
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
@@ -248,15 +244,14 @@ def test_faiss_and_torch_live_in_one_process_whichever_comes_first(first):
     """Both bring an OpenMP runtime, which has made processes crash; who does not ask by FAISS never loads it."""
     code = f"""
 {first}
-import torch, faiss, numpy
-rows = numpy.random.default_rng(0).standard_normal((4000, 64)).astype("float32")
-before = torch.from_numpy(rows) @ torch.from_numpy(rows[:32]).T
+import torch, faiss
+rows = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
+before = rows @ rows[:32].T
 index = faiss.IndexFlatIP(64)
-index.add(rows)
-scores, _ = index.search(rows[:32], 5)
-after = torch.from_numpy(rows) @ torch.from_numpy(rows[:32]).T
-assert torch.equal(before, after)
-assert numpy.allclose(scores, after.T.topk(5, 1).values, atol=1e-3)
+index.add(rows.numpy())
+scores, _ = index.search(rows[:32].numpy(), 5)
+assert torch.equal(before, rows @ rows[:32].T)
+assert torch.allclose(torch.from_numpy(scores), before.T.topk(5, 1).values, atol=1e-3)
 """
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

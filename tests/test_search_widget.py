@@ -3,6 +3,7 @@
 import html
 import io
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -42,11 +43,16 @@ def stroke(pad, line):
     pad._heard(pad, {"do": "stroke", "points": points, "width": line.width, "size": pad.size, "id": 1}, [])
 
 
-def test_every_stroke_is_answered(widget, searcher):
+def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget, searcher):
     before, answered = widget.image.value, widget.found
+    widget.update(place=2, points=[(0.5, 0.3)])
     stroke(widget.pad, MORE)
     assert widget.image.value != before and Image.open(io.BytesIO(widget.image.value)).format == "PNG"
-    assert widget.found.matches == searcher.search(Drawing(strokes=(LINE, MORE))).matches
+    found = widget.found
+    assert found.matches == searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
+    assert found.photo == found.order[0] and widget.controls["place"].value == 0
+    widget.image.click(0.999, 0.999)
+    assert widget.found is found
     widget.pad.undo()
     assert np.array_equal(widget.found.scores, answered.scores)
 
@@ -81,15 +87,6 @@ def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
     assert len(widget.found.matches) == 7
     widget.update(points=None)
     assert widget.found.matches == first
-
-
-def test_a_new_drawing_starts_again_with_its_best_photo_and_a_click_beside_all_changes_nothing(widget):
-    widget.update(place=2, points=[(0.5, 0.3)])
-    stroke(widget.pad, MORE)
-    found = widget.found
-    assert found.photo == found.order[0] and len(found.matches) == 5 and widget.controls["place"].value == 0
-    widget.image.click(0.999, 0.999)
-    assert widget.found is found
 
 
 @pytest.mark.parametrize(
@@ -128,13 +125,10 @@ def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
 
 
 def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
-    def gone(path):
-        raise FileNotFoundError(f"there is no image {path.name}: check the path.")
-
-    monkeypatch.setattr("sfhelpers.search.searcher.open_image", gone)
+    monkeypatch.setattr("sfhelpers.search.searcher.open_image", Mock(side_effect=FileNotFoundError("it is gone.")))
     searcher._photo.cache_clear()
     stroke(widget.pad, MORE)
-    assert "there is no image" in widget.words.value and len(widget.pad.drawing.strokes) == 2
+    assert "it is gone." in widget.words.value and len(widget.pad.drawing.strokes) == 2
 
 
 def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):

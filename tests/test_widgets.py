@@ -1,4 +1,4 @@
-"""The mask explorer, the picture that can be clicked, and every widget without a front end."""
+"""The picture that can be clicked, and every widget without a front end."""
 
 import base64
 import io
@@ -7,67 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from sfhelpers.metrics import foreground_iou
-from sfhelpers.widgets import MaskExplorer, base
+from sfhelpers.widgets import base
 from sfhelpers.widgets.base import Clickable
 from tests import live
 from tests.backbone_fixtures import refused
 from tools import clean
-
-SIDE = 32
-
-
-def arguments(**changes):
-    """Two pairs: the first has a map that rises to the right, the second one that rises downwards."""
-    rise = torch.linspace(0, 1, SIDE).expand(SIDE, SIDE)
-    maps, photos = torch.stack([rise, rise.T]), np.random.default_rng(0).random((2, SIDE, SIDE, 3))
-    found = {"sketches": [np.full((40, 40), 255, dtype=np.uint8)] * 2, "photos": list(photos), "probabilities": maps}
-    return found | {"truths": maps > 0.5, "labels": ["cat 1", "a <b>"], "threshold": 0.5} | changes
-
-
-def test_pair_and_threshold_change_the_picture_and_the_words_by_hand_as_from_code():
-    explorer = MaskExplorer(**arguments())
-    seen, given = {explorer.image.value}, arguments()
-    assert "Foreground IoU <b>1.00</b> at threshold 0.50." in explorer.words.value
-    explorer.controls["threshold"].value = 0.25
-    seen.add(explorer.image.value)
-    expected = foreground_iou(given["probabilities"][:1] >= 0.25, given["truths"][:1]).item()
-    assert expected < 0.9 and f"<b>{expected:.2f}</b> at threshold 0.25." in explorer.words.value
-    explorer.controls["label"].value = "a <b>"
-    seen.add(explorer.image.value)
-    assert len(seen) == 3 and all(Image.open(io.BytesIO(png)).format == "PNG" for png in seen)
-    assert explorer.state == {"label": "a <b>", "threshold": 0.25}
-    explorer.update(label="cat 1", threshold=0.5)
-    assert [control.value for control in explorer.controls.values()] == ["cat 1", 0.5]
-    before, state = explorer.image.value, explorer.state
-    for wrong, words in (({"label": "<i>dog"}, "&#x27;&lt;i&gt;dog"), ({"threshold": 1.5}, "threshold is 1.5")):
-        explorer.update(**wrong)
-        assert words in explorer.words.value and explorer.state == state and explorer.image.value == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"labels": ["cat 1"]}, "1, 2"),
-        ({"photos": []}, "0, 2"),
-        ({"labels": ["cat", "cat"]}, "label 'cat' .* names 2 pairs"),
-        ({"threshold": float("nan")}, "threshold is nan"),
-        ({"probabilities": torch.full((2, SIDE, SIDE), torch.nan)}, "outside 0 to 1"),
-        ({"probabilities": torch.zeros(2, 8, 8)}, "alike"),
-        ({"truths": torch.zeros(2, SIDE, SIDE)}, "not bool"),
-        ({"photos": [np.zeros((8, 8, 3))] * 2}, "resize"),
-        ({"sketches": [np.zeros(3)] * 2}, "cannot be shown"),
-    ],
-)
-def test_what_cannot_be_shown_is_refused_in_one_sentence(changes, words):
-    with refused(words):
-        MaskExplorer(**arguments(**changes))
 
 
 @pytest.fixture(scope="module")

@@ -77,10 +77,7 @@ def _typed(cls: type, entry: dict[str, Any]) -> Any:
 
 
 def write_preset(folder: Path, size: int, quick_gelu: bool = False) -> None:
-    """Seal a folder of finished weights: write its `preset.json` with the sha256 of every file that is read.
-
-    It holds `vae/ unet/ text_encoder/ tokenizer/ scheduler/` as diffusers saves them and `vision/` as open_clip does.
-    """
+    """Seal a folder of finished weights as `load_backbone` reads it: `preset.json` with the sha256 of every file."""
     used = {"size": size, "timestep": Diffusion.timestep}, {"layer": Vision.layer, "quick_gelu": quick_gelu}
     seal = {name: file_sha256(folder / name) for name in files(folder)}
     text = json.dumps({"diffusion": used[0], "vision": used[1], "sha256": seal}, indent=2)

@@ -12,10 +12,7 @@ from sfhelpers.files import shown
 
 
 def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> list[Record]:
-    """Records of the user's own photos and sketches, at most `limit` of each a category, chosen by `seed`.
-
-    Split "parts" divides by hashed names; a category with one photo, or without a sketch in each part, is tested whole.
-    """
+    """Records of the user's own photos and sketches, at most `limit` of each a category, chosen by `seed`."""
     files = {domain: records.images_in(root / domain, domain, root, "rename your folder") for domain in records.PLURAL}
     photo, sketch = files["photo"].keys(), files["sketch"].keys()
     if lonely := sorted(photo - sketch):
@@ -52,6 +49,7 @@ def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, st
 
 
 def _parted(found: list[Record]) -> list[Record]:
+    """By hashed names; a category with one photo, or without a sketch in each part of its photos, is tested whole."""
     parted = [replace(record, part=records.part_of(record.category, record.instance)) for record in found]
     parts: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in parted:

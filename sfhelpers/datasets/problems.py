@@ -25,11 +25,7 @@ PROBLEMS: dict[str, tuple[str, Level]] = {
 
 
 class Groups:
-    """Training pairs (N, 2) of sketches that have `categories` (N,); a step draws groups of up to GROUP of one.
-
-    So it has positives and both kinds of negatives; a category has a group for every GROUP pairs, so an epoch sees each
-    pair once on average.
-    """
+    """Training pairs (N, 2) of sketches that have `categories` (N,); a step draws groups of up to GROUP of one."""
 
     def __init__(self, pairs: Tensor, categories: Tensor, level: Level):
         members = {category: (categories == category).nonzero()[:, 0] for category in categories.unique().tolist()}
@@ -40,6 +36,7 @@ class Groups:
         if not members:
             raise ValueError("no training category has two photos to tell apart: give more photos or raise limit.")
         self.pairs, self.members = pairs, members
+        # A group for every GROUP pairs, so that an epoch sees each pair once on average.
         self.slots = [k for k, chosen in members.items() for _ in range(-(-len(chosen) // GROUP))]
 
     def __len__(self) -> int:

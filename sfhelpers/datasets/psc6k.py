@@ -1,7 +1,4 @@
-"""PSC6K (Lu et al., ICML 2023): eight corresponding points on photos of a Sketchy tree (A) and their sketches (B).
-
-Each of XA, YA, XB, YB holds eight numbers in pixels, X horizontal; hidden points may be left empty here.
-"""
+"""PSC6K (Lu et al., ICML 2023): eight corresponding points on photos of a Sketchy tree (A) and their sketches (B)."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -16,7 +13,7 @@ from sfhelpers.datasets.records import Dataset, Record
 from sfhelpers.files import shown
 
 NAME = "test_pairs_ps.csv"
-COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")
+COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")  # X: eight numbers, px to the right, empty if hidden
 FRAME = 256  # pixels
 POINTS = 8
 SPLITS = ("default", "60:40", "self-supervised")
@@ -133,10 +130,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:
-    """The pairs parted as in the paper: of each category the first 60 % of the photos, by file name, train.
-
-    The paper chooses its epoch on the test part; here the last training photo of each category validates.
-    """
+    """The pairs parted as in the paper: of each category the first 60 % of the photos, by file name, train."""
     ordered = sorted(pairs, key=lambda pair: (pair.photo.category, pair.photo.path.name, pair.sketch.path.name))
     found = []
     for category, group in groupby(ordered, key=lambda pair: pair.photo.category):
@@ -145,7 +139,7 @@ def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:
         if len(photos) < 3:
             has = f"{category!r} has {len(photos)} annotated photos but 60:40 needs three, to train, validate and test"
             raise ValueError(f'{has}: add photos, or use split="default".')
-        train = max(2, len(photos) * 3 // 5)
+        train = max(2, len(photos) * 3 // 5)  # the last of them validates; the paper chooses its epoch on the test
         parts = dict(zip(photos, ["train"] * (train - 1) + ["val"] + ["test"] * len(photos), strict=False))
         found += [_parted(pair, parts[pair.photo.path], seen=True) for pair in some]
     return found

@@ -1,7 +1,4 @@
-"""Quick, Draw! (Google): a folder of `<category>.ndjson`, raw or simplified, indexed once, read from disk in batches.
-
-Like Google's own bitmaps, drawings are scaled as a whole and centred by their bounding box, whatever their own frame.
-"""
+"""Quick, Draw! (Google): a folder of `<category>.ndjson`, raw or simplified, indexed once and read in batches."""
 
 import errno
 import hashlib
@@ -79,7 +76,7 @@ def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
         raise FileNotFoundError(f"{what}: put the file back, or read the folder again.") from error
     if problem:
         raise ValueError(f"{doodle.where} {problem}: it has changed, so read the folder again.")
-    fitted = Drawing.fitted(strokes, side)
+    fitted = Drawing.fitted(strokes, side)  # whatever its own frame, as Google's bitmaps are
     return Drawing(side, tuple(Stroke(stroke.points, line_width * side) for stroke in fitted.strokes))
 
 

@@ -60,7 +60,6 @@ class Dataset:
 
     @cached_property
     def has_masks(self) -> bool:
-        """Whether any photo has a mask."""
         return any(photo.mask is not None for photo in self.photos)
 
     def select(
@@ -177,10 +176,7 @@ def contents(folder: Path) -> str:
 
 
 def image_files(folder: Path) -> dict[str, list[Path]]:
-    """Category (name of the subfolder) to its image files, sorted; what is hidden or no image is left out.
-
-    Links that lead nowhere and images one folder deeper are counted in a warning.
-    """
+    """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
     for place in _entries(folder):

@@ -24,14 +24,14 @@ class Sketches(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def few(self, number: int, seed: int = 0) -> "Sketches":
+    def few(self, number: int) -> "Sketches":
         """At most `number` of each category, chosen by key or file name; fewer are always among more. 0 takes all."""
         if number == 0:
             return self
         taken: Counter[str] = Counter()
         kept = set()
         called = {item: item.instance if isinstance(item, Doodle) else item.path.name for item in self.records}
-        for item in sorted(self.records, key=lambda item: records.fraction(f"{seed}/{item.category}/{called[item]}")):
+        for item in sorted(self.records, key=lambda item: records.fraction(f"0/{item.category}/{called[item]}")):
             taken[item.category] += 1
             if taken[item.category] <= number:
                 kept.add(item)

@@ -20,9 +20,8 @@ RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; s
 def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int = 0) -> list[Record]:
     """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
 
-    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part. Photos of seen categories
-    are parted by `records.part_of`; those of unseen ones and lone photos are tested. `root` holds `256x256` or is it;
-    `limit` and `seed` choose photos, which keep all their sketches.
+    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos of unseen categories
+    and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
     """
     base = tree(root)
     places = {domain: base / domain / RENDERING for domain in records.PLURAL}

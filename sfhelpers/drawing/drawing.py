@@ -95,11 +95,8 @@ class Drawing:
         return canvas.reduce(FINE).convert("RGB")
 
     def to_stroke3(self) -> NDArray[np.float64]:
-        """(N, 3), as a recurrent network reads it (Ha, Eck 2017, "A Neural Representation of Sketch Drawings").
-
-        One row a point: dx, dy in pixels from the point before (at first from the upper left corner), and 1 where the
-        pen is lifted after it, else 0.
-        """
+        """(N, 3), as recurrent networks read it (Ha, Eck 2017, "A Neural Representation of Sketch Drawings"): dx, dy in
+        pixels from the point before (at first from the upper left corner), and 1 where the pen is lifted after it."""
         ends = np.cumsum([len(stroke.points) for stroke in self.strokes], dtype=int)
         lifted = np.isin(np.arange(self.points) + 1, ends)
         return np.column_stack([np.diff(joined(self.strokes), axis=0, prepend=np.zeros((1, 2))), lifted])
@@ -112,27 +109,25 @@ class Drawing:
 
     def save(self, path: str | Path) -> None:
         """Write an .svg, which keeps all (to 0.01 px), or .ndjson, as Quick, Draw!, which keeps the form only.
-
-        ValueError for another suffix, and if nothing is drawn; OSError if it cannot be written.
-        """
+        ValueError for another suffix, and if nothing is drawn; OSError if it cannot be written."""
         path = Path(path)
         replace_file(path, self.to_file(_kind(path.name)).encode("utf-8"))
 
     @classmethod
-    def load(cls, path: str | Path, size: int | None = None) -> "Drawing":
+    def load(cls, path: str | Path) -> "Drawing":
         """Read an .svg (the outlines of its shapes) or .ndjson (its first drawing) of 5 MB at most.
 
-        Our own SVG comes back as it was drawn, all else is fitted to the paper; its `size` is that of our own file,
-        else 384, if None. Raises FileNotFoundError, or a ValueError that says why it cannot be read.
+        Our own SVG comes back as it was drawn, all else is fitted to a paper of 384 pixels. FileNotFoundError, or a
+        ValueError that says why it cannot be read.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no drawing {str(path)!r}: give the path of an .svg or .ndjson file.")
         with path.open("rb") as file:
-            return cls.parse(file.read(MAX_BYTES + 1), path.name, size)
+            return cls.parse(file.read(MAX_BYTES + 1), path.name)
 
     @classmethod
-    def parse(cls, content: bytes, name: str, size: int | None = None) -> "Drawing":
+    def parse(cls, content: bytes, name: str) -> "Drawing":
         """As `load`, from a file's content and its name, for a file that lies on another machine."""
         kind = _kind(name)
         try:
@@ -141,8 +136,8 @@ class Drawing:
             text = content.decode("utf-8-sig")  # the one encoding whose every character can be checked
             strokes, own = svg.strokes_of(text) if kind == "svg" else (ndjson.strokes_of(text), None)
             if own and _within(strokes, own):
-                return cls(own, tuple(strokes)).resized(size or own)
-            return cls.fitted(strokes, size or SIZE)
+                return cls(own, tuple(strokes))
+            return cls.fitted(strokes)
         except ValueError as error:
             reason = "it is not UTF-8 text: save it again as UTF-8." if isinstance(error, UnicodeError) else error
             raise ValueError(f"{name!r} cannot be opened because {reason}") from error

@@ -58,10 +58,8 @@ def document(strokes: Sequence[Stroke], size: int) -> str:
 
 
 def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
-    """Lines and outlines with ink, in the file's own units, and the canvas's side where the file is one of ours.
-
-    A ValueError's sentence follows on "because". Line widths only count in our own files.
-    """
+    """Lines and outlines with ink, in the file's own units, and the side of the canvas if the file is one of ours, in
+    which alone the lines' widths count; a ValueError's sentence follows on "because"."""
     root = _root(content)
     shapes = Element("svg", {"xmlns": SPACES[1]} | _placed(root))
     _copy(root, shapes, _style(root, {}))

@@ -12,11 +12,9 @@ from sfhelpers.backbones.inputs import repeat_draws
 class ClipInjection(nn.Module):
     """Adds CLIP patch tokens to UNet blocks through 1-D convolutions: f_n + C_n(f_v) (SketchFusion, Sec. 5.1).
 
-    Args:
-        token_dim, block_dims: channels of the tokens and of each block, e.g. 1024 and (1280, 1280, 640) for SD 2.1.
-        zero: start from zero, so that training sets out from the plain UNet; at PyTorch's random start the tokens
-            drown the UNet's features, whose spread is far smaller. The gradients are not zero.
-        kernel: how many tokens in a row, an odd number, a convolution looks at; 1 in the released code.
+    `token_dim` and `block_dims` are channels, e.g. 1024 and (1280, 1280, 640) for SD 2.1, and `kernel` is how many
+    tokens in a row, an odd number, a convolution looks at; 1 in the released code. `zero`: training sets out from the
+    plain UNet, with gradients; at PyTorch's random start the tokens drown its features, whose spread is far smaller.
     """
 
     def __init__(self, token_dim: int, block_dims: tuple[int, ...], zero: bool = True, kernel: int = 1):
@@ -71,10 +69,7 @@ class BottleneckBlock(nn.Module):
 
 
 class FeatureAggregator(nn.Module):
-    """Brings every branch to one grid and one depth and sums them by learned weights (SketchFusion, Sec. 5.1).
-
-    `dims`, `dim` and `width` are channels: of the branches, of the result, whose side is `grid`, and inside the blocks.
-    """
+    """Sums maps of `dims` channels, brought to `dim` at side `grid`, by learned weights (SketchFusion, Sec. 5.1)."""
 
     def __init__(
         self, dims: tuple[int, ...], dim: int, width: int, grid: int, aggregate: bool = True, learn_weights: bool = True

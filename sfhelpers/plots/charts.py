@@ -13,17 +13,18 @@ from sfhelpers.plots.figure import BLUE, DASHED, DPI, HAIR, INK, LOOKS, PALE, PL
 
 WIDTH = 8.0  # inches, what a laptop shows beside the file list
 Dot = tuple[float, float, float, str, str, str]  # value, both ends of its bar, its number in words, colour, marker
+Dots = dict[str, dict[str, Dot]]  # panel -> method -> its dot
+Lines = Mapping[str, tuple[str, float]]  # panel -> the name of its dashed line, and where it stands
+Levels = Mapping[str, float]
+Series = Mapping[str, tuple[Sequence[float], Sequence[float] | None]]
+Measured = Mapping[str, Mapping[str, tuple[float, float | None]]]
+Differences = Mapping[str, Mapping[str, tuple[float, float, float]]]
 SHADES = LinearSegmentedColormap.from_list("worse to better", [VERMILION, "#FFFFFF", BLUE])
 VERDICTS = {"better": (BLUE, ">"), "not told apart": (PALE, "o"), "worse": (VERMILION, "<")}
 
 
 def curve(
-    x: Sequence[float],
-    series: Mapping[str, tuple[Sequence[float], Sequence[float] | None]],
-    xlabel: str,
-    ylabel: str,
-    title: str = "",
-    baselines: Mapping[str, float] | None = None,
+    x: Sequence[float], series: Series, xlabel: str, ylabel: str, title: str = "", baselines: Levels | None = None
 ) -> Figure:
     """Lines over x, name to (means, spreads or None), with a band of plus and minus the spread, each named at its
     right end; baselines, name to a level, are dashed."""
@@ -46,19 +47,14 @@ def curve(
 
 
 def bars_with_spread(
-    panels: Mapping[str, Mapping[str, tuple[float, float | None]]],
-    xlabel: str,
-    baselines: Mapping[str, tuple[str, float]] | None = None,
-    highlight: str = "",
-    title: str = "",
+    panels: Measured, xlabel: str, baselines: Lines | None = None, highlight: str = "", title: str = ""
 ) -> Figure:
     """Methods compared, a dot and plus and minus the spread for each, with a trivial baseline as a dashed line.
 
-    `panels` is panel title (say, seen and unseen categories) to {method: (mean, spread or None)}, `baselines` panel
-    title to (name, level). The method `highlight` is drawn in colour; the axis then shows it and what lies near it, and
-    a method far from it is an arrow at the edge, beside its number.
+    `panels` is panel title -> {method: (mean, spread or None)}, `baselines` panel title -> (name, level). The method
+    `highlight` is in colour; the axis then shows what lies near it, and what does not is an arrow beside its number.
     """
-    dots: dict[str, dict[str, Dot]] = {}
+    dots: Dots = {}
     for name, panel in panels.items():
         for method, (mean, spread) in panel.items():
             words = f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
@@ -68,18 +64,13 @@ def bars_with_spread(
     return _dot_panels(dots, xlabel, title, baselines or {}, float(np.mean(chosen)) if chosen else None, highlight)
 
 
-def forest(
-    differences: Mapping[str, Mapping[str, tuple[float, float, float]]],
-    verdicts: Mapping[str, Mapping[str, str]],
-    xlabel: str,
-    title: str = "",
-) -> Figure:
+def forest(differences: Differences, verdicts: Mapping[str, Mapping[str, str]], xlabel: str, title: str = "") -> Figure:
     """Paired differences with their intervals, a row a method and a panel a gallery, around a line at zero.
 
     `differences` is gallery -> method -> (mean, low, high), as `results.differences` gives them, `verdicts` gallery ->
     method -> one of `VERDICTS`. What lies far beyond the others is an arrow at the edge, beside its number.
     """
-    dots: dict[str, dict[str, Dot]] = {}
+    dots: Dots = {}
     for gallery, found in differences.items():
         for method, (mean, low, high) in found.items():
             words = f"{mean:+.3f}".replace("-", "−")
@@ -109,12 +100,7 @@ def heat_table(rows: Mapping[str, Sequence[tuple[str, float]]], columns: Sequenc
 
 
 def _dot_panels(
-    panels: Mapping[str, Mapping[str, Dot]],
-    xlabel: str,
-    title: str,
-    lines: Mapping[str, tuple[str, float]],
-    around: float | None,
-    highlight: str = "",
+    panels: Dots, xlabel: str, title: str, lines: Lines, around: float | None, highlight: str = ""
 ) -> Figure:
     methods = list(dict.fromkeys(method for panel in panels.values() for method in panel))
     figure = chart(WIDTH, 1.35 + 0.27 * len(methods), title)

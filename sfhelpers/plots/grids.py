@@ -73,7 +73,7 @@ def paste(axes: Axes, image: Picture, left: float, top: float, side: float) -> B
     height, width = (side * length / max(pixels.shape[:2]) for length in pixels.shape[:2])
     x, y = left + (side - width) / 2, top + (side - height) / 2
     axes.imshow(pixels, extent=(x, x + width, y + height, y), aspect="auto", zorder=0)
-    edge = {"edgecolor": HAIR, "linewidth": 0.7, "zorder": 0}  # a sketch on white needs an edge
+    edge = {"edgecolor": HAIR, "linewidth": 0.7, "zorder": 0, "clip_on": False}  # a sketch on white needs an edge
     axes.add_patch(Rectangle((x, y), width, height, fill=False, **edge))
     return x, y, width, height
 

@@ -53,10 +53,7 @@ def prompt(category: str, domain: str, template: int = 0) -> str:
 
 
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Learn a tokenizer from all prompts and write it in CLIP's format (vocab.json, merges.txt, configs).
-
-    Unknown words fall into letters. Start and end tokens are the last two ids, as in CLIP.
-    """
+    """Learn a tokenizer from all prompts and write it in CLIP's format; unknown words fall into letters."""
     bank = [prompt(category, domain, k) for category in CATEGORIES for domain in TEMPLATES for k in range(3)]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -69,7 +66,7 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     learner.train_from_iterator(bank, trainer)
     learnt = json.loads(learner.to_str())["model"]
     words = [w for w in sorted(learnt["vocab"], key=learnt["vocab"].get) if not w.startswith("<|")]
-    vocabulary = {w: k for k, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    vocabulary = {w: k for k, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}  # last, as in CLIP
     merges = [" ".join(m) if isinstance(m, list) else m for m in learnt["merges"]]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0), encoding="utf-8")

@@ -23,10 +23,7 @@ CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm fr
 
 
 def patch_pca(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (48,), principal components (8, 48) and their spreads (8,) of the 4 x 4 patches of (N, 3, H, W) in [-1, 1].
-
-    A patch is ordered (channel, row, column).
-    """
+    """Mean (48,), principal components (8, 48), spreads (8,) of 4 x 4 patches (channel, row, column) of images."""
     patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
     pca = PCA(CHANNELS, svd_solver="covariance_eigh").fit(patches.double().numpy())
     mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)

@@ -235,5 +235,5 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
     """What `from_signed` gives of an index of whatever version; nothing of any other file."""
     try:
         return from_signed(path, KEY)
-    except (ValueError, OSError):
+    except OSError:
         return {}, {}, False

@@ -150,16 +150,13 @@ def match(
 ) -> tuple[Match, ...]:
     """Where in a photo are these points of a sketch, by a trained matcher? (paper, Sec. 6.3)
 
-    One `Match` a point, in order, also where the photo shows no such thing.
+    One `Match` a point, in order, also where the photo shows no such thing. FileNotFoundError if there is no such file;
+    ValueError as `Frame.of` or `load_head`, or if a point is not near the lines.
 
     Args:
         sketch: dark lines on light paper, anywhere; it is framed by its ink first.
         points: x and y in [0, 1] of the sketch's width and height; None takes five far apart along the lines.
         head: a trained matcher of 03_correspondence, its file or what `load_head` gave; None is pocket's own.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: as `Frame.of` or `load_head`, or a point is not near the lines.
     """
     if not isinstance(head, Head):
         head = load_head(head or HEADS / "correspondence" / file_name("fused"), backbone, "correspondence")

@@ -107,11 +107,9 @@ def compare(
 ) -> tuple[list[Trial], Frozen]:
     """Train and test every method with every seed; what is frozen is computed once a kind of arm, and shared.
 
-    Args:
-        methods: of arms.METHODS and the task's baselines; or arms, with seeds of their own.
-        inject: of the arm called "fused".
-        checkpoints: folder to keep every training in, and to go on from; without `resume`, what is there is removed
-            when the first training begins. `configuration` is what else made the trainings, as in `Training.fit`.
+    `methods` are of arms.METHODS and the task's baselines; or arms, with seeds of their own. `inject` is of the arm
+    called "fused", `checkpoints` the folder to keep every training in, and to go on from; without `resume`, what is
+    there is removed when the first training begins. `configuration` is what else made them, as in `Training.fit`.
 
     Returns the trials, method by method with the baselines last, and what was prepared for the last kind of arm;
     `after` is called with it and an arm's trials as soon as these are there. ValueError: an unknown method, or no arm.
@@ -170,16 +168,10 @@ def _train(
     }  # fmt: skip
     if arm.method not in arms.METHODS:  # a variant is what its settings are
         made_by |= {"settings": {**arm.settings}, "noise": {**arm.noise}}
-    training = Training(
-        model,
-        lambda model, indices: task.loss(model, frozen, indices),
-        task.examples(frozen),
-        lambda model: task.validate(model, frozen),
-        task.epochs_of(frozen),
-        task.learning_rate * (arms.FINETUNING_RATE if arm.finetuned else 1),
-        task.batch_size,
-        arm.seed,
-    )
+    loss, validate = lambda m, indices: task.loss(m, frozen, indices), lambda m: task.validate(m, frozen)
+    examples, epochs = task.examples(frozen), task.epochs_of(frozen)
+    rate = task.learning_rate * (arms.FINETUNING_RATE if arm.finetuned else 1)
+    training = Training(model, loss, examples, validate, epochs, rate, task.batch_size, arm.seed)
     words = ", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}")))
     folder = checkpoints and checkpoints / f"{arms.file_stem(arm.method)}-seed{arm.seed}" / problem
     history = training.fit(words, folder, made_by)

@@ -53,23 +53,16 @@ def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: An
         remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
         raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")
     sketches, photos = (list(dict.fromkeys(side)) for side in zip(*found, strict=True))
-    masks = _masks(photos) if any(photo.mask for photo in photos) else None
-    frozen = (
-        prepare_images(extractor, reader(some, size), len(some), f"preparing {what}", **noise)
-        for some, what in ((sketches, "sketches"), (photos, "photos"))
-    )
+    masked = [k for k, photo in enumerate(photos) if photo.mask]
+    masks = torch.zeros(len(photos), MASK_SIDE, MASK_SIDE, dtype=torch.bool) if masked else None
+    for k in tqdm(masked, "reading masks", leave=False):
+        mask = open_mask(photos[k].mask)
+        masks[k] = Square.of(mask.shape[1], mask.shape[0], MASK_SIDE).mask(mask)
+    sides = (sketches, "preparing sketches"), (photos, "preparing photos")
+    frozen = (prepare_images(extractor, reader(some, size), len(some), what, **noise) for some, what in sides)
     position = {record: k for some in (sketches, photos) for k, record in enumerate(some)}
     positions = torch.tensor([[position[record] for record in pair] for pair in found])
     return PreparedPairs(*frozen, sketches, photos, positions, masks)
-
-
-def _masks(photos: list[Record]) -> Tensor:
-    masks = torch.zeros(len(photos), MASK_SIDE, MASK_SIDE, dtype=torch.bool)
-    for i, photo in enumerate(tqdm(photos, "reading masks", leave=False)):
-        if photo.mask:
-            mask = open_mask(photo.mask)
-            masks[i] = Square.of(mask.shape[1], mask.shape[0], MASK_SIDE).mask(mask)
-    return masks
 
 
 @dataclass
@@ -122,10 +115,9 @@ def tested(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def fit_statistics(extractor: nn.Module, train: PreparedPairs) -> None:
     """Fix the extractor's standardisation on at most 64 training sketches and as many photos, evenly spaced."""
-    few = [
-        take(prepared, torch.linspace(0, n - 1, min(64, n)).round().long(), next(extractor.parameters()).device)
-        for prepared, n in ((train.sketches, len(train.sketch_records)), (train.photos, len(train.photo_records)))
-    ]
+    device = next(extractor.parameters()).device
+    sides = (train.sketches, len(train.sketch_records)), (train.photos, len(train.photo_records))
+    few = [take(side, torch.linspace(0, n - 1, min(64, n)).round().long(), device) for side, n in sides]
     extractor.fit_statistics({name: torch.cat([side[name] for side in few]) for name in few[0]})
 
 

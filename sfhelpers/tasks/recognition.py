@@ -44,10 +44,7 @@ DEFINITIONS = {
 
 
 class SketchRecogniser(nn.Module):
-    """logits = W * max-pooled sketch feature (B, dim) + b, in the order of the categories.
-
-    ValueError for fewer than two categories, or one twice.
-    """
+    """logits = W * max-pooled feature (B, dim) + b, in the categories' order; ValueError if under two, or one twice."""
 
     def __init__(self, extractor: nn.Module, categories: Sequence[str], dim: int = DIM):
         super().__init__()
@@ -185,14 +182,9 @@ class Recognition(Task):
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
         """Everything in DEFINITIONS; of fewer shots Acc@1 alone."""
         labels, found = frozen["test"]["labels"].numpy(), trial.found
-        right = metrics.top_k_accuracy(found.logits, labels)
-        values = {
-            "Acc@1": right,
-            "Acc@5": metrics.top_k_accuracy(found.logits, labels, 5),
-            "Acc@1 (class mean)": metrics.macro_mean(right, labels),
-            "calibration error": metrics.calibration_error(found.probabilities(), labels, BINS),
-            "calibration error (temperature)": metrics.calibration_error(found.probabilities(True), labels, BINS),
-        }
+        right, five = (metrics.top_k_accuracy(found.logits, labels, k) for k in (1, 5))
+        gaps = (metrics.calibration_error(found.probabilities(scaled), labels, BINS) for scaled in (False, True))
+        values = dict(zip(DEFINITIONS, (right, five, metrics.macro_mean(right, labels), *gaps), strict=True))
         for metric in ("Acc@1",) if trial.problem else values:
             groups = np.arange(len(labels)) if metric == "Acc@1" and not trial.problem else None
             definition = f"{DEFINITIONS[metric]}{rule(self.shots_of(trial.problem))}"

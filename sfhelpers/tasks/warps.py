@@ -4,7 +4,6 @@ Losses are those of annotated pairs, of an image and a known warp of it, and CLI
 """
 
 import math
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.psc6k import Annotated
-from sfhelpers.images import load_images
+from sfhelpers.tasks import prepared
 from sfhelpers.tasks.compare import Frozen
 from sfhelpers.tasks.correspondence import Correspondence, SketchMatcher
 from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_images, prepare_pairs, prepare_points, take
@@ -40,21 +39,17 @@ class Warps(Correspondence):
             return prepare_points(extractor, part, size, **noise)
         images = prepare_pairs(extractor, part, size, **noise)
         records = images.sketch_records + images.photo_records
+        n, read = len(records), prepared.reader(records, size)
         generator = torch.Generator().manual_seed(0)
-        matrices = random_similarities(len(records), generator)
-        inside = 0.1 + 0.8 * torch.rand(len(records), POINTS, 2, generator=generator)
+        matrices = random_similarities(n, generator)
+        inside = 0.1 + 0.8 * torch.rand(n, POINTS, 2, generator=generator)
         moved = move(inside, matrices)
         visible = ((moved > 0) & (moved < 1)).all(2)
         points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
-        warped = prepare_images(
-            extractor, lambda some: warp(load_images([records[k].path for k in some], size), matrices[list(some)]),
-            len(records), "preparing warps", **noise,
-        )  # fmt: skip
+        warped = prepare_images(extractor, lambda k: warp(read(k), matrices[list(k)]), n, "preparing warps", **noise)
         both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
-        same = torch.arange(len(records))[:, None].expand(-1, 2)
-        teacher = replace(
-            images, sketches=both, photos=warped, sketch_records=records, photo_records=records, pairs=same
-        )
+        same = torch.arange(n)[:, None].expand(-1, 2)
+        teacher = PreparedPairs(both, warped, records, records, same, None)
         return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 
     def examples(self, frozen: Frozen) -> int:
@@ -65,10 +60,8 @@ class Warps(Correspondence):
         (images, teacher), device = frozen["train"], model.log_temperature.device
         sketch, photo = images.pairs[indices].unbind(1)
         loss = model.loss(teacher, torch.cat([sketch, len(images.sketch_records) + photo]).unique())
-        sketches, photos = (
-            F.normalize(model.extractor(take(prepared, which, device)).amax((2, 3)), dim=1)
-            for prepared, which in ((images.sketches, sketch), (images.photos, photo))
-        )
+        sides = take(images.sketches, sketch, device), take(images.photos, photo, device)
+        sketches, photos = (F.normalize(model.extractor.pooled(side), dim=1) for side in sides)
         again = (photo[:, None] == photo) & ~torch.eye(len(photo), dtype=torch.bool)
         logits = sketches @ photos.T / model.log_contrast_temperature.exp()
         logits, truth = logits.masked_fill(again.to(device), -math.inf), torch.arange(len(photo), device=device)

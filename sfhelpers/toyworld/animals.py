@@ -6,10 +6,7 @@ from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, ellipse, lim
 
 
 def _walker(d: Drawing, u: Uniform, head: Point, *ranges: Point) -> list[float]:
-    """On four legs, facing left: the head's radii; ranges of leg, neck, its angle above the horizon, the body's radii.
-
-    Returns the body's radii and where neck and head end up, x and y of each.
-    """
+    """On four legs, facing left; `ranges`: leg, neck, its angle, body radii. Returns these and where neck, head end."""
     leg, neck, lean, bx, by = (u(*limits) for limits in ranges)
     ground = by * 0.6 + leg
     width = u(0.09, 0.13)

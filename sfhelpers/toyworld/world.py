@@ -89,10 +89,7 @@ def ensure() -> Path:
 
 
 def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """A folder of the user's cache, written on first use; those used longest ago go when all pass CACHE_MEGABYTES.
-
-    OSError, one sentence, if it cannot be written.
-    """
+    """A cached folder, written on first use, else OSError; those longest unused go when all pass CACHE_MEGABYTES."""
     cache = user_cache_path("sfhelpers") / kind
     folder = cache / name
     with writing(cache, "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"):

@@ -27,11 +27,7 @@ class Still:
 
 
 class Live(Still, ipywidgets.HBox):
-    """Shows its `state`, a part of which each of its `controls` sets, as an `image` with `words` beside it.
-
-    What cannot be drawn is said in one sentence and changes nothing. A subclass has `_drawn(state)`, which gives a
-    figure and the words, and may check and complete a state in `_checked`.
-    """
+    """An image of a state beside its controls; a subclass has `_checked(state)` and `_drawn(state)`: figure, words."""
 
     def __init__(self, image: ipywidgets.DOMWidget, state: State, controls: Mapping[str, ipywidgets.Widget]):
         self.image, self.controls, self.words, self._said = image, dict(controls), ipywidgets.HTML(), ""
@@ -69,9 +65,6 @@ class Live(Still, ipywidgets.HBox):
                 choices = ", ".join(map(str, control.options))
                 raise ValueError(f"{name} is {state[name]!r}: choose from {choices}.")
         return self._checked(state)
-
-    def _checked(self, state: State) -> State:
-        return state
 
     def _show(self, state: State) -> None:
         figure, self._said = self._drawn(state)

@@ -34,19 +34,15 @@ DEFAULT = Settings()
 class Explorer(Live):
     """Controls for a pair and for how its features are made, beside a picture.
 
-    A subclass has `_picture(state, maps, chosen)`, which gives a figure of the features (N, 2, C, h, w) of the chosen
-    pair or of all, and a few sentences; and `_own()`: its widget for the picture, its part of the state, and controls.
-
-    Args:
-        pairs: (sketch, photo) each, of any kind that `plots` takes and of any size; padded to squares.
-        labels: as many different names, as the menu shows them; one without its number replaces [CLASS] in a prompt.
-        settings: where the controls start. All raise a ValueError if they do not fit together or cannot be shown.
+    `pairs` are (sketch, photo) each, of any kind that `plots` takes and of any size, padded to squares; `labels` as
+    many different names for the menu, one of which, without its number, replaces [CLASS] in a prompt; `settings` where
+    the controls start. ValueError if they do not fit together or cannot be shown.
     """
 
+    # A subclass has `_own()`: its widget for the picture, its state, its controls; and `_picture(state, maps, chosen)`.
     def __init__(
-        self, pairs: Sequence[tuple[Picture, Picture]], labels: Sequence[str], maps: FeatureMaps,
-        settings: Settings = DEFAULT,
-    ):  # fmt: skip
+        self, pairs: Sequence[Sequence[Picture]], labels: Sequence[str], maps: FeatureMaps, settings: Settings = DEFAULT
+    ):
         self.maps, self.labels = maps, list(labels)
         check_labels(self.labels, pairs)
         maps.check(settings)
@@ -93,14 +89,12 @@ class Explorer(Live):
     def still(self) -> tuple[plots.Figure, str]:
         """What is drawn of the first pair by a few sources, two beside each other."""
         sources = [source for source in STILL if source != "fused" or "fused" in self.maps.heads]
-        views = [{**self._start, "source": source, "injection": STILL[source], "draws": 1} for source in sources]
+        views = ({**self._start, "source": source, "injection": STILL[source], "draws": 1} for source in sources)
         drawn = [Image.open(io.BytesIO(self._drawn(view)[0].quick_png())) for view in views]
         width, height = drawn[0].size
-        page = Image.new("RGB", (2 * width + APART, 2 * height + APART), "white")
+        figure = plots.Figure(figsize=((2 * width + APART) / DPI, (2 * height + APART) / DPI))
         for k, image in enumerate(drawn):
-            page.paste(image, (k % 2 * (width + APART), k // 2 * (height + APART)))
-        figure = plots.Figure(figsize=(page.width / DPI, page.height / DPI))
-        figure.figimage(page)
+            figure.figimage(image, k % 2 * (width + APART), (1 - k // 2) * (height + APART))
         shown = f"{self.labels[0]} by {', '.join(sources)}"
         return figure, f"<{type(self).__name__} of {len(self.labels)} pairs; shown: {shown}>"
 

@@ -23,10 +23,9 @@ LINES = ((VERMILION, "-"), (BLUE, (0, (5, 1.5))))  # of the sketch, of the photo
 class FrequencyExplorer(Explorer):
     """Spectra and radial profiles of sketch and photo, and the PCA maps of a band of their frequencies (paper, Fig. 1).
 
-    A profile is the mean power at a frequency, in cycles per image, over the mean of all; the dotted lines show white
-    noise and a field whose amplitude falls as 1/f, and the dashed one where a grid of n positions ends, at n / 2
-    cycles. `update` takes what the controls are called, among them `band`: the lowest and highest frequency kept; at
-    `top`, all above too.
+    A profile is the mean power at a frequency, in cycles per image, over the mean of all; dotted lines show white noise
+    and a field whose amplitude falls as 1/f, the dashed one where a grid of n positions ends, at n / 2 cycles. `update`
+    takes what the controls are called, among them `band`, the lowest and highest frequency kept; at `top`, all above.
     """
 
     def _own(self) -> tuple[ipywidgets.Image, State, dict]:

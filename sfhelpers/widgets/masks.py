@@ -18,26 +18,21 @@ STILL = (0.2, 0.8)  # thresholds of the still picture, beside the one given
 class MaskExplorer(Live):
     """A menu of sketch-photo pairs and a threshold slider beside query, photo, correlation map, mask and truth.
 
-    `update` takes `label` and `threshold`. ValueError if the arguments do not fit together or a value is out of range.
-
-    Args:
-        sketches: N images of any kind that `plots` takes, as are the photos, of side x side pixels.
-        probabilities: (N, side, side) in [0, 1]; a pixel is foreground at the threshold or above.
-        truths: (N, side, side) bool.
-        labels: N different names, as the menu shows them.
-        threshold: where the slider starts, 0.01 to 0.99.
+    `sketches` and `photos` are N images of any kind that `plots` takes, the photos of side x side pixels; `labels` are
+    N different names. `probabilities` (N, side, side) in [0, 1] are foreground at the threshold, 0.01 to 0.99, or
+    above; `truths` are bool. ValueError if they do not fit together. `update` takes `label` and `threshold`.
     """
 
     def __init__(
         self, sketches: Sequence[Picture], photos: Sequence[Picture], probabilities: Tensor, truths: Tensor,
         labels: Sequence[str], threshold: float,
     ):  # fmt: skip
-        self.sketches, self.photos = ([plots.picture(image) for image in images] for images in (sketches, photos))
-        self.probabilities, self.truths = (torch.as_tensor(maps).detach().cpu() for maps in (probabilities, truths))
-        self.labels = list(labels)
-        check_labels(self.labels, self.sketches, self.photos, self.probabilities, self.truths)
-        foreground_iou(self.probabilities >= 0.5, self.truths)  # raises if shapes or types do not fit
-        if not ((self.probabilities >= 0) & (self.probabilities <= 1)).all():
+        pictures = ([plots.picture(image) for image in images] for images in (sketches, photos))
+        probabilities, truths = (torch.as_tensor(maps).detach().cpu() for maps in (probabilities, truths))
+        self.columns, self.labels = (*pictures, probabilities, truths), list(labels)
+        check_labels(self.labels, *self.columns)
+        foreground_iou(probabilities >= 0.5, truths)  # raises if shapes or types do not fit
+        if not ((probabilities >= 0) & (probabilities <= 1)).all():
             raise ValueError("a probability lies outside 0 to 1: pass the sigmoid of the logits.")
         slider = {"min": LOW, "max": HIGH, "step": 0.01, "continuous_update": False}
         controls = {
@@ -59,10 +54,8 @@ class MaskExplorer(Live):
     def _rows(self, label: str, thresholds: Sequence[float]) -> tuple[plots.Figure, list[float]]:
         """A row a threshold, and each one's IoU."""
         k = self.labels.index(label)
-        masks = torch.stack([self.probabilities[k] >= threshold for threshold in thresholds])
-        sketches, photos, maps, truths = (
-            [column[k]] * len(masks) for column in (self.sketches, self.photos, self.probabilities, self.truths)
-        )
+        sketches, photos, maps, truths = ([column[k]] * len(thresholds) for column in self.columns)
+        masks = torch.stack([maps[0] >= threshold for threshold in thresholds])
         ious = foreground_iou(masks, torch.stack(truths)).tolist()
         heads = [f"at {cut:.2f},\nIoU {iou:.2f}" for cut, iou in zip(thresholds, ious, strict=True)]
         return plots.mask_grid(sketches, photos, maps, masks, truths, heads, size=1.3), ious

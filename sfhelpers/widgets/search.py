@@ -23,9 +23,8 @@ class SketchSearch(Live):
     """A sketch pad beside what its drawing finds, renewed after every stroke.
 
     Shown are the best photos with the cosine of their embeddings and, for one of them, the matches of a few points, the
-    mask of what was sketched, and the likeliest categories. `found` is the last answer, `pad` the sketch pad, which
-    begins with a preset. `update` takes another `drawing`, which is answered with its best photo and points along its
-    lines, another `place` (0 for the best photo) to look into, or `points` to match.
+    mask of what was sketched, and the likeliest categories. `found` is the last answer. `update` takes another
+    `drawing`, which begins anew, a `place` (0 for the best photo) to look into, or `points` to match.
     """
 
     def __init__(self, searcher: Searcher):

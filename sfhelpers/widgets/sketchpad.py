@@ -20,6 +20,13 @@ THIN, THICK = 1, 24  # pixels
 HISTORY = 200  # steps that can be undone
 
 
+class Width(traitlets.TraitType):
+    def validate(self, pad: Any, width: Any) -> float:
+        if not within(width, THIN, THICK):
+            raise traitlets.TraitError(f"the line width is {width!r}: give a number of pixels from {THIN} to {THICK}.")
+        return float(width)
+
+
 class SketchPad(Still, anywidget.AnyWidget):
     """A square paper with undo, redo, clear, line width, presets, and files to open and save, by button or from code.
 
@@ -33,7 +40,7 @@ class SketchPad(Still, anywidget.AnyWidget):
     _css = Path(__file__).with_suffix(".css")
     strokes = traitlets.List(read_only=True).tag(sync=True)  # the drawing, to 0.01 px: [{"width", "points"}, ...]
     size = traitlets.Enum(SIZES, 384, read_only=True).tag(sync=True)
-    line_width = traitlets.Any(4).tag(sync=True)
+    line_width = Width(4).tag(sync=True)
     words = traitlets.Unicode().tag(sync=True)
     wrong = traitlets.Bool().tag(sync=True)
     undoable = traitlets.Bool().tag(sync=True)
@@ -57,11 +64,9 @@ class SketchPad(Still, anywidget.AnyWidget):
         self._step(drawing)
 
     def to_image(self, side: int | None = None) -> Image.Image:
-        """As `Drawing.to_image`."""
         return self._drawing.to_image(side)
 
     def to_stroke3(self) -> NDArray[np.float64]:
-        """As `Drawing.to_stroke3`."""
         return self._drawing.to_stroke3()
 
     def on_drawn(self, callback: Callable[[Drawing], Any]) -> None:
@@ -131,7 +136,8 @@ class SketchPad(Still, anywidget.AnyWidget):
     def _draw(self, points: Any, width: Any, size: Any) -> None:
         """Add a stroke that was drawn on a paper of `size`, cut where it leaves the paper."""
         with self._lock:
-            stroke = Stroke(points, _width(width)).scaled(self.size / SketchPad.size.validate(self, size))
+            width, size = SketchPad.line_width.validate(self, width), SketchPad.size.validate(self, size)
+            stroke = Stroke(points, width).scaled(self.size / size)
             if added := Drawing.clipped([stroke], self.size).strokes:
                 self._step(Drawing(self.size, (*self._drawing.strokes, *added)))
 
@@ -166,13 +172,3 @@ class SketchPad(Still, anywidget.AnyWidget):
     def _say(self, words: str, wrong: bool = False) -> None:
         with self.hold_sync():
             self.words, self.wrong = words, wrong
-
-    @traitlets.validate("line_width")
-    def _validated(self, proposal: Any) -> float:
-        return _width(proposal.value)
-
-
-def _width(width: Any) -> float:
-    if not within(width, THIN, THICK):
-        raise traitlets.TraitError(f"the line width is {width!r}: give a number of pixels from {THIN} to {THICK}.")
-    return float(width)

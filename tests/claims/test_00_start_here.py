@@ -3,10 +3,9 @@
 import pytest
 
 from sfhelpers import results
-from tests.cells import cells
+from tests.cells import printed
 
-PRINTED = "".join(output.get("text", "") for cell in cells("00_start_here") for output in cell.get("outputs", []))
-ROWS = results.read(results.COMMITTED / "00_start_here.json")
+ROWS, PRINTED = results.committed("00_start_here"), printed("00_start_here")
 SEEN, UNSEEN = "seen categories", "unseen categories"
 
 

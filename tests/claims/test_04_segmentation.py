@@ -1,25 +1,18 @@
-"""What 04_segmentation says of the committed rows, a test a sentence, and of the default run that its file shows."""
-
-import re
+"""What 04_segmentation says of the committed rows and of the default run that its file shows."""
 
 import numpy as np
-import pytest
 
 from sfhelpers import results
 from sfhelpers.results import BETTER, NOT_TOLD, WORSE
 from sfhelpers.tasks.segmentation import CHOSEN
-from tests.cells import printed
+from tests.claims import shown, told
 
 ROWS = results.committed("04_segmentation")
-IOU = "foreground IoU"
-SEEN, UNSEEN = (results.table(ROWS, f"{name} categories", IOU, CHOSEN) for name in ("seen", "unseen"))
-CRF = results.table(ROWS, "seen categories", IOU, "then dense CRF")
+(SEEN, _, AGAINST_SEEN), (UNSEEN, _, AGAINST_UNSEEN) = (
+    told(ROWS, f"{name} categories", "foreground IoU", CHOSEN) for name in ("seen", "unseen")
+)
+CRF = results.table(ROWS, "seen categories", "foreground IoU", "then dense CRF")
 CONTROLS = ("fused (fixed random injection)", "fused (random UNet)")
-
-
-def of(pattern):
-    """The numbers that a pattern finds in what the default run printed."""
-    return [float(number) for number in re.search(pattern, printed("04_segmentation")).groups()]
 
 
 def seconds(method):
@@ -31,26 +24,14 @@ def test_the_rows_are_of_three_seeds_and_five_epochs():
     assert {row.seed for row in trained} == {0, 1, 2} and {row.epochs for row in trained} == {5}
 
 
-@pytest.mark.parametrize(
-    ("other", "seen", "unseen"),
-    [
-        *((other, BETTER, None) for other in ("mean mask", *CONTROLS)),  # of unseen categories nothing is said
-        ("SD only", BETTER, BETTER),
-        ("CLIP only", BETTER, NOT_TOLD),
-        ("late fusion", NOT_TOLD, NOT_TOLD),
-        ("B-Finetuning", WORSE, NOT_TOLD),
-    ],
-)
-def test_fused_is_better_than_its_halves_and_the_controls_level_with_late_fusion_and_below_finetuning(
-    other, seen, unseen
-):
-    for gallery, table, said in (("seen categories", SEEN, seen), ("unseen categories", UNSEEN, unseen)):
-        assert said in (None, results.verdict(table, results.differences(ROWS, gallery, IOU), other))
-
-
-def test_fused_is_above_sd_only_by_many_spreads():
+def test_fused_is_better_than_its_halves_and_the_controls_level_with_late_fusion_and_below_finetuning():
+    seen, unseen = AGAINST_SEEN, AGAINST_UNSEEN
+    assert {seen[other] for other in ("mean mask", "SD only", "CLIP only", *CONTROLS)} == {BETTER}
+    assert seen["late fusion"] == unseen["late fusion"] == unseen["CLIP only"] == unseen["B-Finetuning"] == NOT_TOLD
+    assert seen["B-Finetuning"] == WORSE and unseen["SD only"] == BETTER
     for table in (SEEN, UNSEEN):
-        assert table["fused"][0] - table["SD only"][0] > 4 * (table["fused"][1] + table["SD only"][1])
+        lead, spreads = table["fused"][0] - table["SD only"][0], table["fused"][1] + table["SD only"][1]
+        assert lead > 4 * spreads, "above SD only by many spreads"
 
 
 def test_late_fusion_takes_a_third_of_the_time_and_finetuning_three_times_as_long():
@@ -63,26 +44,22 @@ def test_with_fixed_injection_or_an_untrained_unet_fused_is_no_better_than_clip_
     assert all(SEEN[control][0] < clip + clip_spread + SEEN[control][1] for control in CONTROLS)
 
 
-def test_the_crf_adds_least_to_the_two_arms_that_were_best():
-    gain = {method: CRF[method][0] - SEEN[method][0] for method in CRF}
-    assert sorted(gain, key=gain.get)[:2] == list(SEEN)[:2] == ["B-Finetuning", "fused"]
-
-
 def test_with_crf_fused_keeps_less_than_two_thirds_of_its_lead_and_late_fusion_passes_it_by_less_than_a_spread():
     after, before = (table["fused"][0] - table["CLIP only"][0] for table in (CRF, SEEN))
     assert 0 < after < before * 2 / 3
     assert 0 < CRF["late fusion"][0] - CRF["fused"][0] < CRF["fused"][1]
+    gain = {method: CRF[method][0] - SEEN[method][0] for method in CRF}
+    best = sorted(gain, key=gain.get)[:2]
+    assert best == list(SEEN)[:2] == ["B-Finetuning", "fused"], "it adds least to the two arms that were best"
 
 
-def test_asked_with_a_sketch_of_another_category_the_masks_lose_less_than_two_points():
-    own, other = of(r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),")
-    assert 0 < own - other < 0.02
-
-
-def test_in_this_run_nothing_to_speak_of_is_left_of_the_lead_once_the_crf_has_sharpened_both():
-    fused, clip = (of(rf"\n{method} +CRF off [\d.]+, on ([\d.]+)")[0] for method in ("fused", "CLIP only"))
-    assert abs(fused - clip) < 0.005
-
-
-def test_the_gallerys_mean_is_well_below_that_of_the_pairs_with_the_crf_too():
-    assert of(r"foreground IoU ([\d.]+), n")[0] < of(r"fused +CRF off [\d.]+, on ([\d.]+)")[0] - 0.05
+def test_the_default_run():
+    own, other = shown("04_segmentation", r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),")
+    assert 0 < own - other < 0.02, "asked with a sketch of another category the masks lose less than two points"
+    (fused,), (clip,) = (
+        shown("04_segmentation", rf"^{method} +CRF off [\d.]+, on ([\d.]+)") for method in ("fused", "CLIP only")
+    )
+    assert abs(fused - clip) < 0.005, "nothing to speak of is left of the lead once the CRF has sharpened both"
+    assert shown("04_segmentation", r"foreground IoU ([\d.]+), n")[0] < fused - 0.05, (
+        "the gallery's mean is well below that of the pairs"
+    )
