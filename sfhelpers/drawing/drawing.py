@@ -1,9 +1,11 @@
 """The drawing: strokes on a square paper, as a picture, as numbers, as a file; and some to begin with."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ LINE_WIDTH = 4 / 384  # of the side
 MARGIN = 0.08  # of the side, left free on each side of a fitted drawing
 FINE = 8  # drawn this many times as fine, then reduced
 PAPER, INK = 255, 25  # grey levels, those of the toy world's sketches
-MAX_BYTES = 5_000_000
+MAX_BYTES = ndjson.MAX_LINE
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class Drawing:
         replace_file(path, self.to_file(_kind(path.name)).encode("utf-8"))
 
     @classmethod
-    def load(cls, path: str | Path) -> "Drawing":
-        """Read an .svg (the outlines of its shapes) or .ndjson (its first drawing) of 5 MB at most.
+    def load(cls, path: str | Path, number: int = 0) -> "Drawing":
+        """Read an .svg (the outlines of its shapes) or of an .ndjson one drawing (`number`, from 0), of 5 MB at most.
 
         Our own SVG comes back as it was drawn, all else is fitted to a paper of 384 pixels. FileNotFoundError, or a
         ValueError that says why it cannot be read.
@@ -124,13 +126,18 @@ class Drawing:
         if not path.is_file():
             raise FileNotFoundError(f"there is no drawing {str(path)!r}: give the path of an .svg or .ndjson file.")
         with path.open("rb") as file:
-            return cls.parse(file.read(MAX_BYTES + 1), path.name)
+            return cls._read(file, path.name, number)
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> "Drawing":
         """As `load`, from a file's content and its name, for a file that lies on another machine."""
+        return cls._read(io.BytesIO(content), name)
+
+    @classmethod
+    def _read(cls, file: BinaryIO, name: str, number: int = 0) -> "Drawing":
         kind = _kind(name)
         try:
+            content = file.read(MAX_BYTES + 1) if kind == "svg" else ndjson.line(file, number)
             if not 0 < len(content) <= MAX_BYTES:
                 raise ValueError("it has more than 5 MB: cut it down to one drawing." if content else "it is empty.")
             text = content.decode("utf-8-sig")  # the one encoding whose every character can be checked
