@@ -4,9 +4,16 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
+import platform
+import secrets
+import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+
+import psutil
+
+HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # this machine
 
 
 def shown(path: str | Path) -> str:
@@ -16,23 +23,38 @@ def shown(path: str | Path) -> str:
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hex."""
-    with path.open("rb") as stream:
+    with reading(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was; OSError as `writing`."""
+    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was; OSError as `writing`.
+
+    It has the earlier file's mode, or what the umask leaves; a link is replaced, not what it leads to.
+    """
     with writing(path, "name another file, in a folder that you may write to", len(content)):
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        remove_left(path.parent)
+        mode = path.stat().st_mode & 0o777 if path.is_file() else 0
+        beside = path.with_name(f".sketchfusion-{HERE}-{os.getpid()}-{secrets.token_hex(4)}")  # short, whatever its own
         try:
-            with open(descriptor, "wb") as file:
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if mode else 0o666), "wb") as file:
                 file.write(content)
-            os.chmod(beside, 0o644)  # mkstemp's 0600 would hide the file from others
+            if mode:
+                os.chmod(beside, mode)
             os.replace(beside, path)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside)
+            beside.unlink(missing_ok=True)
             raise
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what killed processes were writing beside, which may be of another machine after a day alone."""
+    for path in folder.glob(".sketchfusion-??????-*-????????"):
+        maker, alive = path.name[14:-9], (p for p in psutil.process_iter(["status"]) if p.info["status"] != "zombie")
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # gone meanwhile, or somebody else's
+            ended = maker.startswith(HERE) and maker not in {f"{HERE}-{process.pid}" for process in alive}
+            if ended or time.time() - path.lstat().st_mtime > 86_400:
+                path.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -41,14 +63,29 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def check_own(folder: Path) -> None:
+    """FileExistsError if a folder that a run writes into is something else, or holds a link, which may lead outside."""
+    for path in chain([folder], folder.rglob("*")):  # which follows no link
+        kind = "link" if path.is_symlink() else "file" if path == folder and path.is_file() else ""
+        if kind or (path.suffix == ".safetensors" and path.is_dir()):
+            said = f"{shown(path)} is a {kind or 'folder'}, and not of the run's own making"
+            raise FileExistsError(f"{said}: move it away, or pass another -p output_dir.")
+
+
 @contextlib.contextmanager
-def writing(place: Path, remedy: str, size: int = 0) -> Iterator[None]:
-    """Turn an OSError inside into a sentence of its type, with the remedy or, on a full disk, the bytes needed."""
+def writing(place: Path, remedy: str, size: int = 0, what: str = "could not be written") -> Iterator[None]:
+    """Turn an OSError inside into a sentence of its type and errno, with the remedy or, on a full disk, the bytes."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"make room for {size / 1e6:.1f} MB on its disk" if size else "make room on its disk"
-        said = type(error)(f"{shown(place)} could not be written ({error.strerror or error}): {remedy}.")
-        said.strerror = error.strerror  # for callers with a sentence of their own; without errno it is not printed
+        reason = os.strerror(error.errno) if error.errno else error
+        said = type(error)(f"{shown(place)} {what} ({reason}): {remedy}.")
+        said.errno = error.errno  # without strerror beside it, it is not printed
         raise said from error
+
+
+def reading(place: Path) -> contextlib.AbstractContextManager[None]:
+    """As `writing`, for what reads `place`."""
+    return writing(place, "check the path, make it readable, or take it away", what="cannot be read")

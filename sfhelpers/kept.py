@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sfhelpers.files import make_folder, replace_file, shown
+from sfhelpers.files import check_own, make_folder, reading, remove_left, replace_file
 
 FORMAT = 2  # raise it when `fit` would go on from the same checkpoint with other numbers, or could not read it
 FILE, KEY = "training.safetensors", "sketchfusion training"
@@ -28,6 +28,8 @@ def signed(tensors: Mapping[str, Tensor], described: Mapping[str, Any], key: str
 
 def from_signed(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
     """Tensors, description, and whether they are as `signed` was given them; nothing of a file of another kind."""
+    with reading(path):  # safetensors would tell no errno
+        path.open("rb").close()
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {})[key]
@@ -48,15 +50,9 @@ def _signature(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> s
     return json.dumps({**described, "sha256": digest.hexdigest()}, sort_keys=True, allow_nan=False)
 
 
-def check_place(folder: Path, keep: bool) -> None:
-    """FileExistsError if the folder of trainings is a file, or a link through which nothing shall be removed."""
-    if (folder.exists() and not folder.is_dir()) or (folder.is_symlink() and not keep):
-        said = f"{shown(folder)} is a {'link' if folder.is_symlink() else 'file'}, not a folder to keep checkpoints in"
-        raise FileExistsError(f"{said}: move it away, or pass another -p output_dir.")
-
-
 def remove_trainings(folder: Path) -> None:
     """Remove the trainings of earlier runs: gone on from with this run's, they would be of another run."""
+    check_own(folder)
     for old in folder.glob(f"*-seed*/**/{FILE}"):
         old.unlink(missing_ok=True)
 
@@ -72,8 +68,7 @@ class Checkpoint:
             said = f"the configuration cannot be kept with the checkpoint ({error})"
             raise ValueError(f"{said}: give texts, finite numbers, and lists and dicts of them.") from error
         make_folder(self.path.parent)
-        for left in self.path.parent.glob(f".{FILE}.*"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+        remove_left(self.path.parent)
 
     def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         replace_file(self.path, signed(tensors, {"format": FORMAT, "made_by": self.made_by, "state": state}, KEY))
@@ -82,10 +77,7 @@ class Checkpoint:
         """What `write` was given last, or None if nothing is kept yet."""
         if not self.path.exists():
             return None
-        try:
-            tensors, kept, whole = from_signed(self.path, KEY)
-        except OSError as error:
-            raise OSError(f"the checkpoint {self.path} cannot be read ({error}): give another folder.") from error
+        tensors, kept, whole = from_signed(self.path, KEY)
         remedy = "give another folder, or delete it, which starts the training anew"
         if (version := kept.get("format", FORMAT)) != FORMAT:
             which = f"another version of sfhelpers (format {version}, this one writes {FORMAT})"

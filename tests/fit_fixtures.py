@@ -6,7 +6,6 @@ import random
 import resource
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -99,7 +98,7 @@ def train_in_child(folder, out, begun):
 def fail_at_the_seventh(folder, moment, out=None):
     """`run` whose process is killed at this moment of writing the seventh checkpoint, or whose disk is full then."""
     torch.set_num_threads(1)
-    written, make = [], tempfile.mkstemp
+    written, make = [], os.open
 
     def die(*names):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -110,7 +109,7 @@ def fail_at_the_seventh(folder, moment, out=None):
             return replace_file(path, content)
         half = len(content) // 2
         if moment == "half written":
-            tempfile.mkstemp = lambda **how: die(os.write(make(**how)[0], content[:half]))
+            os.open = lambda *how: die(os.write(make(*how), content[:half]))
         if moment == "not yet renamed":
             os.replace = die
         if moment == "full":

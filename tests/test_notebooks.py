@@ -1,8 +1,11 @@
 """The notebook tools: the same bytes for the same results, honest exit codes, nothing stale or dirty committed."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
 import psutil
@@ -58,22 +61,33 @@ def test_execute_leaves_a_failing_notebook_as_it_was(tmp_path, capsys):
     assert "failed: ValueError: no such thing" in capsys.readouterr().out
 
 
-def test_an_interrupted_execution_leaves_the_notebook_and_no_kernel(tmp_path, monkeypatch):
-    others = set(psutil.Process().children(recursive=True))  # of tests that came before
-    path = tiny(tmp_path, "import time\ntime.sleep(600)")
-    before = path.read_bytes()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("command", ["run", "execute"])
+def test_a_signal_ends_kernels_and_what_they_started_and_leaves_the_notebooks(tmp_path, command, number):
+    begun = f"import subprocess\nsubprocess.Popen(['sleep', '601'])\nopen({str(tmp_path / 'begun')!r}, 'a').write('x')"
+    paths = [tiny(tmp_path, f"{begun}\nwhile True:\n    pass", name=name) for name in ("01_a", "02_b", "03_c")]
+    before = [path.read_bytes() for path in paths]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "03_c.ipynb").write_text("of an earlier run")
+    mark = {"SKETCHFUSION_TEST": str(tmp_path)}
+    places = ["--folder", str(tmp_path), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    words = [sys.executable, "-m", "tools.notebooks", command, *places]
+    runner = subprocess.Popen(words, cwd=FOLDER.parent, env=os.environ | mark)
+    while runner.poll() is None and not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    assert len(marked(mark)) >= 4  # runner, papermill, kernel, sleep
+    runner.send_signal(number)
+    assert runner.wait(30) == 128 + number
+    assert marked(mark) == []
+    assert [path.read_bytes() for path in paths] == before
+    assert (tmp_path / "out" / "03_c.ipynb").read_text() == "of an earlier run"
+    assert not list(tmp_path.glob("*/.*")) + list(tmp_path.glob(".*"))
 
-    def interrupted(pid):
-        if len(psutil.Process(pid).children(recursive=True)) > 0:  # its kernel is there
-            raise KeyboardInterrupt
-        return 0
 
-    monkeypatch.setattr(notebooks, "_resident", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        notebooks.execute([path])
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-    left = set(psutil.Process().children(recursive=True)) - others
-    assert not [child for child in left if child.status() != "zombie"]
+def marked(mark):
+    """Processes that have these variables."""
+    every = psutil.process_iter(["environ"])
+    return [process for process in every if mark.items() <= (process.info["environ"] or {}).items()]
 
 
 def test_run_prints_a_line_each_makes_an_index_and_fails_if_one_fails(tmp_path, monkeypatch, capsys):

@@ -7,13 +7,15 @@ python -m tools.notebooks check [names...]
 
 import argparse
 import os
+import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -21,6 +23,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from sfhelpers.files import replace_file
 from tools import clean
 from tools.pages import page
 
@@ -35,6 +38,8 @@ FIXED = {
     "SOURCE_DATE_EPOCH": "0",
     "TQDM_DISABLE": "1",
 }
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+STOPPED: list[int] = []  # signals that came: what runs is ended, and nothing else is begun
 
 
 @dataclass(frozen=True)
@@ -73,40 +78,41 @@ def papermill(source: Path, target: Path, parameters: Mapping[str, str], environ
     words += ["-k", "python3", "--no-progress-bar"]
     for name, value in parameters.items():
         words += ["-r", name, value]
+    mark = f"SKETCHFUSION_{secrets.token_hex(8)}"  # by which its kernel is found, though papermill be gone
     # MPLBACKEND would keep the kernel from showing its figures in the notebook.
     variables = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | dict(environment)
+    variables[mark] = "1"
     start, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=variables)
         try:
-            while process.poll() is None:
+            while process.poll() is None and not STOPPED:
                 peak = max(peak, _resident(process.pid))
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.2)
         finally:
-            if process.poll() is None:  # interrupted: leave no kernel behind
-                for child in _tree(process.pid):
-                    with suppress(psutil.NoSuchProcess):
-                        child.kill()
-                process.wait()
+            process.kill()
+            process.wait()
+            _end(mark)
         log.seek(0)
         printed = log.read().decode(errors="replace")
-    result = "ok" if process.returncode == 0 else _reason(target, printed)
+    result = "ok" if process.returncode == 0 else "stopped" if STOPPED else _reason(target, printed)
     return Outcome(source.stem, time.perf_counter() - start, peak, result)
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+def _end(mark: str) -> None:
+    """End every process that has the mark in its environment, whoever its parent is now."""
+    while found := [each for each in psutil.process_iter(["environ"]) if mark in (each.info["environ"] or {})]:
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, timeout=5)
 
 
 def _resident(pid: int) -> int:
     total = 0
-    for process in _tree(pid):
-        with suppress(psutil.NoSuchProcess):  # it ended since the list was made
+    with suppress(psutil.NoSuchProcess):  # it ended since the list was made
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
             total += process.memory_info().rss
     return total
 
@@ -133,12 +139,14 @@ def run(notebooks: list[Path], out: Path, jobs: int = 1) -> bool:
         for done in as_completed([pool.submit(_run_one, path, out / path.name, threads) for path in notebooks]):
             outcomes = sorted([*outcomes, done.result()], key=lambda outcome: outcome.name)
             print(done.result(), flush=True)
-            (out / "index.html").write_text(_index(outcomes, out), encoding="utf-8")
+            replace_file(out / "index.html", _index(outcomes, out).encode())
     print(f"index: {out / 'index.html'}")
     return all(outcome.result == "ok" for outcome in outcomes)
 
 
 def _run_one(path: Path, target: Path, environment: Mapping[str, str]) -> Outcome:
+    if STOPPED:
+        return Outcome(path.stem, 0, 0, "not run")
     target.unlink(missing_ok=True)
     target.with_suffix(".html").unlink(missing_ok=True)
     names = clean.declared(nbformat.read(path, as_version=4))
@@ -149,7 +157,7 @@ def _run_one(path: Path, target: Path, environment: Mapping[str, str]) -> Outcom
             text = page(nbformat.read(target, as_version=4), target.stem)
         except ValueError as error:
             return replace(outcome, result=f"{outcome.result}, but no page: {error}")
-        target.with_suffix(".html").write_text(text, encoding="utf-8")
+        replace_file(target.with_suffix(".html"), text.encode())
     return outcome
 
 
@@ -182,13 +190,13 @@ def execute(notebooks: list[Path]) -> bool:
     """Execute notebooks on the CPU, clean them and put them in place of the old; one that fails stays as it was."""
     fine = True
     for path in notebooks:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".execute-") as folder:
+        if STOPPED:
+            break
+        with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / path.name
             outcome = papermill(path, target, {}, FIXED)
             if outcome.result == "ok":
-                notebook = clean.stamped(nbformat.read(target, as_version=4))
-                target.write_text(clean.text_of(notebook), encoding="utf-8", newline="\n")
-                os.replace(target, path)
+                replace_file(path, clean.text_of(clean.stamped(nbformat.read(target, as_version=4))).encode())
         fine = fine and outcome.result == "ok"
         print(outcome, flush=True)
     return fine
@@ -202,7 +210,8 @@ def check(notebooks: list[Path]) -> bool:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run one command; the exit status is 1 if a notebook failed or is not clean, and 2 if it is not there."""
+    """Run one command; the exit status is 1 if a notebook failed or is not clean, 2 if it is not there, and 128 and
+    the signal's number if one came, on which everything that was started is ended."""
     parser = argparse.ArgumentParser(prog="python -m tools.notebooks")
     parser.add_argument("command", choices=("run", "execute", "check"))
     parser.add_argument("names", nargs="*", help="04, 04_segmentation or a path; all if left out")
@@ -215,9 +224,27 @@ def main(words: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
-    if options.command == "run":
-        return 0 if run(paths, options.out, options.jobs) else 1
-    return 0 if (execute if options.command == "execute" else check)(paths) else 1
+    with _signals_noted():
+        if options.command == "run":
+            fine = run(paths, options.out, options.jobs)
+        else:
+            fine = (execute if options.command == "execute" else check)(paths)
+        return 128 + STOPPED[0] if STOPPED else 1 - fine
+
+
+@contextmanager
+def _signals_noted() -> Iterator[None]:
+    """Signals that would end this process are noted in STOPPED inside, but for a hangup that `nohup` has it ignore."""
+    before = {number: signal.getsignal(number) for number in signal.Signals if number.name in ENDING}
+    before = {k: v for k, v in before.items() if k.name != "SIGHUP" or v is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, lambda number, frame: STOPPED.append(number))
+    try:
+        yield
+    finally:
+        STOPPED.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sfhelpers.files import writing
+from sfhelpers.files import check_own, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
@@ -23,6 +23,7 @@ KINDS = {  # what a value is called, and how another one is passed
     str: ("text", "pass it with -r {0} VALUE, which keeps it text"),
     list: ("a list", 'pass it with -y "{0}: [1, 2]"'),
 }
+OUTPUTS = ("checkpoints", "heads", "masks", "pocket", "tokenizer", "vision")  # folders that notebooks write
 MEGABYTES = 50  # that a run may need at its output_dir
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -156,6 +157,11 @@ def _output_dir(output_dir: str, notebook: str) -> Path:
     with writing(folder, remedy):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        (folder / ("x/" * 300)).exists()  # an error if paths in it would be too long
+    for path in (*(folder / name for name in OUTPUTS), *folder.glob("denoiser_*")):
+        check_own(path)
+    if (folder / "results.json").is_dir():
+        raise IsADirectoryError(f"{shown(folder / 'results.json')} is a folder, not a file: move it away, or {remedy}.")
     if (free := shutil.disk_usage(folder).free / 1e6) < MEGABYTES:
         raise OSError(f"{folder} has {free:.0f} MB free but this run needs {MEGABYTES} MB: make room or {remedy}.")
     return folder

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers import plots
 from sfhelpers.datasets import Dataset, Record
-from sfhelpers.files import make_folder, replace_file
+from sfhelpers.files import check_own, make_folder, replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.tasks.arms import reading_size
@@ -46,6 +46,7 @@ def write_gallery(
     from which a pixel is foreground. Gives category -> its photos and masks in their order, at 160 px, for pictures.
     """
     model.eval()
+    check_own(output_dir / "masks")
     kept: dict[str, list[Masked]] = {}
     for category in dataset.categories:
         chosen, folder = dataset.select(categories=[category]), output_dir / "masks" / category

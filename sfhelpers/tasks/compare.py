@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sfhelpers import kept, results
 from sfhelpers.backbones import Backbone
+from sfhelpers.files import check_own
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import paired_bootstrap
 from sfhelpers.tasks import arms
@@ -118,7 +119,7 @@ def compare(
     wanted = [method for method in methods if isinstance(method, arms.Arm)]
     wanted = wanted or arms.arms_for(methods, seeds, backbone, inject, task.baselines)
     if checkpoints is not None:
-        kept.check_place(checkpoints, resume)
+        check_own(checkpoints)
     groups: dict[tuple, list[arms.Arm]] = {}
     for arm in sorted(wanted, key=lambda arm: arm.plain):  # plain ones last, since baselines need what they need
         groups.setdefault(arm.frozen_key, []).append(arm)

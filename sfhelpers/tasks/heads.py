@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.files import make_folder, replace_file
+from sfhelpers.files import check_own, make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.tasks.arms import DIM, arm_of, file_stem
@@ -74,6 +74,7 @@ def save_heads(
     """
     if run.epochs == 0:
         return []
+    check_own(folder)
     make_folder(folder)
     training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
     written = []
