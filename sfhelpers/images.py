@@ -21,11 +21,8 @@ GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever t
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """Open an image (of an animation the first frame) as `as_seen`; decoded only if its header is good.
-
-    FileNotFoundError without the file; ValueError if it is empty, truncated, not one of FORMATS, has a side shorter
-    than 8 pixels, or more than 50 megapixels.
-    """
+    """Open an image (of an animation the first frame) as `as_seen`. FileNotFoundError without it; ValueError if it
+    is empty, truncated, not one of FORMATS, has a side shorter than 8 pixels, or more than 50 megapixels."""
     return as_seen(_decoded(path))
 
 

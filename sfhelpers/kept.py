@@ -85,8 +85,7 @@ class Checkpoint:
         if not whole:
             raise ValueError(f"{self.path} is not a whole checkpoint: delete it, which starts the training anew.")
         old, new = dict(_flat(kept["made_by"])), dict(_flat(self.made_by))
-        differ = [name for name in sorted(old | new) if old.get(name, ...) != new.get(name, ...)]
-        if differ:
+        if differ := [name for name in sorted(old | new) if old.get(name, ...) != new.get(name, ...)]:
             told = (f"{name} was {_short(old, name)} and is {_short(new, name)}" for name in differ[:NAMED_DIFFERENCES])
             more = f", and {len(differ) - NAMED_DIFFERENCES} more" if len(differ) > NAMED_DIFFERENCES else ""
             which = f"another training ({', '.join(told)}{more})"

@@ -1,7 +1,5 @@
-"""Result rows, the list in a `results.json`: no value stands without its method, definition, data, seed and weights.
-
-Metric definitions differ between papers by more than methods do, and the weights' sha256 says what was measured.
-"""
+"""Result rows, the list in a `results.json`: no value stands without its method, data, seed, weights and definition,
+since metric definitions differ between papers by more than methods do."""
 
 import json
 import math
@@ -106,10 +104,8 @@ def committed(notebook: str) -> list[Row]:
 
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
-    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), best first.
-
-    Rows count whose definition ends with the rule, which says for instance how masks were cut.
-    """
+    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), best first, of rows whose
+    definition ends with the rule, which says for instance how masks were cut."""
     by_method: dict[str, list[float]] = {}
     for row in rows:
         if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):

@@ -95,16 +95,12 @@ class Browser:
         row = next(row for row in rows if [label.text for label in self.find(".widget-label", row)] == [description])
         return self.find(selector, row)[0]
 
-    def source(self, inside):
-        """The address of the first picture in an element, another one for each picture that a kernel sends."""
-        return self.find("img", inside)[0].get_attribute("src")
-
     @contextmanager
     def changing(self, inside):
         """Wait, after the block, until the picture that is shown has become another one, and is complete."""
-        before = self.source(inside)
+        before = self.find("img", inside)[0].get_attribute("src")
         yield
-        self.wait("the picture changes", lambda: self.source(inside) != before)
+        self.wait("the picture changes", lambda: self.find("img", inside)[0].get_attribute("src") != before)
         image = self.find("img", inside)[0]
         self.wait("the image is complete", lambda: self.run("return arguments[0].naturalWidth", image))
 
@@ -198,15 +194,13 @@ class Lab:
 
 @contextmanager
 def jupyterlab(folder, home):
-    """The address of any notebook in `folder`, on a free port; settings and log go into `home`. Ends with the block."""
-    settings = home / "config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
+    """The address of any notebook in `folder`, on a free port; its own files go into `home`. Ends with the block."""
     folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     variables = {key: value for key, value in os.environ.items() if key not in ("MPLBACKEND", "JUPYTER_PATH")}
     variables |= folders | {"IPYTHONDIR": str(home / "ipython"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--ServerApp.port=0"]
-    command += [f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--allow-root"]
+    command += [f"--ServerApp.root_dir={folder}", "--expose-app-in-browser", "--allow-root", "--LabApp.news_url=None"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     streams, end = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}, time.monotonic() + DEADLINE
     with (home / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, env=variables, cwd=home, **streams)

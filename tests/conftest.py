@@ -8,7 +8,7 @@ import pytest
 from sfhelpers import toyworld
 from sfhelpers.datasets import Dataset, sketchy
 from tests.backbone_fixtures import tiny_backbone, tiny_folder, two_images  # noqa: F401
-from tests.search_helpers import gallery, heads, searcher  # noqa: F401
+from tests.search_helpers import gallery, heads, photo, searcher  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,15 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def toy_copy(toy, tmp_path):
-    """A copy of it that may be changed."""
+    """A copy of `toy` that may be changed."""
     root = shutil.copytree(toy.root, tmp_path / "own")
     return replace(toy, root=root, records=tuple(sketchy.read(root, toyworld.UNSEEN)))
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A folder as a user has it: two classes of three photos and two sketches."""
+    for category in ("cat", "dog"):
+        for place in ("photo/{}/a.jpg", "photo/{}/b.jpg", "photo/{}/c.jpg", "sketch/{}/s1.png", "sketch/{}/s2.png"):
+            photo(tmp_path / "own" / place.format(category))
+    return tmp_path / "own"

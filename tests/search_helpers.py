@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
@@ -38,10 +37,8 @@ def fake(sha256="f" * 64):
         batches.append(len(images))
         return F.normalize(images.mean((2, 3)) + 1e-3, dim=1)
 
-    vision = SimpleNamespace(size=16, embed=embed, model=SimpleNamespace(logit_scale=torch.tensor(3.0)))
-    return SimpleNamespace(
-        vision=vision, diffusion=SimpleNamespace(size=16), weights_sha256=sha256, name="fake", batches=batches
-    )
+    parts = {"vision": SimpleNamespace(size=16, embed=embed), "diffusion": SimpleNamespace(size=16)}
+    return SimpleNamespace(**parts, weights_sha256=sha256, name="fake", batches=batches)
 
 
 def refused(kind, make, *arguments, **options):

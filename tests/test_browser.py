@@ -10,14 +10,16 @@ import nbformat
 import pytest
 import yaml
 from nbconvert.preprocessors import ClearOutputPreprocessor
+from nbformat.v4 import new_code_cell, new_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from tests import live
 from tests.browser import Lab, chromium, jupyterlab, outside
 from tests.test_pages import images_of
+from tests.test_widgets import CELLS, setup
+from tools.clean import KERNEL
 from tools.notebooks import find
 from tools.pages import page
 
@@ -57,7 +59,10 @@ def browser(tmp_path_factory):
 def widgets(browser, lab, tiny_folder):
     """The notebook of one cell a widget, opened and run."""
     folder, address = lab
-    notebook = Lab(browser, address, live.written(folder, tiny_folder))
+    cells = [new_code_cell(setup(folder, tiny_folder), id="setup")]
+    cells += [new_code_cell(f"{source}\n{name}", id=name) for name, source in CELLS.items()]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), folder / "widgets.ipynb")
+    notebook = Lab(browser, address, "widgets.ipynb")
     notebook.run_all(deadline=90)
     return notebook
 
@@ -104,7 +109,7 @@ def test_a_point_can_be_chosen_with_the_mouse_and_the_keyboard(browser, widgets)
     widgets.holds(f"pca.state['point'][0] == 'sketch' and pca.state['point'][1] > {x} and pca.state['point'][2] > {y}")
 
 
-def test_the_pad_is_drawn_on_with_the_mouse_and_undoes_by_button_and_by_key(browser, widgets):
+def test_the_pad_is_drawn_on_with_the_mouse_and_the_keyboard_and_undoes_by_button_and_by_key(browser, widgets):
     cell = widgets.cell("pad")
     paper = browser.find("canvas", cell)[0]
     assert browser.run(INK, paper) == 0
@@ -121,11 +126,7 @@ def test_the_pad_is_drawn_on_with_the_mouse_and_undoes_by_button_and_by_key(brow
     browser.driver.switch_to.active_element.send_keys(Keys.CONTROL, "z")
     widgets.holds("len(pad.drawing.strokes) == 0")
     browser.wait("the paper is white", lambda: browser.run(INK, paper) == 0)
-
-
-def test_the_pad_is_drawn_on_with_the_keyboard(browser, widgets):
-    cell = widgets.cell("pad")
-    browser.run("arguments[0].focus()", browser.find("canvas", cell)[0])
+    browser.run("arguments[0].focus()", paper)
     browser.keys(" ", *[Keys.ARROW_RIGHT] * 5, *[Keys.ARROW_DOWN] * 3, " ")
     widgets.holds("len(pad.drawing.strokes) == 1")
     first, last = widgets.value("(pad.drawing.strokes[0].points[[0, -1]] / pad.size).tolist()")
@@ -160,7 +161,7 @@ def test_a_stroke_asks_the_gallery_and_an_empty_paper_and_one_dot_are_no_trouble
 def test_every_widget_leaves_its_picture_in_the_exported_page(browser, widgets, tmp_path):
     notebook = widgets.notebook()
     shown = pictures(browser, notebook, tmp_path / "widgets.html")
-    assert len(shown) == images_of(notebook) == len(live.CELLS)
+    assert len(shown) == images_of(notebook) == len(CELLS)
     for name, words in zip(("Mask", "PCA", "Frequency", "SketchPad", "SketchSearch"), shown, strict=True):
         assert name in words
 

@@ -1,6 +1,5 @@
-"""The arms of the segmentation table are trained and tested alike, and what is told of them is what was measured."""
+"""Arms are trained and tested alike and told as they were measured: of segmentation, and of a task that is new here."""
 
-import hashlib
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from sfhelpers import metrics, results, toyworld
 from sfhelpers.backbones import randomised
-from sfhelpers.datasets import Dataset, first_sketches, load_dataset, sketchy
+from sfhelpers.datasets import first_sketches, load_dataset
+from sfhelpers.images import load_images
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
+from sfhelpers.tasks.prepared import prepare_images, reader, take
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
 from tests.backbone_fixtures import refused
 
@@ -26,21 +28,14 @@ RUN.device, RUN.epochs = "cpu", 1
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Two seen categories with photos in every part and an unseen one, two sketches a photo, masks."""
-    root = tmp_path_factory.mktemp("world")
-    toyworld.write_sketchy(root, photos=6, sketches=2, categories=CATEGORIES)
-    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
-
-
-@pytest.fixture(scope="module")
-def small(world):
-    return first_sketches(world, 1)
+def small(toy):
+    """Two seen categories with photos in every part and an unseen one."""
+    return toy.select(categories=CATEGORIES)
 
 
 def compare(backbone, dataset, methods, seeds=(0,), epochs=1, **options):
     task = Segmentation(dataset, epochs, 2e-3, 4)
-    return protocol.compare(backbone, task, methods, seeds, **{"log": lambda line: None} | options)
+    return protocol.compare(backbone, task, methods, seeds, **options)
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +77,19 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
     assert max(counts) <= 1.03 * min(counts)
 
 
-def test_no_test_image_is_seen_in_training(world):
-    """By the bytes of the files and by the pixels, photos and sketches alike."""
-    parts = Segmentation(world, 1, 2e-3, 4).parts
-    groups = [parts["train"]], [parts["validation"]], segmentation.tested(parts).values()
-    records = ([record for part in group for record in part.records] for group in groups)
-    trained, validated, tested = ({found for r in some for found in contents(r.path)} for some in records)
+def test_no_test_image_is_seen_in_training(small):
+    parts = Segmentation(small, 1, 2e-3, 4).parts
+    trained, validated = contents(parts["train"]), contents(parts["validation"])
+    tested = contents(*segmentation.tested(parts).values())
     assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
     assert {record.category for record in (*parts["train"].records, *parts["validation"].records)} <= {*CATEGORIES[:2]}
     assert {record.category for record in parts["unseen"].records} == {CATEGORIES[2]}
 
 
-def contents(path):
-    return hashlib.sha256(path.read_bytes()).digest(), hashlib.sha256(np.asarray(Image.open(path)).tobytes()).digest()
+def contents(*parts):
+    """The bytes of the files and the pixels, of photos and sketches alike."""
+    paths = [record.path for part in parts for record in part.records]
+    return {path.read_bytes() for path in paths} | {Image.open(path).tobytes() for path in paths}
 
 
 def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path):
@@ -107,21 +102,21 @@ def test_a_test_photo_that_is_trained_on_under_another_name_is_refused(tmp_path)
         Segmentation(data, 1, 2e-3, 4)
 
 
-def unmasked(world, which):
-    return replace(world, records=tuple(replace(r, mask=None) if which(r) else r for r in world.records))
+def unmasked(dataset, which):
+    return replace(dataset, records=tuple(replace(r, mask=None) if which(r) else r for r in dataset.records))
 
 
-def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them_unless_none_is_left(world):
-    bare = {next(p.path for p in world.select(part=part, seen=True).photos) for part in ("train", "test")}
+def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them_unless_none_is_left(small):
+    bare = {next(p.path for p in small.select(part=part, seen=True).photos) for part in ("train", "test")}
     with pytest.warns(UserWarning, match=r"^2 of \d+ photos have no mask.*cat/"):
-        parts = Segmentation(unmasked(world, lambda record: record.path in bare), 1, 2e-3, 4).parts
-    whole = Segmentation(world, 1, 2e-3, 4).parts
+        parts = Segmentation(unmasked(small, lambda record: record.path in bare), 1, 2e-3, 4).parts
+    whole = Segmentation(small, 1, 2e-3, 4).parts
     for name, part in parts.items():
         assert len(part.photos) == len(whole[name].photos) - (name in ("train", "seen"))
         assert all(photo.mask for photo in part.photos)
     for part in ("train", "val", "test"):
         with refused(f"in its part '{part}' has a mask"):
-            Segmentation(unmasked(world, lambda record, part=part: record.part == part), 1, 2e-3, 4)
+            Segmentation(unmasked(small, lambda record, part=part: record.part == part), 1, 2e-3, 4)
 
 
 @pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only"])
@@ -160,10 +155,10 @@ def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, smal
     assert [set(parts) for parts in found] == [{"seen"}] * 3
 
 
-def test_first_sketches_keeps_so_many_a_photo(world, small):
-    assert len(world.sketches) == 2 * len(world.photos) and first_sketches(world, 2).records == world.records
-    assert small.photos == world.photos and len(small.sketches) == len(small.photos)
-    assert {r.path.stem.rpartition("-")[2] for r in small.sketches} == {"1"}
+def test_first_sketches_keeps_so_many_a_photo(small):
+    second = [replace(sketch, path=sketch.path.with_stem(f"{sketch.instance}-2")) for sketch in small.sketches]
+    more = replace(small, records=(*small.photos, *small.sketches, *second))
+    assert first_sketches(more, 2) == more and first_sketches(more, 1).records == (*small.photos, *small.sketches)
 
 
 def told(trials, frozen, small, of=protocol.rows):
@@ -221,3 +216,69 @@ def test_a_new_run_removes_earlier_trainings_once_it_trains_not_before(tiny_back
     with refused("is of another training .*split was not set and is 'other'"):
         run(True, split="other")
     assert_same(first, run(False, split="other"))
+
+
+class PaperHead(nn.Module):
+    def __init__(self, extractor):
+        super().__init__()
+        self.extractor, self.settings, self.line = extractor, {}, nn.Linear(64, 1)
+        for parameter in self.line.parameters():  # the start says 0 of what is about 0.9: any machine's training helps
+            nn.init.zeros_(parameter)
+
+    def forward(self, prepared):
+        return self.line(self.extractor.pooled(prepared))[:, 0]
+
+
+class Paper(protocol.Task):
+    """A task is added in one file: this one says how much paper a sketch leaves; it goes through all the others do."""
+
+    name, baselines, unit = "paper", ("mean paper",), "sketches"
+
+    def read(self, extractor, records, size, **noise):
+        images = prepare_images(extractor, reader(records, size), len(records), "sketches", **noise)
+        return {"images": images, "paper": load_images([record.path for record in records], 32).mean((1, 2, 3))}
+
+    def model(self, extractor, frozen):
+        extractor.fit_statistics(frozen["train"]["images"])
+        return PaperHead(extractor)
+
+    def examples(self, frozen):
+        return len(frozen["train"]["paper"])
+
+    def loss(self, model, frozen, indices):
+        train = frozen["train"]
+        return (model(take(train["images"], indices)) - train["paper"][indices]).square().mean()
+
+    def validate(self, model, frozen):
+        return -(model(frozen["validation"]["images"]) - frozen["validation"]["paper"]).abs().mean().item()
+
+    @torch.no_grad()
+    def predict(self, model, frozen):
+        return model.eval()(frozen["test"]["images"])
+
+    def untrained(self, method, seeds, frozen, plain):
+        mean = frozen["train"]["paper"].mean()
+        yield protocol.Trial(method, seeds[0], found=mean.expand(len(frozen["test"]["paper"])))
+
+    def measure(self, trial, frozen):
+        error = (trial.found - frozen["test"]["paper"]).abs().numpy()
+        yield protocol.Measured("all", "closeness", "1 - |error|, mean over sketches", 1 - error, np.arange(len(error)))
+
+
+def test_a_task_in_one_file_is_compared_told_and_tested(tiny_backbone, toy, tmp_path):
+    parts = {name: list(toy.sketches[k:12:3]) for k, name in enumerate(("train", "validation", "test"))}
+    paper = Paper(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
+    methods = ["fused", "SD only", "mean paper"]
+    trials, frozen = protocol.compare(tiny_backbone, paper, methods, (0, 1))
+    trained = [(method, seed) for method in ("fused", "SD only") for seed in (0, 1)]
+    assert [(trial.method, trial.seed) for trial in trials] == [*trained, ("mean paper", 0)]
+    told = protocol.rows(RUN, paper, trials, frozen, "aa") + protocol.differences(RUN, paper, trials, frozen, "aa")
+    results.write(told, tmp_path / "results.json")
+    told = results.read(tmp_path / "results.json")
+    table = results.table(told, "all", "closeness")
+    assert table.keys() == set(methods) and table["fused"][1] is not None
+    found = results.differences(told, "all", "closeness")
+    assert found.keys() == {"SD only", "mean paper"} and all(low <= mean <= high for mean, low, high in found.values())
+    assert results.verdict(table, found, "SD only") in results.VERDICTS
+    assert {row.n for row in told} == {len(frozen["test"]["paper"])} and {row.task for row in told} == {"paper"}
+    assert all(trial.history.best_epoch > 0 for trial in trials if trial.history)

@@ -141,10 +141,6 @@ def test_a_warped_image_shows_at_the_moved_point_what_the_image_showed():
     assert (moved - points).norm(dim=2).mean() > 0.03
 
 
-def compare(backbone, task, methods, **options):
-    return protocol.compare(backbone, task, methods, log=lambda line: None, **options)
-
-
 @pytest.fixture(scope="module")
 def task(toy):
     return Correspondence(psc6k.load(toy), 1, 2e-3, 4)
@@ -153,7 +149,7 @@ def task(toy):
 @pytest.fixture(scope="module")
 def compared(tiny_backbone, task):
     """Every method with seed 0: the trials by method, and what is frozen."""
-    trials, frozen = compare(tiny_backbone, task, METHODS)
+    trials, frozen = protocol.compare(tiny_backbone, task, METHODS)
     return {trial.method: trial for trial in trials}, frozen
 
 
@@ -180,10 +176,9 @@ def test_raw_features_weigh_every_source_the_same(tiny_backbone, two_images):
         torch.testing.assert_close(part.norm(dim=1), torch.ones(part[:, 0].shape))
 
 
-def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_tested(compared, task, tmp_path):
+def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_tested(compared, task):
     trials, frozen = compared
-    results.write(protocol.rows(RUN, task, trials.values(), frozen, "aa"), tmp_path / "results.json")
-    rows = results.read(tmp_path / "results.json")
+    rows = protocol.rows(RUN, task, trials.values(), frozen, "aa")
     assert len(rows) == len(METHODS) * 2 * 2 * len(DEFINITIONS)
     assert {(row.dataset, row.split) for row in rows} == {("toy", "default")}
     for definition in DEFINITIONS:
@@ -221,13 +216,13 @@ def test_definitions_differ_as_they_say_and_a_pair_whose_points_coincide_has_no_
 def test_the_self_supervised_split_trains_without_keypoints(tiny_backbone, toy):
     annotated = psc6k.load(toy, "self-supervised")
     task = warps.Warps(annotated, 2, 2e-3, 4)
-    trials, frozen = compare(tiny_backbone, task, ["fused", "B-SD", SAME_PIXEL])
+    trials, frozen = protocol.compare(tiny_backbone, task, ["fused", "B-SD", SAME_PIXEL])
     parts = [frozen["train"].images, *(frozen[part].images for part in trials[0].found)]
     trained, *tested = ({(r.category, r.instance) for r in part.photo_records} for part in parts)
     assert trained and all(tested) and not trained & set.union(*tested)
     away = np.full((8, 2), 9.0)
     blind = replace(annotated, pairs=tuple(replace(p, photo_points=away, sketch_points=away) for p in annotated.pairs))
-    again, _ = compare(tiny_backbone, warps.Warps(blind, 2, 2e-3, 4), ["fused"])
+    again, _ = protocol.compare(tiny_backbone, warps.Warps(blind, 2, 2e-3, 4), ["fused"])
     for before, after in zip(trials[0].model.parameters(), again[0].model.parameters(), strict=True):
         assert torch.equal(before, after)
     assert {row.split for row in protocol.rows(RUN, task, trials, frozen, "aa")} == {"self-supervised"}

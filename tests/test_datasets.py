@@ -13,15 +13,6 @@ from tests.backbone_fixtures import one_sentence, refused
 from tests.search_helpers import photo
 
 
-@pytest.fixture
-def own(tmp_path):
-    """A folder as a user has it: two classes of three photos and two sketches."""
-    for category in ("cat", "dog"):
-        for place in ("photo/{}/a.jpg", "photo/{}/b.jpg", "photo/{}/c.jpg", "sketch/{}/s1.png", "sketch/{}/s2.png"):
-            photo(tmp_path / place.format(category))
-    return tmp_path
-
-
 def drawn(root, photos, *categories):
     """A world with two sketches a photo, written in Sketchy's layout and read."""
     toyworld.write_sketchy(root, photos, sketches=2, categories=categories)
@@ -102,17 +93,14 @@ def test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet
     assert_fails(["no sketches", "loose.png"], "folder", own)
 
 
-def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, tmp_path):
-    toyworld.write_sketchy(tmp_path / "world", photos=3, sketches=1, categories=("bus", "church"))
-    monkeypatch.setattr(toyworld, "ensure", lambda: tmp_path / "world")
-    dataset = load_dataset("toy")
-    assert dataset.name == "toy" and dataset.has_masks and dataset.select(seen=False).categories == ("church",)
-    next((tmp_path / "world").rglob("*.jpg")).write_bytes(b"")
-    assert_fails(["1 of 12 images", "world", "delete this folder", "drawn anew"], "toy")
-    (tmp_path / "quick").mkdir()
-    (tmp_path / "quick" / "cat.ndjson").write_text('{"word": "c')
-    monkeypatch.setattr(quick, "ensure_quick", lambda: tmp_path / "quick")
-    with refused(r"quick cannot be used .* delete this folder, so that the toy world is drawn"):
+def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, toy_copy):
+    monkeypatch.setattr(toyworld, "ensure", lambda: toy_copy.root)
+    assert load_dataset("toy") == toy_copy
+    toy_copy.photos[0].path.write_bytes(b"")
+    assert_fails(["1 of 96 images", str(toy_copy.root), "delete this folder", "drawn anew"], "toy")
+    (toy_copy.root / "cat.ndjson").write_text('{"word": "c')
+    monkeypatch.setattr(quick, "ensure_quick", lambda: toy_copy.root)
+    with refused(r"own cannot be used .* delete this folder, so that the toy world is drawn"):
         load_sketches("toy")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
-from sfhelpers.drawing.strokes import MAX_POINTS, MAX_STROKES
+from sfhelpers.drawing.strokes import MAX_POINTS, MAX_STROKES, joined
 from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
 from tests.backbone_fixtures import refused
 
@@ -34,19 +34,13 @@ def ink(*lines):
     return (255 - values) / (255 - 25)
 
 
-def points(found):
-    return np.concatenate([item.points for item in found.strokes])
-
-
-def test_a_line_is_as_wide_dark_and_long_as_it_was_drawn_with_round_ends():
+def test_a_line_is_as_wide_dark_and_long_as_drawn_with_round_ends_a_point_is_a_dot_and_a_turn_has_no_gap_and_no_spike():
     line = ink(stroke((20, 50), (80, 50), width=6))
     across = line[:, 50]
     assert abs(across.sum() - 6) < 0.2 and abs((across * (np.arange(100) + 0.5)).sum() / across.sum() - 50) < 0.1
     assert abs(line[49:51].sum() / 2 - 66) < 0.7  # 60 px and half a disc at each end
     assert line[47, 17] < 0.1 < 0.9 < line[50, 18]  # round, not square
 
-
-def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
     dot, turn = ink(stroke((30, 70), width=10)), ink(stroke((20, 80), (50, 20), (80, 80), width=10))
     assert abs(dot.sum() - np.pi * 25) < 3 and dot[70, 30] == 1
     assert turn[17, 50] > 0.9 and not turn[:14].any()
@@ -54,7 +48,7 @@ def test_a_single_point_is_a_dot_and_a_sharp_turn_has_no_gap_and_no_spike():
 
 def test_stroke3_sums_up_to_the_points_and_lifts_the_pen_after_each_stroke():
     rows = drawing().to_stroke3()
-    assert np.allclose(np.cumsum(rows[:, :2], axis=0), points(drawing()))
+    assert np.allclose(np.cumsum(rows[:, :2], axis=0), joined(drawing().strokes))
     assert rows[:, 2].tolist() == [0, 0, 1, 0, 1, 1]
     assert Drawing(384).to_stroke3().shape == (0, 3)
 
@@ -80,7 +74,7 @@ def test_what_leaves_the_paper_is_cut_at_its_edge():
 
 def test_what_is_larger_than_the_paper_can_be_fitted_with_a_margin():
     fitted = Drawing.fitted([stroke((-4000, 0), (4000, 1000)), stroke((0, 500))], 200)
-    x, y = points(fitted).T
+    x, y = joined(fitted.strokes).T
     assert x.min() == pytest.approx(16) and x.max() == pytest.approx(184)
     assert x[2] == y[2] == pytest.approx(100) and np.ptp(y) == pytest.approx(21)  # centred, not stretched
 
@@ -115,7 +109,7 @@ def test_presets_are_drawings_of_seen_and_unseen_categories_that_survive_saving(
     for name, preset in PRESETS.items():
         preset.require_ink()
         assert opened(preset.to_file("svg"), f"{name}.svg") == preset
-        assert 0.5 < np.ptp(points(preset), axis=0).max() / preset.size < 0.95
+        assert 0.5 < np.ptp(joined(preset.strokes), axis=0).max() / preset.size < 0.95
     assert len({preset.to_image(32).tobytes() for preset in PRESETS.values()}) == len(PRESETS)
     Drawing(384, (stroke((100, 100)), stroke((200, 100)))).require_ink()  # two dots are something to see, too
 
@@ -142,7 +136,7 @@ def test_ndjson_is_in_the_simplified_format_of_quick_draw():
     assert text.endswith("\n") and text.count("\n") == 1
     expected = [[[0, 255], [0, 130]], [[0, 0], [15, 125]], [[27], [115]]]
     assert json.loads(text) == {"word": "", "drawing": expected}
-    again = points(opened(text, "mine.ndjson"))
+    again = joined(opened(text, "mine.ndjson").strokes)
     ends = np.concatenate([line[[0, -1]], mine.strokes[1].points, mine.strokes[2].points])
     scale = np.ptp(again[:, 0]) / 200
     assert np.allclose((again - again[0]) / scale, ends - ends[0], atol=1)  # the form is kept, within a box of 255

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from unittest.mock import Mock
 
 import numpy as np
@@ -38,11 +39,6 @@ def make(tiny_backbone):
     return lambda kind, **changes: kind(**{"labels": LABELS} | start[kind] | changes)
 
 
-def picture(explorer):
-    """The PNG that is shown."""
-    return bytes(explorer.image.value)
-
-
 FEATURES = {
     "label": LABELS[1], "timestep": 700, "source": "SD f2", "injection": "up", "prompt": "a photo of [CLASS]",
     "seed": 3, "draws": 6, "basis": "set",
@@ -52,11 +48,11 @@ FEATURES = {
 @ALL
 def test_every_control_changes_the_picture_and_update_from_code_does_the_same_but_draws_once(make, kind, monkeypatch):
     explorer, drawn = make(kind), []
-    seen = [picture(explorer)]
+    seen = [explorer.image.value]
     changes = {"threshold": 0.25, "label": LABELS[1]} if kind is MaskExplorer else FEATURES
     for name, value in changes.items():
         explorer.controls[name].value = value
-        seen.append(picture(explorer))
+        seen.append(explorer.image.value)
         assert seen[-1] != seen[-2] or name in ("injection", "prompt"), name  # an untrained model hardly feels these
     assert all(Image.open(io.BytesIO(png)).format == "PNG" for png in seen)
     assert explorer.state | changes == explorer.state
@@ -87,13 +83,13 @@ WRONG = {
 @ALL
 def test_a_failing_update_says_so_in_one_sentence_and_changes_nothing(make, kind, monkeypatch):
     explorer = make(kind)
-    before, words, state = picture(explorer), explorer._said, explorer.state
+    before, words, state = explorer.image.value, explorer._said, explorer.state
     for name, value in [(name, value) for name, values in WRONG.items() for value in values]:
         explorer.update(**{name: value})
         sentence, _, rest = explorer.words.value.partition("</span>")
         assert "color" in sentence and sentence.endswith(".") and ". " not in sentence and "<i>" not in sentence, name
         assert name in sentence or "needs the trained head" in sentence
-        assert words in rest and picture(explorer) == before and explorer.state == state
+        assert words in rest and explorer.image.value == before and explorer.state == state
         assert all(control.value == state[name] for name, control in explorer.controls.items())
     monkeypatch.setattr(explorer, "_drawn", Mock(side_effect=ValueError("no picture today.")))
     explorer.controls["label"].value = LABELS[1]
@@ -101,7 +97,7 @@ def test_a_failing_update_says_so_in_one_sentence_and_changes_nothing(make, kind
     assert "no picture today." in explorer.words.value
     monkeypatch.undo()
     explorer.controls["label"].value = LABELS[1]
-    assert picture(explorer) != before and "</span>" not in explorer.words.value
+    assert explorer.image.value != before and "</span>" not in explorer.words.value
 
 
 def test_without_a_trained_head_its_source_is_refused_by_hand_too_and_the_still_picture_does_without_it(
@@ -125,16 +121,12 @@ def test_a_change_that_comes_while_one_is_drawn_waits_and_is_drawn_too(make, mon
     explorer, begun, go = make(PCAExplorer), threading.Event(), threading.Event()
     draw = explorer._drawn
     monkeypatch.setattr(explorer, "_drawn", lambda state: (begun.set(), go.wait(30), draw(state))[2])
-    first = threading.Thread(target=explorer.update, kwargs={"timestep": 100})
-    second = threading.Thread(target=setattr, args=(explorer.controls["seed"], "value", 4))
-    first.start()
-    assert begun.wait(30)
-    second.start()
-    second.join(0.1)
-    assert second.is_alive()
-    go.set()
-    first.join(30)
-    second.join(30)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(explorer.update, timestep=100)
+        assert begun.wait(30)
+        second = threads.submit(setattr, explorer.controls["seed"], "value", 4)
+        assert wait([second], 0.1).not_done
+        go.set()
     assert (explorer.controls["timestep"].value, explorer.controls["seed"].value) == (100, 4)
     assert explorer.image.value == make(PCAExplorer, settings=Settings(timestep=100, seed=4)).image.value
 
@@ -183,14 +175,14 @@ def test_what_cannot_be_explored_is_refused_in_one_sentence(make, kind, changes,
 def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
     spots = np.random.default_rng(1).random((64, 64))
     explorer = make(PCAExplorer, pairs=[(spots, spots)], labels=["cat"])
-    before = picture(explorer)
+    before = explorer.image.value
     grid = explorer._features(explorer.state)[0].shape[-1]
     x, y = ((int(share * grid) + 0.5) / grid for share in (0.3, 0.7))  # a position of the grid itself
     box = _panels()[1]["sketch map"].get_position()
     explorer.image.click(box.x0 + x * box.width, 1 - box.y1 + y * box.height)
     assert explorer.state["point"] == ("sketch", pytest.approx(x), pytest.approx(y))
     assert f"in the photo is ({x:.2f}, {y:.2f}), marked o, cosine <b>1.00</b>" in explorer.words.value  # equal images
-    assert picture(explorer) != before
+    assert explorer.image.value != before
     explorer.image.click(0.001, 0.001)
     assert "between the pictures" in explorer.words.value and explorer.state["point"][0] == "sketch"
 
@@ -198,9 +190,9 @@ def test_a_click_asks_for_the_positions_most_like_the_one_under_it(make):
 def test_the_band_slider_keeps_the_share_of_the_power_it_names(make):
     explorer = make(FrequencyExplorer)
     assert "<b>100%</b> of the sketch's and <b>100%</b> of the photo's" in explorer.words.value
-    before = picture(explorer)
+    before = explorer.image.value
     explorer.controls["band"].value = (0, 3)
-    assert explorer.state["band"] == (0.0, 3.0) and picture(explorer) != before
+    assert explorer.state["band"] == (0.0, 3.0) and explorer.image.value != before
     found = explorer._features(explorer.state)[0][0]
     low = band_pass(found, 0, 3)
     for number, side in enumerate(SIDES):

@@ -17,8 +17,7 @@ from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
-from tests.backbone_fixtures import refused
-from tests.tiny import folder_sha256
+from tests.backbone_fixtures import folder_sha256, refused
 
 RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 MADE_WITH = {

@@ -19,11 +19,11 @@ PARAMETERS = 'seed = 0  # fixes every random choice\noutput_dir = ""  # where re
 FIGURE = "import random\nfrom PIL import Image\nrandom.seed(seed)\nImage.new('L', (8, 8), random.randrange(255))"
 
 
-def tiny(folder, *sources, name="01_tiny"):
+def tiny(folder, *sources, name="01_tiny", text="What comes out?"):
     """A notebook with a parameters cell and text before every other code cell."""
     cells = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}, id="parameters")]
     for number, source in enumerate(sources):
-        cells += [new_markdown_cell("What comes out?", id=f"text-{number}"), new_code_cell(source, id=f"code-{number}")]
+        cells += [new_markdown_cell(text, id=f"text-{number}"), new_code_cell(source, id=f"code-{number}")]
     path = folder / f"{name}.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": clean.KERNEL}), path)
     return path
@@ -96,10 +96,7 @@ def test_run_prints_a_line_each_makes_an_index_and_fails_if_one_fails(tmp_path, 
     write = "from pathlib import Path\nPath(output_dir).mkdir()\n(Path(output_dir) / 'results.json').write_text('[]')"
     tiny(tmp_path, shared + write)
     tiny(tmp_path, "1 / 0", name="02_wrong")
-    untold = tiny(tmp_path, name="03_formula")
-    text = nbformat.read(untold, as_version=4)
-    text.cells.append(new_markdown_cell("$x_$", id="formula"))
-    nbformat.write(text, untold)
+    tiny(tmp_path, "1", name="03_formula", text="$x_$")
     out = tmp_path / "runs"
     assert main(["run", "--folder", str(tmp_path), "--out", str(out), "--jobs", "2"]) == 1
     good, bad, odd = sorted(capsys.readouterr().out.splitlines()[:-1])
@@ -199,28 +196,23 @@ def test_outputs_that_do_not_belong_in_git_are_found(tmp_path, output, words):
     assert any(words in problem for problem in clean.problems(with_outputs(tmp_path, output)))
 
 
-NBVAL = ["--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
-
-
 def nbval(folder, overrides, *notebooks):
     """Run nbval as `make test` does, on a copy of the layout; returns the exit status and what was printed."""
     for name in ("tests", "notebooks"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     for name, sources in notebooks:
         tiny(folder / "notebooks", *sources, name=name)
     (folder / "tests" / "nbval_parameters.yaml").write_text(overrides)
     shutil.copy(FOLDER / "conftest.py", folder / "notebooks")
-    command = [sys.executable, "-m", "pytest", *NBVAL, "notebooks"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
+    done = subprocess.run([*command, "notebooks"], cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_nbval_takes_the_small_values_skips_after_a_first_failure_and_leaves_users_notebooks_alone(tmp_path):
+def test_nbval_takes_small_values_skips_after_a_failure_leaves_own_notebooks_alone_and_refuses_other_names(tmp_path):
     own = ("01_tiny", ["assert seed == 7 and 'nbval' in output_dir"])
-    status, printed = nbval(tmp_path, "01_tiny: {seed: 7}", own, ("02_wrong", ["1 / 0", "2 / 0"]), ("out", ["1 / 0"]))
+    others = ("02_wrong", ["1 / 0", "2 / 0"]), ("out", ["1 / 0"])
+    status, printed = nbval(tmp_path / "a", "01_tiny: {seed: 7}", own, *others)
     assert status == 1 and "1 failed, 3 passed, 1 skipped" in printed
-
-
-def test_nbval_refuses_an_unknown_name(tmp_path):
-    status, printed = nbval(tmp_path, "01_tiny: {sed: 7}", ("01_tiny", ["1"]))
+    status, printed = nbval(tmp_path / "b", "01_tiny: {sed: 7}", ("01_tiny", ["1"]))
     assert status != 0 and "sets 'sed', which 01_tiny does not declare" in printed

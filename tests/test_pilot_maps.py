@@ -139,19 +139,12 @@ def test_words_that_were_never_taught_are_noted(maps):
     assert "f4" in maps.notes(Settings("SD f4", "late"))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
-    + [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)],
-)
-def test_settings_that_make_no_map_are_refused_in_one_sentence(maps, two_images, name, value):
-    with refused():
-        maps(two_images, replace(Settings("fused"), **{name: value}))
-
-
-def test_images_heads_and_budgets_that_fit_nothing_are_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
+def test_what_makes_no_map_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
     mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
-    calls = [partial(mixed, two_images, Settings("fused", "up"))]
+    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
+    wrong += [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)]
+    calls = [partial(maps, two_images, replace(Settings("fused"), **{name: value})) for name, value in wrong]
+    calls += [partial(mixed, two_images, Settings("fused", "up"))]
     calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
     calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
     calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
@@ -271,9 +264,8 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
     assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
+def test_what_cannot_be_measured_is_refused_in_one_sentence():
+    for call in (
         lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
         lambda: pilot.pca_maps(made(3)[None], "pair"),
         lambda: pilot.principal_components(torch.full((1, 3, 4, 4), torch.inf)),
@@ -285,8 +277,6 @@ def test_similar_positions_are_cosines_and_find_the_same_feature():
         lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
         lambda: similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
         lambda: similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_in_one_sentence(call):
-    with refused():
-        call()
+    ):
+        with refused():
+            call()

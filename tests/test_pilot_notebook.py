@@ -16,6 +16,7 @@ from sfhelpers.datasets import load_dataset
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 from tests.cells import run_cells, solutions
+from tests.test_pilot_maps import wave
 
 HERE, SIDES = "01_pilot_study", ("sketch", "photo")
 NAMES = {"np": np, "pilot": pilot, "results": results, "__name__": __name__}  # dataclasses look their module up
@@ -66,8 +67,7 @@ def test_pca_colours_are_the_packages():
 
 
 def test_removing_the_mean_leaves_nothing_of_a_constant_and_a_window_no_cross_of_a_ramp():
-    steps = 2 * torch.pi * (torch.arange(24).double() + 0.5) / 24
-    flat, ramp = torch.sin(5 * steps).expand(1, 24, 24) + 100, torch.linspace(0, 1, 24).expand(1, 24, 24)
+    flat, ramp = wave(24, 5)[0] + 100, torch.linspace(0, 1, 24).expand(1, 24, 24)
     kept, removed = HAND.power(flat, remove_mean=False), HAND.power(flat)
     assert kept[12, 12] > 0.4 * kept.sum() and removed[12, 12] < 1e-9 * removed.sum()
     assert removed[11:14, 11:14].sum() < 1e-6 * removed.sum(), "it must not leak into the neighbours either"
@@ -94,18 +94,14 @@ def test_auc_is_scikit_learns_ties_included_also_from_a_coarse_grid():
 
 def test_the_low_frequency_share_is_that_of_the_powers_and_with_one_limit_does_not_depend_on_the_grid():
     for grid in (12, 24, 60):
-        steps = 2 * torch.pi * (torch.arange(grid).double() + 0.5) / grid
-        waves = 1e3 + (torch.sin(steps) + 2 * torch.sin(4 * steps)[:, None]).expand(1, 1, grid, grid)
+        waves = 1e3 + wave(grid, 1) + 2 * wave(grid, 4).mT
         found = HAND.power(waves[0], window=False)[None].numpy()
         shares = [HAND.low_share(found, *bounds)[0] for bounds in ((2, np.inf), (2, 3), (4, np.inf))]
         assert shares == pytest.approx([0.2, 1, 1], abs=1e-6)
     of = {grid: pilot.power(HAND.coloured_noise(grid, 0, 2000)[None]) for grid in (10, 12, 24, 60)}
     assert np.ptp([HAND.low_share(found) for found in of.values()]) < 0.01
     assert HAND.low_share(of[10], band=np.inf) > 3 * HAND.low_share(of[24], band=np.inf)
-
-
-def test_noise_falls_as_it_is_told():
-    for exponent in (0, 1):
+    for exponent in (0, 1):  # noise falls as it is told
         noise = HAND.coloured_noise(24, exponent, 1000)
         frequencies, (profile,) = pilot.radial_profile(pilot.power(noise[None]))
         slope = np.polyfit(np.log(frequencies[3:12]), np.log(profile[3:12]), 1)[0]

@@ -14,9 +14,8 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.pocket import data, models, training
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import folder_sha256, refused
 from tests.cells import run_cells
-from tests.tiny import folder_sha256
 
 HERE = "90_train_pocket"
 PARTS = ("fresh", "denoiser", "clip", "words")  # what the notebook writes a folder of

@@ -130,7 +130,7 @@ def test_confusions_have_a_row_a_true_class_and_macro_accuracy_is_scikit_learns_
 
 
 @pytest.mark.parametrize("bins", [1, 15])
-def test_calibration_error_agrees_with_torchmetrics(bins, monkeypatch):
+def test_calibration_error_agrees_with_torchmetrics_and_reliability_with_what_is_worked_out_by_hand(bins, monkeypatch):
     probabilities, labels = recognised()
     sharper = probabilities[:500] ** 4  # too sure of itself, as the other half is too unsure
     probabilities[:500] = sharper / sharper.sum(1, keepdims=True)
@@ -138,21 +138,21 @@ def test_calibration_error_agrees_with_torchmetrics(bins, monkeypatch):
     ours = metrics.calibration_error(probabilities, labels, bins)
     theirs = multiclass_calibration_error(*map(torch.from_numpy, (probabilities, labels)), num_classes=7, n_bins=bins)
     assert ours == pytest.approx(theirs.item(), abs=1e-9)
-
-
-def test_reliability_worked_out_by_hand():
     table = metrics.reliability(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [1.0, 0.0]]), [0, 1, 0, 0], bins=5)
     assert table.count.tolist() == [0, 0, 1, 0, 3] and np.isnan(table.accuracy[[0, 1, 3]]).all()
     assert table.accuracy[[2, 4]] == pytest.approx([1, 2 / 3])
     assert table.confidence[[2, 4]] == pytest.approx([0.6, 2.8 / 3])
 
 
-def test_a_method_is_not_better_than_itself_and_a_constant_lead_is_certain():
+def test_a_method_is_not_better_than_itself_a_constant_lead_is_certain_and_where_thirds_cancel_out_is_a_tie():
     values = np.random.default_rng(0).random(50)
     found = metrics.paired_bootstrap(values, values)
     assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
     found = metrics.paired_bootstrap(values + 0.1, values)
     assert (found.mean, found.low, found.p) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(1 / 10_000))
+    found = metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)  # 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0
+    draws = [math.comb(6, k) * (1 / 6) ** k * (5 / 6) ** (6 - k) for k in range(3, 7)]  # k copies of the one that lost
+    assert found.low == 0 and found.p == pytest.approx(2 * sum(draws), abs=0.015)
 
 
 def test_the_interval_is_near_the_normal_one_and_copies_of_a_query_add_no_certainty_when_grouped():
@@ -164,12 +164,6 @@ def test_the_interval_is_near_the_normal_one_and_copies_of_a_query_add_no_certai
     grouped, loose = (metrics.paired_bootstrap(*copies, groups) for groups in (np.arange(2000) // 5, None))
     assert (grouped.low, grouped.high, grouped.n) == (pytest.approx(found.low), pytest.approx(found.high), 400)
     assert loose.high - loose.low < 0.6 * (found.high - found.low)
-
-
-def test_a_resample_in_which_thirds_cancel_out_is_a_tie():  # 1 - 2/3 and 1/3 - 2/3 add up to 6e-17, not to 0
-    found = metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)
-    draws = [math.comb(6, k) * (1 / 6) ** k * (5 / 6) ** (6 - k) for k in range(3, 7)]  # k copies of the one that lost
-    assert found.low == 0 and found.p == pytest.approx(2 * sum(draws), abs=0.015)
 
 
 ONE, NAN = np.zeros((1, 8, 2)), np.full((1, 8, 2), np.nan)

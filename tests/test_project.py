@@ -42,6 +42,8 @@ NOT_IMPORTED = {
     "torchvision": "open_clip imports it",
 }
 MACHINE = re.compile(r"(?<![\w.~}])/(?:root|work|home/\w+|Users/\w+)/")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DEPENDENCIES = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
 
 
 def tracked():
@@ -49,49 +51,37 @@ def tracked():
     return [ROOT / name for name in done.stdout.split("\0") if name]
 
 
-def project():
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-
 def name_of(requirement):
     return re.match(r"[\w-]+", requirement).group()
 
 
-def imported():
-    """Top-level names of the third-party modules that the code and the notebooks import."""
+def test_every_dependency_is_used_and_every_import_declared():
     files = [path for folder in ("sfhelpers", "tools", "tests") for path in ROOT.glob(f"{folder}/**/*.py")]
     sources = [path.read_text(encoding="utf-8") for path in files]
     sources += [cell.source for path in find([]) for cell in cells(path.stem) if cell.cell_type == "code"]
     nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
-    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
+    names = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
+    declared, used = {name_of(line) for line in DEPENDENCIES}, {IMPORTED_AS.get(name, name) for name in names}
+    assert used - declared == set(), "imported but not declared"
+    assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
 
-def dependencies():
-    return project()["dependencies"] + project()["optional-dependencies"]["test"]
-
-
-def test_the_top_level_holds_what_was_agreed_and_nothing_else():
+def test_the_top_level_holds_what_was_agreed_and_notebooks_are_numbered():
     assert {path.relative_to(ROOT).parts[0] for path in tracked()} == TOP
+    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
 
 
 def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert sorted(pip) == sorted([*dependencies(), "-e ."])
-    assert f"python{project()['requires-python']}" in environment["dependencies"]
+    assert sorted(pip) == sorted([*DEPENDENCIES, "-e ."])
+    assert f"python{PROJECT['requires-python']}" in environment["dependencies"]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no path or address"
-    assert {name_of(line).lower() for line in dependencies()} <= {name_of(pin).lower() for pin in pins}
-
-
-def test_every_dependency_is_used_and_every_import_declared():
-    declared = {name_of(line) for line in dependencies()}
-    used = {IMPORTED_AS.get(name, name) for name in imported()}
-    assert used - declared == set(), "imported but not declared"
-    assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
+    assert {name_of(line).lower() for line in DEPENDENCIES} <= {name_of(pin).lower() for pin in pins}
 
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
@@ -121,10 +111,6 @@ def test_a_committed_notebook_is_clean_and_not_stale_and_every_exercise_has_a_so
     assert clean.problems(path) == []
 
 
-def test_only_numbered_notebooks_are_tracked():
-    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
-
-
 def test_small_values_for_nbval_are_parameters_of_their_notebook_and_all_notebooks_share_some():
     overrides = yaml.safe_load((ROOT / "tests" / "nbval_parameters.yaml").read_text(encoding="utf-8"))
     for path in find([]):
@@ -134,21 +120,17 @@ def test_small_values_for_nbval_are_parameters_of_their_notebook_and_all_noteboo
     assert overrides == {}, "there are no such notebooks"
 
 
-def in_its_own_words(path):
-    """A notebook's row on the map, from its first cell: `# NN · Title: ...`, and what follows the bold words."""
-    text = cells(path.stem)[0].source
-    title = re.match(rf"# {path.name[:2]} · ([^:\n]+)", text)[1]
-    said = {}
-    for word in ("Question", "Time and memory", "Paper"):
-        found = re.search(rf"^\*\*{word}\.\*\* (.+?)(?=\n\s*\n|\n\*\*|\Z)", text, re.M | re.S)
-        assert found, f"the first cell of {path.name} has no line **{word}.** with text behind it"
-        said[word] = " ".join(found[1].split())
-    assert said["Question"].endswith("?")
-    return f"| [{path.name[:2]} · {title}]({path.name}) | {said['Question']} | {said['Paper']} |"
-
-
 def test_the_map_in_the_first_notebook_names_every_notebook_in_its_own_words():
+    """Of its first cell: `# NN · Title: ...`, and what follows the bold words."""
     (text,) = [cell.source for cell in cells("00_start_here") if "## The map" in cell.source]
     rows = [line for line in text.splitlines() if re.match(r"\| \[\d\d · ", line)]
-    assert rows == [in_its_own_words(path) for path in find([])]
-    assert len({path.name[:2] for path in find([])}) == len(rows), "two notebooks have the same number"
+    for path, row in zip(find([]), rows, strict=True):
+        first, said = cells(path.stem)[0].source, {}
+        title = re.match(rf"# {path.name[:2]} · ([^:\n]+)", first)[1]
+        for word in ("Question", "Time and memory", "Paper"):
+            found = re.search(rf"^\*\*{word}\.\*\* (.+?)(?=\n\s*\n|\n\*\*|\Z)", first, re.M | re.S)
+            assert found, f"the first cell of {path.name} has no line **{word}.** with text behind it"
+            said[word] = " ".join(found[1].split())
+        assert said["Question"].endswith("?")
+        assert row == f"| [{path.name[:2]} · {title}]({path.name}) | {said['Question']} | {said['Paper']} |"
+    assert len({row[:6] for row in rows}) == len(rows), "two notebooks have the same number"

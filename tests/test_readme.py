@@ -31,7 +31,7 @@ from tools import clean, readme
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POCKET_README = (ROOT / "data" / "pocket" / "README.md").read_text(encoding="utf-8")
-FOUND = {line.notebook: results.read(results.COMMITTED / f"{line.notebook}.json") for line in readme.HEADLINES}
+FOUND = {line.notebook: results.committed(line.notebook) for line in readme.HEADLINES}
 ROWS = FOUND["04_segmentation"]
 COUNTED = [row for gallery in readme.GALLERIES for row in readme.SEGMENTATION.of(ROWS, gallery)]
 
@@ -152,30 +152,16 @@ def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes(
     assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m tools.readme"
 
 
-def recipes():
-    """Target -> its commands in the Makefile, without `$(BIN)/`."""
-    found, target = {}, ""
-    for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines():
-        if match := re.match(r"([a-z]+):(?!.*:=)", line):
-            target = match[1]
-            found.setdefault(target, [])
-        elif line.startswith("\t") and target:
-            found[target].append(line.strip().removeprefix("@").replace("$(BIN)/", ""))
-        elif not line.strip():
-            target = ""
-    return found
-
-
-def test_every_make_target_of_the_readme_exists():
+def test_every_make_target_of_the_readme_exists_and_its_plain_lines_are_those_of_the_makefile():
+    """Commands of a target are taken without `$(BIN)/`."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)/", "")
+    recipes = dict(re.findall(r"^([a-z]+):(?!.*:=).*\n((?:\t.+\n)*)", text, re.M))
     named = set(re.findall(r"(?:`|^)make ([a-z]+)(?=`|\s+#)", README, re.M))
-    assert {"notebooks", "test", "lab", "execute", "bench"} <= named <= recipes().keys()
-
-
-@pytest.mark.parametrize("target", ["notebooks", "lint", "test", "lab", "execute", "bench"])
-def test_the_plain_lines_of_the_readme_are_those_of_the_makefile(target):
-    row = next(line for line in README.splitlines() if line.startswith(f"| `make {target}`"))
-    plain = row.split(" | ")[-1].strip(" |").split("<br>")
-    assert [line.strip("`") for line in plain if "export" not in line] == recipes()[target]
+    assert {"notebooks", "test", "lab", "execute", "bench"} <= named <= recipes.keys()
+    for target in ("notebooks", "lint", "test", "lab", "execute", "bench"):
+        row = next(line for line in README.splitlines() if line.startswith(f"| `make {target}`"))
+        plain = [line.strip("`") for line in row.split(" | ")[-1].strip(" |").split("<br>") if "export" not in line]
+        assert plain == re.findall(r"\t(.+)", recipes[target])
 
 
 @pytest.mark.parametrize("where", ["README.md", "data/pocket/README.md"])
@@ -203,25 +189,19 @@ def test_every_setting_of_the_readme_is_a_parameter_of_its_notebook():
     assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared("04_segmentation")
 
 
-@pytest.mark.parametrize("where", ["local folder", "mirror"])
-def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(where, tiny_folder, tmp_path):
-    assert f"`sd21:<{where}>`" in README
-    backbone = f"sd21:{tiny_folder}" if where == "local folder" else "sd21:someone/stable-diffusion-2-1"
-    given = {"backbone": backbone, "seed": 0, "device": "cpu", "output_dir": str(tmp_path), "pairs": 2, "steps": 1}
-    run = params.check("02_fused_extractor", given)
-    assert run.backbone == backbone
-
-
-def counted(part):
-    """Numbers stored in a part of the shipped weights."""
-    (path,) = (ROOT / "data" / "pocket" / part).glob("*.safetensors")
-    with safe_open(path, framework="pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  no mapping
+def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(tiny_folder, tmp_path):
+    given = {"seed": 0, "device": "cpu", "output_dir": str(tmp_path), "pairs": 2, "steps": 1}
+    for where, name in (("local folder", tiny_folder), ("mirror", "someone/stable-diffusion-2-1")):
+        assert f"`sd21:<{where}>`" in README
+        assert params.check("02_fused_extractor", given | {"backbone": f"sd21:{name}"}).backbone == f"sd21:{name}"
 
 
 @pytest.mark.parametrize("part", ["vae", "unet", "text_encoder", "vision"])
 def test_the_sizes_of_pocket_are_those_of_the_shipped_weights(part):
-    size = f"{counted(part) / 1e6:.2f} M"
+    (path,) = (ROOT / "data" / "pocket" / part).glob("*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  no mapping
+    size = f"{count / 1e6:.2f} M"
     (row,) = [line for line in POCKET_README.splitlines() if line.startswith(f"| `{part}/`")]
     assert size in row and size in README
     total = sum(path.stat().st_size for path in (ROOT / "data" / "pocket").rglob("*.safetensors"))
@@ -248,18 +228,6 @@ def test_the_citations_are_those_of_the_citation_file():
     assert citation["version"] == version("sfhelpers")
 
 
-def python_examples():
-    """Title -> code of the examples in Python, in the README's order."""
-    section = README.split("\n## From Python\n")[1].split("\n## ")[0]
-    text, *rest = section.split("```python\n")
-    found = {}
-    for piece in rest:
-        title = re.findall(r"\*\*([^*]+)\*\*", text)[-1]
-        found[title.strip(".")], text = piece.split("```\n", 1)
-    assert len(found) == README.count("```python")
-    return found
-
-
 def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_path, monkeypatch, capsys):
     """In an empty folder with a sketch, a photo and a few photos; only the backbone and its heads are tiny ones."""
     sketch().save(tmp_path / "sketch.png")
@@ -272,9 +240,11 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
     monkeypatch.setattr("sfhelpers.search.searcher.HEADS", tmp_path / "heads")
     monkeypatch.chdir(tmp_path)
-    namespace, printed, examples = {}, {}, python_examples()
-    assert len(examples) == 5
-    for title, code in examples.items():
+    namespace, printed = {}, {}
+    section = README.split("\n## From Python\n")[1].split("\n## ")[0]
+    examples = re.findall(r"\*\*([^*]+?)\.?\*\*[^*]*?```python\n(.*?)```", section, re.DOTALL)
+    assert len(examples) == 5 == README.count("```python")
+    for title, code in examples:
         assert len([line for line in code.splitlines() if line]) < 10, title
         exec(code.replace('"pocket"', repr(str(tiny_folder))), namespace)
         printed[title] = capsys.readouterr().out.splitlines()

@@ -11,13 +11,10 @@ import torch
 
 from sfhelpers import results
 from sfhelpers.tasks import compare
-from tests.backbone_fixtures import refused
-from tests.tiny import folder_sha256
+from tests.backbone_fixtures import folder_sha256, refused
 
 ROOT = Path(__file__).parents[1]
-RUN = SimpleNamespace(
-    notebook="04_segmentation", backbone="pocket", dataset="toy", split="default", seed=0, epochs=3, device="cpu"
-)
+RUN = SimpleNamespace(notebook="04", backbone="pocket", dataset="toy", split="default", seed=0, epochs=3, device="cpu")
 
 
 def make(method="fused", value=0.5, **changes):

@@ -18,9 +18,8 @@ from tests import fit_fixtures as fixtures
 from tests.backbone_fixtures import refused
 from tests.fit_fixtures import network, never, run, scripted, stopping
 
-SHORT = dict(train=40, epochs=4, steps=2)  # 5 steps an epoch
 CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
-short = partial(run, **(SHORT | dict(configuration=CONFIGURATION)))
+short = partial(run, train=40, epochs=4, steps=2, configuration=CONFIGURATION)  # 5 steps an epoch
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +208,7 @@ def test_a_configuration_that_json_cannot_hold_and_a_place_that_cannot_be_used_a
         short(tmp_path / "run", loss=never)
 
 
-def test_a_new_run_removes_the_trainings_of_an_earlier_one_and_nothing_else(tmp_path):
+def test_a_new_run_removes_an_earlier_ones_trainings_and_nothing_else_and_no_file_or_link_is_taken_for_them(tmp_path):
     for name in ("fused-seed0", "sd-only-seed1/strict"):
         short(tmp_path / name)
     foreign = [tmp_path / "mine.txt", tmp_path / "fused-seed0" / "notes.md", tmp_path / "mine" / kept.FILE]

@@ -162,7 +162,7 @@ colour.size, colour.weights_sha256 = 0, "f" * 64
 def compared(tiny_backbone, toy):
     """The task, its trials by method and problem, and what was frozen of the last arm."""
     task = Retrieval(toy, 1, 2e-3, 8, others={"colour": colour})
-    trials, frozen = compare.compare(tiny_backbone, task, (*TRAINED, *task.baselines), log=lambda line: None)
+    trials, frozen = compare.compare(tiny_backbone, task, (*TRAINED, *task.baselines))
     return task, {(trial.method, trial.problem): trial for trial in trials}, frozen
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset, psc6k, splits
 from sfhelpers.datasets.quickdraw import Doodle
-from sfhelpers.datasets.records import check_apart, fingerprint
+from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.sketches import Sketches
 from sfhelpers.datasets.splits import ClassSplit
 from sfhelpers.tasks.compare import compare
@@ -102,19 +102,18 @@ def test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_
         splits.without_duplicates(toy_copy)
 
 
-def test_a_test_image_under_another_name_in_training_is_refused(parted, tmp_path):
-    copy = shutil.copy(parted.test.photos[0].path, tmp_path / "other-name.jpg")
-    leaking = (*parted.train.records, replace(parted.train.photos[0], path=copy))
-    with refused("other-name.jpg is trained on and is the same file as the test image"):
-        check_apart(leaking, parted.test.records)
+def test_a_test_image_under_another_name_in_training_is_refused(toy_copy):
+    found = splits.apply(toy_copy, splits.strict(toy_copy))
+    learned = shutil.copy(found.test.photos[0].path, found.train.photos[0].path)
+    with refused(f"{learned.name} is trained on and is the same file as the test image"):
+        splits.apply(toy_copy, found.split)
 
 
-def test_one_class_and_one_image_a_class(tmp_path):
-    toyworld.write_folder(tmp_path / "one", photos=1, sketches=1, categories=("cat",), masks=False)
+def test_one_class_and_one_image_a_class(toy, tmp_path):
     with refused("has 1 classes, so 9 cannot be held out.* give photos and sketches of more"):
-        splits.clip_style(load_dataset("folder", tmp_path / "one"))
-    toyworld.write_folder(tmp_path / "few", photos=1, sketches=1, categories=toyworld.CATEGORIES[:8], masks=False)
-    few = load_dataset("folder", tmp_path / "few")
+        splits.clip_style(toy.select(categories=("cat",)))
+    toyworld.write_folder(tmp_path, photos=1, sketches=1, categories=toyworld.CATEGORIES[:8], masks=False)
+    few = load_dataset("folder", tmp_path)
     with refused("has no class that its backbone never saw.* give photos and"):
         splits.strict(few)
     with refused("has no train image in split 'clip-style'"):

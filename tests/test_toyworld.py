@@ -1,6 +1,7 @@
-"""The toy world: deterministic, exact, varied, and written in layouts that the real adapters read."""
+"""The toy world: deterministic, exact, varied, written in layouts that real adapters read, nothing of it trained on."""
 
-import hashlib
+import inspect
+import io
 import itertools
 import os
 import subprocess
@@ -10,24 +11,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sfhelpers.pocket import data
 from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, quick, render, render_photo, render_sketch, shapes, world
 from sfhelpers.toyworld.categories import individual
 from tests.backbone_fixtures import refused
 
 
-def _digest(category: str, index: int, seed: int) -> str:
-    photo, mask, keypoints = render_photo(category, index, seed, 0.5)
-    sketch, _ = render_sketch(category, index, 1, seed, 0.5)
-    return hashlib.sha256(b"".join(a.tobytes() for a in (photo, mask, keypoints, sketch))).hexdigest()
+def drawn(category, index, seed):
+    """The bytes of a photo, its mask and keypoints, and of a sketch."""
+    arrays = (*render_photo(category, index, seed, 0.5), render_sketch(category, index, 1, seed, 0.5)[0])
+    return b"".join(array.tobytes() for array in arrays)
 
 
 def test_a_fresh_process_draws_the_same_individual_and_index_and_seed_change_it():
     assert len(CATEGORIES) == 36 and len(SEEN) == 27 and set(SEEN).isdisjoint(UNSEEN)
-    code = "from tests.test_toyworld import _digest; print(_digest('giraffe', 5, 3))"
+    code = f"import sys\nfrom sfhelpers.toyworld import render_photo, render_sketch\n{inspect.getsource(drawn)}"
+    code += "sys.stdout.buffer.write(drawn('giraffe', 5, 3))"
     env = {**os.environ, "PYTHONHASHSEED": "123"}
-    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert fresh.stdout.strip() == _digest("giraffe", 5, 3)
-    assert len({_digest("cup", 0, 0), _digest("cup", 1, 0), _digest("cup", 0, 1)}) == 3
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, env=env).stdout == drawn("giraffe", 5, 3)
+    assert len({drawn("cup", 0, 0), drawn("cup", 1, 0), drawn("cup", 0, 1)}) == 3
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -110,3 +112,40 @@ def test_the_cache_keeps_what_is_in_use_and_forgets_the_oldest_or_says_why_not(t
     monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / "file" / name)
     with refused("file/sfhelpers.* set the variable XDG_CACHE_HOME", NotADirectoryError):
         ensure()
+
+
+STARTS = (0, 600, 2_950, 11_960)  # of the runs of the backbone's training pictures that are looked at
+COUNT = 2 * len(SEEN)  # in each of them, so that every category comes
+
+
+def encoded(domain, starts):
+    """What the files of training pictures would hold in the data set."""
+    how = {"format": "PNG"} if domain == "sketch" else {"format": "JPEG", "quality": 92}
+    found = []
+    for image in (image for start in starts for image in data.pictures(domain, start, COUNT)[0]):
+        pixels, file = image.permute(1, 2, 0).numpy(), io.BytesIO()
+        Image.fromarray(pixels[..., 0] if domain == "sketch" else pixels).save(file, **how)
+        found.append(file.getvalue())
+    return found
+
+
+def test_no_training_picture_is_in_a_data_set(tmp_path, monkeypatch):
+    world.write_sketchy(tmp_path, categories=(*SEEN[:2], UNSEEN[0]))  # all individuals
+    for domain, of_each in (("photo", 1), ("sketch", world.SKETCHES)):
+        files = list((tmp_path / "256x256" / domain).rglob("*.*g"))
+        written = {path.read_bytes() for path in files}
+        assert len(files) == len(written) == 3 * world.PHOTOS * of_each
+        learned = encoded(domain, STARTS)
+        assert not set(learned) & written and len(set(learned)) == len(learned) == len(STARTS) * COUNT
+        with monkeypatch.context() as patch:
+            patch.setattr(data, "TRAINING_SEED", 0)  # the world's own: the test would see it
+            assert len(set(encoded(domain, (0,))) & written) >= 2
+
+
+def test_nothing_of_an_unseen_category_is_the_subject_or_the_background_of_a_training_picture(monkeypatch):
+    shown, make = [], render.individual
+    monkeypatch.setattr(render, "individual", lambda name, rng: shown.append(name) or make(name, rng))
+    subjects = [name for start in STARTS for name in data.pictures("photo", start, COUNT)[1]]
+    assert len(shown) > 1.2 * len(subjects) and set(shown) <= set(SEEN) == set(subjects)  # with the bystanders
+    for start in STARTS:
+        assert set(data.pictures("sketch", start, COUNT)[1]) == set(SEEN)

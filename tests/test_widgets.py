@@ -1,27 +1,69 @@
-"""The picture that can be clicked, and every widget without a front end."""
+"""Widgets: one that draws and searches, a picture that can be clicked, and each of them without a front end."""
 
 import base64
+import html
 import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
+from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.plots.found import Answer, search_sheet
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base
 from sfhelpers.widgets.base import Clickable
-from tests import live
+from sfhelpers.widgets.search import EMPTY, SketchSearch
 from tests.backbone_fixtures import refused
+from tests.search_helpers import photo
 from tools import clean
+
+# One of each kind over the tiny random backbone: quick, and nothing in it knows what to answer.
+SETUP = """
+import numpy as np
+import torch
+from sfhelpers.backbones import load_backbone
+from sfhelpers.pilot import FeatureMaps
+from sfhelpers.tasks.heads import untrained_head
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
+from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
+
+backbone = load_backbone(BACKBONE, device="cpu")
+heads = {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
+noise = np.random.default_rng(0)
+given = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)], ["cat 1", "cat 2"]
+ramp = torch.linspace(0, 1, 64).expand(2, 64, 64)
+"""
+CELLS = {
+    "masks": 'masks = MaskExplorer([ramp[0]] * 2, [ramp[0]] * 2, ramp, ramp > 0.5, ["cat 1", "cat 2"], 0.5)',
+    "pca": "pca = PCAExplorer(*given, FeatureMaps(backbone, heads))",
+    "frequency": "frequency = FrequencyExplorer(*given, FeatureMaps(backbone, heads))",
+    "pad": "pad = SketchPad(256)",
+    "search": "search = SketchSearch(Searcher(Gallery.from_folder(PHOTOS, backbone), backbone, heads))",
+}
+
+
+def setup(folder: Path, backbone: Path) -> str:
+    """The code before the widgets'; the photos that it searches are written into `folder`."""
+    for name in ("cat", "fish", "a <b> $x$"):
+        for k in range(3):
+            photo(folder / "photos" / name / f"{k}.png", len(name) + 10 * k, size=(40 + 20 * k, 40))
+    return f"BACKBONE = {str(backbone)!r}\nPHOTOS = {str(folder / 'photos')!r}\n{SETUP.strip()}"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, tiny_folder):
     """The code that makes one widget of each kind, and what it has made."""
-    code = "\n".join([live.setup(tmp_path_factory.mktemp("photos"), tiny_folder), *live.CELLS.values()])
+    code = "\n".join([setup(tmp_path_factory.mktemp("photos"), tiny_folder), *CELLS.values()])
     namespace = {}
     exec(code, namespace)
     return code, namespace
@@ -33,12 +75,13 @@ def made(tmp_path_factory, tiny_folder):
         ("masks", "MaskExplorer of 2 pairs; shown: cat 1, mask at 0.20, IoU 0.63; mask at 0.50, .*"),
         ("pca", "PCAExplorer of 2 pairs; shown: cat 1 by SD f2, SD f3, CLIP tokens, fused"),
         ("frequency", "FrequencyExplorer of 2 pairs; shown: cat 1 by SD f2, SD f3, CLIP tokens, fused"),
-        ("search", "SketchSearch in 4 photos; shown: cat finds .* with cosine .*"),
+        ("search", "SketchSearch in 9 photos; shown: fish finds .* with cosine .*, cat finds .* with cosine .*"),
         ("pad", "SketchPad of 256 x 256 pixels, empty; shown: presets cup, fish, .*"),
     ],
 )
 def test_display_holds_a_live_view_a_text_and_a_small_still_picture_that_is_always_the_same(made, name, text):
     widget = made[1][name]
+    assert name != "search" or widget.pad.drawing == PRESETS["fish"]  # the first of those that it has photos of
     data, _ = DisplayFormatter().format(widget)
     assert data[clean.WIDGET]["model_id"] == widget.model_id and re.fullmatch(f"<{text}>", data["text/plain"])
     png = base64.b64decode(data["image/png"])
@@ -72,3 +115,132 @@ def test_points_of_the_front_end_are_reported_and_none_beside_the_picture(point)
 @pytest.mark.parametrize("path", sorted(Path(base.__file__).parent.glob("*.[jc]s*")), ids=lambda path: path.name)
 def test_the_front_end_is_our_own_and_asks_no_other_machine(path):
     assert not re.search(r"https?:|//cdn|@?import[ (]|url\(|fetch\(|eval\(|innerHTML", path.read_text(encoding="utf-8"))
+
+
+LINE = Stroke(np.array([[20.0, 20.0], [300.0, 200.0]]), 4.0)
+MORE = Stroke(np.array([[40.0, 300.0], [300.0, 310.0]]), 4.0)
+DOT = Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),))
+
+
+@pytest.fixture
+def searcher(made):
+    return made[1]["search"].searcher
+
+
+@pytest.fixture
+def widget(searcher):
+    found = SketchSearch(searcher)
+    found.pad.drawing = Drawing(strokes=(LINE,))
+    return found
+
+
+def stroke(pad, line):
+    """As the pad's front end reports one."""
+    points = line.points.tolist()
+    pad._heard(pad, {"do": "stroke", "points": points, "width": line.width, "size": pad.size, "id": 1}, [])
+
+
+def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget, searcher):
+    before, answered = widget.image.value, widget.found
+    widget.update(place=2, points=[(0.5, 0.3)])
+    stroke(widget.pad, MORE)
+    assert widget.image.value != before and Image.open(io.BytesIO(widget.image.value)).format == "PNG"
+    found = widget.found
+    assert found.matches == searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
+    assert found.photo == found.order[0] and widget.controls["place"].value == 0
+    widget.image.click(0.999, 0.999)
+    assert widget.found is found
+    widget.pad.undo()
+    assert np.array_equal(widget.found.scores, answered.scores)
+
+
+def click(widget, box, u=0.5, v=0.5):
+    """On a place in one of the sheet's boxes."""
+    left, top, width, height = box
+    page = widget._sheet
+    widget.image.click((left + u * width) / page._width, (top + v * height) / page._height)
+
+
+def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_folder_is(widget):
+    order = widget.found.order.tolist()
+    widget.controls["place"].value = 2
+    assert widget.found.photo == order[2]
+    click(widget, widget._sheet.photos[1])
+    assert widget.found.photo == order[1] and widget.controls["place"].value == 1
+    for place in range(6):
+        widget.update(place=place)
+        assert widget.found.photo == order[place] and widget.controls["place"].value == place
+        name = widget.searcher.gallery.records[widget.found.photo].category
+        assert html.escape(name) in widget.words.value and "<b>" not in widget.words.value
+
+
+def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
+    first, box = widget.found.matches, widget._sheet.sketches[0]
+    click(widget, box, 0.5, 0.3)
+    click(widget, box, 0.3, 0.25)
+    assert [match.sketch for match in widget.found.matches] == [pytest.approx((0.5, 0.3)), pytest.approx((0.3, 0.25))]
+    for _ in range(10):
+        click(widget, box, 0.5, 0.3)
+    assert len(widget.found.matches) == 7
+    widget.update(points=None)
+    assert widget.found.matches == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"drawing": DOT}, "the drawing is a single dot"),
+        ({"drawing": "<i>cat"}, "drawing is of type str"),
+        ({"place": 6}, "place is 6"),
+        ({"place": "<i>"}, "place is &#x27;&lt;i&gt;&#x27;"),
+        ({"points": [(0.01, 0.99)]}, "is not near the drawing"),
+        ({"colour": 1}, "there is no setting &#x27;colour&#x27;"),
+    ],
+)
+def test_a_failing_update_says_so_and_loses_nothing(widget, changes, words):
+    found, picture, drawing = widget.found, widget.image.value, widget.pad.drawing
+    widget.update(**changes)
+    assert words in widget.words.value and "<i>" not in widget.words.value
+    assert widget.found is found and widget.image.value == picture and widget.pad.drawing == drawing
+    widget.update(place=1)
+    assert widget.found.photo == found.order[1] and words not in widget.words.value
+
+
+def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
+    widget.pad.clear()
+    assert widget.found is None and EMPTY in widget.words.value and widget.image.layout.display == "none"
+    with pytest.raises(ValueError, match="nothing is drawn: draw something"):
+        _ = widget.pair
+    widget.image.click(0.1, 0.1)
+    widget.pad.undo()
+    assert widget.pair == (widget.found.sketch, widget.found.picture) and widget.image.layout.display is None
+    widget.pad.clear()
+    stroke(widget.pad, DOT.strokes[0])
+    assert "single dot" in widget.words.value and len(widget.pad.drawing.strokes) == 1
+    stroke(widget.pad, LINE)
+    assert "single dot" not in widget.words.value and widget.found is not None
+
+
+def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
+    monkeypatch.setattr("sfhelpers.search.searcher.open_image", Mock(side_effect=FileNotFoundError("it is gone.")))
+    searcher._photo.cache_clear()
+    stroke(widget.pad, MORE)
+    assert "it is gone." in widget.words.value and len(widget.pad.drawing.strokes) == 2
+
+
+def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
+    photo(tmp_path / "only.png")
+    widget = SketchSearch(Searcher(Gallery.from_folder(tmp_path, tiny_backbone), tiny_backbone, heads))
+    assert widget.found.order.tolist() == [0] and widget.controls["place"].disabled
+    assert "no class folders" in widget.words.value and "only.png" in widget.words.value
+
+
+def test_a_match_is_drawn_where_it_is(searcher):
+    found = searcher.search(Drawing(strokes=(LINE,)))
+    one = replace(found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
+    pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"], 0)]) for some in ((), (one,))]
+    pixels = [np.asarray(Image.open(io.BytesIO(page.figure.quick_png())), dtype=int) for page in pages]
+    changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
+    left, top, width, height = map(round, pages[0].sketches[0])
+    assert changed[top + height // 2, left + width // 2 - 4]
+    assert not changed[:top].any()

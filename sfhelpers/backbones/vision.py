@@ -38,10 +38,9 @@ class VisionFeatures:
 
     def intermediate(self, pixels: Tensor) -> Tensor:
         """What `pixels` gives to the patch grid (B, token_dim, h, w), with gradients where the model learns."""
+        options = {"stop_early": True, "intermediates_only": True, "output_fmt": "NCHW"}
         try:
-            result = self.model.visual.forward_intermediates(
-                pixels, indices=[self.layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
-            )
+            result = self.model.visual.forward_intermediates(pixels, indices=[self.layer], **options)
         except AssertionError as error:  # how timm and open_clip report an index out of range
             raise ValueError(f"the vision model has no layer {self.layer}: choose another in the preset.") from error
         return result["image_intermediates"][0]

@@ -38,10 +38,7 @@ def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, st
     if count > 1:
         where = shown(root / "photo" / category)
         raise ValueError(f"{count} photos in {where} are called {stem!r} but for the extension: rename all but one.")
-    if not (root / "mask").is_dir():
-        return {}
-    found = records.image_files(root / "mask")
-    masks = {(category, records.nfc(path.stem)): path for category, paths in found.items() for path in paths}
+    masks = {(c, records.nfc(p.stem)): p for c, paths in records.image_files(root / "mask").items() for p in paths}
     if strays := [f"mask/{key[0]}/{path.name}" for key, path in masks.items() if key not in photos]:
         why = f"{len(strays)} masks under {shown(root)} belong to no photo ({records.listed(strays)})"
         raise ValueError(f"{why}: name each like its photo, mask/<class>/<stem>.png, or take it away.")

@@ -65,10 +65,7 @@ class Problem:
 
 
 def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> dict[str, Problem]:
-    """The problems of these names; "strict" has the generalised tests too, as far as there are images for them.
-
-    ValueError for what `splits` refuses, one training category, or a level "instance" without pairs to learn it from.
-    """
+    """The problems of these names, "strict" with the generalised tests; ValueError as of `splits` and `Groups`."""
     if unknown := set(names) - set(PROBLEMS):
         raise ValueError(f"unknown problem {min(unknown)!r}: use some of {', '.join(PROBLEMS)}.")
     unseen = {record.category for record in dataset.records if not record.seen}

@@ -136,15 +136,13 @@ def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
 
 
 def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
-    """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares.
-
-    The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
-    """
+    """At most `limit` records a category (0 = all), chosen by seed, the parts kept near their shares."""
     if limit < 0:
         raise ValueError(f"limit is {limit}: pass 0 for all of them, or the most you want of a category.")
     if limit == 0:
         return records
     taken: Counter[tuple[str, str]] = Counter()
+    # The k-th record of a part with share s stands at (k + 1/2) / s, so every beginning of that queue is mixed.
     queues: dict[str, list[tuple[float, Record]]] = defaultdict(list)
     for record in sorted(records, key=lambda r: (fraction(f"{seed}/{r.category}/{r.path.name}"), r.path.name)):
         queues[record.category].append(((taken[record.category, record.part] + 0.5) / PARTS[record.part], record))
@@ -172,18 +170,18 @@ def listed(names: Iterable[str], most: int = 3) -> str:
 
 def contents(folder: Path) -> str:
     """What a folder holds, for error messages: `photo/, sketch/ and 2 more`, or `nothing`."""
-    return listed(path.name + "/" * path.is_dir() for path in _entries(folder)) or "nothing"
+    return listed(path.name + "/" * path.is_dir() for path in entries(folder)) or "nothing"
 
 
 def image_files(folder: Path) -> dict[str, list[Path]]:
     """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
-    for place in _entries(folder):
+    for place in entries(folder):
         lost += [place] * (not place.exists() and not place.suffix)
-        for path in _entries(place):
+        for path in entries(place):
             if path.suffix.lower() not in images.EXTENSIONS:
-                lost += [inner for inner in _entries(path) if inner.suffix.lower() in images.EXTENSIONS]
+                lost += [inner for inner in entries(path) if inner.suffix.lower() in images.EXTENSIONS]
             elif path.is_file():
                 found.setdefault(nfc(place.name), []).append(path)
             else:
@@ -206,7 +204,7 @@ def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, l
     )
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 

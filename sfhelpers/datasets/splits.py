@@ -1,8 +1,4 @@
-"""Zero-shot class splits: which classes teach, which choose the epoch, which are asked for, and what else is there.
-
-Test classes of "strict" were seen neither by the head nor by the backbone (toy offers that; of Sketchy's, CLIP has seen
-giraffes); those of "clip-style", as in all published tables on CLIP, are new to the head alone.
-"""
+"""Zero-shot class splits: which classes teach, which choose the epoch, which are asked for, and what else is there."""
 
 import random
 import warnings
@@ -48,7 +44,7 @@ class ZeroShot:
 
 
 def strict(dataset: Dataset) -> ClassSplit:
-    """The classes that the dataset calls unseen against all others; ValueError if it has none."""
+    """Classes that neither head nor backbone saw, as the dataset calls them, against others; ValueError for none."""
     if not (unseen := {record.category for record in dataset.records if not record.seen}):
         why = f"dataset {dataset.name} has no class that its backbone never saw, so it cannot be split strictly"
         raise ValueError(f"{why}: give photos and sketches of unseen classes too, or take splits.clip_style.")
@@ -56,7 +52,7 @@ def strict(dataset: Dataset) -> ClassSplit:
 
 
 def clip_style(dataset: Dataset, number: int = 9) -> ClassSplit:
-    """So many classes, always the same, drawn from all, whatever the backbone has seen, against all others."""
+    """So many classes, always the same, new to the head alone, as in all published tables on CLIP, against others."""
     if number < 2:
         raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
     if number >= len(dataset.categories):

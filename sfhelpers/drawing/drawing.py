@@ -26,10 +26,7 @@ MAX_BYTES = ndjson.MAX_LINE
 
 @dataclass(frozen=True)
 class Drawing:
-    """Strokes on a square paper, unchangeable; ValueError if one is none or leaves it, or they are too many.
-
-    `Drawing.clipped` and `Drawing.fitted` take strokes that reach beyond the paper.
-    """
+    """Strokes on a square paper, unchangeable; ValueError if one is none or leaves it, or they are too many."""
 
     size: int = SIZE  # the paper's side in pixels, 16 to 1024
     strokes: tuple[Stroke, ...] = field(default=(), repr=False)  # in the order drawn, 20,000 points at most
@@ -119,8 +116,8 @@ class Drawing:
     def load(cls, path: str | Path, number: int = 0) -> "Drawing":
         """Read an .svg (the outlines of its shapes) or of an .ndjson one drawing (`number`, from 0), of 5 MB at most.
 
-        Our own SVG comes back as it was drawn, all else is fitted to a paper of 384 pixels. FileNotFoundError, or a
-        ValueError that says why it cannot be read.
+        Our own SVG comes back as it was drawn, all else is fitted to 384 pixels. FileNotFoundError, or a ValueError
+        that says why.
         """
         path = Path(path)
         if not path.is_file():

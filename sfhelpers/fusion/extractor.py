@@ -27,10 +27,9 @@ ARMS: dict[str, dict[str, Any]] = {
 class FusedExtractor(nn.Module):
     """Images to a (B, dim, grid, grid) map from frozen backbones, by what little is learned (SketchFusion, Sec. 5.1).
 
-    The backbone is not part of `parameters()` or `state_dict()`.
+    The backbone, from `load_backbone`, is not part of `parameters()` or `state_dict()`.
 
     Args:
-        backbone: from `load_backbone`.
         dim, grid: channels and side of the map (60 x 60 in the paper, 24 x 24 with pocket).
         inject: "up" adds the tokens to every up-block's output that is used, as the paper writes it; "up+down" to the
             down-blocks' as well; "random" is "up" with convolutions that stay at their random start, which is what
@@ -140,13 +139,9 @@ class FusedExtractor(nn.Module):
 
 
 class FinetunedExtractor(FusedExtractor):
-    """B-Finetuning, the paper's baseline that trains the whole UNet and the whole image tower (SketchFusion, Sec. 6).
+    """B-Finetuning, the paper's baseline that trains copies of the UNet and the image tower (SketchFusion, Sec. 6)."""
 
-    Both are copies of the backbone's, in eval mode: batches of half sketches would spoil their normalising layers.
-    `settings` are FusedExtractor's, with `inject="none"`.
-    """
-
-    def __init__(self, backbone: Backbone, **settings: Any):
+    def __init__(self, backbone: Backbone, **settings: Any):  # of FusedExtractor, with inject="none"
         diffusion, vision = copy(backbone.diffusion), copy(backbone.vision)
         diffusion.unet, vision.model = (deepcopy(m).requires_grad_(True) for m in (diffusion.unet, vision.model))
         super().__init__(replace(backbone, diffusion=diffusion, vision=vision), **settings)
@@ -156,6 +151,7 @@ class FinetunedExtractor(FusedExtractor):
 
     def train(self, mode: bool = True) -> "FinetunedExtractor":
         super().train(mode)
+        # Batches of half sketches would spoil the normalising layers of both.
         self.unet.eval()
         self.tower.eval()
         return self

@@ -25,23 +25,17 @@ class ClipInjection(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
-        """Inject tokens (B, token_dim, H, W) into a block's output (B * draws, C, h, w), an image's draws in a row.
-
-        `feature` itself is left as it was, since the UNet may hold it as a skip.
-        """
+        """Inject tokens (B, token_dim, H, W) into a block's output (B * draws, C, h, w), an image's draws in a row."""
         injected = self.convs[block](tokens.flatten(2)).unflatten(2, tokens.shape[2:])
-        return feature + _fitting(injected, feature)
+        return feature + _fitting(injected, feature)  # not in place, since the UNet may hold the feature as a skip
 
 
 class TokenInterpolation(nn.Module):
-    """Adds CLIP patch tokens to UNet blocks without learning, their channels interpolated linearly (Sec. 7, [iii]).
-
-    `scaled` brings them, which may be ten times as large, to the spread of the block's output; the paper is silent.
-    """
+    """Adds CLIP patch tokens to UNet blocks without learning, their channels interpolated linearly (Sec. 7, [iii])."""
 
     def __init__(self, scaled: bool):
         super().__init__()
-        self.scaled = scaled
+        self.scaled = scaled  # to the spread of a block's output: tokens may be ten times as large; the paper is silent
 
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
         injected = _fitting(to_channels(tokens, feature.shape[1]), feature)
@@ -52,11 +46,7 @@ class TokenInterpolation(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """A ResNet bottleneck, 1-3-1 convolutions and a projected shortcut, without a last ReLU.
-
-    One normalisation group, so that any width will do: the arms' parameter counts are matched through the width.
-    The last ReLU is left out since the maps are compared by their cosine, which wants both signs.
-    """
+    """A ResNet bottleneck: 1-3-1 convolutions and a projected shortcut."""
 
     def __init__(self, in_dim: int, dim: int, width: int):
         super().__init__()
@@ -65,6 +55,7 @@ class BottleneckBlock(nn.Module):
         self.shortcut = nn.Sequential(*_convolution(in_dim, dim, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        # No last ReLU: maps are compared by their cosine, which wants both signs.
         return self.shortcut(x) + self.body(x)
 
 
@@ -88,10 +79,7 @@ class FeatureAggregator(nn.Module):
 
 
 class ChannelStatistics(nn.Module):
-    """Standardises channels by a mean and a spread that are fitted once and then fixed.
-
-    Raw up-block features differ by orders of magnitude from channel to channel, and few channels would rule all.
-    """
+    """Standardises channels by mean and spread, fitted once: they differ by orders of magnitude, so few would rule."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -117,6 +105,7 @@ class ChannelStatistics(nn.Module):
 
 
 def _convolution(in_dim: int, dim: int, size: int) -> tuple[nn.Module, nn.Module]:
+    # One group, so that any width will do: the arms' parameter counts are matched through the width.
     return nn.Conv2d(in_dim, dim, size, padding=size // 2, bias=False), nn.GroupNorm(1, dim)
 
 

@@ -23,11 +23,10 @@ class Difference:
 
 
 def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
-    """Compare two methods on the same queries; ValueError for lengths that differ, one group, or values not finite.
+    """Compare two methods by (n,) values of the same queries, of order 1, for example means of their AP over the seeds.
 
-    Args:
-        first, second: (n,) a value a query and method, of order 1, for example the mean of its AP over the seeds.
-        groups: (n,) labels of queries that are drawn together, such as sketches of one photo; None: each for itself.
+    `groups` (n,) labels queries that are drawn together, such as sketches of one photo; None: each for itself.
+    ValueError for lengths that differ, one group, or values not finite.
     """
     first, second = (to_array(values).astype(np.float64) for values in (first, second))
     labels = np.arange(first.size) if groups is None else to_array(groups)

@@ -130,10 +130,8 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
-    """Acc@k of recognition, 1 or 0: is the true class among the k best? Its mean is the papers' Acc.@k (micro).
-
-    Takes (C,) or (B, C) scores, higher is better, and the true class of each. Ties count against the item.
-    """
+    """Acc@k of recognition, 1 or 0: is the true class among the k best of (C,) or (B, C) scores, higher is better? Ties
+    count against the item; the mean is the papers' Acc.@k (micro)."""
     scores = to_array(scores, "scores", 2)
     labels, classes = to_array(labels, "labels", shapes=(scores.shape[:-1],)), scores.shape[-1]
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
@@ -167,10 +165,8 @@ class Reliability:
 
 
 def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:
-    """The reliability diagram (Guo et al. 2017, Sec. 2) of (B, C) probabilities, whose largest is the confidence.
-
-    The bins have equal width, an edge belongs to the bin below it; an item is right as in `top_k_accuracy`.
-    """
+    """The reliability diagram (Guo et al. 2017, Sec. 2) of (B, C) probabilities, whose largest is the confidence; bins
+    are of equal width, an edge belongs to the bin below it, and an item is right as in `top_k_accuracy`."""
     bins, right = whole(bins, "bins"), top_k_accuracy(probabilities, labels)
     if np.ndim(right) == 0 or len(right) == 0:
         raise ValueError("calibration is a property of many items: give probabilities (B, C) of at least one.")

@@ -1,7 +1,5 @@
-"""Retrieval metrics as definitions, AP, P and Acc@k, and the metrics of rankings that are at hand.
-
-Ties count against the query: of equal scores the irrelevant stand first. Without a relevant item a value is NaN.
-"""
+"""Retrieval metrics as definitions, AP, P and Acc@k, and the metrics of rankings that are at hand. Ties count against
+the query: of equal scores the irrelevant stand first. Without a relevant item a value is NaN."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -129,9 +127,8 @@ def average_precision_at_k(
 ) -> np.ndarray | float:
     """AP@k under one of the definitions in use, see `AP`; its mean over queries is what papers call mAP@k.
 
-    Args:
-        relevance: (K,) or (Q, K), bool or 0/1, best item first: at least the first k ranks, or the whole gallery.
-        n_relevant: R, the relevant items in the whole gallery: one number, or one a query.
+    `relevance` is (K,) or (Q, K), bool or 0/1, best item first: at least the first k ranks, or the whole gallery;
+    `n_relevant` is R, the relevant items in the whole gallery, one number, or one a query.
     """
     return _measured(AP(whole(k), denominator, interpolated), relevance, n_relevant)
 

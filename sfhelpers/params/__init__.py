@@ -29,11 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Run(SimpleNamespace):
-    """The checked values of one run, each parameter by its name, and `notebook`.
-
-    `output_dir` is an existing Path, `device` resolved ("cpu", "cuda:0", "mps"), `data_root` an absolute Path or "",
-    `backbone` a preset's name or a folder's absolute path.
-    """
+    """A run's checked values by parameter, and `notebook`: `output_dir` is an existing Path, `device` resolved ("cpu",
+    "cuda:0", "mps"), `data_root` an absolute Path or "", `backbone` a preset's name or a folder's absolute path."""
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -88,8 +85,7 @@ def resolve_device(device: str) -> str:
 
 
 def _slips(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> list[str]:
-    """Plain values that may be misspelt parameters, such as `epoch`, `EPOCHS`, `batchSize`, `_seed`; in a kernel only
-    what the cells from the parameters to the check assign, so that the check can run again after later cells."""
+    """Plain values that may be misspelt parameters; a kernel's only up to the check, which may run again after it."""
     history = namespace.get("In", [])
     cells = [set(re.findall(r"^(\w+) *(?::[^=\n]+)?=(?!=)", source, re.MULTILINE)) for source in history]
     # The parameters cell sets them all; half of them is enough, since a slip may have made it incomplete.

@@ -71,6 +71,7 @@ PARAMETERS = {
 SHARED = ("backbone", "dataset", "data_root", "split", "limit", "batch_size", "seed", "device", "output_dir")
 TRAINING = (*SHARED, "epochs", "learning_rate", "inject", "resume")
 TIMES = {"fused": 0.7, "core": 1, "frozen": 2.5, "all": 5}  # what arms take, measured against the core ones
+SKETCH_TIMES = TIMES | {"frozen": 3, "all": 6}
 VARIANTS = {"few": 3, "all": 12}  # what variants are trained
 TOY = 32  # photos of the toy world, where a limit of 0 takes all
 # Seconds were measured on one core in 01 and 03 and on two in the rest.
@@ -114,9 +115,7 @@ NOTEBOOKS = {
     ),
     "06_recognition": Notebook(
         (*TRAINING, "arms", "seeds", "shots", "skip_broken"),
-        lambda run: (
-            25 + (TIMES | {"frozen": 3, "all": 6})[run.arms] * (30 + 0.7 * (run.shots or 20) * run.seeds * run.epochs)
-        ),
+        lambda run: 25 + SKETCH_TIMES[run.arms] * (30 + 0.7 * (run.shots or 20) * run.seeds * run.epochs),
         lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
         own={
             "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder")),

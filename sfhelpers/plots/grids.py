@@ -148,8 +148,7 @@ def scheme(boxes: Mapping[str, tuple], arrows: Sequence[tuple[str, str, str]], w
         round_box = {"boxstyle": "round,pad=0.4,rounding_size=0.4", **STYLES[style]}
         placed[name] = axes.add_artist(AnnotationBbox(packed, (x, y), bboxprops=round_box, zorder=3))
     for start, end, kind in arrows:
-        ends = {f"pos{side}": boxes[name][:2] for side, name in (("A", start), ("B", end))}
-        clipped = {f"patch{side}": placed[name].patch for side, name in (("A", start), ("B", end))}
         look = {"arrowstyle": "-|>", "mutation_scale": 8, "linewidth": 1.2, "color": KINDS[kind], "zorder": 4}
-        axes.add_patch(FancyArrowPatch(**ends, **clipped, **look))
+        between = {"patchA": placed[start].patch, "patchB": placed[end].patch}
+        axes.add_patch(FancyArrowPatch(boxes[start][:2], boxes[end][:2], **between, **look))
     return axes.figure

@@ -97,10 +97,7 @@ def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
 
 
 def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip: nn.Module, words: Path) -> Path:
-    """Write a backbone folder in half precision, diffusers and open_clip formats, sealed with its weights' sha256.
-
-    `words` is the folder that `new_clip` wrote the tokenizer and configuration into.
-    """
+    """Write a sealed backbone folder in half precision, as diffusers and open_clip do; `words` is from `new_clip`."""
     # Copies are halved, so that the models at hand stay as they are.
     for name, part in (("vae", vae), ("unet", denoiser["unet"])):
         # Keys with an underscore say where a config was read, which is nobody's business.

@@ -42,10 +42,7 @@ class Training:
         return tqdm(range(done, steps), initial=done, total=steps, desc="denoiser", leave=False, mininterval=10)
 
     def keep(self, loss: float) -> None:
-        """Note a step that was taken, and write the state every CHECKPOINT_EVERY steps and after the last one.
-
-        FloatingPointError if the loss is no number.
-        """
+        """Note a step; write the state every CHECKPOINT_EVERY and at the end. FloatingPointError: loss is no number."""
         if not math.isfinite(loss):
             ask = f"lower learning_rate ({self.plan['learning_rate']})"
             raise FloatingPointError(f"the denoiser's loss is {loss} at step {len(self.losses)}: {ask}.")

@@ -87,12 +87,9 @@ class Frame:
 
 
 def spread_points(frame: Frame, number: int) -> list[Point]:
-    """Points on the ink, far from each other, x and y in [0, 1] of the image; from left to right.
-
-    Each next point is the ink pixel farthest from those chosen; the first is the one farthest from the ink's middle.
-    """
+    """Points on the ink, each the farthest from the others, x and y in [0, 1] of the image; from left to right."""
     places = np.argwhere(frame.ink)[:, ::-1] + 0.5  # x, y
-    chosen = [int(np.hypot(*(places - places.mean(0)).T).argmax())]
+    chosen = [int(np.hypot(*(places - places.mean(0)).T).argmax())]  # the farthest from the ink's middle
     distance = np.full(len(places), np.inf)
     while len(chosen) < min(number, len(places)):
         distance = np.minimum(distance, np.hypot(*(places - places[chosen[-1]]).T))

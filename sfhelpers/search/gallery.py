@@ -199,12 +199,11 @@ def find_images(root: Path, domain: str) -> list[Record]:
     """
     places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
     for place in [*places, *([root] if domain == "photo" else [])]:
-        if place.is_dir():
-            loose = [p for p in sorted(place.iterdir()) if p.suffix.lower() in EXTENSIONS and p.is_file()]
-            files = {"": [path for path in loose if not path.name.startswith(".")]} | records.image_files(place)
-            found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
-            if found:
-                return found
+        loose = [path for path in records.entries(place) if path.suffix.lower() in EXTENSIONS and path.is_file()]
+        files = {"": loose} | records.image_files(place)
+        found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
+        if found:
+            return found
     return []
 
 

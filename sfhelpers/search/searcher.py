@@ -53,7 +53,6 @@ class Searcher:
 
     Ranking and naming compare whole-image embeddings; the mask is a trained segmenter's; a point is matched to the
     position with the nearest CLIP token, which with pocket does best of what is frozen (00_start_here measures it).
-
     ValueError for a gallery that another backbone or a head embedded, and if one of two heads (from `load_heads`) is
     missing: "fused" marks the object, "SD+CLIP concatenated" knows how to standardise tokens.
     """
@@ -93,10 +92,8 @@ class Searcher:
         return Found(frame.image, order.numpy(), scores.numpy(), categories, note, photo, picture, mask, matches)
 
     def recognise(self, embeddings: Tensor) -> Tensor:
-        """(B, D) embeddings to (B, K) probabilities of the gallery's categories, which sum to 1 for a scribble too.
-
-        CLIP's zero-shot rule with mean photo embeddings in place of prompts: a softmax over cosines times logit scale.
-        """
+        """(B, D) embeddings to (B, K) probabilities of the gallery's categories, which sum to 1 for a scribble too."""
+        # CLIP's zero-shot rule with mean photo embeddings for prompts: a softmax over cosines times logit scale.
         scale = self.backbone.vision.model.logit_scale.detach().exp().float().cpu()
         return (scale * embeddings @ self.gallery.prototypes.T).softmax(dim=1)
 

@@ -48,12 +48,8 @@ def measure(
     extractor the metric with one branch silenced at a time; `kept` is checkpoints, resume, configuration of `compare`.
     """
     seeds, found = tuple(seeds), {}
-    arms = [
-        variant.arm(backbone, seed)
-        for variant in variants
-        for seed in seeds[: variant.seeds or len(seeds)]
-        if not variant.tasks or task.name in variant.tasks
-    ]
+    asked = [variant for variant in variants if not variant.tasks or task.name in variant.tasks]
+    arms = [variant.arm(backbone, seed) for variant in asked for seed in seeds[: variant.seeds or len(seeds)]]
 
     def tell(arm: Arm, trials: list[Trial], frozen: Frozen) -> None:
         found[arm.method, arm.seed] = list(_rows(run, task, arm, trials[0], frozen))

@@ -51,9 +51,8 @@ def arms_for(
     methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: Sequence[str]
 ) -> list[Arm]:
     """An arm for every one of METHODS and every seed; ValueError for a method neither of these nor of `others`."""
-    for method in methods:
-        if method not in (*METHODS, *others):
-            raise ValueError(f"unknown method {method!r}: use some of {', '.join((*METHODS, *others))}.")
+    if unknown := [method for method in methods if method not in (*METHODS, *others)]:
+        raise ValueError(f"unknown method {unknown[0]!r}: use some of {', '.join((*METHODS, *others))}.")
     used = {method: backbone for method in methods if method in METHODS}
     if not used:
         raise ValueError(f"no arm to train: name at least one of {', '.join(METHODS)}.")

@@ -173,13 +173,10 @@ class Training:
         """Keep the training in this folder, and go on from where `save` left it there."""
         deciding = ("train", "epochs", "learning_rate", "batch_size", "seed", "patience")
         run = {"processes": self.accelerator.num_processes, "device": self.device.type, "weight_decay": WEIGHT_DECAY}
-        weights = self.model.state_dict(keep_vars=True).items()
-        made_by = {
-            "fit": {name: getattr(self, name) for name in deciding} | run,
-            "configuration": dict(configuration),
-            "weights": {name: f"{w.dtype} {list(w.shape)}{' trained' * w.requires_grad}" for name, w in weights},
-        }
-        self.checkpoint = Checkpoint(folder, made_by)
+        fit = {name: getattr(self, name) for name in deciding} | run
+        named = self.model.state_dict(keep_vars=True).items()
+        weights = {name: f"{w.dtype} {list(w.shape)}{' trained' * w.requires_grad}" for name, w in named}
+        self.checkpoint = Checkpoint(folder, {"fit": fit, "configuration": dict(configuration), "weights": weights})
         if not (kept := self.checkpoint.read()):
             return
         tensors, state = kept

@@ -48,8 +48,7 @@ def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: An
     `noise` is draws, seed, timestep, prompt of `extractor.frozen`. Kept as float32, with the pocket backbone 300 kB an
     image. ValueError: the dataset has no pair, or an image is broken.
     """
-    found = pairs(dataset)
-    if not found:
+    if not (found := pairs(dataset)):
         remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
         raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")
     sketches, photos = (list(dict.fromkeys(side)) for side in zip(*found, strict=True))

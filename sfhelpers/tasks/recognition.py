@@ -207,10 +207,8 @@ def _scored(model: SketchRecogniser, data: Prepared) -> tuple[Tensor, Tensor]:
 def _probe(method: str, seed: int, problem: str, plain: Frozen) -> Trial:
     """A logistic regression on standardised features, its C the one with the best validation log-likelihood."""
     started, labels = time.perf_counter(), {part: data["labels"].numpy() for part, data in plain.items()}
-    features = {
-        part: torch.cat([data[name].amax((2, 3)).float() for name in PROBES[method]], dim=1).numpy()
-        for part, data in plain.items()
-    }
+    pooled = {part: [data[name].amax((2, 3)).float() for name in PROBES[method]] for part, data in plain.items()}
+    features = {part: torch.cat(sources, dim=1).numpy() for part, sources in pooled.items()}
     makers = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)) for c in PENALTIES]
     made = [maker.fit(features["train"], labels["train"]) for maker in makers]
     right = np.arange(len(labels["validation"])), labels["validation"]

@@ -41,12 +41,10 @@ EXPECTED = "Acc@1, expected"
 class SketchRetriever(nn.Module):
     """Images to unit vectors: the extractor's map of standardised features, max-pooled over positions.
 
-    Args:
-        margin: of the triplet loss, above 0, in units of 1 - cosine. The paper does not give it; of 0.05 to 0.6 the
-            validation classes of toy liked 0.1 and 0.15 best.
-        level: what a photo must share with the sketch to be right, "category" or "instance".
-        category_weight: 0 or more, of the category's triplets beside the hard ones of level "instance". With 0 the loss
-            is the paper's as printed, which forgets the categories that the gallery is full of.
+    `margin` of the triplet loss, above 0, is in units of 1 - cosine. The paper does not give it; of 0.05 to 0.6 the
+    validation classes of toy liked 0.1 and 0.15 best. `level` is what a photo must share with the sketch to be right,
+    "category" or "instance"; `category_weight`, 0 or more, is of the category's triplets beside the hard ones of level
+    "instance". With 0 the loss is the paper's as printed, which forgets the categories that the gallery is full of.
     """
 
     def __init__(

@@ -39,10 +39,6 @@ def low(source, side, table=MAIN):
     return table[source][f"low-frequency share, {side}"]
 
 
-def untrained(block):
-    return MAIN[block.replace("SD", "random UNet")]
-
-
 def swept(kind):
     """Setting -> table, in order."""
     found = {name.removeprefix(kind).strip(): table for name, table in TABLES.items() if name.startswith(kind)}
@@ -51,7 +47,7 @@ def swept(kind):
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_second_and_the_third_block(block):
-    own, plain, prompts = MAIN[block], untrained(block), swept("prompt")
+    own, plain, prompts = MAIN[block], MAIN[block.replace("SD", "random UNet")], swept("prompt")
     photos, sketches, onto = own[WITHIN[0]], own[WITHIN[1]], own[ONTO]
     assert own["agreement"].value < SAME_PLACE.value / 2, "stays far below the same place"
     assert own["agreement, offsets removed"].value < SAME_PLACE.value / 2, "with the offsets gone too"
@@ -84,7 +80,9 @@ def test_frequencies_of_photos_and_of_sketches(side):
     assert f2 > ONE_OVER_F > f4, "the paper's block leans to low frequencies, f4 to high ones"
     assert abs(f3 - clip) < 0.06 and max(f3, clip) < ONE_OVER_F, "f3 stands near CLIP, on the high side of 1/f"
     for block in BLOCKS:
-        assert above(low(block, side), untrained(block)[f"low-frequency share, {side}"]), "a denoiser gains low ones"
+        assert above(low(block, side), MAIN[block.replace("SD", "random UNet")][f"low-frequency share, {side}"]), (
+            "a denoiser gains low ones"
+        )
     assert fused > max(f3, clip), "the fused map has a larger share than f3 and CLIP"
     shares = [low("SD f4", side, TABLES[f"timestep {t}"]).value for t in (195, 950)]
     assert shares[1] < shares[0], "f4 turns white as the noise grows"
