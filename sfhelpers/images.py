@@ -1,7 +1,7 @@
 """Image files to tensors: opening what people really have, and one transform that points and masks follow."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from sfhelpers.files import shown
+from sfhelpers.files import reading, shown
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
@@ -23,7 +23,7 @@ GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever t
 def open_image(path: str | Path) -> Image.Image:
     """Open an image (of an animation the first frame) as `as_seen`. FileNotFoundError without it; ValueError if it
     is empty, truncated, not one of FORMATS, has a side shorter than 8 pixels, or more than 50 megapixels."""
-    return as_seen(_decoded(path))
+    return as_seen(_told(_read, path))
 
 
 def as_seen(image: Image.Image) -> Image.Image:
@@ -40,7 +40,7 @@ def as_seen(image: Image.Image) -> Image.Image:
 def open_mask(path: str | Path) -> np.ndarray:
     """Open a mask as an (H, W) bool array, True on the object: on what is opaque if a part is transparent, else above
     half of the largest value, so 0/1, 0/255, 16 bits and one colour on black all work. Errors as `open_image`."""
-    image = _decoded(path)
+    image = _told(_read, path)
     if image.mode.startswith(GREY16):  # taken as it is: scaled to 8 bits it would lose a mask of 0 and 1
         values = np.asarray(image).astype(np.int64)
     else:
@@ -53,7 +53,7 @@ def open_mask(path: str | Path) -> np.ndarray:
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(width, height) after EXIF turning, from the header alone. Errors as `open_image`, but for truncation."""
-    image = _header(path)
+    image = _told(_header, path)
     width, height = image.size
     return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
 
@@ -63,7 +63,7 @@ def problem(path: str | Path) -> str:
     try:
         _read(path)
     except (ValueError, OSError) as error:
-        return str(error)
+        return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
     return ""
 
 
@@ -142,9 +142,11 @@ class Square:
         return slice(self.top, self.top + self.inner_height), slice(self.left, self.left + self.inner_width)
 
 
-def _decoded(path: str | Path) -> Image.Image:
+def _told(read: Callable, path: str | Path) -> Image.Image:
+    """What one of the readers below gives, its reason made a sentence."""
     try:
-        return _read(path)
+        with reading(Path(path)):
+            return read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {shown(path)}: check the path.") from None
     except ValueError as error:
@@ -163,15 +165,17 @@ def _read(path: str | Path) -> Image.Image:
 
 def _header(path: str | Path) -> Image.Image:
     """Open the file without decoding it; ValueError as `_read`."""
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would have us wait
+        raise ValueError("is not a file")
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         raise ValueError("is empty (0 bytes)")
     most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
     try:
         with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is lower
             image = Image.open(path, formats=FORMATS)
-    except (FileNotFoundError, PermissionError):
-        raise
     except Exception as error:  # damaged headers make the readers raise many kinds
+        if getattr(error, "errno", None):  # what the system says, not the reader
+            raise
         bomb = isinstance(error, Image.DecompressionBombError)
         raise ValueError(f"is larger than {most}" if bomb else "is not an image that can be read") from error
     width, height = image.size

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sfhelpers.backbones.sealed import check_finite
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, given
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,11 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
     """One of ENCODERS from its weights file, or from the folder that holds it."""
     if name not in ENCODERS:
         raise ValueError(f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}.")
-    kind, path = ENCODERS[name], Path(where).expanduser()
+    kind, path = ENCODERS[name], given(where)
     path, give = path / kind.file if path.is_dir() else path, f"give the file of {kind.source}."
     if not path.is_file():
         raise FileNotFoundError(f"no weights for {name} at {path}: {give}")
+    digest = file_sha256(path)
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
@@ -91,4 +92,4 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
         raise ValueError(f"{path} is not {name}: {len(wrong)} tensors missing or misshapen, as {wrong[0]}; {give}")
     model.load_state_dict(state)
     check_finite(model, path)
-    return Encoder(name, model.to(device), file_sha256(path))
+    return Encoder(name, model.to(device), digest)

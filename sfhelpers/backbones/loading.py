@@ -22,7 +22,7 @@ from sfhelpers.backbones.encoders import Encoder
 from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Diffusion, Preset, Vision, combined_sha256, read_preset
 from sfhelpers.backbones.sealed import ALL_WORDS, FIELDS, WEIGHTS, check_finite, opened
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, given
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def with_encoder(backbone: Backbone, encoder: Encoder) -> Backbone:
 
 def _find(name_or_folder: str) -> tuple[Preset, Path]:
     name, _, source = name_or_folder.partition(":")
-    folder = Path(name_or_folder).expanduser()
+    folder = given(name_or_folder)
     if name in PRESETS:
         folder = _locate((source,) if source else PRESETS[name].diffusion.ids, name)
     elif not folder.is_dir():
@@ -103,7 +103,7 @@ def _find(name_or_folder: str) -> tuple[Preset, Path]:
 def _locate(places: tuple[str, ...], name: str) -> Path:
     failures = []
     for place in places:
-        folder = Path(place).expanduser()
+        folder = given(place)
         if folder.is_dir():
             return folder
         if folder.is_absolute() or place.count("/") != 1:

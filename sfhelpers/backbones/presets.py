@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from sfhelpers.backbones.sealed import files
-from sfhelpers.files import file_sha256, replace_file
+from sfhelpers.files import file_sha256, read_file, replace_file
 from sfhelpers.params import ROOT
 
 PRESET_FILE = "preset.json"
@@ -56,7 +56,7 @@ PRESETS = {
 def read_preset(folder: Path) -> Preset:
     path = folder / PRESET_FILE
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = json.loads(read_file(path))
         seal = entry.get("sha256", {})
         if not all(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in dict(seal).values()):
             raise ValueError("sha256 holds something else than hashes")

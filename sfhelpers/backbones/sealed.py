@@ -20,7 +20,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, read_file
 
 WEIGHTS = (
     "text_encoder/model.safetensors",
@@ -119,7 +119,7 @@ def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterat
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
-    content = None if name in WEIGHTS else path.read_bytes()
+    content = None if name in WEIGHTS else read_file(path)
     found = file_sha256(path) if content is None else sha256(content).hexdigest()
     if content is None:
         try:

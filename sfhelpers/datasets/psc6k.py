@@ -10,7 +10,7 @@ import numpy as np
 
 from sfhelpers.datasets import records, sketchy
 from sfhelpers.datasets.records import Dataset, Record
-from sfhelpers.files import shown
+from sfhelpers.files import reading, shown
 
 NAME = "test_pairs_ps.csv"
 COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")  # X: eight numbers, px to the right, empty if hidden
@@ -118,7 +118,7 @@ def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
                 raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")

@@ -1,10 +1,11 @@
 """What every dataset gives: records of files, the choice among them, and the pairing of sketches with photos."""
 
 import hashlib
+import os
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle
@@ -13,9 +14,10 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sfhelpers import images
-from sfhelpers.files import file_sha256, shown
+from sfhelpers.files import file_sha256, given, reading, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
+LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
 
 
@@ -173,19 +175,26 @@ def contents(folder: Path) -> str:
     return listed(path.name + "/" * path.is_dir() for path in entries(folder)) or "nothing"
 
 
-def image_files(folder: Path) -> dict[str, list[Path]]:
-    """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of."""
+def image_files(folder: Path, skip_broken: bool = False) -> dict[str, list[Path]]:
+    """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of. One
+    that cannot be read is told as in `tell_broken`, and has no files."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
+    closed: list[str] = []
     for place in entries(folder):
-        lost += [place] * (not place.exists() and not place.suffix)
-        for path in entries(place):
-            if path.suffix.lower() not in images.EXTENSIONS:
-                lost += [inner for inner in entries(path) if inner.suffix.lower() in images.EXTENSIONS]
-            elif path.is_file():
-                found.setdefault(nfc(place.name), []).append(path)
-            else:
-                lost.append(path)
+        try:
+            lost += [place] * (not place.exists() and not place.suffix)
+            for path in entries(place):
+                if path.suffix.lower() not in images.EXTENSIONS:
+                    lost += [inner for inner in path.glob("[!.]*") if inner.suffix.lower() in images.EXTENSIONS]
+                elif path.is_file():
+                    found.setdefault(nfc(place.name), []).append(path)
+                else:
+                    lost.append(path)
+        except OSError as error:
+            found[nfc(place.name)] = []
+            closed.append(f"{place.name} cannot be read ({os.strerror(error.errno)})")
+    tell_broken(closed, f"{len(closed)} folders", folder, skip_broken)
     if lost:
         named = listed(sorted(path.relative_to(folder) for path in lost))
         what = f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)}"
@@ -193,25 +202,31 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, list[Path]]:
-    """As `image_files`; a ValueError tells what is there instead if there are none."""
-    if found := image_files(folder):
-        return found
-    upper = next(path for path in (folder, *folder.parents) if path.is_dir())
-    raise ValueError(
-        f"no {PLURAL[domain]} under {shown(root)}: expected {shown(folder)}/<class>/* with one of "
-        f"{' '.join(images.EXTENSIONS)} (found in {shown(upper)}: {contents(upper)}); {remedy}, or pass -p data_root."
-    )
+def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: bool) -> dict[str, dict]:
+    """Domain -> `image_files` of its place, without the classes that one domain's cannot be read of; a ValueError tells
+    what is there instead if there are none."""
+    files = {domain: image_files(place, skip_broken) for domain, place in places.items()}
+    for domain, folder in places.items():
+        if not any(files[domain].values()):
+            upper = next(path for path in (folder, *folder.parents) if path.is_dir())
+            raise ValueError(
+                f"no {PLURAL[domain]} under {shown(root)}: expected {shown(folder)}/<class>/* with one of "
+                f"{' '.join(images.EXTENSIONS)} (found in {shown(upper)}: {contents(upper)}); {remedy}, or pass "
+                "-p data_root."
+            )
+    closed = {category for found in files.values() for category, paths in found.items() if not paths}
+    return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
 
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    with reading(folder):
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:
     """Decode every image once, so that no damaged file stops the work later; errors as of `tell_broken`."""
-    problems = {record.path: _problem(record, root) for record in tqdm(found, desc="checking images", leave=False)}
+    problems = {r.path: _problem(r, root, name) for r in tqdm(found, desc="checking images", leave=False)}
     told = [problem for problem in problems.values() if problem]
     tell_broken(told, f"{len(told)} of {len(found)} images", root, skip_broken, name)
     return [record for record in found if not problems[record.path]]
@@ -222,13 +237,15 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
     summary = f"{counted} under {shown(root)} cannot be used"
     if problems and not skip_broken:
         anew = "delete this folder, so that the toy world is drawn anew"
-        remedy = anew if name == "toy" else "replace or repair them"
+        remedy = anew if name == "toy" else "make them readable, replace or repair them"
         raise ValueError(f"{summary} ({listed(problems)}): {remedy}, or pass skip_broken=True to leave them out.")
     if problems:
         warnings.warn(f"{summary} and are skipped: {listed(problems, most=20)}.", stacklevel=4)
 
 
-def _problem(record: Record, root: Path) -> str:
+def _problem(record: Record, root: Path, name: str) -> str:
+    if name and (size := len(os.fsencode(record.path.stem))) > LONGEST:
+        return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
     for path in (record.path, record.mask):
         if path and (found := images.problem(path)):
             return f"{path.relative_to(root)} {found}"
@@ -244,7 +261,7 @@ def given_folder(name: str, root: str | Path) -> Path | None:
         raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
     if name == "toy":
         return None
-    base = Path(root).expanduser()
+    base = given(root)
     if not str(root):
         raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
     if not base.exists():

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from sfhelpers.drawing import ndjson, svg
 from sfhelpers.drawing.strokes import Stroke, check_count, clipped, joined
-from sfhelpers.files import replace_file
+from sfhelpers.files import given, reading, replace_file
 
 SIZE = 384  # pixels a side, unless one asks for more or fewer
 SMALLEST, LARGEST = 16, 1024
@@ -119,10 +119,10 @@ class Drawing:
         Our own SVG comes back as it was drawn, all else is fitted to 384 pixels. FileNotFoundError, or a ValueError
         that says why.
         """
-        path = Path(path)
+        path = given(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no drawing {str(path)!r}: give the path of an .svg or .ndjson file.")
-        with path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             return cls._read(file, path.name, number)
 
     @classmethod

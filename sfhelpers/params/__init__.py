@@ -3,6 +3,7 @@ will run. Relative paths are taken from the kernel's current folder; the default
 
 import difflib
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sfhelpers.files import check_own, shown, writing
+from sfhelpers.files import check_own, given, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
@@ -60,6 +61,7 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     run.device = resolve_device(run.device)
     if "dataset" in table:
         run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
+    given(getattr(run, "heads", ""))
     run.output_dir = _output_dir(run.output_dir, notebook)
     _print(run, table, declared)
     return run
@@ -130,7 +132,7 @@ def _or(choices: Collection[Any]) -> str:
 def _backbone(backbone: str) -> str:
     if backbone.partition(":")[0] in BACKBONES:
         return backbone  # `sd21:<folder or hub id>` is looked up when it is loaded
-    folder = Path(backbone).expanduser().resolve()
+    folder = given(backbone).resolve()
     if not backbone or not folder.is_dir():
         raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
     return str(folder)
@@ -140,15 +142,15 @@ def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path |
     if dataset == "toy" and data_root:
         others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
         raise ValueError(f"dataset 'toy' makes its own data: pass {others} with data_root, or no data_root.")
-    folder = Path(data_root).expanduser().resolve()
+    folder = given(data_root).resolve()
     if dataset != "toy" and not (data_root and folder.is_dir()):
         raise FileNotFoundError(f"dataset {dataset!r} needs a folder, not {data_root!r}: pass -p data_root FOLDER.")
     return folder if data_root else ""
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:
-    base = ROOT if (ROOT / "pyproject.toml").exists() else Path.home() / "sketchfusion"
-    folder = Path(output_dir).expanduser().resolve() if output_dir else base / "runs" / notebook
+    base = ROOT if (ROOT / "pyproject.toml").exists() else given("~/sketchfusion")
+    folder = given(output_dir).resolve() if output_dir else base / "runs" / notebook
     remedy = "pass another one with -p output_dir"
     with writing(folder, remedy):
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +176,7 @@ def _print(run: Run, table: Mapping[str, Parameter], declared: Notebook) -> None
 
 def _shown(value: Any) -> str:
     """A value as printed: paths below the repository or the home folder are shortened, so no machine's path is kept."""
-    for base, sign in ((ROOT, ""), (Path.home(), "~/")):
+    for base, sign in ((ROOT, ""), (os.path.expanduser("~"), "~/")):
         if isinstance(value, str | Path) and Path(value).is_relative_to(base):
             return sign + Path(value).relative_to(base).as_posix()
     return "-" if value == "" else str(value)

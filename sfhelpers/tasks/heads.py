@@ -74,8 +74,8 @@ def save_heads(
     """
     if run.epochs == 0:
         return []
-    check_own(folder)
     make_folder(folder)
+    check_own(folder)
     training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
     written = []
     for trial in (t for t in trials if t.model is not None and t.method in ARMS and t.seed == run.seed):
