@@ -37,7 +37,7 @@ def from_signed(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]
         described = json.loads(text)
         described.pop("sha256", None)  # earlier versions had none
         return tensors, described, text == _signature(tensors, described)
-    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError):
+    except (SafetensorError, AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError):
         return {}, {}, False
 
 

@@ -1,6 +1,7 @@
 """A backbone of the real topology with tiny random weights in the real folder format, and what tests do with it."""
 
 import json
+import random
 from contextlib import contextmanager
 
 import open_clip
@@ -107,6 +108,17 @@ def one_sentence(error: pytest.ExceptionInfo) -> str:
     message = str(error.value)
     assert "\n" not in message and message.endswith(".") and ". " not in message, message
     return message
+
+
+WRONG = [None, True, -1, 1.5, 10**30, 10**400, "", "\0", "~nobody", "x" * 5000, "[" * 5000]  # whatever is asked for
+WRONG += [[], [[]], [None], [["a"]], [["a", 1]], [[1, "a"]], {}, {"a": 1}]
+
+
+def flipped(whole, most):
+    """A safetensors file with one bit of its header turned, for each of the bits or for a sample of them."""
+    bits = range(8 * (8 + int.from_bytes(whole[:8], "little")))
+    for bit in random.Random(0).sample(bits, min(most, len(bits))):
+        yield whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from importlib import import_module
+from math import nan
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
-from tests.backbone_fixtures import folder_sha256, refused
+from tests.backbone_fixtures import WRONG, flipped, folder_sha256, refused
 
 RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 MADE_WITH = {
@@ -105,11 +106,37 @@ def test_a_damaged_head_and_a_file_of_another_kind_are_refused(saved, tiny_backb
     content, weights, told = saved.read_bytes(), load_file(saved), kept.from_signed(saved, heads.KEY)[1]
     damaged = [b"", content[:-100], content[:-4000] + bytes(1000) + content[-3000:], save(weights)]
     unsigned = [json.dumps(told | changes) for changes in ({"threshold": 0.6}, {"colour": 3})]
-    damaged += [save(weights, {heads.KEY: text}) for text in ('"a text"', *unsigned)]
+    none = ['"a text"', "[" * 10**5, "3", "null", "{}", '{"seed": NaN}', f'{{"seed": {"9" * 5000}}}']
+    damaged += [save(weights, {heads.KEY: text}) for text in (*none, *unsigned)]
     for bad in damaged:
         saved.write_bytes(bad)
         with refused("is not a whole trained model of this collection: run the notebook"):
             heads.load_head(saved, tiny_backbone)
+
+
+def test_bits_of_a_heads_header_are_under_its_checksum(saved, tiny_backbone):
+    for content in flipped(saved.read_bytes(), 1000):
+        saved.write_bytes(content)
+        with refused("fused.safetensors"):
+            heads.load_head(saved, tiny_backbone)
+
+
+@pytest.mark.parametrize("task", MADE_WITH)
+def test_fields_and_settings_of_another_kind_and_weights_that_are_no_numbers_are_refused(tiny_backbone, tmp_path, task):
+    made = trial(tiny_backbone, task=task)
+    (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path, task)
+    state, told, _ = kept.from_signed(path, heads.KEY)
+    parts, numbers = [(where, name) for where in (told, told["settings"]) for name in where], {int, float, type(None)}
+    crafted = [(where, name, value) for where, name in parts for value in WRONG if type(value) is not type(where[name])]
+    crafted = [(w, name, value) for w, name, value in crafted if not {type(value), type(w[name])} <= numbers]
+    crafted += [(told, "threshold", value) for value in (None, -0.1, 1.5) if task == "segmentation"]
+    crafted += [(state, name, torch.full_like(state[name], nan)) for name in list(state)[:3]]
+    for where, name, value in crafted:
+        before, where[name] = where[name], value
+        path.write_bytes(kept.signed(state, told, heads.KEY))
+        where[name] = before
+        with refused("fused.safetensors"):
+            heads.load_head(path, tiny_backbone)
 
 
 def test_a_run_that_only_evaluates_leaves_trained_heads_as_they_were(saved, tiny_backbone):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from copy import copy
 from functools import partial
-from math import nan
+from math import inf, nan
 from unittest.mock import Mock
 
 import faiss
@@ -25,6 +25,7 @@ from sfhelpers.search.gallery import KEY, PICTURES, THUMBNAIL, Gallery, find_ima
 from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.heads import load_head
 from sfhelpers.tasks.retrieval import SketchRetriever
+from tests.backbone_fixtures import WRONG, flipped
 from tests.search_helpers import fake, photo, refused, saved_head, sketch
 
 
@@ -98,7 +99,7 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, tmp_path):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "paper.png")
     assert "paper.png has no line" in refused(ValueError, gallery.ask, tmp_path / "paper.png")
     broken, backbone = copy(gallery), fake()
-    broken.embedder = backbone.vision.embed = lambda images: torch.full((len(images), 32), nan)
+    broken.embedder = backbone.vision.embed = lambda images: torch.full((len(images), 24), nan)
     assert "1 of 1 embeddings of the sketch are not finite" in refused(ValueError, broken.ask, sketch())
     assert "1 of 1 embeddings of the photos are not" in refused(ValueError, Gallery.from_folder, tmp_path, backbone)
 
@@ -219,6 +220,52 @@ def test_a_file_that_is_no_whole_index_is_refused(saved, kind):
     flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
     saved.write_bytes(whole[:kind] if isinstance(kind, int) else flipped if kind == "a byte" else kind)
     assert "is not a whole index of photos" in refused(ValueError, Gallery.load, saved, fake())
+
+
+def test_every_bit_of_an_indexs_header_is_under_its_checksum(saved):
+    for content in flipped(saved.read_bytes(), 10**6):
+        saved.write_bytes(content)
+        assert "photos.index" in refused(ValueError, Gallery.load, saved, fake())
+
+
+def crafted(tensors, told):
+    """What an index may say although it is signed as it should be: where in it, the name of the part, and the part."""
+    (first, *rest), vectors = told["photos"], tensors["embeddings"]
+    yield from ((told, name, value) for name in ("root", "photos", "made_by") for value in WRONG)
+    yield from ((told["made_by"], "embed", value) for value in WRONG)
+    places = [
+        "/etc/hostname",
+        "//etc/hostname",
+        "../photos/0.png",
+        "cat/../0.png",
+        "cat//0.png",
+        "./0.png",
+        "0.png/",
+        ".",
+    ]
+    yield from ((told, "photos", [[place, "cat"], *rest]) for place in (*places, rest[0][0], None))
+    yield from ((told, "photos", photos) for photos in (rest, [first, *told["photos"]], [[first[0], 1], *rest]))
+    for shape in ((), (7,), (7, 0), (7, 3, 1), (0, 2**40), (6, 3), (8, 3)):
+        yield tensors, "embeddings", torch.ones(shape) / 3**0.5
+    for value in (nan, inf, 0.0, 1e30):
+        yield tensors, "embeddings", torch.cat([vectors[:6], torch.full((1, 3), value)])
+    yield from ((tensors, "embeddings", torch.eye(7).to(kind)) for kind in (torch.float64, torch.int64, torch.bool))
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_an_index_that_says_what_cannot_be_is_refused_in_one_sentence(saved, refresh):
+    tensors, told, _ = kept.from_signed(saved, KEY)
+    for where, name, value in crafted(tensors, told):
+        before, where[name] = where[name], value
+        saved.write_bytes(kept.signed(tensors, told, KEY))
+        where[name] = before
+        refused((ValueError, OSError), Gallery.load, saved, fake(), refresh=refresh)
+
+
+def test_embeddings_of_another_width_are_told_when_they_are_asked(saved):
+    saved.write_bytes(kept.signed({"embeddings": torch.eye(7)}, kept.from_signed(saved, KEY)[1], KEY))
+    found = Gallery.load(saved, fake())
+    assert "embeddings of 7 numbers and sketches of 3" in refused(ValueError, found.ask, sketch())
 
 
 def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypatch):

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path
+from os.path import isfile
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -61,15 +62,9 @@ class Gallery:
 
     @classmethod
     def from_folder(
-        cls,
-        folder: str | Path,
-        backbone: Backbone,
-        limit: int = 0,
-        batch_size: int = 32,
-        seed: int = 0,
-        skip_broken: bool = False,
-        embed: str | Path = "clip",
-    ) -> "Gallery":
+        cls, folder: str | Path, backbone: Backbone, limit: int = 0, batch_size: int = 32, seed: int = 0,
+        skip_broken: bool = False, embed: str | Path = "clip",
+    ) -> "Gallery":  # fmt: skip
         """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
 
         FileNotFoundError or NotADirectoryError if there is no such folder; ValueError if it holds no photo, or broken
@@ -117,7 +112,10 @@ class Gallery:
     @torch.no_grad()
     def embed(self, frames: Sequence[Frame]) -> Tensor:
         """(B, D) embeddings of framed sketches, on the CPU, by what embedded the photos."""
-        return self.embedder(torch.stack([frame.tensor(self.size) for frame in frames])).float().cpu()
+        found = self.embedder(torch.stack([frame.tensor(self.size) for frame in frames])).float().cpu()
+        if (ours := found.shape[1]) != (theirs := self.embeddings.shape[1]):
+            raise ValueError(f"photos have embeddings of {theirs} numbers and sketches of {ours}: make the index anew.")
+        return found
 
     def ask(self, sketch: Sketch, k: int = 10) -> list[tuple[Path, float]]:
         """The k photos nearest to a sketch (all, if there are fewer) and their cosines, nearest first.
@@ -147,13 +145,9 @@ class Gallery:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        backbone: Backbone,
-        root: str | Path = "",
-        refresh: bool = False,
+        cls, path: str | Path, backbone: Backbone, root: str | Path = "", refresh: bool = False,
         skip_broken: bool = False,
-    ) -> "Gallery":
+    ) -> "Gallery":  # fmt: skip
         """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
 
         FileNotFoundError if there is no such file, or photos are no longer where they were; ValueError if it is no such
@@ -170,7 +164,7 @@ class Gallery:
         tensors, described, unchanged = _read(path)
         if described.get("format", FORMAT) != FORMAT:
             raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
-        if not unchanged:
+        if not unchanged or not _is_index(tensors, described):
             raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
         index = cls(root or described["root"], backbone, described["made_by"]["embed"])
         if index.made_by != described["made_by"]:
@@ -181,7 +175,7 @@ class Gallery:
         known = {record.path: vector for record, vector in zip(photos, tensors["embeddings"], strict=True)}
         if refresh:
             photos = _usable_photos(index.root, skip_broken=skip_broken)
-        elif gone := [r.path.relative_to(index.root).as_posix() for r in photos if not r.path.is_file()]:
+        elif gone := [r.path.relative_to(index.root).as_posix() for r in photos if not isfile(r.path)]:
             where = f"{len(gone)} of the {len(photos)} photos of {shown(path)} are not under {shown(index.root)}"
             remedy = "pass root=, the folder they are in now, or refresh=True to forget them"
             raise FileNotFoundError(f"{where} any more ({records.listed(gone)}): {remedy}.")
@@ -236,3 +230,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
         return from_signed(path, KEY)
     except OSError:
         return {}, {}, False
+
+
+def _is_index(tensors: dict[str, Tensor], described: dict[str, Any]) -> bool:
+    """Whether this is what `save` writes: photos below the root, each once, and a vector of unit length for each."""
+    try:
+        names, categories = zip(*described["photos"], strict=True)
+        below = {str(PurePosixPath("/", name))[1:] for name in names if ".." not in name.split("/")}
+        texts, vectors = (*categories, described["root"], described["made_by"]["embed"]), tensors["embeddings"]
+        written = sorted(below) == sorted(names) and all(isinstance(text, str) for text in texts)
+        fitting = (vectors.dtype, *vectors.shape[:-1]) == (torch.float32, len(names))
+        unit = bool(((vectors.norm(dim=-1) - 1).abs() < 0.01).all())
+        return written and fitting and unit and Path(described["root"]).is_absolute()
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return False

@@ -49,7 +49,7 @@ class SketchMatcher(nn.Module):
 
     def __init__(self, extractor: nn.Module, window: int = 7, temperature: float = 0.05):
         super().__init__()
-        if window < 1 or window % 2 == 0:
+        if not 0 < window < 10**6 or window % 2 == 0:
             raise ValueError(f"window is {window}: give an odd number of positions, such as 7.")
         self.settings = {"window": window, "temperature": temperature}
         self.extractor = extractor

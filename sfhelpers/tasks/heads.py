@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
+from os.path import isfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -25,6 +26,7 @@ MODELS = {
     "retrieval": "SketchRetriever",
     "recognition": "SketchRecogniser",
 }
+SETTINGS = {"window": int, "level": str, "categories": list}  # what they are; all other settings are numbers
 NOTEBOOKS = {task: f"0{number}_{task}" for number, task in enumerate(MODELS, start=3)}
 
 
@@ -37,12 +39,23 @@ class Head:
     threshold: float | None  # of segmentation: from which a probability is foreground, chosen on validation pairs
     seed: int  # of its training
     weights_sha256: str  # of the backbone that it was trained on
-    training: dict[str, Any]  # what else it was trained with (dataset, split, limit, epochs, learning_rate)
+    training: dict  # what else it was trained with (dataset, split, limit, epochs, learning_rate)
     dim: int = DIM
     format: int = FORMAT
     task: str = "segmentation"  # one of MODELS
-    settings: dict[str, Any] = field(default_factory=dict)  # what the model is made with beside its extractor
+    settings: dict = field(default_factory=dict)  # what the model is made with beside its extractor
     model: nn.Module | None = field(default=None, compare=False)  # in eval mode; None while it is only described
+
+    def __post_init__(self) -> None:
+        """TypeError or ValueError for what cannot be, whoever wrote it."""
+        kinds = dict.fromkeys(self.settings, int | float) | SETTINGS | get_type_hints(Head)
+        for name, value in (vars(self) | self.settings).items():
+            if isinstance(value, bool) or not isinstance(value, kinds[name]):
+                raise TypeError(f"{name} is {value!r}")
+        if not all(isinstance(name, str) for name in self.settings.get("categories", ())):
+            raise TypeError("a category is no text")
+        if self.task == "segmentation" and not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold is {self.threshold}")
 
     @property
     def extractor(self) -> FusedExtractor:
@@ -95,7 +108,7 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
     another version of the code.
     """
     path, notebook = Path(path), NOTEBOOKS.get(task, "the notebook of its task")
-    if not path.is_file():
+    if not isfile(path):
         raise FileNotFoundError(f"no trained model at {path}: run {notebook}, which writes some into heads/.")
     broken = ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.")
     try:
@@ -105,7 +118,7 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
         raise broken from error
     if head.format != FORMAT or head.task not in MODELS or head.method not in ARMS or head.dim != DIM:
         raise ValueError(f"{path} was written by another version of sfhelpers: run {notebook} again.")
-    if not whole:
+    if not whole or not all(tensor.isfinite().all() for tensor in state.values()):
         raise broken
     if task not in (None, head.task):
         raise ValueError(f"{path} is a trained model of {head.task}, not of {task}: pass one that {notebook} wrote.")
@@ -116,7 +129,7 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
     try:
         head = head.built(backbone)
         head.model.load_state_dict(state)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit the model it names: run {NOTEBOOKS[head.task]} again.") from error
     return head
 
