@@ -5,6 +5,7 @@ import difflib
 import math
 import os
 import re
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -22,7 +23,7 @@ KINDS = {  # what a value is called, and how another one is passed
     int: ("a whole number", "pass for example -p {0} 3"),
     float: ("a number", "pass for example -p {0} 0.001"),
     str: ("text", "pass it with -r {0} VALUE, which keeps it text"),
-    list: ("a list", 'pass it with -y "{0}: [1, 2]"'),
+    list: ("a list of whole numbers", 'pass it with -y "{0}: [1, 2]"'),
 }
 OUTPUTS = ("checkpoints", "heads", "masks", "pocket", "tokenizer", "vision")  # folders that notebooks write
 MEGABYTES = 50  # that a run may need at its output_dir
@@ -57,6 +58,9 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     if missing := [name for name in table if name not in namespace]:
         raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
     run = Run(notebook=notebook, **{name: _checked(name, namespace[name], table[name]) for name in table})
+    if 0 < getattr(run, "limit", 0) < (fewest := declared.fewest(run)):
+        said = f"limit {run.limit} leaves no photo of a category to choose the epoch by"
+        raise ValueError(f"{said}: pass -p limit {fewest} or more, or 0 for all.")
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:
@@ -108,20 +112,20 @@ def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
 
 def _checked(name: str, value: Any, parameter: Parameter) -> Any:
     """The value in the parameter's type; only a whole number for a float and a tuple for a list are converted."""
-    if (parameter.type, type(value)) in ((float, int), (list, tuple)):
-        value = parameter.type(value)
-    if type(value) is not parameter.type:
-        expected, advice = KINDS[parameter.type]
-        shown = f"the {type(value).__name__} {value!r}".replace("the str ", "the text ")
+    kind, (expected, advice) = parameter.type, KINDS[parameter.type]
+    numbers = value if kind is list and isinstance(value, list | tuple) else [value] * (kind in (int, float))
+    fits = type(value) is kind or (kind, type(value)) in ((float, int), (list, tuple))
+    if not fits or (kind is list and not (numbers and all(type(number) is int for number in numbers))):
+        shown = f"the {type(value).__name__} {' '.join(reprlib.repr(value).split())}".replace("the str ", "the text ")
         raise TypeError(f"{name} must be {expected}, but it is {shown}: {advice.format(name)}.")
     if parameter.choices and value not in parameter.choices:
         raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, but it is {value}: pass for example -p {name} 0.001.")
-    if isinstance(value, int | float) and not parameter.low <= value <= parameter.high:
-        bound = f"{parameter.low} or more" if value < parameter.low else f"{parameter.high} or less"
-        raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
-    return value
+    if beyond := [number for number in numbers if not parameter.low <= number <= parameter.high]:
+        bound = f"{parameter.low} or more" if beyond[0] < parameter.low else f"{parameter.high} or less"
+        raise ValueError(f"{name} must be {bound}, but it is {beyond[0]}: pass another one with -p {name}.")
+    return kind(value)
 
 
 def _or(choices: Collection[Any]) -> str:
