@@ -123,12 +123,12 @@ def test_bits_of_a_heads_header_are_under_its_checksum(saved, tiny_backbone):
 
 @pytest.mark.parametrize("task", MADE_WITH)
 def test_fields_and_settings_of_another_kind_and_weights_that_are_no_numbers_are_refused(tiny_backbone, tmp_path, task):
-    made = trial(tiny_backbone, task=task)
+    made, plain = trial(tiny_backbone, task=task), {int, float, type(None)}
     (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path, task)
     state, told, _ = kept.from_signed(path, heads.KEY)
-    parts, numbers = [(where, name) for where in (told, told["settings"]) for name in where], {int, float, type(None)}
-    crafted = [(where, name, value) for where, name in parts for value in WRONG if type(value) is not type(where[name])]
-    crafted = [(w, name, value) for w, name, value in crafted if not {type(value), type(w[name])} <= numbers]
+    crafted = [(where, name, value) for where in (told, told["settings"]) for name in where for value in WRONG]
+    kinds = [{type(where[name]), type(value)} for where, name, value in crafted]
+    crafted = [some for some, both in zip(crafted, kinds, strict=True) if len(both) == 2 and not both <= plain]
     crafted += [(told, "threshold", value) for value in (None, -0.1, 1.5) if task == "segmentation"]
     crafted += [(state, name, torch.full_like(state[name], nan)) for name in list(state)[:3]]
     for where, name, value in crafted:
