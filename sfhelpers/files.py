@@ -86,7 +86,8 @@ def given(path: str | Path) -> Path:
             place.resolve().is_dir()
             return place
     except (RuntimeError, ValueError) as error:  # no home folder, a loop of links, a NUL
-        raise ValueError(f"{str(path)[:80]!r} is no path ({str(error).rstrip('.')}): give another one.") from error
+        remedy = "set HOME, or give another one" if str(path)[:1] == "~" else "give another one"
+        raise ValueError(f"{str(path)[:80]!r} is no path ({str(error).rstrip('.')}): {remedy}.") from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sfhelpers import params, results
+from sfhelpers import params, results, toyworld
 from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.encoders import load_encoder
 from sfhelpers.backbones.presets import read_preset
@@ -28,7 +28,7 @@ READERS = {  # a file's name -> what reads it
     "image.png": open_image, "size.png": image_size, "mask.png": open_mask, "drawing.svg": Drawing.load,
     "results.json": results.read, "preset.json": lambda path: read_preset(path.parent), "any": file_sha256,
     "head.safetensors": lambda path: load_head(path, None), "lite.pth": lambda path: load_encoder("ImageNet", path),
-    FILE: lambda path: Checkpoint(path.parent, {}).read(),
+    FILE: lambda path: Checkpoint(path.parent, {}).read(), "an.index": lambda path: Gallery.load(path, None),
 }  # fmt: skip
 
 
@@ -115,8 +115,12 @@ def test_without_a_home_folder_settings_are_printed_and_the_default_output_dir_a
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where no home is known
     params.check("04_segmentation", values(tmp_path))
     monkeypatch.setattr(params, "ROOT", tmp_path)
-    with refused("home directory"):
-        params.check("04_segmentation", values(tmp_path, output_dir=""))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for start in (lambda: params.check("04_segmentation", values(tmp_path, output_dir="")), toyworld.ensure):
+        with refused("home directory.*set HOME"):
+            start()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_name_that_the_outputs_have_no_room_for_is_told_before_any_work(own):

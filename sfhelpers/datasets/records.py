@@ -206,14 +206,11 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
     """Domain -> `image_files` of its place, without the classes that one domain's cannot be read of; a ValueError tells
     what is there instead if there are none."""
     files = {domain: image_files(place, skip_broken) for domain, place in places.items()}
-    for domain, folder in places.items():
-        if not any(files[domain].values()):
-            upper = next(path for path in (folder, *folder.parents) if path.is_dir())
-            raise ValueError(
-                f"no {PLURAL[domain]} under {shown(root)}: expected {shown(folder)}/<class>/* with one of "
-                f"{' '.join(images.EXTENSIONS)} (found in {shown(upper)}: {contents(upper)}); {remedy}, or pass "
-                "-p data_root."
-            )
+    for domain, folder in ((domain, place) for domain, place in places.items() if not any(files[domain].values())):
+        upper = next(path for path in (folder, *folder.parents) if path.is_dir())
+        wanted = f"{shown(folder)}/<class>/* with one of {' '.join(images.EXTENSIONS)}"
+        why = f"no {PLURAL[domain]} under {shown(root)}: expected {wanted} (found in {shown(upper)}: {contents(upper)})"
+        raise ValueError(f"{why}; {remedy}, or pass -p data_root.")
     closed = {category for found in files.values() for category, paths in found.items() if not paths}
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 

@@ -137,7 +137,7 @@ class Gallery:
         photos = [(r.path.expanduser().absolute().relative_to(self.root).as_posix(), r.category) for r in self.records]
         described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.made_by}
         content = signed({"embeddings": self.embeddings}, described, KEY)
-        if path.is_file() and not _read(path)[1]:
+        if path.is_file() and not from_signed(path, KEY)[1]:
             raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
         make_folder(path.parent)
         replace_file(path, content)
@@ -161,7 +161,7 @@ class Gallery:
         path = given(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
-        tensors, described, unchanged = _read(path)
+        tensors, described, unchanged = from_signed(path, KEY)
         if described.get("format", FORMAT) != FORMAT:
             raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
         if not unchanged or not _is_index(tensors, described):
@@ -222,14 +222,6 @@ def _finite(vectors: Tensor, of: str) -> Tensor:
         said = f"{broken} of {len(vectors)} embeddings of {of} are not finite"
         raise ValueError(f"{said}: look for broken weights in backbone and head, or load the backbone in float32.")
     return vectors
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """What `from_signed` gives of an index of whatever version; nothing of any other file."""
-    try:
-        return from_signed(path, KEY)
-    except OSError:
-        return {}, {}, False
 
 
 def _is_index(tensors: dict[str, Tensor], described: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from PIL import Image
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
-from sfhelpers.files import replace_file, shown, writing
+from sfhelpers.files import given, replace_file, shown, writing
 from sfhelpers.toyworld.categories import CATEGORIES, individual
 from sfhelpers.toyworld.render import render_photo, render_sketch
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
@@ -101,6 +101,7 @@ def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
 
     Those longest unused go when all pass CACHE_MEGABYTES, and what killed processes left; nothing behind a link does.
     """
+    given(os.environ.get("XDG_CACHE_HOME") or "~")  # which says it where there is no home folder
     cache = user_cache_path("sfhelpers") / kind
     folder = cache / name
     whole = _is_whole(folder)
