@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import time
+import unicodedata
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -17,8 +18,9 @@ HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # this machine
 
 
 def shown(path: str | Path) -> str:
-    """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    """A path or name as text that can be printed anywhere: what is no UTF-8, or moves the cursor, is escaped."""
+    letters = (c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in str(path))
+    return "".join(letters)
 
 
 def file_sha256(path: Path) -> str:

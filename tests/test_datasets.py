@@ -1,7 +1,10 @@
 """Folders and Sketchy's tree read as records: who belongs together, in which part, and every bad layout told."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset, pairs
@@ -66,14 +69,45 @@ def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
         assert len(load_dataset("folder", own).photos) == 6
 
 
+@pytest.mark.parametrize("domain", ["photo", "sketch"])
+def test_files_of_kinds_that_are_not_read_are_counted_by_kind_and_jfif_is_read(own, domain):
+    dice, counted = np.random.default_rng(0), Counter()
+    for k in range(60):
+        ending = (".HEIC", ".heic", ".avif", ".jp2", ".svg", ".jpg_large", ".JXL", "")[dice.integers(8)]
+        (own / domain / ("cat", "dog")[k % 2] / f"IMG_{k}{ending}").write_bytes(b"not read")
+        counted[ending.lower() or "without an ending"] += 1
+    photo(own / domain / "dog" / "really_a_png.JFIF")
+    photo(own / domain / "loose.png")
+    with pytest.warns(UserWarning) as warned:
+        dataset = load_dataset("folder", own)
+    said = " ".join(str(warning.message) for warning in warned)
+    assert all(f"{number} {kind}" in said for kind, number in counted.items()) and "(1 in all): loose.png" in said
+    assert str(own / domain) in said and len(dataset.records) == 11
+
+
+def test_a_blank_sketch_is_named_and_skipped_only_if_asked(own):
+    for k, paper in enumerate([(255, 255, 255), (0, 0, 0), (0, 90, 200), (255, 255, 255, 0), (20, 20, 20, 0)]):
+        for domain in ("photo", "sketch"):
+            Image.new("RGBA"[: len(paper)], (30, 40), paper).save(own / domain / "cat" / f"blank{k}.png")
+    dust = np.random.default_rng(0).integers(235, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(dust).save(own / "sketch" / "dog" / "dust.png")
+    assert_fails(["6 of 21 images", "sketch/cat/blank0.png has no line"], "folder", own)
+    with pytest.warns(UserWarning, match=r"6 of 21 .*dust\.png has no line"):
+        assert len(load_dataset("folder", own, skip_broken=True).photos) == 11
+
+
 def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_size_fail(own):
-    photo(own / "mask" / "cat" / "a.png")
+    mask = Image.new("1", (40, 40), 1)
+    (own / "mask" / "cat").mkdir(parents=True)
+    mask.save(own / "mask" / "cat" / "a.png")
     dataset = load_dataset("folder", own)
     assert dataset.has_masks and [p.instance for p in dataset.select(masked=True).photos] == ["a"]
     assert len(dataset.select(masked=False).photos) == 5 and len(dataset.select(masked=True).sketches) == 4
-    photo(own / "mask" / "cat" / "a.png", size=(16, 16))
+    photo(own / "mask" / "cat" / "a.png")
+    assert_fails(["mask/cat/a.png has 16 values"], "folder", own)
+    mask.crop((0, 0, 16, 16)).save(own / "mask" / "cat" / "a.png")
     assert_fails(["mask/cat/a.png is 16 x 16", "40 x 40"], "folder", own)
-    photo(own / "mask" / "cat" / "zzz.png")
+    mask.save(own / "mask" / "cat" / "zzz.png")
     assert_fails(["mask/cat/zzz.png"], "folder", own)
     photo(own / "photo" / "cat" / "a.png")  # would share a result file
     assert_fails(["called 'a'", "cat"], "folder", own)

@@ -35,6 +35,24 @@ def test_the_frame_is_around_the_ink_faint_and_inverted_too_and_points_are_sprea
     assert min(np.hypot(a[0] - b[0], a[1] - b[1]) for a in points for b in points if a is not b) > 0.15
 
 
+@pytest.mark.parametrize("page", ["light", "dark", "clear"])
+def test_a_thin_frame_a_dark_page_and_light_ink_on_none_ask_as_dark_lines_on_white(page):
+    plain = sketch(2.2, (60, 75), 400)
+    grey, expected = np.asarray(plain.convert("L")), Frame.of(plain)
+    for seed in range(20):
+        dice = np.random.default_rng(seed)
+        white = Image.fromarray(255 - grey if page == "dark" else grey).convert("RGB")
+        for width, turned in zip(dice.integers(0, 30, 4).tolist(), (0, 90, 180, 270), strict=True):
+            white = white.rotate(turned)
+            white.paste(tuple(dice.integers(0, 256, 3).tolist()), (0, 0, 400, width))
+            white = white.rotate(-turned)
+        ink = np.dstack([np.full((400, 400, 3), dice.integers(190, 256, 3), np.uint8), 255 - grey])
+        found = Frame.of(Image.fromarray(ink) if page == "clear" else white)
+        apart = np.subtract((found.left, found.top, found.side), (expected.left, expected.top, expected.side))
+        assert np.abs(apart).max() < 3 and found.paper > (200, 200, 200), seed
+        assert (found.tensor(100) - expected.tensor(100)).abs().mean() < 0.02, seed
+
+
 def test_photos_are_ranked_by_cosine_and_named_by_the_softmax_over_mean_photos(searcher, tiny_backbone):
     found, gallery = searcher.search(sketch()), searcher.gallery
     assert sorted(found.order) == [0, 1, 2, 3, 4] and (np.diff(found.scores) <= 0).all() and found.note == ""

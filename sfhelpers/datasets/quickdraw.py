@@ -50,7 +50,7 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
     numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
     if numbers is None and split != "default":
         raise ValueError(f"split is {split!r}: pass default, or how many of a category train and are tested, as 20/5.")
-    files = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
+    files = {records.called(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
     if not files:
         found = f"expected <category>.ndjson there (found: {records.contents(root)})"
         raise ValueError(f"no Quick, Draw! files under {shown(root)}: {found}; pass the folder that holds them.")

@@ -158,6 +158,12 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def called(name: str) -> str:
+    """What a class is called after its folder: what can be printed of it, composed, 60 letters at most."""
+    name = shown(nfc(name))
+    return name if len(name) <= 60 else f"{name[:53]}…{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
 def plain(category: str) -> str:
     """A category's name for comparing: `hot-air_balloon`, `hot_air_balloon` and `hot air balloon` are one."""
     return nfc(category).casefold().replace("-", "_").replace(" ", "_")
@@ -175,30 +181,37 @@ def contents(folder: Path) -> str:
     return listed(path.name + "/" * path.is_dir() for path in entries(folder)) or "nothing"
 
 
-def image_files(folder: Path, skip_broken: bool = False) -> dict[str, list[Path]]:
-    """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of. One
-    that cannot be read is told as in `tell_broken`, and has no files."""
+def image_files(folder: Path, skip_broken: bool = False, loose: bool = False) -> dict[str, list[Path]]:
+    """Category (the subfolder; "" for `loose` images beside it) to its image files, sorted. What else is visible there
+    is counted in warnings: files of other kinds, images elsewhere, links that lead nowhere. A subfolder that cannot be
+    read is told as in `tell_broken`, and has no files."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
     closed: list[str] = []
+    kinds: Counter[str] = Counter()
     for place in entries(folder):
         try:
+            category = called(place.name) if place.is_dir() else ""
             lost += [place] * (not place.exists() and not place.suffix)
-            for path in entries(place):
+            for path in entries(place) if category else [place]:
                 if path.suffix.lower() not in images.EXTENSIONS:
                     lost += [inner for inner in path.glob("[!.]*") if inner.suffix.lower() in images.EXTENSIONS]
-                elif path.is_file():
-                    found.setdefault(nfc(place.name), []).append(path)
+                    kinds[path.suffix.lower() or "without an ending"] += path.is_file()
+                elif path.is_file() and (category or loose):
+                    found.setdefault(category, []).append(path)
                 else:
                     lost.append(path)
         except OSError as error:
-            found[nfc(place.name)] = []
+            found[called(place.name)] = []
             closed.append(f"{place.name} cannot be read ({os.strerror(error.errno)})")
     tell_broken(closed, f"{len(closed)} folders", folder, skip_broken)
     if lost:
         named = listed(sorted(path.relative_to(folder) for path in lost))
-        what = f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)}"
+        what = f"links that lead nowhere and images in no class's own folder are left out under {shown(folder)}"
         warnings.warn(f"{what} ({len(lost)} in all): {named}.", stacklevel=3)
+    if told := [f"{number} {shown(kind)}" for kind, number in kinds.most_common() if number]:
+        what = f"files of kinds that are not read are left out under {shown(folder)}"
+        warnings.warn(f"{what} ({listed(told, 9)}): save those that are wanted as PNG or JPEG.", stacklevel=3)
     return found
 
 
@@ -243,8 +256,8 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
 def _problem(record: Record, root: Path, name: str) -> str:
     if name and (size := len(os.fsencode(record.path.stem))) > LONGEST:
         return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
-    for path in (record.path, record.mask):
-        if path and (found := images.problem(path)):
+    for path, kind in ((record.path, record.domain), (record.mask, "mask")):
+        if path and (found := images.problem(path, kind)):
             return f"{path.relative_to(root)} {found}"
     if record.mask and (mask := images.image_size(record.mask)) != (photo := images.image_size(record.path)):
         sizes = "{} x {} pixels and its photo {} x {}".format(*mask, *photo)

@@ -43,8 +43,9 @@ def read(
 
 
 def tree(root: Path) -> Path:
-    """The folder `256x256` of a root that holds it, or is it."""
-    return root if root.name == "256x256" else root / "256x256"
+    """The folder `256x256` of a root that is it or holds it, alone or within the folders that it is published in."""
+    places = [root / place / "256x256" for place in ("", "rendered_256x256", "Sketchy/rendered_256x256")]
+    return root if root.name == "256x256" else next(filter(Path.is_dir, places), places[0])
 
 
 def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:

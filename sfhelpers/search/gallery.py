@@ -191,12 +191,10 @@ def find_images(root: Path, domain: str, skip_broken: bool = False) -> list[Reco
     Looked for are, in this order, Sketchy's `256x256/<domain>/tx_000100000000/<class>/*`, then `<domain>/<class>/*`
     and `<domain>/*`, and, for photos alone, `<class>/*` and `*` in the folder itself.
     """
-    places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
+    places = [base / domain / sketchy.RENDERING for base in (sketchy.tree(root), root)] + [root / domain]
     for place in [*places, *([root] if domain == "photo" else [])]:
-        loose = [path for path in records.entries(place) if path.suffix.lower() in EXTENSIONS and path.is_file()]
-        files = {"": loose} | records.image_files(place, skip_broken)
-        found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
-        if found:
+        files = sorted(records.image_files(place, skip_broken, loose=True).items())
+        if found := [Record(path, domain, name, path.stem) for name, paths in files for path in paths]:
             return found
     return []
 
