@@ -78,7 +78,7 @@ def test_a_missing_file_an_empty_folder_and_a_file_in_its_place_are_one_sentence
     with refused("no trained models.*run 04_segmentation", FileNotFoundError):
         heads.load_heads(tmp_path, tiny_backbone)
     (tmp_path / "heads").write_text("")
-    with refused("heads is a file", FileExistsError):
+    with refused(r"heads could not be written \(File exists\)", FileExistsError):
         heads.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path / "heads")
 
 
