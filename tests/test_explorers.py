@@ -15,7 +15,7 @@ from sfhelpers.pilot import FeatureMaps, Settings, band_pass
 from sfhelpers.tasks.heads import untrained_head
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer
 from sfhelpers.widgets.explorer import SIDES
-from sfhelpers.widgets.pca import _panels
+from sfhelpers.widgets.features import _panels
 from tests.backbone_fixtures import refused
 
 BOTH = pytest.mark.parametrize("kind", [PCAExplorer, FrequencyExplorer])

@@ -13,7 +13,6 @@ from sfhelpers import pilot
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.pilot.features import similar_positions
 from sfhelpers.pilot.maps import CONCATENATED
 from sfhelpers.tasks.heads import untrained_head
 from tests.backbone_fixtures import refused
@@ -256,14 +255,6 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
     close(pilot.band_pass(waves[4] + 7, 0, 0), torch.full((1, 1, 24, 24), 7.0))
 
 
-def test_similar_positions_are_cosines_and_find_the_same_feature():
-    a, b = drawn(8, 6, 6).float(), drawn(8, 5, 7, seed=1).float()
-    b[:, 3, 2] = 5 * a[:, 1, 4]
-    found = similar_positions(a, (4.5 / 6, 1.5 / 6), b)
-    assert found.shape == (5, 7) and found.abs().max() <= 1 + 1e-6
-    assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
-
-
 def test_what_cannot_be_measured_is_refused_in_one_sentence():
     for call in (
         lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
@@ -274,9 +265,6 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence():
         lambda: pilot.toy_pairs(1, ()),
         lambda: pilot.toy_pairs(1, ("unicorn",)),
         lambda: pilot.radial_profile(np.zeros((4, 4))),
-        lambda: pilot.band_pass(torch.zeros(1, 1, 4, 4), 3, 2),
-        lambda: similar_positions(drawn(3, 4, 4), (0.5, 1.2), drawn(3, 4, 4)),
-        lambda: similar_positions(drawn(3, 4, 4), (0.5, 0.5), drawn(2, 4, 4)),
     ):
         with refused():
             call()
