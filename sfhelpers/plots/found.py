@@ -1,13 +1,13 @@
 """One sheet for what a sketch found: ranked photos, matched points, the mask, and the likeliest categories."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sfhelpers.plots.figure import BLUE, HAIR, PALE, Figure, sheet, write
+from sfhelpers.plots.figure import BLUE, DPI, HAIR, PALE, Figure, sheet, write
 from sfhelpers.plots.grids import Box, Picture, overlay, paste
 from sfhelpers.plots.matches import connect_numbered
 
@@ -24,31 +24,24 @@ class Answer:
     found: Any
     photos: Sequence[Picture]  # thumbnails, best first
     captions: Sequence[str]  # a line or two below each
-    chosen: int  # which of them is looked into
     title: str = ""  # above all
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sheet:
-    """The figure, its size in px, and where in it something can be chosen: boxes from the upper left corner."""
+    """The figure, and what can be chosen in it: the boxes, in px, of the first answer's sketch and of its photos."""
 
     figure: Figure
-    _width: int
-    _height: int
-    sketches: list[Box] = field(default_factory=list)
-    photos: list[Box] = field(default_factory=list)
+    boxes: list[Box]
 
-    def sketch_at(self, x: float, y: float) -> tuple[float, float] | None:
-        """The point of the sketch, x and y in [0, 1] of it, at a point of the sheet (in [0, 1] too), or None."""
-        return self._inside(self.sketches[0], x, y)
-
-    def photo_at(self, x: float, y: float) -> int | None:
-        """Which of the ranked photos lies at a point of the sheet, or None."""
-        return next((k for k, box in enumerate(self.photos) if self._inside(box, x, y)), None)
-
-    def _inside(self, box: Box, x: float, y: float) -> tuple[float, float] | None:
-        u, v = (x * self._width - box[0]) / box[2], (y * self._height - box[1]) / box[3]
-        return (u, v) if 0 <= u <= 1 and 0 <= v <= 1 else None
+    def at(self, x: float, y: float) -> tuple[int, tuple[float, float]] | None:
+        """Which box lies at a point of the sheet, and where in it that is; x and y are in [0, 1] of sheet and box."""
+        wide, high = self.figure.get_size_inches() * DPI
+        for k, (left, top, width, height) in enumerate(self.boxes):
+            u, v = (x * wide - left) / width, (y * high - top) / height
+            if 0 <= u <= 1 and 0 <= v <= 1:
+                return k, (u, v)
+        return None
 
 
 def _side(count: int) -> int:
@@ -59,24 +52,22 @@ def search_sheet(answers: Sequence[Answer]) -> Sheet:
     """Draw answers, one or more, side by side, 432 px each."""
     photos = max(_side(max(4, len(answer.photos))) for answer in answers) + CAPTION
     height = 24 * any(answer.title for answer in answers) + 3 * HEAD + photos + _side(2) + SCORES + _side(3) + 2
-    width = len(answers) * (WIDTH + APART) - APART
-    axes = sheet(width, height)
-    page = Sheet(axes.figure, width, height)
-    for number, answer in enumerate(answers):
-        _draw(page, axes, answer, 2 + number * (WIDTH + APART))
-    return page
+    axes = sheet(len(answers) * (WIDTH + APART) - APART, height)
+    boxes = [_draw(axes, answer, 2 + k * (WIDTH + APART)) for k, answer in enumerate(answers)]
+    return Sheet(axes.figure, boxes[0])
 
 
-def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
+def _draw(axes: Axes, answer: Answer, left: int) -> list[Box]:
+    """The boxes of the sketch and of the photos."""
     found, heading = answer.found, {"size": 8.5, "color": PALE}
     write(axes, left, 3, answer.title, 10.5, va="top", weight="bold")
     top = HEAD + 24 * bool(answer.title)
     write(axes, left, top - 5, "Photos, the most similar first (cosine of embeddings)", **heading)
-    side = _side(max(4, len(answer.photos)))
+    side, photos = _side(max(4, len(answer.photos))), []
     for k, (photo, caption) in enumerate(zip(answer.photos, answer.captions, strict=True)):
-        x, chosen = left + k * (side + GAP), k == answer.chosen
+        x, chosen = left + k * (side + GAP), found.order[k] == found.photo
         paste(axes, photo, x, top, side)
-        page.photos.append((x, top, side, side))
+        photos.append((x, top, side, side))
         style = {"color": BLUE, "weight": "bold"} if chosen else {}
         write(axes, x + side / 2, top + side + 3, caption, 8, ha="center", va="top", **style)
         if chosen:
@@ -84,7 +75,6 @@ def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
     top, half = top + side + CAPTION + HEAD, _side(2)
     write(axes, left, top - 5, "Points of the sketch, found in the photo (cosine of features)", **heading)
     boxes = paste(axes, found.sketch, left, top, half), paste(axes, found.picture, left + half + GAP, top, half)
-    page.sketches.append(boxes[0])
     for k, match in enumerate(found.matches):
         style = {"va": "center", "weight": "bold"}
         style["color"] = connect_numbered(axes, boxes, (match.sketch, match.photo), k)
@@ -100,3 +90,4 @@ def _draw(page: Sheet, axes: Axes, answer: Answer, left: int) -> None:
             write(axes, x - 6, middle, name[:13], ha="right", va="center")
             axes.barh([middle] * 2, [full, full * probability], 12, x, color=[HAIR, BLUE])
             write(axes, x + full + NUMBERS, middle, f"{probability:.0%}", ha="right", va="center")
+    return [boxes[0], *photos]
