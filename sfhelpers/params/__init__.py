@@ -72,8 +72,7 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
 
 
 def resolve_device(device: str) -> str:
-    """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into a device that is there; ValueError for another name,
-    RuntimeError if it is not there."""
+    """The device meant by "auto", "cpu", "cuda", "cuda:N" or "mps"; ValueError for others, RuntimeError if absent."""
     import torch  # seconds to import, and only this check needs it
 
     there = {"cpu": 1, "cuda": torch.cuda.is_available() and torch.cuda.device_count()}

@@ -215,8 +215,8 @@ class Retrieval(Task):
         """
         sides, vectors = self.asked(trial, test)
         labels = [names_of(side, self.about[trial.problem].level) for side in sides]
-        classes = [names_of(side, "category") if gallery == "class" else None for side in sides]
-        return evaluate_retrieval(*vectors, *labels, tuple(measures), *classes)
+        classes = [names_of(side, "category") for side in sides] if gallery == "class" else None
+        return evaluate_retrieval(*vectors, *labels, tuple(measures), classes)
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
         """`split` is the protocol; `gallery` is "all" or "class", and in generalised tests also whose queries."""
