@@ -268,7 +268,7 @@ REFUSED_SVG = [
     (SVG.format("", f"<style>{'a{b:c}' * 800_000}</style>"), "more than 300,000 characters"),
     (SVG.format("", f"<style>{'*{fill:none}' * 900}</style>" + "<g/>" * 9_000), "900 rules of style"),
     (SVG.format("", "".join(f'<g style="--a{i}:x{f"var(--a{i - 1})" * 9}">' for i in range(20)) + "</g>" * 20), "--a"),
-    (SVG.format("", "<style>@media print {g {fill: red}}</style>"), "style sheet is for other"),
+    (SVG.format("", "<style>@media print {g {fill: red}}</style>"), "has a medium or selects '@'"),
     (SVG.format("", "<style>g > path {fill: red}</style>"), "selects 'g > path'"),
     (SVG.format("", '<g style="transform: rotate3d(1, 1, 1, 9deg)"/>'), "transform: rotate3d"),
     (SVG.format("", '<g style="animation: a 1s"/>'), "animation"),

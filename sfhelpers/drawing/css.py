@@ -32,13 +32,8 @@ VALID = dict.fromkeys(("opacity", "fill-opacity", "stroke-opacity"), re.compile(
 SELECTOR = re.compile(r"\s*(\*|[A-Za-z][\w-]*)?((?:[.#][A-Za-z_-][\w-]*)*)\s*")
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,((?:[^()]|\([^()]*\))*+))?\)")
 HARMLESS = re.compile(r"@font-face\s*\{[^{}]*\}|@(charset|namespace)[^;{}]*;")  # fonts may hold a megabyte
-MAX_CSS, MAX_VALUE, MAX_MATCHES, MAX_VARIABLES, MAX_DEPTH = (
-    300_000,
-    2_000,
-    1_000_000,
-    200,
-    64,
-)  # matches: entries times elements
+MAX_CSS, MAX_VALUE, MAX_VARIABLES, MAX_DEPTH = 300_000, 2_000, 200, 64
+MAX_MATCHES = 1_000_000  # entries of rules times elements
 
 Style = dict[str, str]
 Entries = list[tuple[str, str, bool]]  # names, values, whether they are important
@@ -61,10 +56,8 @@ def rules_of(root: Element) -> list[Rule]:
         for selector in tinycss2.serialize(item.prelude).split(",") if item.type == "qualified-rule" else ["@"]:
             match = SELECTOR.fullmatch("svg" if selector.strip() == ":root" else selector)
             if match is None or any(sheet.get("media", "all") not in ("all", "screen") for sheet in sheets):
-                known = "use only tags, classes and ids, as in 'path.thin'"
-                raise ValueError(
-                    f"its style sheet is for other than one screen or selects {selector.strip()!r}: {known}."
-                )
+                what = f"its style sheet has a medium or selects {selector.strip()!r}"
+                raise ValueError(f"{what}: use only tags, classes and ids, as in 'path.thin'.")
             names = re.findall(r"[.#][\w-]+", match[2])
             weight = sum(name[0] == "#" for name in names), len(names), match[1] not in (None, "*")
             found.append((match[1] or "*", set(names), weight, _entries(tinycss2.serialize(item.content))))

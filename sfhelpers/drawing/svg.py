@@ -31,9 +31,8 @@ SILENT = {"title", "desc", "metadata", "defs", "style", "symbol", "marker", "pat
 SILENT |= {"linearGradient", "radialGradient", "view"}  # none of these is drawn where it stands
 DOCTYPE = re.compile(r"""<!DOCTYPE\s+svg(\s+(PUBLIC\s+("[^"]*"|'[^']*')|SYSTEM)\s+["'](?!file:)[^"'<>]*["'])?\s*>""")
 HANDLER = re.compile(  # a browser's names of events
-    "on((un|before)?load|begin|end|repeat|activate|abort|error|(re)?size|scroll|zoom|focus(in|out)?|blur|(dbl|aux)?click|"
-    "wheel|contextmenu|copy|cut|paste|input|change|select|submit|drop|message|(mouse|pointer|touch|key|drag)(up|down|"
-    "over|out|enter|leave|move|start|end|cancel|press|exit)?|(animation|transition)(start|end|run|iteration|cancel))"
+    "on(load|unload|begin|end|repeat|activate|abort|error|resize|scroll|zoom|focus|focusin|focusout|blur|click|dblclick|"
+    "wheel|contextmenu|copy|cut|paste|input|change|drop|message|(mouse|pointer|touch|key|drag|animation|transition)[a-z]+)"
 )
 
 LENGTH = re.compile(rf"{css.NUMBER}(px|pt|pc|mm|cm|in|%)?")
