@@ -138,11 +138,11 @@ LINKS = ["checkpoints", ARM, f"{ARM}/strict", f"{ARM}/{FILE}", f"{ARM}/strict/{F
 @pytest.mark.parametrize("place", [*LINKS, *params.OUTPUTS[1:], "masks/cat", "masks/cat.png", "denoiser_1x1_seed0/a"])
 def test_through_a_link_nothing_is_removed_and_the_check_of_the_parameters_tells_what_is_no_runs_own(tmp_path, place):
     outside, at = tmp_path / "outside", tmp_path / "out" / place
-    for folder in (outside / "fused-seed0" / "strict", outside / "strict", at.parent):
-        folder.mkdir(parents=True)
-    mine = [outside / FILE, outside / "strict" / FILE, outside / "fused-seed0" / FILE]
+    mine = [outside / FILE, outside / "strict" / FILE, outside / "fused-seed0" / "strict" / FILE]
     for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
+    at.parent.mkdir(parents=True)
     wrong = [("link", lambda: at.symlink_to(outside)), ("link", lambda: at.symlink_to(mine[0]))]
     wrong += [("folder", at.mkdir)] if at.suffix == ".safetensors" else []
     wrong += [("file", at.touch)] if "/" not in place else []

@@ -13,9 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -38,7 +38,6 @@ FIXED = {
     "SOURCE_DATE_EPOCH": "0",
     "TQDM_DISABLE": "1",
 }
-ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 STOPPED: list[int] = []  # signals that came: what runs is ended, and nothing else is begun
 
 
@@ -224,28 +223,15 @@ def main(words: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
-    with _signals_noted():
-        if options.command == "run":
-            fine = run(paths, options.out, options.jobs)
-        else:
-            fine = (execute if options.command == "execute" else check)(paths)
-        return 128 + STOPPED[0] if STOPPED else 1 - fine
-
-
-@contextmanager
-def _signals_noted() -> Iterator[None]:
-    """Signals that would end this process are noted in STOPPED inside, but for a hangup that `nohup` has it ignore."""
-    before = {number: signal.getsignal(number) for number in signal.Signals if number.name in ENDING}
-    before = {k: v for k, v in before.items() if k.name != "SIGHUP" or v is not signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, lambda number, frame: STOPPED.append(number))
-    try:
-        yield
-    finally:
-        STOPPED.clear()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if options.command == "run":
+        fine = run(paths, options.out, options.jobs)
+    else:
+        fine = (execute if options.command == "execute" else check)(paths)
+    return 128 + STOPPED[0] if STOPPED else 1 - fine
 
 
 if __name__ == "__main__":
+    for number in (number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP")):
+        if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, lambda number, frame: STOPPED.append(number))
     sys.exit(main())
