@@ -4,5 +4,3 @@ from sfhelpers.widgets.features import FrequencyExplorer, PCAExplorer
 from sfhelpers.widgets.masks import MaskExplorer
 from sfhelpers.widgets.search import SketchSearch
 from sfhelpers.widgets.sketchpad import SketchPad
-
-__all__ = ["FrequencyExplorer", "MaskExplorer", "PCAExplorer", "SketchPad", "SketchSearch"]
