@@ -16,7 +16,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
-from sfhelpers.plots.found import Answer, search_sheet
+from sfhelpers.plots.matches import Answer, search_sheet
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base

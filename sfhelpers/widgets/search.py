@@ -7,7 +7,7 @@ from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing
-from sfhelpers.plots.found import Answer, search_sheet
+from sfhelpers.plots.matches import Answer, search_sheet
 from sfhelpers.search.searcher import Found, Searcher
 from sfhelpers.widgets.base import Clickable, Live, State
 from sfhelpers.widgets.sketchpad import SketchPad
