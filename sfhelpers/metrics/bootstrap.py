@@ -1,32 +1,21 @@
 """Is one method better than another? A paired bootstrap over the things that were asked (Efron and Tibshirani 1993)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sfhelpers.metrics.arrays import to_array
 
-__all__ = ["Difference", "paired_bootstrap"]
+__all__ = ["paired_bootstrap"]
 DRAWS = 10_000
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The mean of first - second over the queries, and what another sample of queries might have given."""
+def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> tuple[float, float, float, int]:
+    """The mean of first - second, both ends of its 95 % percentile interval, and how many groups were resampled.
 
-    mean: float
-    low: float  # of the 95 % percentile interval of the bootstrap
-    high: float
-    p: float  # two-sided: twice the share of resamples on the other side of zero, at least 1 / DRAWS
-    n: int  # groups that were resampled
-
-
-def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
-    """Compare two methods by (n,) values of the same queries, of order 1, for example means of their AP over the seeds.
-
-    `groups` (n,) labels queries that are drawn together, such as sketches of one photo; None: each for itself.
-    ValueError for lengths that differ, one group, or values not finite.
+    Two methods' (n,) values of the same queries, of order 1, for example means of their AP over the seeds; `groups`
+    (n,) labels queries that are drawn together, such as sketches of one photo; None: each for itself. ValueError for
+    lengths that differ, one group, or values not finite.
     """
     first, second = (to_array(values).astype(np.float64) for values in (first, second))
     labels = np.arange(first.size) if groups is None else to_array(groups)
@@ -47,5 +36,4 @@ def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Difference:
     # Values are of order 1 and often means over three seeds: thirds that cancel out leave 1e-17, which is a tie.
     means[np.abs(means) < 1e-12] = 0
     low, high = np.quantile(means, (0.025, 0.975))
-    p = 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 0.5 / DRAWS)
-    return Difference(float((first - second).mean()), float(low), float(high), float(min(p, 1.0)), n)
+    return float((first - second).mean()), float(low), float(high), n

@@ -208,11 +208,11 @@ def differences(
         for method in (method for method in values if method != "fused" and "fused" in values):
             seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
             means = (np.mean(values[name], axis=0) for name in ("fused", method))
-            apart = paired_bootstrap(*means, found.groups)
+            *apart, n = paired_bootstrap(*means, found.groups)
             about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
-            for end, value in zip(results.ENDS, (apart.mean, apart.low, apart.high), strict=True):
+            for end, value in zip(results.ENDS, apart, strict=True):
                 about["definition"] = f"{TEST.format(what=task.unit, seeds=seeds)}; {end}"
-                told.append(_row(run, task, found, value, apart.n, about))
+                told.append(_row(run, task, found, value, n, about))
     return told
 
 
