@@ -1,6 +1,7 @@
 """Everybody's own photos get their masks: all of them, at their own size, and never half a file."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -141,6 +142,20 @@ def test_a_second_run_replaces_the_files_and_true_masks_change_none_but_give_a_s
     assert files(tmp_path / "out") == first
     found = [open_mask(tmp_path / f"out/masks/cat/{i.record.path.stem}_mask.png").mean() for i in items[:3]]
     assert [item.iou for item in items] == [*map(pytest.approx, found), None, None, None]
+
+
+def test_classes_of_any_name_are_drawn_and_written_side_by_side(quick, model, own, tmp_path, capfd):
+    names = [b"cat.png", b"a\xff\xfe", b"x\x1b[31m", b"two\nlines", rb"US$ \frac$", b"l" * 250, "\u202egnp".encode()]
+    for name in names:
+        for domain in ("photo", "sketch"):
+            shutil.copytree(own / domain / "cat", own / domain / os.fsdecode(name))
+    dataset, _ = write(model, own, tmp_path / "out")
+    assert len(dataset.categories) == len(names) + 2 and all(name.isprintable() for name in dataset.categories)
+    assert max(map(len, dataset.categories)) <= 60
+    sheets = {path.name for path in (tmp_path / "out" / "masks").iterdir() if path.is_file()}
+    assert sheets == {f"{name}.png" for name in dataset.categories} - {"cat.png"} | {"_cat.png"}
+    said = capfd.readouterr().err
+    assert "cat" in said and not any(mark in said for mark in ("\x1b[31", "\u202e", "two\n"))
 
 
 @pytest.mark.parametrize("size", [(9, 1200), (1200, 8), (8, 8)])

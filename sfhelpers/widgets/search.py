@@ -7,6 +7,7 @@ from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing
+from sfhelpers.files import shown
 from sfhelpers.plots.matches import Answer, search_sheet
 from sfhelpers.search.searcher import Found, Searcher
 from sfhelpers.widgets.base import Clickable, Live, State
@@ -85,11 +86,11 @@ class SketchSearch(Live):
     def _name(self, index: int) -> str:
         """A photo's category, or else its file's name."""
         record = self.searcher.gallery.records[index]
-        return record.category or record.path.name
+        return record.category or shown(record.path.name)
 
     def _told(self, found: Found) -> str:
         record = self.searcher.gallery.records[found.photo]
-        looked = ", ".join(filter(None, (record.category, record.path.name)))
+        looked = ", ".join(filter(None, (record.category, shown(record.path.name))))
         covers = f"Photo looked into: {looked}; {found.mask.mean():.0%} of it is marked."
         if not found.categories:
             return covers
