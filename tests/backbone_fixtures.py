@@ -16,6 +16,7 @@ from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_pr
 from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.files import file_sha256
 from sfhelpers.fusion import FusedExtractor
+from sfhelpers.tasks.fit import Training
 
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
@@ -129,6 +130,11 @@ def refused(said=None, kind=ValueError):
     one_sentence(error)
 
 
+def files(folder):
+    """Relative path -> content of everything in a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def small(backbone, inject="up", **options):
     """A small extractor."""
     return FusedExtractor(backbone, **{"dim": 12, "grid": 9, "width": 8, **options}, inject=inject)
@@ -142,6 +148,13 @@ def one_step(extractor, prepared, optimiser=None):
     (extractor(prepared) - target).square().mean().backward()
     optimiser.step()
     return optimiser
+
+
+def trained(task, extractor, frozen, epochs, learning_rate=1e-2, batch_size=16):
+    """The model and its history, by the task's own steps."""
+    model = task.model(extractor, frozen)
+    loss, validate = lambda m, i: task.loss(m, frozen, i), lambda m: task.validate(m, frozen)
+    return model, Training(model, loss, task.examples(frozen), validate, epochs, learning_rate, batch_size, 0).fit()
 
 
 def assert_same_loss_and_gradients(ours, loss, theirs, package):

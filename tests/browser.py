@@ -114,10 +114,8 @@ class Browser:
         """The address of every request that a page made so far, web sockets included."""
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                self._requests.append(message["params"]["request"]["url"])
-            elif message["method"] == "Network.webSocketCreated":
-                self._requests.append(message["params"]["url"])
+            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+                self._requests.append(message["params"].get("request", message["params"])["url"])
         return self._requests
 
     @property

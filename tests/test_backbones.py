@@ -79,12 +79,6 @@ def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_b
     assert (texts[0] - texts[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("timestep", [-1, 1000, 1.5, True])
-def test_a_timestep_outside_the_scheduler_is_refused(tiny_backbone, two_images, timestep):
-    with refused("from 0 to 999"):
-        tiny_backbone.diffusion.features(two_images, timestep=timestep)
-
-
 def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused(tiny_backbone, two_images):
     diffusion = tiny_backbone.diffusion
     for images in (torch.zeros(3, 96, 96), torch.full((1, 3, 96, 96), float("nan")), "photo.jpg"):
@@ -94,6 +88,9 @@ def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refuse
     for options in ({"size": 98}, {"size": 0}, {"draws": 0}, {"blocks": (4,)}, {"blocks": ()}):
         with refused():
             diffusion.features(two_images, **options)
+    for timestep in (-1, 1000, 1.5, True):
+        with refused("from 0 to 999"):
+            diffusion.features(two_images, timestep=timestep)
     with refused("uint8: pass floats"):
         diffusion.features(two_images.byte())
 
@@ -132,27 +129,24 @@ def test_two_threads_do_not_mix_their_features(tiny_backbone, two_images):
 
 
 @pytest.fixture(scope="module")
-def lite():
+def lite(tmp_path_factory):
+    """A model and its file as the PyPI package has it: other names, the same order, the classifier last."""
     torch.manual_seed(0)
-    return timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-
-
-@pytest.fixture(scope="module")
-def lite_file(lite, tmp_path_factory):
-    """As the PyPI package has it: other names, the same order, the classifier last."""
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
     path = tmp_path_factory.mktemp("lite") / "efficientnet-lite0-57934424.pth"
-    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(lite.state_dict().values())}, path)
-    return path
+    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(model.state_dict().values())}, path)
+    return model, path
 
 
-def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_vectors(lite, lite_file):
-    encoder = load_others(f" ImageNet = {lite_file.parent} ,")["ImageNet"]
+def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_vectors(lite):
+    model, path = lite
+    encoder = load_others(f" ImageNet = {path.parent} ,")["ImageNet"]
     images = torch.rand(2, 3, 200, 160, generator=torch.Generator().manual_seed(0))
     pixels = (F.interpolate(images, (160, 160), mode="bicubic", antialias=True).clamp(0, 1) - 0.5) / 0.5
     with torch.no_grad():
-        expected = F.normalize(lite.forward_head(lite.forward_features(pixels), pre_logits=True), dim=1)
+        expected = F.normalize(model.forward_head(model.forward_features(pixels), pre_logits=True), dim=1)
     torch.testing.assert_close(encoder(images), expected, atol=1e-5, rtol=1e-4)
-    assert expected.shape == (2, 1280) and encoder.weights_sha256 == file_sha256(lite_file)
+    assert expected.shape == (2, 1280) and encoder.weights_sha256 == file_sha256(path)
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
     assert load_others("") == {}
 
@@ -170,11 +164,11 @@ def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path)
     assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
 
 
-def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, lite_file, tmp_path):
-    damaged = list(lite.state_dict().values())
+def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, tmp_path):
+    (tmp_path / "cut.pth").write_bytes(lite[1].read_bytes()[:10_000])
+    damaged = list(lite[0].state_dict().values())
     damaged[0] = damaged[0] * float("nan")
     torch.save(dict(enumerate(damaged)), tmp_path / "damaged.pth")
-    (tmp_path / "cut.pth").write_bytes(lite_file.read_bytes()[:10_000])
     (tmp_path / "broken.safetensors").write_bytes(b"no weights at all")
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
@@ -186,8 +180,8 @@ def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, lit
         f"ImageNet={tmp_path / 'list.pth'}": f"holds no table of tensors.*{given}",
         f"ImageNet={tmp_path / 'damaged.pth'}": "has weights that are no numbers",
         "ImageNet=": "write name=path",
-        f"ImageNet={lite_file},ImageNet={lite_file}": "names ImageNet twice",
-        f"DINO={lite_file}": "there is no encoder 'DINO'",
+        f"ImageNet={lite[1]},ImageNet={lite[1]}": "names ImageNet twice",
+        f"DINO={lite[1]}": "there is no encoder 'DINO'",
         "B-DINO=nowhere": "no weights for B-DINO",
     }.items():
         with refused(said, (ValueError, FileNotFoundError)):

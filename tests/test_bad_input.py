@@ -51,7 +51,7 @@
 | a prompt of 500 words             | test_backbones.py::test_a_prompt_is_read_as_a_whole_or_refused_never_cut
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | a prompt of unknown words         | test_explorers.py::test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strange
-| a timestep not in the scheduler   | test_backbones.py::test_a_timestep_outside_the_scheduler_is_refused
+| a timestep not in the scheduler   | test_backbones.py::test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused
 | ... in the widget                 | test_explorers.py::test_a_failing_update_says_so_in_one_sentence_and_changes_nothing
 | no error: a gallery of one photo  | test_widgets.py::test_a_gallery_of_one_photo_works
 | no error: of 5,000 photos         | test_search_gallery.py::test_five_thousand_photos_are_never_in_memory_together
@@ -62,10 +62,10 @@
 | ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_from_code_and_through_the_page
 | a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
-|                                   | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
+|                                   | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
-| ... of another configuration      | test_heads.py::test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused
-| ... cut                           | test_heads.py::test_a_damaged_head_and_a_file_of_another_kind_are_refused
+| ... of another configuration      | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
+| ... cut                           | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... or another head               | test_search_gallery.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
 | ... or another version            | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
@@ -75,20 +75,20 @@
 | test data in training (backbone)  | test_toyworld.py::test_no_training_picture_is_in_a_data_set
 |                                   | test_toyworld.py::test_nothing_of_an_unseen_category_is_the_subject_or_the_background_of_a_training_picture
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
-|                                   | test_resume.py::test_a_checkpoint_of_another_version_of_the_code_is_refused
+|                                   | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
 | ... with other images             | test_splits.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names
 | a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
 | ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
-| ... or in a broken file           | test_resume.py::test_a_broken_checkpoint_is_refused_in_one_sentence
+| ... or in a broken file           | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
 | parts that do not go together     | test_arms.py::test_misuse_is_refused_in_one_sentence
 | keypoints outside, hidden, fewer  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... hidden is no error            | test_psc6k.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible
 | ... of files that are not there   | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
 | ... given twice, of another photo | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
 | ... of images that are not square | test_correspondence.py::test_images_that_are_not_square_or_no_pair_are_refused
-| ... parts that overlap            | test_psc6k.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
+| ... parts that overlap            | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | ... a category that is not there  | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
 | ... two photos for three parts    | test_psc6k.py::test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused
 | an ndjson line that is bad        | test_quickdraw.py::test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_only_if_asked
@@ -101,9 +101,9 @@
 | ... or nothing to test on         | test_recognition.py::test_misuse_is_refused_in_one_sentence
 | splits that overlap               | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | ... or share an image file        | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
-| ... of photos to find a thing in  | test_compare.py::test_a_test_photo_that_is_trained_on_under_another_name_is_refused
+| ... of photos to find a thing in  | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | a class list: a class not there   | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
-| a gallery without a query's class | test_splits.py::test_a_gallery_without_the_querys_class_is_refused
+| a gallery without a query's class | test_splits.py::test_splits_that_overlap_are_too_small_or_name_what_is_not_there_are_refused
 | copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
 | ... in training                   | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
@@ -127,7 +127,7 @@ from PIL import Image
 from sfhelpers import params, results
 from sfhelpers.datasets import load_dataset
 from sfhelpers.images import load_images
-from tests.backbone_fixtures import one_sentence
+from tests.backbone_fixtures import files, one_sentence
 from tests.cells import cells
 from tests.test_images import png_header
 from tests.test_params import values
@@ -136,10 +136,6 @@ from tools.notebooks import FOLDER, papermill
 
 NOTEBOOK = FOLDER / "04_segmentation.ipynb"
 CODE = [cell.source for cell in cells("04_segmentation") if cell.cell_type == "code"]
-
-
-def files(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_test_named_above_is_there():

@@ -15,9 +15,8 @@ from sfhelpers.datasets import Record, psc6k
 from sfhelpers.tasks import arms, correspondence, warps
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.correspondence import DEFINITIONS, SAME_PIXEL, SIDES, Correspondence, SketchMatcher, sample, score
-from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_points
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import refused, trained
 from tests.test_segmentation import TinyExtractor
 
 METHODS = (*arms.METHODS, *Correspondence.baselines)
@@ -92,10 +91,9 @@ def test_hidden_points_change_no_loss_nothing_visible_gives_zero_and_only_the_as
 
 
 def test_training_beats_the_same_pixel_and_the_start_clearly_in_both_directions():
-    model, frozen = SketchMatcher(TinyExtractor()), {"train": world(40, 1), "validation": world(20, 2)}
-    validation, task = frozen["validation"], object.__new__(Correspondence)
-    loss, validate = lambda m, i: task.loss(m, frozen, i), lambda m: task.validate(m, frozen)
-    history = Training(model, loss, task.examples(frozen), validate, 12, 1e-2, 8, seed=0).fit()
+    frozen = {"train": world(40, 1), "validation": world(20, 2)}
+    model, history = trained(object.__new__(Correspondence), TinyExtractor(), frozen, epochs=12, batch_size=8)
+    validation = frozen["validation"]
     places = correspondence.predict_pairs(model, validation)
     same = {direction: validation.points[source] for direction, (source, _) in SIDES.items()}
     found, trivial = (score(some, validation, 0.1).reshape(2, -1) for some in (places, same))  # a row a direction

@@ -104,27 +104,20 @@ def by_hand(**given):
 HAND = by_hand()
 
 
-def maps_of(model, data):
-    sketch, photo = data.images.pairs.unbind(1)
-    images = {"sketch": (data.images.sketches, sketch), "photo": (data.images.photos, photo)}
-    return {kind: model.extractor({"pixels": prepared["pixels"][i]}) for kind, (prepared, i) in images.items()}
-
-
 @pytest.mark.parametrize("seed", [0, 1])
-def test_correspondences_loss_and_gradients_are_the_packages(seed):
+def test_correspondences_loss_gradients_places_and_score_are_the_packages(seed):
     data, package = world(6, seed), SketchMatcher(TinyExtractor(seed))
     ours = HAND.HandBuiltMatcher(TinyExtractor(seed + 7))
     ours.load_state_dict(package.state_dict())
-    loss = sum(ours.losses(maps_of(ours, data), data.points, data.visible))
+    chosen = dict(zip(("sketch", "photo"), data.images.pairs.unbind(1), strict=True))
+    prepared = {"sketch": data.images.sketches["pixels"], "photo": data.images.photos["pixels"]}
+    maps = {kind: ours.extractor({"pixels": prepared[kind][index]}) for kind, index in chosen.items()}
+    loss = sum(ours.losses(maps, data.points, data.visible))
     assert_same_loss_and_gradients(ours, loss, package, package.loss(data, torch.arange(12)))
-
-
-def test_places_and_score_are_the_packages():
-    data, model = world(6, 2), SketchMatcher(TinyExtractor())
-    maps, places = maps_of(model, data), predict_pairs(model, data)
+    places = predict_pairs(package, data)
     for direction, (here, there) in SIDES.items():
         cosine = HAND.correlation(maps[here], maps[there], data.points[here])
-        found = HAND.soft_argmax(HAND.in_window(cosine) / model.log_temperature.exp()).detach()
+        found = HAND.soft_argmax(HAND.in_window(cosine) / package.log_temperature.exp()).detach()
         torch.testing.assert_close(found, places[direction], atol=1e-6, rtol=0)
     theirs = metrics.pck(places["s2p"], data.points["photo"], 0.1, 1, data.visible)
     np.testing.assert_allclose(HAND.pck(places["s2p"], data.points["photo"], data.visible, 0.1), theirs, rtol=1e-6)

@@ -51,6 +51,7 @@ def saved(tiny_backbone, tmp_path):
 )
 def test_a_head_read_back_is_the_model_as_it_was_made(tiny_backbone, two_images, tmp_path, method, task):
     made = trial(tiny_backbone, method, task)
+    made.model.extractor.fit_statistics(made.model.extractor.prepare(two_images))
     (path,) = heads.save_heads(RUN, [made], tiny_backbone.weights_sha256, tmp_path, task)
     head, state = heads.load_head(path, tiny_backbone, task), made.model.state_dict()
     assert (head.method, head.task, head.seed, head.training["limit"]) == (method, task, 0, 4)
@@ -59,6 +60,7 @@ def test_a_head_read_back_is_the_model_as_it_was_made(tiny_backbone, two_images,
     assert head.settings == made.model.settings == head.model.settings
     assert head.model.state_dict().keys() == state.keys()
     assert all(torch.equal(tensor, state[name]) for name, tensor in head.model.state_dict().items())
+    assert {name for name in state if "statistics" not in name} == {name for name, _ in made.model.named_parameters()}
     with torch.no_grad():
         assert torch.equal(head.extractor(two_images), made.model.extractor(two_images))
     assert not head.model.training and not any(parameter.requires_grad for parameter in head.model.parameters())
@@ -89,29 +91,24 @@ def test_a_head_of_another_backbone_or_task_is_refused(saved, tiny_backbone):
         heads.load_head(saved, tiny_backbone, "correspondence")
 
 
-def test_a_head_of_another_version_or_that_does_not_fit_its_description_is_refused(saved, tiny_backbone):
-    weights, told, _ = kept.from_signed(saved, heads.KEY)
-    for wrong in ({"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"}):
-        saved.write_bytes(kept.signed(weights, told | wrong, heads.KEY))
-        with refused("another version of sfhelpers"):
-            heads.load_head(saved, tiny_backbone)
-    incomplete = {name: tensor for name, tensor in weights.items() if name != "centre"}
-    for state, wrong in ((weights, {"settings": {"colour": 3}}), (incomplete, {})):
-        saved.write_bytes(kept.signed(state, told | wrong, heads.KEY))
-        with refused("does not fit the model it names"):
-            heads.load_head(saved, tiny_backbone)
-
-
-def test_a_damaged_head_and_a_file_of_another_kind_are_refused(saved, tiny_backbone):
+def test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused(saved, tiny_backbone):
     content, weights, told = saved.read_bytes(), load_file(saved), kept.from_signed(saved, heads.KEY)[1]
     damaged = [b"", content[:-100], content[:-4000] + bytes(1000) + content[-3000:], save(weights)]
     unsigned = [json.dumps(told | changes) for changes in ({"threshold": 0.6}, {"colour": 3})]
     none = ['"a text"', "[" * 10**5, "3", "null", "{}", '{"seed": NaN}', f'{{"seed": {"9" * 5000}}}']
     damaged += [save(weights, {heads.KEY: text}) for text in (*none, *unsigned)]
-    for bad in damaged:
-        saved.write_bytes(bad)
-        with refused("is not a whole trained model of this collection: run the notebook"):
-            heads.load_head(saved, tiny_backbone)
+    others = [told | wrong for wrong in ({"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"})]
+    incomplete = {name: tensor for name, tensor in weights.items() if name != "centre"}
+    unfit = [(weights, told | {"settings": {"colour": 3}}), (incomplete, told)]
+    for said, files in {
+        "is not a whole trained model of this collection: run the notebook": damaged,
+        "another version of sfhelpers": [kept.signed(weights, other, heads.KEY) for other in others],
+        "does not fit the model it names": [kept.signed(*both, heads.KEY) for both in unfit],
+    }.items():
+        for bad in files:
+            saved.write_bytes(bad)
+            with refused(said):
+                heads.load_head(saved, tiny_backbone)
 
 
 def test_bits_of_a_heads_header_are_under_its_checksum(saved, tiny_backbone):

@@ -14,7 +14,7 @@ from sfhelpers.datasets import load_dataset
 from sfhelpers.images import load_images, open_image, open_mask
 from sfhelpers.search import masks
 from sfhelpers.tasks.segmentation import SketchSegmenter
-from tests.backbone_fixtures import small
+from tests.backbone_fixtures import files, small
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,6 @@ def write(model, root, out, threshold=0.5):
     dataset = load_dataset("folder", root)
     kept = masks.write_gallery(model, dataset, threshold, out)
     return dataset, [item for items in kept.values() for item in items]
-
-
-def files(folder):
-    """Relative path -> content of everything in a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def assert_complete(dataset, out):

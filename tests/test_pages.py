@@ -43,18 +43,21 @@ def images_of(notebook):
     return sum("image/png" in shown and "text/html" not in shown for shown in data)
 
 
+def png():
+    file = io.BytesIO()
+    Image.new("L", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
 def shown():
     """A heading, formulas in text and in code, links, a figure, a widget and its state."""
     text = "# First\n\n## Loss & <b>cost</b>\n\nIt is $x_1 < \\sigma$ in `$HOME`.\n\n"
     text += "$$\\frac{a}{b}$$\n\n```sh\necho $A $B\n```\n"
     text += "[04](04_segmentation.ipynb#masks), [a file](../data/a.ipynb), `04_segmentation.ipynb`"
-    file = io.BytesIO()
-    Image.new("L", (8, 8)).save(file, "PNG")
-    png = base64.b64encode(file.getvalue()).decode()
-    width = {"image/png": {"width": 7}}
-    figure = new_output("display_data", {"image/png": png, "text/plain": "<figure>"}, metadata=width)
+    image, width = {"image/png": base64.b64encode(png()).decode()}, {"image/png": {"width": 7}}
+    figure = new_output("display_data", image | {"text/plain": "<figure>"}, metadata=width)
     view = {WIDGET: {"model_id": "1", "version_major": 2, "version_minor": 0}}
-    widget = new_output("display_data", {**view, "image/png": png, "text/plain": '<Explorer of "cats">'})
+    widget = new_output("display_data", {**view, **image, "text/plain": '<Explorer of "cats">'})
     bar = new_output("display_data", {**view, "text/plain": "100%|#####| 1/1"})
     cells = [new_markdown_cell(text), new_code_cell("price = '$5 or $6'", outputs=[figure, widget, bar])]
     state = {"application/vnd.jupyter.widget-state+json": {"state": {"1": {}}, "version_major": 2, "version_minor": 0}}

@@ -138,33 +138,19 @@ def test_words_that_were_never_taught_are_noted(maps):
     assert "f4" in maps.notes(Settings("SD f4", "late"))
 
 
-def test_what_makes_no_map_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
-    mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
-    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
-    wrong += [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)]
-    calls = [partial(maps, two_images, replace(Settings("fused"), **{name: value})) for name, value in wrong]
-    calls += [partial(mixed, two_images, Settings("fused", "up"))]
-    calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
-    calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
-    calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
-    for call in calls:
-        with refused():
-            call()
-
-
 def drawn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def made(count=4, channels=16, grid=12, skewed=True):
     """(count, C, grid, grid): maps whose channels have different spreads."""
-    maps = drawn(count, channels, grid, grid).float()
+    maps = drawn(count, channels, grid, grid)
     return (maps.exp() if skewed else maps) * torch.linspace(3, 0.2, channels)[:, None, None]
 
 
 def turned(maps, seed):
     """The same maps after a random rotation of their channels."""
-    rotation, _ = torch.linalg.qr(drawn(maps.shape[1], maps.shape[1], seed=seed))
+    rotation, _ = torch.linalg.qr(drawn(maps.shape[1], maps.shape[1], seed=seed).double())
     return torch.einsum("bchw,cd->bdhw", maps.double(), rotation)
 
 
@@ -233,10 +219,10 @@ def test_a_sinusoid_of_k_cycles_peaks_at_k_on_every_grid(grid):
 
 
 def test_the_spectrum_is_the_logarithm_of_the_mean_magnitude_and_its_middle_the_lowest_value():
-    maps = drawn(1, 1, 6, 6)
+    maps = drawn(1, 1, 6, 6).double()
     one, both = (pilot.spectrum(maps * torch.tensor(scales)[:, None, None]).ravel() for scales in ([1.0], [1.0, 3.0]))
     away = np.arange(36) != 3 * 6 + 3
-    np.testing.assert_allclose(one[away], np.log10(pilot.power(maps)).ravel()[away] / 2, rtol=1e-9)
+    np.testing.assert_allclose(one[away], np.log10(pilot.power(maps).ravel()[away]) / 2, rtol=1e-9)
     np.testing.assert_allclose(both, one + np.log10(2), atol=1e-9)
     assert one[~away] == one[away].min()
     assert pilot.radial_profile(np.ones((2, 6, 10)))[1].shape == (2, 4), "the shorter side ends first"
@@ -244,7 +230,7 @@ def test_the_spectrum_is_the_logarithm_of_the_mean_magnitude_and_its_middle_the_
 
 @pytest.mark.parametrize("grid", [12, 24, 10, 7])
 def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside_it(grid):
-    maps = drawn(2, 3, grid, grid).float() + 4
+    maps = drawn(2, 3, grid, grid) + 4
     low, high = pilot.band_pass(maps, 0, 2.1), pilot.band_pass(maps, 2.2, float("inf"))
     close = partial(torch.testing.assert_close, atol=1e-5, rtol=0)
     close(low + high, maps)
@@ -255,8 +241,24 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
     close(pilot.band_pass(waves[4] + 7, 0, 0), torch.full((1, 1, 24, 24), 7.0))
 
 
-def test_what_cannot_be_measured_is_refused_in_one_sentence():
-    for call in (
+def test_similar_positions_are_cosines_and_find_the_same_feature():
+    a, b = drawn(8, 6, 6), drawn(8, 5, 7, seed=1)
+    b[:, 3, 2] = 5 * a[:, 1, 4]
+    found = similar_positions(a, (4.5 / 6, 1.5 / 6), b)
+    assert found.shape == (5, 7) and found.abs().max() <= 1 + 1e-6
+    assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
+
+
+def test_what_makes_no_map_or_cannot_be_measured_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
+    mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
+    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
+    wrong += [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)]
+    calls = [partial(maps, two_images, replace(Settings("fused"), **{name: value})) for name, value in wrong]
+    calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
+    calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
+    calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
+    calls += [
+        lambda: mixed(two_images, Settings("fused", "up")),
         lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
         lambda: pilot.pca_maps(made(3)[None], "pair"),
         lambda: pilot.principal_components(torch.full((1, 3, 4, 4), torch.inf)),
@@ -265,6 +267,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence():
         lambda: pilot.toy_pairs(1, ()),
         lambda: pilot.toy_pairs(1, ("unicorn",)),
         lambda: pilot.radial_profile(np.zeros((4, 4))),
-    ):
+    ]
+    for call in calls:
         with refused():
             call()

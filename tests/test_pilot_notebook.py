@@ -16,7 +16,7 @@ from sfhelpers.datasets import load_dataset
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 from tests.cells import run_cells, solutions
-from tests.test_pilot_maps import wave
+from tests.test_pilot_maps import drawn, wave
 
 HERE, SIDES = "01_pilot_study", ("sketch", "photo")
 NAMES = {"np": np, "pilot": pilot, "results": results, "__name__": __name__}  # dataclasses look their module up
@@ -28,14 +28,6 @@ RUN = SimpleNamespace(notebook=HERE, backbone="pocket", dataset="folder", split=
 @pytest.fixture(scope="module")
 def pairs():
     return toy_pairs(2, ("cat", "church", "cup", "windmill"))
-
-
-def drawn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def scores_of(numbers, features, pairs):
-    return HAND.scored(numbers(features, pairs), pairs)
 
 
 def test_pairs_come_category_by_category_with_all_their_truth(pairs):
@@ -142,7 +134,7 @@ def test_trivial_baselines_are_what_they_say_and_random_features_agree_as_often_
     assert HAND.baselines(replace(pairs, points=inside))["agreement, chance"] == pytest.approx(np.pi / 100, rel=0.1)
     assert trivial["agreement, same place"].value > trivial["agreement, chance"].value
     assert 0.5 < trivial["object AUC, photo, nearness to the middle"].value < 1
-    numbers = scores_of(HAND.main_numbers, drawn(8, 2, 24, 24, 24), pairs)
+    numbers = HAND.scored(HAND.main_numbers(drawn(8, 2, 24, 24, 24), pairs), pairs)
     assert abs(numbers["CKA"].value) < 0.15
     assert numbers["agreement"].value == pytest.approx(trivial["agreement, chance"].value, abs=0.1)
     assert all(numbers[f"object AUC, {side}"].value == pytest.approx(0.5, abs=0.05) for side in SIDES)
@@ -170,7 +162,7 @@ def test_a_source_that_marks_the_keypoints_agrees_everywhere_and_a_shift_between
 def test_maps_that_are_the_masks_separate_perfectly_and_wrong_masks_show_it(pairs):
     both = torch.stack([pairs.silhouettes, pairs.masks], dim=1).float()
     both = torch.stack([-both, 0.1 * both], dim=2)
-    found = scores_of(HAND.main_numbers, both, pairs) | scores_of(HAND.auc_numbers, both, pairs)
+    found = HAND.scored(HAND.main_numbers(both, pairs) | HAND.auc_numbers(both, pairs), pairs)
     for side in SIDES:
         assert found[f"object AUC, {side}"].value > 0.99 and found[f"object AUC, {side}, wrong mask"].value < 0.9
 

@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,19 +17,10 @@ from tests.cells import cells
 from tools import clean
 from tools.notebooks import find
 
-ROOT = Path(__file__).parents[1]
+ROOT = params.ROOT
 TOP = {"notebooks", "sfhelpers", "tools", "data", "tests", "environment.yml", "README.md"}
 TOP |= {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "CITATION.cff"}
 TOP |= {".ci", ".gitignore", ".pre-commit-config.yaml"}
-IMPORTED_AS = {
-    "IPython": "ipython",
-    "PIL": "pillow",
-    "faiss": "faiss-cpu",
-    "pydensecrf": "pydensecrf2",
-    "open_clip": "open_clip_torch",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-}
 NOT_IMPORTED = {
     "import-linter": "make test calls lint-imports",
     "ipykernel": "runs the notebooks",
@@ -46,13 +37,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 DEPENDENCIES = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
 
 
-def tracked():
-    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [ROOT / name for name in done.stdout.split("\0") if name]
-
-
 def name_of(requirement):
-    return re.match(r"[\w-]+", requirement).group()
+    return re.match(r"[\w-]+", requirement).group().lower().replace("_", "-")
 
 
 def test_every_dependency_is_used_and_every_import_declared():
@@ -63,14 +49,22 @@ def test_every_dependency_is_used_and_every_import_declared():
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
     names = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"sfhelpers", "tools", "tests"}
-    declared, used = {name_of(line) for line in DEPENDENCIES}, {IMPORTED_AS.get(name, name) for name in names}
+    installed = packages_distributions()
+    used = {name_of(package) for name in names for package in installed.get(name, [name])}
+    declared = {name_of(line) for line in DEPENDENCIES}
     assert used - declared == set(), "imported but not declared"
     assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
 
-def test_the_top_level_holds_what_was_agreed_and_notebooks_are_numbered():
-    assert {path.relative_to(ROOT).parts[0] for path in tracked()} == TOP
-    assert {path for path in tracked() if path.suffix == ".ipynb"} == set(find([]))
+def test_what_is_tracked_was_agreed_on_is_small_and_names_no_path_of_somebodys_machine():
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = [ROOT / name for name in done.stdout.split("\0") if name]
+    assert {path.relative_to(ROOT).parts[0] for path in tracked} == TOP
+    assert {path for path in tracked if path.suffix == ".ipynb"} == set(find([])), "notebooks are numbered"
+    assert sum(path.stat().st_size for path in tracked) <= 80e6, "the checkout stays small"
+    for path in (path for path in tracked if path.suffix not in (".safetensors", ".png", ".jpg")):
+        found = MACHINE.search(path.read_text(encoding="utf-8"))
+        assert found is None, f"{path.relative_to(ROOT)} names {found.group()}"
 
 
 def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
@@ -81,7 +75,7 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "no path or address"
-    assert {name_of(line).lower() for line in DEPENDENCIES} <= {name_of(pin).lower() for pin in pins}
+    assert {name_of(line) for line in DEPENDENCIES} <= {name_of(pin) for pin in pins}
 
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
@@ -90,17 +84,10 @@ def test_parameters_know_the_presets_and_datasets_that_there_are():
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 
 
-def test_pocket_and_the_checkout_are_small_and_weights_are_safetensors_only():
+def test_pocket_is_small_and_its_weights_are_safetensors_only():
     files = [path for path in (ROOT / "data" / "pocket").rglob("*") if path.is_file()]
     assert 0 < sum(path.stat().st_size for path in files if path.suffix == ".safetensors") <= 25e6
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
-    assert sum(path.stat().st_size for path in tracked()) <= 80e6, "the checkout stays small"
-
-
-def test_no_tracked_file_names_a_path_of_somebodys_machine():
-    for path in (path for path in tracked() if path.suffix not in (".safetensors", ".png", ".jpg")):
-        found = MACHINE.search(path.read_text(encoding="utf-8"))
-        assert found is None, f"{path.relative_to(ROOT)} names {found.group()}"
 
 
 @pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)

@@ -1,7 +1,6 @@
 """The README says what is true: generated results, links that resolve, commands that exist, an example that runs."""
 
 import base64
-import io
 import math
 import re
 import shutil
@@ -9,24 +8,22 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from PIL import Image
 from safetensors import safe_open
 
 from sfhelpers import params, results
 from sfhelpers.tasks.arms import arm_of
-from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SketchMatcher
-from sfhelpers.tasks.heads import save_heads
 from sfhelpers.toyworld import SEEN, UNSEEN
-from tests.backbone_fixtures import refused
-from tests.search_helpers import photo, sketch
+from tests.backbone_fixtures import files, refused
+from tests.search_helpers import photo, saved_head, sketch
+from tests.test_pages import png
 from tools import clean, readme
+from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,12 +31,6 @@ POCKET_README = (ROOT / "data" / "pocket" / "README.md").read_text(encoding="utf
 FOUND = {line.notebook: results.committed(line.notebook) for line in readme.HEADLINES}
 ROWS = FOUND["04_segmentation"]
 COUNTED = [row for gallery in readme.GALLERIES for row in readme.SEGMENTATION.of(ROWS, gallery)]
-
-
-def png(colour="red"):
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(file, format="PNG")
-    return file.getvalue()
 
 
 def write_notebook(path, *images, tags=("readme",)):
@@ -139,9 +130,9 @@ def test_update_writes_both_files_and_main_names_them(project, capsys):
 @pytest.mark.parametrize("gone", ["README.md", "notebooks/04_segmentation.ipynb", "data/results/04_segmentation.json"])
 def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(project, gone, capsys):
     (project / gone).unlink()
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    before = files(project)
     assert readme.main(project) == 1
-    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    assert files(project) == before
     said = capsys.readouterr()
     assert said.out == "" and Path(gone).name in said.err and said.err.count("\n") == 1
 
@@ -164,29 +155,20 @@ def test_every_make_target_of_the_readme_exists_and_its_plain_lines_are_those_of
         assert plain == re.findall(r"\t(.+)", recipes[target])
 
 
-@pytest.mark.parametrize("where", ["README.md", "data/pocket/README.md"])
-def test_every_relative_link_leads_to_a_file(where):
-    page = ROOT / where
-    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
-    relative = [link for link in links if "://" not in link]
-    assert relative and [link for link in relative if not (page.parent / link).exists()] == []
-
-
-def test_every_notebook_is_answered_for():
+def test_every_relative_link_leads_to_a_file_and_every_notebook_is_answered_for():
+    for folder, text in ((ROOT, README), (ROOT / "data" / "pocket", POCKET_README)):
+        relative = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+        assert relative and [link for link in relative if not (folder / link).exists()] == []
     named = set(re.findall(r"\]\(notebooks/(\w+)\.ipynb\)", README))
-    assert named == {path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
-
-
-def declared(notebook):
-    """Names of a notebook's parameters."""
-    return clean.declared(nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4))
+    assert named == {path.stem for path in find([])}
 
 
 def test_every_setting_of_the_readme_is_a_parameter_of_its_notebook():
+    declared = {path.stem: clean.declared(nbformat.read(path, as_version=4)) for path in find([])}
     for command in re.finditer(r"papermill (\w+)\.ipynb (.*)", README):
-        assert set(re.findall(r"-p (\w+)", command[2])) <= declared(command[1]), command[0]
+        assert set(re.findall(r"-p (\w+)", command[2])) <= declared[command[1]], command[0]
     elsewhere = re.sub(r"papermill .*", "", README)
-    assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared("04_segmentation")
+    assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared["04_segmentation"]
 
 
 def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(tiny_folder, tmp_path):
@@ -234,10 +216,7 @@ def test_the_python_examples_run_as_they_stand(tiny_folder, tiny_backbone, tmp_p
     for name in ("photo.jpg", "photos/cat/a.jpg", "photos/cat/b.jpg", "photos/dog/c.png"):
         photo(tmp_path / name, seed=len(name))
     extractor = arm_of("fused", tiny_backbone, seed=0).extractor()
-    trial = Trial("fused", 0, model=SketchMatcher(extractor))
-    trained = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
-    folder = tmp_path / "heads" / "correspondence"
-    save_heads(trained, [trial], tiny_backbone.weights_sha256, folder, "correspondence")
+    saved_head(SketchMatcher(extractor), tiny_backbone, tmp_path / "heads" / "correspondence", "correspondence")
     monkeypatch.setattr("sfhelpers.search.searcher.HEADS", tmp_path / "heads")
     monkeypatch.chdir(tmp_path)
     namespace, printed = {}, {}

@@ -1,7 +1,6 @@
 """Recognition: the head and its training, the baselines, no drawing in two parts, what is refused, and the rows."""
 
 import hashlib
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -121,16 +120,6 @@ def test_no_test_drawing_is_seen_in_training(sketches):
                 line = item.path.read_bytes()[item.offset : item.offset + item.length]
                 seen[name] |= {hashlib.sha256(line).digest(), hashlib.sha256(image.numpy().tobytes()).digest()}
         assert len(set.union(*seen.values())) == sum(map(len, seen.values())) == 2 * sum(map(len, chosen.values()))
-
-
-def test_a_test_sketch_that_is_learned_from_under_another_name_is_refused(tmp_path):
-    toyworld.write_folder(tmp_path, photos=2, sketches=6, categories=("cup", "key"), masks=False)
-    apart = load_sketches("folder", tmp_path)
-    few_shot_parts(apart, 2, 0)
-    learned, tested = (apart.select(part=part, categories=["cup"]).records[0] for part in ("train", "test"))
-    shutil.copy(learned.path, tested.path)
-    with refused("trained on and is the same file"):
-        few_shot_parts(load_sketches("folder", tmp_path), 0, 0)
 
 
 def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):

@@ -69,9 +69,6 @@ class Noisy(compare.Task):
 
     name = "noise"
 
-    def __init__(self):
-        super().__init__({}, "toy", "default", "", 1, 1e-3, 8)
-
     def measure(self, trial, frozen):
         for gallery, noise in zip(("seen", "unseen"), np.random.default_rng(1).random((2, 40)), strict=True):
             yield compare.Measured(gallery, "AP", "d", noise + trial.found, np.arange(40) // 2)
@@ -81,7 +78,8 @@ class Noisy(compare.Task):
 def test_trials_are_compared_gallery_by_gallery_over_seeds_and_read_back():
     leads = {("fused", 0): 0.2, ("fused", 1): 0.4, ("SD only", 0): 0.0, ("SD only", 1): 0.1, ("CLIP only", 0): 0.6}
     trials = [compare.Trial(method, seed, found=lead) for (method, seed), lead in leads.items()]
-    rows = compare.differences(RUN, Noisy(), trials, {}, "aa")
+    task = Noisy({}, "toy", "default", "", 1, 1e-3, 8)
+    rows = compare.differences(RUN, task, trials, {}, "aa")
     expected = {"SD only": pytest.approx((0.25, 0.25, 0.25)), "CLIP only": pytest.approx((-0.3, -0.3, -0.3))}
     for gallery in ("seen", "unseen"):
         assert results.differences(rows, gallery, "AP") == expected
@@ -89,7 +87,7 @@ def test_trials_are_compared_gallery_by_gallery_over_seeds_and_read_back():
     assert {row.n for row in rows} == {20} and len(rows) == 2 * 2 * 3
     assert all("averaged over its seeds (fused 2, " in row.definition for row in rows)
     assert all(("CLIP only 1)" in row.definition) == (row.method == "CLIP only") for row in rows)
-    assert not compare.differences(RUN, Noisy(), trials[2:], {}, "aa"), "without fused there is nothing to compare"
+    assert not compare.differences(RUN, task, trials[2:], {}, "aa"), "without fused there is nothing to compare"
 
 
 @pytest.mark.parametrize(

@@ -138,16 +138,13 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
 def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped):
     before, partly_frozen = (stopped / kept.FILE).read_bytes(), network()
     partly_frozen[0].requires_grad_(False)
+    other, late = CONFIGURATION | {"weights_sha256": "b" * 100}, CONFIGURATION | {"arm": {"inject": "late", "width": 8}}
     for named, changes in {
         "fit learning_rate was 0.01 and is 0.02": {"learning_rate": 0.02},
         "fit epochs was 4 and is 5, fit seed was 0 and is 3": {"seed": 3, "epochs": 5},
         "fit train was 40 and is 41": {"train": 41},
-        r"weights_sha256 was 'a{64}' and is 'b{79}\.\.\.": {
-            "configuration": CONFIGURATION | {"weights_sha256": "b" * 100}
-        },
-        r"arm inject was 'up' and is 'late'\)": {
-            "configuration": CONFIGURATION | {"arm": {"inject": "late", "width": 8}}
-        },
+        r"weights_sha256 was 'a{64}' and is 'b{79}\.\.\.": {"configuration": other},
+        r"arm inject was 'up' and is 'late'\)": {"configuration": late},
         "configuration limit was not set and is 4": {"configuration": CONFIGURATION | {"limit": 4}},
         "configuration dataset was 'toy' and is not set": {"configuration": None},
         r"weights 0.bias was 'torch.float32 \[64\] trained' and is .*65": {"model": network(width=65)},
@@ -160,13 +157,10 @@ def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
         assert (stopped / kept.FILE).read_bytes() == before
 
 
-def test_a_checkpoint_of_another_version_of_the_code_is_refused(stopped, monkeypatch):
-    monkeypatch.setattr(kept, "FORMAT", kept.FORMAT + 1)
-    with refused(rf"another version of sfhelpers \(format {kept.FORMAT - 1}"):
+def test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence(stopped, monkeypatch):
+    with monkeypatch.context() as patch, refused(rf"another version of sfhelpers \(format {kept.FORMAT}"):
+        patch.setattr(kept, "FORMAT", kept.FORMAT + 1)
         short(stopped, loss=never)
-
-
-def test_a_broken_checkpoint_is_refused_in_one_sentence(stopped):
     path = stopped / kept.FILE
     content = path.read_bytes()
     for damaged in (

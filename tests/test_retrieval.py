@@ -19,10 +19,9 @@ from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc, evaluate_retrieval
 from sfhelpers.tasks import arms, compare, retrieval
-from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.prepared import take
 from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, Retrieval, SketchRetriever
-from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small
+from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small, trained
 from tests.cells import handbuilt, solutions, tagged
 
 TRAINED = ("fused", "CLIP only", "late fusion")
@@ -73,9 +72,7 @@ def train(dataset, problem="strict", epochs=6, batch_size=16):
     """The trained model and its history, by the task's own steps."""
     task = Retrieval(dataset, epochs, 0.02, batch_size, (problem,))
     frozen = task.of_problem(vectors(task), problem)
-    model, loss = task.model(Linear(), frozen), lambda m, i: task.loss(m, frozen, i)
-    examples, check = task.examples(frozen), lambda model: task.validate(model, frozen)
-    return model, Training(model, loss, examples, check, epochs, 0.02, task.batch_size, 0).fit()
+    return trained(task, Linear(), frozen, epochs, task.learning_rate, task.batch_size)
 
 
 def test_loss_and_gradients_are_those_by_hand_and_nothing_without_a_triplet(tiny_backbone, tmp_path):

@@ -14,9 +14,8 @@ from sfhelpers import metrics, toyworld
 from sfhelpers.datasets import Record, load_dataset
 from sfhelpers.images import load_images, open_mask
 from sfhelpers.tasks import segmentation
-from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.prepared import PreparedPairs, prepare_pairs, take
-from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small
+from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small, trained
 from tests.cells import handbuilt, solutions
 
 SIDE = 24
@@ -78,18 +77,12 @@ def world(extractor, n, seed):
 TASK = object.__new__(segmentation.Segmentation)  # over pairs that are prepared already
 
 
-def train(extractor, frozen, epochs=15):
-    model = TASK.model(extractor, frozen)
-    loss, validate = lambda m, i: TASK.loss(m, frozen, i), lambda m: TASK.validate(m, frozen)
-    return model, Training(model, loss, TASK.examples(frozen), validate, epochs, 1e-2, 16, seed=0).fit()
-
-
 @pytest.fixture(scope="module")
 def learned():
     """A trained model, what is frozen, and the training's history."""
     extractor = TinyExtractor()
     frozen = {"train": world(extractor, 60, seed=1), "validation": world(extractor, 30, seed=2)}
-    model, history = train(extractor, frozen)
+    model, history = trained(TASK, extractor, frozen, epochs=15)
     return model, frozen, history
 
 
@@ -210,7 +203,7 @@ def test_photos_without_masks_are_prepared_and_answered_but_cannot_be_learned_fr
     data, model = prepare_pairs(TinyExtractor(), load_dataset("folder", folder.root), size=32), TinyExtractor()
     for learned, chosen in ((data, data), (world(model, 6, seed=1), data)):
         with refused(said):
-            train(model, {"train": learned, "validation": chosen}, epochs=1)
+            trained(TASK, model, {"train": learned, "validation": chosen}, epochs=1)
     assert len(data) == 6 and (data.masks is None) == (masks == 0)
     assert segmentation.predict_pairs(segmentation.SketchSegmenter(model), data).shape == (6, 160, 160)
 

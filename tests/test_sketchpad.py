@@ -157,6 +157,7 @@ def test_two_threads_lose_no_stroke(pad):
     "message",
     [
         *[STROKE | {"points": points} for points in ("abc", [[1, 2], [3]], [[1, float("nan")]], [])],
+        STROKE | {"points": [[k % 100, 9] for k in range(MAX_POINTS)]},  # too many with those of the line before
         *[STROKE | wrong for wrong in ({"width": "4"}, {"width": 30}, {"size": [384]}, {"size": 300})],
         *[{"do": what} for what in ("stroke", "undo()", None)],
         {"do": "preset", "name": []},
@@ -177,13 +178,6 @@ def test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_los
 def test_a_page_cannot_set_strokes_and_size_by_itself(drawn):
     drawn.set_state({"strokes": [], "size": 512, "line_width": 9})
     assert (drawn.size, len(drawn.strokes), drawn.line_width) == (384, 1, 9) and agree(drawn)
-
-
-def test_a_drawing_that_grows_too_large_keeps_what_it_has(drawn):
-    draw(drawn, [[100 + k % 2, 50] for k in range(MAX_POINTS - len(LINE))])
-    assert drawn.drawing.points == MAX_POINTS
-    draw(drawn, [[1, 1]])
-    assert "20,001 points" in drawn.words and drawn.drawing.points == MAX_POINTS and agree(drawn)
 
 
 @pytest.mark.parametrize(

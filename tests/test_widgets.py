@@ -24,6 +24,7 @@ from sfhelpers.widgets.base import Clickable
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from tests.backbone_fixtures import refused
 from tests.search_helpers import photo
+from tests.test_sketchpad import draw
 from tools import clean
 
 # One of each kind over the tiny random backbone: quick, and nothing in it knows what to answer.
@@ -117,36 +118,24 @@ def test_the_front_end_is_our_own_and_asks_no_other_machine(path):
     assert not re.search(r"https?:|//cdn|@?import[ (]|url\(|fetch\(|eval\(|innerHTML", path.read_text(encoding="utf-8"))
 
 
-LINE = Stroke(np.array([[20.0, 20.0], [300.0, 200.0]]), 4.0)
-MORE = Stroke(np.array([[40.0, 300.0], [300.0, 310.0]]), 4.0)
-DOT = Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),))
+LINE, MORE = Stroke([[20, 20], [300, 200]], 4), Stroke([[40, 300], [300, 310]], 4)
+DOT = Drawing(strokes=(Stroke([[9, 9]], 4),))
 
 
 @pytest.fixture
-def searcher(made):
-    return made[1]["search"].searcher
-
-
-@pytest.fixture
-def widget(searcher):
-    found = SketchSearch(searcher)
+def widget(made):
+    found = SketchSearch(made[1]["search"].searcher)
     found.pad.drawing = Drawing(strokes=(LINE,))
     return found
 
 
-def stroke(pad, line):
-    """As the pad's front end reports one."""
-    points = line.points.tolist()
-    pad._heard(pad, {"do": "stroke", "points": points, "width": line.width, "size": pad.size, "id": 1}, [])
-
-
-def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget, searcher):
+def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_all_changes_nothing(widget):
     before, answered = widget.image.value, widget.found
     widget.update(place=2, points=[(0.5, 0.3)])
-    stroke(widget.pad, MORE)
+    draw(widget.pad, MORE.points.tolist())
     assert widget.image.value != before and Image.open(io.BytesIO(widget.image.value)).format == "PNG"
     found = widget.found
-    assert found.matches == searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
+    assert found.matches == widget.searcher.search(Drawing(strokes=(LINE, MORE))).matches and len(found.matches) == 5
     assert found.photo == found.order[0] and widget.controls["place"].value == 0
     widget.image.click(0.999, 0.999)
     assert widget.found is found
@@ -215,16 +204,16 @@ def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
     widget.pad.undo()
     assert widget.pair == (widget.found.sketch, widget.found.picture) and widget.image.layout.display is None
     widget.pad.clear()
-    stroke(widget.pad, DOT.strokes[0])
+    draw(widget.pad, [[9, 9]])
     assert "single dot" in widget.words.value and len(widget.pad.drawing.strokes) == 1
-    stroke(widget.pad, LINE)
+    draw(widget.pad, LINE.points.tolist())
     assert "single dot" not in widget.words.value and widget.found is not None
 
 
-def test_a_photo_taken_away_is_said(widget, searcher, monkeypatch):
+def test_a_photo_taken_away_is_said(widget, monkeypatch):
     monkeypatch.setattr("sfhelpers.search.searcher.open_image", Mock(side_effect=FileNotFoundError("it is gone.")))
-    searcher._photo.cache_clear()
-    stroke(widget.pad, MORE)
+    widget.searcher._photo.cache_clear()
+    draw(widget.pad, MORE.points.tolist())
     assert "it is gone." in widget.words.value and len(widget.pad.drawing.strokes) == 2
 
 
@@ -235,9 +224,8 @@ def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
     assert "no class folders" in widget.words.value and "only.png" in widget.words.value
 
 
-def test_a_match_is_drawn_where_it_is(searcher):
-    found = searcher.search(Drawing(strokes=(LINE,)))
-    one = replace(found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
+def test_a_match_is_drawn_where_it_is(widget):
+    found, one = widget.found, replace(widget.found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
     pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"])]) for some in ((), (one,))]
     pixels = [np.asarray(Image.open(io.BytesIO(page.figure.png(live=True))), dtype=int) for page in pages]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60

@@ -19,10 +19,6 @@ MIDDLE = {side: NOTHING[f"object AUC, {side}, nearness to the middle"] for side 
 ONE_OVER_F = 0.392  # the low-frequency share of such noise, as the notebook measures it
 
 
-def value(source, measure, table=MAIN):
-    return table[source][measure].value
-
-
 def above(a, b):
     return HAND.compared(a, b) == 1
 
@@ -59,7 +55,7 @@ def test_the_second_and_the_third_block(block):
     assert above(onto, CHANCE) and onto.value < 3 * CHANCE.value, "which is more than chance"
     assert not above(onto, MAIN["pixels"][ONTO]) and not above(onto, plain[ONTO]), "no more than pixels, or untrained"
     for measure, score in prompts['""'][block].items():
-        moved = [abs(value(block, measure, table) - score.value) for table in prompts.values()]
+        moved = [abs(table[block][measure].value - score.value) for table in prompts.values()]
         assert len(moved) == 3 and max(moved) < 2 * score.error, "the prompt moves nothing"
 
 
@@ -70,7 +66,7 @@ def test_objects_on_photos_and_on_sketches(side):
     knowing = [source for source in LISTED if above(auc(source, side), auc(source, side, ", wrong mask"))]
     expected = [s for s in LISTED if s != "SD f2" and (s, side) != ("random UNet f3", "photo")]
     assert knowing == expected, "f2 knows places and no objects, every other map beats its wrong mask but the untrained"
-    early = [value("SD f3", f"object AUC, {side}", table) for t, table in swept("timestep").items() if int(t) <= 400]
+    early = [table["SD f3"][f"object AUC, {side}"].value for t, table in swept("timestep").items() if int(t) <= 400]
     assert len(early) == 4 and min(early) > 0.75, "the object stays in f3's first component up to t = 400"
 
 
@@ -80,9 +76,7 @@ def test_frequencies_of_photos_and_of_sketches(side):
     assert f2 > ONE_OVER_F > f4, "the paper's block leans to low frequencies, f4 to high ones"
     assert abs(f3 - clip) < 0.06 and max(f3, clip) < ONE_OVER_F, "f3 stands near CLIP, on the high side of 1/f"
     for block in BLOCKS:
-        assert above(low(block, side), MAIN[block.replace("SD", "random UNet")][f"low-frequency share, {side}"]), (
-            "a denoiser gains low ones"
-        )
+        assert above(low(block, side), low(block.replace("SD", "random UNet"), side)), "a denoiser gains low ones"
     assert fused > max(f3, clip), "the fused map has a larger share than f3 and CLIP"
     shares = [low("SD f4", side, TABLES[f"timestep {t}"]).value for t in (195, 950)]
     assert shares[1] < shares[0], "f4 turns white as the noise grows"
@@ -93,16 +87,17 @@ def test_keypoints_across_the_domains():
     assert all(score.spread is not None for score in MAIN["SD f3"].values()), "108 pairs, 3 noise seeds"
     best = {source for source in MAIN if above(MAIN[source]["agreement"], SAME_PLACE)}
     assert best == {"CLIP tokens", "SD+CLIP concatenated", "fused (fixed random injection)"}, "mostly CLIP's tokens"
-    assert value("CLIP tokens", ONTO) > 0.85 * value("CLIP tokens", WITHIN[0]), "cross over almost without loss"
-    assert value("fused (fixed random injection)", ONTO) > 2 * value("fused", ONTO), "crosses over twice as well"
-    assert value("fused", "agreement, offsets removed") > value("fused", "agreement") + 0.1, "a good part is an offset"
+    clip, fused, fixed = (MAIN[source] for source in ("CLIP tokens", "fused", "fused (fixed random injection)"))
+    assert clip[ONTO].value > 0.85 * clip[WITHIN[0]].value, "cross over almost without loss"
+    assert fixed[ONTO].value > 2 * fused[ONTO].value, "crosses over twice as well"
+    assert fused["agreement, offsets removed"].value > fused["agreement"].value + 0.1, "a good part is an offset"
     timesteps = {t: max(s["agreement"].value for s in table.values()) for t, table in swept("timestep").items()}
     assert max(timesteps.values()) < SAME_PLACE.value + 0.05, "no timestep and no block brings them together"
     assert timesteps["950"] > 2 * timesteps["195"], "at the far end the agreement rises towards the same place"
     draws = swept("draws")
     shares = [low("SD f3", "sketch", table).value for table in draws.values()]
     assert list(draws) == ["1", "6", "32"] and shares == sorted(shares), "more draws raise f3's low-frequency share"
-    assert max(value("SD f3", "agreement", table) for table in draws.values()) < SAME_PLACE.value / 2, "and no more"
+    assert max(table["SD f3"]["agreement"].value for table in draws.values()) < SAME_PLACE.value / 2, "and no more"
 
 
 def test_objects_and_the_middle():

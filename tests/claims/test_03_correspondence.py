@@ -24,9 +24,7 @@ def test_fused_beside_the_other_arms(gallery):
     assert said["SD only"] == BETTER and mean["fused"] > mean["SD only"] + 0.2, "far above SD only"
     assert said["CLIP only"] == said["late fusion"] == NOT_TOLD, "level with CLIP only and with late fusion"
     difference, low, _ = apart[RANDOM_UNET]
-    assert 0 < difference < 0.01 and low > 0, (
-        "around an untrained UNet less than a point fewer, the interval above zero"
-    )
+    assert 0 < difference < 0.01 and low > 0, "around an untrained UNet less than a point fewer, and surely fewer"
     assert said[RANDOM_UNET] == NOT_TOLD, "but another seed changes more than that"
     assert said[FINETUNING] == WORSE and next(iter(mean)) == FINETUNING, "finetuning finds more than any frozen arm"
     assert mean["B-SD+CLIP"] < 0.5 * mean["SD+CLIP concatenated"], "raw, less than half of behind trained layers"

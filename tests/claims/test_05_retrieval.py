@@ -1,15 +1,12 @@
 """What 05_retrieval says of its committed rows and of the default run whose outputs it shows."""
 
-import re
-
 from sfhelpers import results
 from sfhelpers.metrics import AP, Acc
 from sfhelpers.results import BETTER, NOT_TOLD
 from sfhelpers.tasks.retrieval import B_CLIP, B_SD, CHANCE, EXPECTED, GENERALISED, SEEN
-from tests.cells import printed
-from tests.claims import told
+from tests.claims import shown, told
 
-ROWS, PRINTED = results.committed("05_retrieval"), printed("05_retrieval")
+ROWS = results.committed("05_retrieval")
 STRICT = [row for row in ROWS if row.split == "strict"]
 _, APART, VERDICTS = told(STRICT, "all", "mAP@all", AP().definition)
 
@@ -53,14 +50,12 @@ def test_clip_off_the_shelf_gains_most_from_classes_the_backbone_knows_and_is_ah
     assert table(GENERALISED["class"], gallery=SEEN)[B_CLIP] > 0.95
 
 
-def of(line):
-    """The numbers of a line of the default run."""
-    return [float(x) for x in re.findall(r"\d*\.\d+", re.search(rf"^{line}.*$", PRINTED, re.MULTILINE)[0])]
-
-
 def test_the_default_run():
-    fused, sd, chance = (of(rf"{method} +mAP@all")[0] for method in ("fused", "SD only", "chance"))
+    line = r"^{} +mAP@all ([\d.]+)"
+    fused, sd, chance = (shown("05_retrieval", line.format(who))[0] for who in ("fused", "SD only", "chance"))
     assert fused > 2 * chance and sd < 1.5 * chance, "more than twice chance, and a head on the UNet alone little more"
-    (low, high), (low_share, high_share), (methods,) = of("mAP@3: "), of("of their own ceilings"), of("for comparison")
+    low, high = shown("05_retrieval", r"^mAP@3: ([\d.]+) to ([\d.]+)")
+    low_share, high_share = shown("05_retrieval", r"^of their own ceilings: ([\d.]+) to ([\d.]+)")
+    (methods,) = shown("05_retrieval", r"^for comparison, .* lie ([\d.]+) apart")
     assert high > 2 * low, "definitions are apart more than twofold"
     assert methods < high_share - low_share < (high - low) / 2, "ceilings are most of it"
