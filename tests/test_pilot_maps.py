@@ -241,14 +241,6 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
     close(pilot.band_pass(waves[4] + 7, 0, 0), torch.full((1, 1, 24, 24), 7.0))
 
 
-def test_similar_positions_are_cosines_and_find_the_same_feature():
-    a, b = drawn(8, 6, 6), drawn(8, 5, 7, seed=1)
-    b[:, 3, 2] = 5 * a[:, 1, 4]
-    found = similar_positions(a, (4.5 / 6, 1.5 / 6), b)
-    assert found.shape == (5, 7) and found.abs().max() <= 1 + 1e-6
-    assert np.unravel_index(found.numpy().argmax(), (5, 7)) == (3, 2) and found.max() == pytest.approx(1, abs=1e-5)
-
-
 def test_what_makes_no_map_or_cannot_be_measured_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
     mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
     wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
