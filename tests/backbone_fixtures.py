@@ -3,6 +3,8 @@
 import json
 import random
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -15,8 +17,9 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_preset
 from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.files import file_sha256
-from sfhelpers.fusion import FusedExtractor
+from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.tasks.fit import Training
+from sfhelpers.tasks.heads import Head
 
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
@@ -33,6 +36,18 @@ def write_tiny(folder, seed=0, tower="timm", quick_gelu=False):
         _write_vision(folder / "vision", TOWERS[tower], quick_gelu)
     write_preset(folder, size=96, quick_gelu=quick_gelu)
     return folder
+
+
+def untrained_head(method, backbone):
+    """A segmenter of the right sizes that never learned anything."""
+    return Head(method, ARMS[method]["inject"], 0.5, 0, backbone.weights_sha256, {}).built(backbone)
+
+
+def of_size(backbone, size):
+    """The backbone, its diffusion model given images of another size."""
+    diffusion = copy(backbone.diffusion)
+    diffusion.size = size
+    return replace(backbone, diffusion=diffusion)
 
 
 def folder_sha256(folder):

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.tasks.compare import Trial
-from sfhelpers.tasks.heads import save_heads, untrained_head
-from tests.backbone_fixtures import one_sentence
+from sfhelpers.tasks.heads import save_heads
+from tests.backbone_fixtures import one_sentence, untrained_head
 
 
 def photo(path, seed=0, size=(40, 40)):

@@ -14,8 +14,7 @@ from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
 from sfhelpers.pilot.maps import CONCATENATED
-from sfhelpers.tasks.heads import untrained_head
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import refused, untrained_head
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 

@@ -33,13 +33,14 @@ import numpy as np
 import torch
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pilot import FeatureMaps
-from sfhelpers.tasks.heads import untrained_head
+from sfhelpers.tasks.heads import Head
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
 
 backbone = load_backbone(BACKBONE, device="cpu")
-heads = {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
+injected, told = {"fused": "up", "SD+CLIP concatenated": "none"}, (0.5, 0, backbone.weights_sha256, {})
+heads = {method: Head(method, inject, *told).built(backbone) for method, inject in injected.items()}
 noise = np.random.default_rng(0)
 given = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)], ["cat 1", "cat 2"]
 ramp = torch.linspace(0, 1, 64).expand(2, 64, 64)

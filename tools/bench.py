@@ -27,7 +27,7 @@ from sfhelpers.pilot import FeatureMaps
 from sfhelpers.pilot.pairs import toy_pairs
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
-from sfhelpers.tasks.heads import untrained_head
+from sfhelpers.tasks.heads import Head
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchSearch
 
 QUERIES, GALLERY, DIMENSIONS, CLASSES = 12_694, 10_453, 512, 21  # as of the Sketchy 21 classes
@@ -133,7 +133,8 @@ def _from_images(extractor: FusedExtractor, images: Tensor, draws: int) -> Tenso
 def widgets(backbone: Backbone, repeats: int, folder: Path) -> None:
     """From a change of a widget to its new picture; untrained layers of equal size stand for the trained ones."""
     categories, bases, drawings = ("cup", "house"), ("image", "set", "pair"), list(PRESETS.values())
-    heads = {method: untrained_head(method, backbone) for method in ARMS}
+    told = 0.5, 0, backbone.weights_sha256, {}
+    heads = {method: Head(method, arm["inject"], *told).built(backbone) for method, arm in ARMS.items()}
     pairs = toy_pairs(1, categories=categories)
     given = [tuple(images) for images in pairs.images], pairs.labels, FeatureMaps(backbone, heads)
     pca, frequency, pad = PCAExplorer(*given), FrequencyExplorer(*given), SketchPad()

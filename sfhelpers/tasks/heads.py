@@ -68,11 +68,6 @@ class Head:
         return replace(self, model=model.eval().requires_grad_(False), settings=model.settings)
 
 
-def untrained_head(method: str, backbone: Backbone) -> Head:
-    """A segmenter of the right sizes that never learned anything: for tests and timings."""
-    return Head(method, ARMS[method]["inject"], 0.5, 0, backbone.weights_sha256, {}).built(backbone)
-
-
 def file_name(method: str) -> str:
     """The file of a method's head: "SD+CLIP concatenated" is kept as sd-clip-concatenated.safetensors."""
     return file_stem(method) + ".safetensors"
