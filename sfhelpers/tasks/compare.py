@@ -121,7 +121,7 @@ def compare(
     if checkpoints is not None:
         check_own(checkpoints)
     groups: dict[tuple, list[arms.Arm]] = {}
-    for arm in sorted(wanted, key=lambda arm: arm.plain):  # plain ones last, since baselines need what they need
+    for arm in sorted(wanted, key=lambda arm: "plain" in arm.frozen_key):  # last, since baselines need these
         groups.setdefault(arm.frozen_key, []).append(arm)
     found: dict[int, list[Trial]] = {}
     for group in groups.values():
