@@ -55,15 +55,6 @@ def test_a_local_folder_is_read_without_any_network_and_its_hash_names_its_weigh
     assert folder_sha256(write_tiny(tmp_path / "other", seed=1)) != backbone.weights_sha256
 
 
-def test_a_preset_reads_a_local_diffusers_folder(broken):
-    (broken / "preset.json").unlink()
-    config = (broken / "vision/open_clip_config.json").read_text()
-    put("vision/open_clip_config.json", config.replace('"quick_gelu": false', '"quick_gelu": true'))(broken)
-    backbone = load(f"sd21:{broken}")
-    assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
-    assert backbone.name == f"sd21:{broken}"
-
-
 def test_a_randomised_backbone_has_another_unet_and_another_hash(tiny_backbone, two_images):
     control = randomised(tiny_backbone, seed=0)
     assert control.weights_sha256 != tiny_backbone.weights_sha256 and "random UNet" in control.name
@@ -141,6 +132,7 @@ MISFITS = {  # what was done to a folder -> how, and what is said
     "a scheduler without betas": (sealed("scheduler/scheduler_config.json", {}), "does not state beta_start, beta_end"),
     "pieces of two models": (other_autoencoder, "vae has 4 latent channels and unet 8"),
     "another tokenizer": (other_tokenizer, r"tokenizer has \d+ entries and text_encoder \d+"),
+    **{f"size {n}": (lambda folder, n=n: write_preset(folder, size=n), f"size {n} does not suit") for n in (0, 98)},
     "another QuickGELU": (lambda folder: write_preset(folder, size=96, quick_gelu=True), "QuickGELU is False"),
     "a preset cut": (put("preset.json", "{"), "is not a preset"),
     "a preset misspelt": (put("preset.json", '{"diffusion": {"sise": 96}, "vision": {}}'), "is not a preset"),
@@ -158,9 +150,9 @@ def test_a_folder_that_is_cut_or_does_not_fit_together_is_refused(broken, misfit
 
 def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(broken, monkeypatch):
     good = PRESETS["sd21"]
-    assert open_clip.get_model_config(good.vision.model)["quick_gelu"]
-    assert open_clip.get_pretrained_cfg(good.vision.model, good.vision.pretrained)["quick_gelu"]
-    monkeypatch.setitem(PRESETS, "wrong", replace(good, vision=replace(good.vision, model="ViT-L-14-336")))
+    assert open_clip.get_model_config(good.model)["quick_gelu"]
+    assert open_clip.get_pretrained_cfg(good.model, good.pretrained)["quick_gelu"]
+    monkeypatch.setitem(PRESETS, "wrong", replace(good, model="ViT-L-14-336"))
     (broken / "preset.json").unlink()
     shutil.rmtree(broken / "vision")
     with refused("QuickGELU is False in the model and True in its weights"):
@@ -190,7 +182,7 @@ def test_a_hub_id_is_read_from_where_the_hub_puts_it_and_every_mirror_that_fails
 
     monkeypatch.setattr("sfhelpers.backbones.loading.snapshot_download", hub)
     assert load("sd21:somebody/a-mirror").weights_sha256 == folder_sha256(tiny_folder)
-    mirrors = PRESETS["sd21"].diffusion.ids
+    mirrors = PRESETS["sd21"].ids
     with refused(".*".join(mirrors), FileNotFoundError):
         load("sd21")
     assert asked == ["somebody/a-mirror", *mirrors]

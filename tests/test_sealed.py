@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from sfhelpers.backbones import load_backbone, write_preset
+from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.presets import read_preset
 from sfhelpers.backbones.sealed import FIELDS, TOLD, VISION, WEIGHTS, files
 from tests.backbone_fixtures import refused
@@ -55,10 +55,9 @@ def test_a_config_that_names_code_is_refused_at_any_depth(folder, name, field):
 
 
 def test_files_that_nobody_asked_for_are_not_read(folder, tiny_backbone):
+    foreign = {"auto_map": CALLS, "model_type": "foreign"}
     for name in ("tokenizer", "vision", "scheduler", "."):
-        change(
-            folder / name / "config.json", lambda config: config.update({"auto_map": CALLS, "model_type": "foreign"})
-        )
+        change(folder / name / "config.json", lambda config: config.update(foreign))
     for name in ("generation_config.json", "added_tokens.json", "chat_template.jinja", "model_index.json"):
         (folder / "text_encoder" / name).write_text("{{ foreign }}")
     loaded = load(folder)
@@ -165,23 +164,20 @@ def test_weights_in_another_form_are_named_with_the_step_that_helps(folder, rena
     {"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 32},
 ])  # fmt: skip
 def test_a_unet_that_needs_more_than_a_text_is_refused_while_loading(folder, asked):
-
-    config = {
-        key: value for key, value in json.loads((folder / "unet/config.json").read_text()).items() if key[0] != "_"
-    }
+    config = {k: v for k, v in json.loads((folder / "unet/config.json").read_text()).items() if k[0] != "_"}
     shutil.rmtree(folder / "unet")
     UNet2DConditionModel(**config | asked).save_pretrained(folder / "unet")
     with refused("unet needs"):
         load(folder)
 
 
-def test_a_local_vision_folder_is_believed_about_its_quickgelu(folder):
+def test_a_preset_reads_a_local_folder_and_believes_its_vision_about_quickgelu(folder):
     (folder / "preset.json").unlink()
     outputs = []
     for quick in (False, True):
         change(folder / VISION, lambda config, quick=quick: config["model_cfg"].update(quick_gelu=quick))
-        outputs.append(load(f"sd21:{folder}").vision.embed_text(["a cat"]))
+        backbone = load(f"sd21:{folder}")
+        outputs.append(backbone.vision.embed_text(["a cat"]))
+        assert backbone.name == f"sd21:{folder}"
+        assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
     assert not torch.equal(*outputs)
-    write_preset(folder, size=96, quick_gelu=False)
-    with refused("QuickGELU is True in the model"):
-        load(folder)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from sfhelpers.backbones.inputs import repeat_draws, to_pixels
+from sfhelpers.backbones.inputs import to_pixels
 
 Inject = Callable[[int, Tensor], Tensor]
 _SKIPS = "res_hidden_states_tuple"  # diffusers' name for what an up-block is given of the down-blocks
@@ -32,7 +32,7 @@ class DiffusionFeatures:
     Images are (B, 3, H, W) floats in [0, 1] of any size; they are resized to `size` (squeezed if not square).
     The noise comes from a seed on the CPU and is the same for all images, so sketch and photo see equal noise on every
     device. With several draws, the features are averaged over the draws after the UNet. The models, of diffusers and
-    transformers, are frozen here; `size` (the side in pixels) and `timestep` are used where none is asked for.
+    transformers, are frozen here; `size` is in pixels, a multiple of `factor`, else ValueError.
     """
 
     def __init__(
@@ -44,22 +44,17 @@ class DiffusionFeatures:
         self.down_dims = tuple(unet.config.block_out_channels)  # channels of the four down-blocks' outputs
         self.block_dims = self.down_dims[::-1]  # and of the up-blocks'
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
+        if size < self.factor or size % self.factor:
+            raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
         self._texts: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_texts": {}}  # a copy's text encoder may be given other weights
 
-    @property
-    def _like(self) -> Tensor:
-        return self.unet.conv_in.weight
-
     @torch.no_grad()
-    def latents(self, images: Tensor, size: int | None = None) -> Tensor:
+    def latents(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the mode, no sampling."""
-        size = self.size if size is None else size
-        if size < self.factor or size % self.factor:
-            raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
-        pixels = to_pixels(images, size, "bilinear", self._like) * 2 - 1
+        pixels = to_pixels(images, self.size, "bilinear", self.unet.conv_in.weight) * 2 - 1
         return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
@@ -69,7 +64,7 @@ class DiffusionFeatures:
             self.check_prompt(prompt)
             length = self.text_encoder.config.max_position_embeddings
             ids = self.tokenizer(prompt, padding="max_length", max_length=length, return_tensors="pt")
-            self._texts[prompt] = self.text_encoder(ids.input_ids.to(self._like.device))[0][0]
+            self._texts[prompt] = self.text_encoder(ids.input_ids.to(self.unet.device))[0][0]
         return self._texts[prompt]
 
     def check_prompt(self, prompt: str) -> None:
@@ -99,28 +94,21 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def noised(
-        self,
-        images: Tensor,
-        timestep: int | None = None,
-        prompt: str = "",
-        seed: int = 0,
-        draws: int = 1,
-        size: int | None = None,
+        self, images: Tensor, timestep: int | None = None, prompt: str = "", seed: int = 0, draws: int = 1
     ) -> dict[str, Tensor]:
         """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
 
-        `size` is the side in pixels, a multiple of `factor`; `seed` and `draws` are of the noise. ValueError for images
-        of another shape or range, or settings that the model does not have.
+        `seed` and `draws` are of the noise. ValueError for images or settings that the model does not take.
         """
         timestep = self.timestep if timestep is None else timestep
         self.check_timestep(timestep)
         if draws < 1:
             raise ValueError(f"draws is {draws}: average over at least one noise draw.")
-        latents, dice = self.latents(images, size), torch.Generator().manual_seed(seed)
-        noise = torch.stack([torch.randn(latents.shape[1:], generator=dice) for _ in range(draws)]).to(self._like)
+        latents, dice = self.latents(images), torch.Generator().manual_seed(seed)
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=dice) for _ in range(draws)]).to(latents)
         batch = len(latents)  # and draw k of the noise does not depend on how many draws follow
         steps, text = torch.full((batch,), timestep, device=latents.device), self.text(prompt)
-        repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)
+        repeated = latents.repeat_interleave(draws, 0), noise.repeat(batch, 1, 1, 1), steps.repeat_interleave(draws)
         noisy = self.scheduler.add_noise(*repeated).unflatten(0, (batch, draws))
         return {"noisy": noisy, "timestep": steps, "text": text.expand(batch, *text.shape).clone()}
 
@@ -157,7 +145,7 @@ class DiffusionFeatures:
             for n, block in enumerate(self.unet.down_blocks if inject_down else ()):
                 hooks.enter_context(block.register_forward_hook(partial(on_down, n)))
             self.unet(*_arguments(noised))
-        return [_average(output, noised["noisy"].shape[:2]) for output in outputs]
+        return [output.unflatten(0, noised["noisy"].shape[:2]).mean(1) for output in outputs]
 
     @torch.no_grad()
     def prefix(self, images: Tensor, until: int = 3, **noise: Any) -> dict[str, Tensor]:
@@ -196,24 +184,20 @@ class DiffusionFeatures:
         for n, block in enumerate(self.unet.up_blocks[:until]):
             if n > 0:
                 size = tuple(prefix["upsample_size"][0, n].tolist())
-                call = {"upsample_size": size if all(size) else None, "temb": repeat_draws(prefix["temb"], batch[1])}
+                call = {"upsample_size": size if all(size) else None}
+                call["temb"] = prefix["temb"].repeat_interleave(batch[1], 0)
                 call[_SKIPS] = tuple(prefix[f"skips{n}.{k}"].flatten(0, 1) for k in range(len(block.resnets)))
                 if getattr(block, "has_cross_attention", False):
-                    call["encoder_hidden_states"] = repeat_draws(prefix["text"], batch[1])
+                    call["encoder_hidden_states"] = prefix["text"].repeat_interleave(batch[1], 0)
                 with _RUNNING:
                     hidden = block(hidden_states=hidden, **call)
             if inject is not None:
                 hidden = inject(n, hidden)
             outputs.append(hidden)
-        return [_average(output, batch) for output in outputs]
+        return [output.unflatten(0, batch).mean(1) for output in outputs]
 
 
 def _arguments(noised: dict[str, Tensor]) -> tuple[Tensor, ...]:
     """The UNet's noisy latents, timesteps and text, from what `noised` gives: every draw is an image of its own."""
-    steps, text = (repeat_draws(noised[key], noised["noisy"].shape[1]) for key in ("timestep", "text"))
+    steps, text = (noised[key].repeat_interleave(noised["noisy"].shape[1], 0) for key in ("timestep", "text"))
     return noised["noisy"].flatten(0, 1), steps, text
-
-
-def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:
-    output = output.unflatten(0, tuple(batch_and_draws))
-    return output[:, 0] if output.shape[1] == 1 else output.mean(dim=1)

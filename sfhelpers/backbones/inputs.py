@@ -27,8 +27,3 @@ def to_pixels(images: Tensor, size: int, mode: str, like: Tensor) -> Tensor:
         images = images.to(torch.promote_types(images.dtype, torch.float32))
         images = F.interpolate(images, size=(size, size), mode=mode, align_corners=False, antialias=True).clamp(0, 1)
     return images.to(like.dtype)
-
-
-def repeat_draws(per_image: Tensor, draws: int) -> Tensor:
-    """(B, ...) to (B * draws, ...), each image's entry `draws` times in a row."""
-    return per_image if draws == 1 else torch.repeat_interleave(per_image, draws, dim=0)

@@ -8,7 +8,6 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,15 +47,7 @@ def _arguments(cls: type) -> dict[str, None]:
 _TOKENS = _named(
     "tokenizer_class model_max_length bos_token eos_token unk_token pad_token add_prefix_space errors do_lower_case"
 )
-_TEXT = {field.name: None for field in fields(CLIPTextCfg) if not field.name.startswith("hf_model")}
-_OPEN_CLIP = {
-    "model_cfg": {
-        **_named("embed_dim quick_gelu custom_text init_logit_scale init_logit_bias"),
-        "vision_cfg": {field.name: None for field in fields(CLIPVisionCfg)},
-        "text_cfg": _TEXT | {"tokenizer_kwargs": _named("clean strip_sep_token")},
-    },
-    "preprocess_cfg": _named("size mode mean std interpolation resize_mode fill_color"),
-}
+_TEXT = {name: None for name in _arguments(CLIPTextCfg) if not name.startswith("hf_model")}
 FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are read, each with those inside it
     "text_encoder/config.json": _named(
         "vocab_size hidden_size intermediate_size projection_dim num_hidden_layers num_attention_heads hidden_act "
@@ -66,7 +57,14 @@ FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are re
     "unet/config.json": _arguments(diffusers.UNet2DConditionModel),
     "vae/config.json": _arguments(diffusers.AutoencoderKL),
     "scheduler/scheduler_config.json": _arguments(diffusers.DDIMScheduler),
-    VISION: _OPEN_CLIP,
+    VISION: {
+        "model_cfg": {
+            **_named("embed_dim quick_gelu custom_text init_logit_scale init_logit_bias"),
+            "vision_cfg": _arguments(CLIPVisionCfg),
+            "text_cfg": _TEXT | {"tokenizer_kwargs": _named("clean strip_sep_token")},
+        },
+        "preprocess_cfg": _named("size mode mean std interpolation resize_mode fill_color"),
+    },
     **{f"{part}/{name}": _TOKENS for part in ("tokenizer", "vision") for name in TOLD},
 }
 

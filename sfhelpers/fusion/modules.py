@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sfhelpers.backbones.inputs import repeat_draws
-
 
 class ClipInjection(nn.Module):
     """Adds CLIP patch tokens to UNet blocks through 1-D convolutions: f_n + C_n(f_v) (SketchFusion, Sec. 5.1).
@@ -122,4 +120,4 @@ def to_channels(x: Tensor, dim: int) -> Tensor:
 
 def _fitting(injected: Tensor, feature: Tensor) -> Tensor:
     """(B, C, H, W) at the side of (B * draws, C, h, w) and as often."""
-    return repeat_draws(to_grid(injected, tuple(feature.shape[2:])), len(feature) // len(injected))
+    return to_grid(injected, tuple(feature.shape[2:])).repeat_interleave(len(feature) // len(injected), 0)
