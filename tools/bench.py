@@ -86,9 +86,7 @@ def metrics(repeats: int, sample: int = 100) -> None:
     quick, plain, gap = median(ours), median(loops), np.abs(values[AP()][some] - theirs).max()
     print(f"Retrieval: {QUERIES:,} queries, {GALLERY:,} photos, {DIMENSIONS} numbers each")
     print(f"  all metrics, all queries: {quick:.2f} s; {most:.0f} MB at the peak, {more:.0f} MB of it its own")
-    print(
-        f"  mAP@all alone by scikit-learn, scaled from {sample}: {plain / quick:.1f} times as long; equal to {gap:.0e}"
-    )
+    print(f"  mAP@all by scikit-learn, scaled from {sample}: {plain / quick:.1f} times as long; equal to {gap:.0e}")
 
 
 def steps(backbone: Backbone, repeats: int, batch: int, draws: int) -> None:
