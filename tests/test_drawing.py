@@ -47,13 +47,6 @@ def test_a_line_is_as_wide_dark_and_long_as_drawn_with_round_ends_a_point_is_a_d
     assert turn[17, 50] > 0.9 and not turn[:14].any()
 
 
-def test_stroke3_sums_up_to_the_points_and_lifts_the_pen_after_each_stroke():
-    rows = drawing().to_stroke3()
-    assert np.allclose(np.cumsum(rows[:, :2], axis=0), joined(drawing().strokes))
-    assert rows[:, 2].tolist() == [0, 0, 1, 0, 1, 1]
-    assert Drawing(384).to_stroke3().shape == (0, 3)
-
-
 def test_resizing_scales_lines_and_widths_and_loses_nothing_at_the_edge():
     edge = Drawing(384, (stroke((384, 384)), stroke((384, 0), (384, 384)), stroke((10, 20), (30, 40), width=6)))
     back = edge.resized(256).resized(500).resized(384)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sfhelpers.drawing import ndjson, svg
@@ -92,13 +91,6 @@ class Drawing:
             for point in points:
                 brush.circle(point, radius, fill=INK)
         return canvas.reduce(FINE).convert("RGB")
-
-    def to_stroke3(self) -> NDArray[np.float64]:
-        """(N, 3), as recurrent networks read it (Ha, Eck 2017, "A Neural Representation of Sketch Drawings"): dx, dy in
-        pixels from the point before (at first from the upper left corner), and 1 where the pen is lifted after it."""
-        ends = np.cumsum([len(stroke.points) for stroke in self.strokes], dtype=int)
-        lifted = np.isin(np.arange(self.points) + 1, ends)
-        return np.column_stack([np.diff(joined(self.strokes), axis=0, prepend=np.zeros((1, 2))), lifted])
 
     def to_file(self, kind: str) -> str:
         """What `save` writes: `kind` is "svg" or "ndjson". ValueError if nothing is drawn."""
