@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 
@@ -32,7 +31,6 @@ class Figure(MatplotlibFigure):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"dpi": DPI, "facecolor": "white", **kwargs})
-        FigureCanvasAgg(self)
 
     def savefig(self, fname: Any, **how: Any) -> None:
         """As matplotlib's; a file, in the format that its name ends in, is written whole or not at all."""
