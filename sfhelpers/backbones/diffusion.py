@@ -72,8 +72,7 @@ class DiffusionFeatures:
         if not isinstance(prompt, str):
             raise ValueError(f"the prompt is of type {type(prompt).__name__}: pass a text.")
         most = self.text_encoder.config.max_position_embeddings - 2  # without both ends
-        tokens = len(self.tokenizer(prompt, verbose=False).input_ids) - 2
-        if tokens > most:
+        if (tokens := len(self.tokenizer(prompt, verbose=False).input_ids) - 2) > most:
             raise ValueError(f"the prompt has {tokens} tokens, but the text encoder reads {most} at most: shorten it.")
 
     def check_timestep(self, timestep: int) -> None:
