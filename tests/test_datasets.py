@@ -8,7 +8,7 @@ from PIL import Image
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset, pairs
-from sfhelpers.datasets.records import PARTS, part_of
+from sfhelpers.datasets.records import LONGEST, PARTS, part_of
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
 from sfhelpers.toyworld import quick
@@ -30,7 +30,7 @@ def assert_fails(words, *args, kind=ValueError, **kwargs):
 
 
 def test_names_that_are_not_ascii_and_come_composed_or_not(own):
-    """And records in order, every photo paired with a sketch in turn."""
+    """And records in order, every photo paired with a sketch in turn, but no name too long for the outputs."""
     photo(own / "photo" / "caf\u00e9 猫" / "Bild ä.jpg")
     photo(own / "sketch" / "cafe\u0301 猫" / "öl.PNG")
     dataset = load_dataset("folder", own)
@@ -38,6 +38,10 @@ def test_names_that_are_not_ascii_and_come_composed_or_not(own):
     assert [(p.instance, p.part, p.seen) for p in dataset.photos[1:3]] == [("a", "test", True), ("b", "test", True)]
     found = [(s.category, s.instance, p.instance) for s, p in pairs(dataset)]
     assert found[1:4] == [("cat", "s1", "a"), ("cat", "s2", "b"), ("cat", "s1", "c")] and len(found) == 7
+    photo(own / "photo" / "cat" / f"{'猫' * (LONGEST // 3)}.jpg")
+    assert len(load_dataset("folder", own).photos) == 8
+    photo(own / "photo" / "cat" / f"{'x' * (LONGEST + 1)}.jpg")
+    assert_fails([f"photo/cat/{'x' * (LONGEST + 1)}.jpg has a name of {LONGEST + 1} bytes"], "folder", own)
 
 
 @pytest.mark.parametrize("split", ["default", "parts"])
@@ -85,17 +89,6 @@ def test_files_of_kinds_that_are_not_read_are_counted_by_kind_and_jfif_is_read(o
     assert str(own / domain) in said and len(dataset.records) == 11
 
 
-def test_a_blank_sketch_is_named_and_skipped_only_if_asked(own):
-    for k, paper in enumerate([(255, 255, 255), (0, 0, 0), (0, 90, 200), (255, 255, 255, 0), (20, 20, 20, 0)]):
-        for domain in ("photo", "sketch"):
-            Image.new("RGBA"[: len(paper)], (30, 40), paper).save(own / domain / "cat" / f"blank{k}.png")
-    dust = np.random.default_rng(0).integers(235, 256, (40, 30, 3), dtype=np.uint8)
-    Image.fromarray(dust).save(own / "sketch" / "dog" / "dust.png")
-    assert_fails(["6 of 21 images", "sketch/cat/blank0.png has no line"], "folder", own)
-    with pytest.warns(UserWarning, match=r"6 of 21 .*dust\.png has no line"):
-        assert len(load_dataset("folder", own, skip_broken=True).photos) == 11
-
-
 def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_size_fail(own):
     mask = Image.new("1", (40, 40), 1)
     (own / "mask" / "cat").mkdir(parents=True)
@@ -139,14 +132,21 @@ def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, toy_copy):
 
 
 def test_broken_images_are_named_counted_and_skipped_only_if_asked(own):
+    """And blank sketches; a photo may be blank."""
+    for k, paper in enumerate([(255, 255, 255), (0, 0, 0), (0, 90, 200), (255, 255, 255, 0), (20, 20, 20, 0)]):
+        for domain in ("photo", "sketch"):
+            Image.new("RGBA"[: len(paper)], (30, 40), paper).save(own / domain / "cat" / f"blank{k}.png")
+    dust = np.random.default_rng(0).integers(235, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(dust).save(own / "sketch" / "dog" / "dust.png")
     (own / "photo" / "cat" / "a.jpg").write_bytes(b"")
     (own / "photo" / "dog" / "b.jpg").write_bytes(b"no picture")
     (own / "sketch" / "cat" / "s1.png").write_bytes((own / "sketch" / "cat" / "s1.png").read_bytes()[:-30])
     photo(own / "sketch" / "dog" / "thin.png", size=(1, 90))
-    assert_fails(["4 of 11", "photo/cat/a.jpg", "photo/dog/b.jpg", "skip_broken=True", "1 more"], "folder", own)
-    with pytest.warns(UserWarning, match=r"4 of 11.*a\.jpg.*b\.jpg.*s1\.png.*thin\.png"):
+    words = ["10 of 22", "cat/a.jpg", "dog/b.jpg", "cat/blank0.png has no line", "skip_broken=True", "7 more"]
+    assert_fails(words, "folder", own)
+    with pytest.warns(UserWarning, match=r"10 of 22.*a\.jpg.*b\.jpg.*blank4.*s1\.png.*dust\.png has no.*thin\.png"):
         dataset = load_dataset("folder", own, skip_broken=True)
-    assert len(dataset.photos) == 4 and len(dataset.sketches) == 3
+    assert len(dataset.photos) == 9 and len(dataset.sketches) == 3
     for broken, said in (("sketch/dog/*", ["'dog'", "sketch"]), ("*/*/*g", ["no usable image"])):
         for path in own.glob(broken):
             path.write_bytes(b"")
@@ -159,6 +159,7 @@ def test_sketchy_pairs_by_instance_parts_seen_categories_and_tests_unseen_ones(t
     found = pairs(dataset)
     assert len(found) == len(dataset.sketches) == 80
     assert all(s.instance == p.instance and (s.part, s.seen) == (p.part, p.seen) for s, p in found)
+    assert all(photo.mask.stem == photo.instance for photo in dataset.photos)
     assert {p.part for p in dataset.select(seen=False).photos} == {"test"}
     assert dataset.select(seen=False).categories == ("cow",)
     parts = [part_of("apple", str(number)) for number in range(2000)]
@@ -177,18 +178,13 @@ def test_adding_photos_moves_none_to_another_part_and_a_limit_keeps_parts_mixed_
     assert load_dataset("sketchy", tmp_path / "more", limit=1000).records == after.records
 
 
-def test_sketchys_masks_and_sketches_without_their_photo(tmp_path):
-    drawn(tmp_path, 2, "apple")
-    assert all(p.mask.stem == p.instance for p in load_dataset("sketchy", tmp_path / "256x256").photos)
-    photo(tmp_path / "256x256" / "sketch" / RENDERING / "apple" / "n999_1-1.png")
-    with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
-        assert len(load_dataset("sketchy", tmp_path).sketches) == 4
-
-
 def test_sketchy_layout_errors_say_what_was_found(tmp_path, own):
     assert_fails(["256x256", "photo/", RENDERING], "sketchy", own)
     drawn(tmp_path / "s", 2, "apple")
     base = tmp_path / "s" / "256x256" / "sketch"
+    photo(base / RENDERING / "apple" / "n999_1-1.png")
+    with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
+        assert len(load_dataset("sketchy", base.parent).sketches) == 4
     (base / RENDERING / "apple").rename(base / RENDERING / "pear")
     assert_fails(["apple", "pear"], "sketchy", tmp_path / "s")
     (base / RENDERING).rename(base / "tx_000000000000")

@@ -126,16 +126,13 @@ def test_unusable_file_gives_one_sentence(tmp_path, content, words):
     assert words in problem(path)
 
 
-ALL = [(x, y) for y in range(16) for x in range(16)]
-
-
 @pytest.mark.parametrize(
     ("image", "seen"),
     [
         *((drawn("L", 0, {(3, 5): high}), [(3, 5)]) for high in (1, 128, 255)),
         (drawn("RGB", 0, {(3, 5): (200, 0, 0)}), [(3, 5)]),
         (drawn("L", 0), []),
-        (drawn("L", 255), ALL),
+        (drawn("L", 255), np.ndindex(16, 16)),
         (drawn("I;16", 0, {(3, 5): 1}), [(3, 5)]),
         (drawn("RGBA", (255, 255, 255, 0), {(7, 2): (0, 0, 0, 255)}), [(7, 2)]),
     ],
@@ -143,7 +140,7 @@ ALL = [(x, y) for y in range(16) for x in range(16)]
 def test_a_mask_is_read_whatever_its_high_value_empty_full_sixteen_bit_or_cut_out(tmp_path, image, seen):
     image.save(tmp_path / "mask.png")
     mask = open_mask(tmp_path / "mask.png")
-    assert mask.dtype == bool and [(x, y) for y, x in np.argwhere(mask)] == seen
+    assert mask.dtype == bool and {(x, y) for y, x in np.argwhere(mask)} == {*seen}
 
 
 def shape(seed):
@@ -168,12 +165,8 @@ def test_a_mask_may_be_soft_lossy_coloured_or_a_palette_in_which_255_is_ignored(
     paper = Image.new("RGB", (160, 120))
     label, voc[0] = rng.integers(1, 255), 0
     good = {f"{quality}.jpg": soft for quality in (40, 75, 95)} | {f"{quality}.webp": hard for quality in (50, 90)}
-    good |= {
-        "soft.png": soft,
-        "soft.gif": soft,
-        "red.png": Image.composite(red, paper, soft),
-        "red.gif": Image.composite(red, paper, hard),
-    }
+    good |= {"soft.png": soft, "soft.gif": soft, "red.png": Image.composite(red, paper, soft)}
+    good |= {"red.gif": Image.composite(red, paper, hard)}
     good |= {"voc.png": in_palette(label * true + 255 * border, voc), "one.png": in_palette(label * true, voc)}
     good |= {"ignored.png": in_palette(true + 255 * border, np.repeat(ramp, 3, 1))}
     good |= {"reversed.png": in_palette(255 - np.asarray(soft), np.repeat(255 - ramp, 3, 1))}

@@ -141,10 +141,8 @@ def test_lines_without_key_are_known_by_their_content_and_ends_of_lines_are_no_e
 
 def test_both_readers_of_a_file_agree_on_every_line_and_one_key_for_all_is_no_repetition(tmp_path):
     rng = np.random.default_rng(0)
-    blank, bad = (
-        [b"", b" \t", b"\r"],
-        [b"[1]", b"\xff", b"{", line("1", [[[1, 2], [3]]]), line("1", [[[1, 2], [3, 4], [9, 5]]])],
-    )
+    blank = [b"", b" \t", b"\r"]
+    bad = [b"[1]", b"\xff", b"{", line("1", [[[1, 2], [3]]]), line("1", [[[1, 2], [3, 4], [9, 5]]])]
     for _ in range(40):
         good = [line("1", rng.integers(0, 256, (3, 2, 4)).tolist()) + rng.choice([b"", b"\r"]) for _ in range(4)]
         mixed = [good[0], *rng.permutation(np.array([*good[1:], *blank, *bad], dtype=object))]

@@ -13,7 +13,6 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.encoders import load_encoder
 from sfhelpers.backbones.presets import read_preset
 from sfhelpers.datasets import load_dataset
-from sfhelpers.datasets.records import LONGEST
 from sfhelpers.drawing import Drawing
 from sfhelpers.files import file_sha256
 from sfhelpers.images import image_size, open_image, open_mask
@@ -121,14 +120,6 @@ def test_without_a_home_folder_settings_are_printed_and_the_default_output_dir_a
         with refused("home directory.*set HOME"):
             start()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_a_name_that_the_outputs_have_no_room_for_is_told_before_any_work(own):
-    photo(own / "photo" / "cat" / f"{'猫' * (LONGEST // 3)}.jpg")
-    load_dataset("folder", own)
-    photo(own / "photo" / "cat" / f"{'x' * (LONGEST + 1)}.jpg")
-    with refused(rf"photo/cat/x+\.jpg has a name of {LONGEST + 1} bytes"):
-        load_dataset("folder", own)
 
 
 ARM = "checkpoints/fused-seed0"
