@@ -9,7 +9,7 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
@@ -96,7 +96,7 @@ def without(name):
     return lambda folder: shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
 
 
-def spoilt(file, tensor, shape=None, seal=True):
+def spoilt(file, tensor, shape=None):
     """Take a tensor out of a file or, if a shape is given, put zeros of that shape in its place."""
 
     def damage(folder):
@@ -104,16 +104,20 @@ def spoilt(file, tensor, shape=None, seal=True):
         del tensors[tensor]
         new = {} if shape is None else {tensor: torch.zeros(shape)}
         save_file(tensors | new, folder / file, metadata={"format": "pt"})
-        if seal:
-            write_preset(folder, size=96)
+        write_preset(folder, size=96)
 
     return damage
 
 
-def other_autoencoder(folder):
-    config = {k: v for k, v in json.loads((folder / "vae/config.json").read_text()).items() if k[0] != "_"}
-    AutoencoderKL(**config | {"latent_channels": 4}).save_pretrained(folder / "vae")
-    write_preset(folder, size=96)
+def rebuilt(cls, part, **changes):
+    """Make a model anew with another config, and seal the folder with it."""
+
+    def damage(folder):
+        config = {k: v for k, v in json.loads((folder / part / "config.json").read_text()).items() if k[0] != "_"}
+        cls(**config | changes).save_pretrained(folder / part)
+        write_preset(folder, size=96)
+
+    return damage
 
 
 def other_tokenizer(folder):
@@ -121,21 +125,32 @@ def other_tokenizer(folder):
     write_preset(folder, size=96)
 
 
+BESIDE = [other for name in WEIGHTS for other in (f"{name}.index.json", f"{name.split('/')[0]}/adapter_config.json")]
+OTHER_FORMS = {  # what the UNet's weights are called instead -> the step that helps
+    "diffusion_pytorch_model.fp16.safetensors": "rename diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin": "load diffusion_pytorch_model.bin with its library",
+    "diffusion_pytorch_model.safetensors.index.json": "save it again as one file",
+    "notes.txt": "copy or download the folder again",
+}
+NEEDS = [  # more than a text and a time step
+    {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 64},
+    *({"num_class_embeds": 10}, {"addition_embed_type": "text"}),
+    {"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 32},
+]
 MISFITS = {  # what was done to a folder -> how, and what is said
     "half a file": (lambda folder: os.truncate(folder / UNET, 9000), f"{UNET} is truncated"),
-    "another file": (spoilt(UNET, "conv_in.bias", 8, seal=False), f"{UNET} is not .*sha256 differs"),
     "no tensor, diffusers": (spoilt(VAE, "encoder.conv_in.weight"), "vae does not load"),
     "another shape, diffusers": (spoilt(UNET, "conv_in.weight", (3, 1)), "unet does not load"),
     "another shape, transformers": (spoilt(TEXT, "final_layer_norm.weight", 3), "text_encoder does not load"),
     "no tensor, open_clip": (spoilt(VISION, "visual.head.proj.weight"), "vision does not load"),
     **{f"no {name}": (without(name), f"lacks .*{name}") for name in (VISION, "vae/config.json", "tokenizer")},
     "a scheduler without betas": (sealed("scheduler/scheduler_config.json", {}), "does not state beta_start, beta_end"),
-    "pieces of two models": (other_autoencoder, "vae has 4 latent channels and unet 8"),
+    **{name: (put(name, "{}"), "stands for other weights") for name in BESIDE},
+    **{f: (lambda folder, f=f: (folder / UNET).rename(folder / "unet" / f), said) for f, said in OTHER_FORMS.items()},
+    **{str(asked): (rebuilt(UNet2DConditionModel, "unet", **asked), "unet needs") for asked in NEEDS},
+    "pieces of two models": (rebuilt(AutoencoderKL, "vae", latent_channels=4), "vae has 4 latent channels and unet 8"),
     "another tokenizer": (other_tokenizer, r"tokenizer has \d+ entries and text_encoder \d+"),
-    **{f"size {n}": (lambda folder, n=n: write_preset(folder, size=n), f"size {n} does not suit") for n in (0, 98)},
     "another QuickGELU": (lambda folder: write_preset(folder, size=96, quick_gelu=True), "QuickGELU is False"),
-    "a preset cut": (put("preset.json", "{"), "is not a preset"),
-    "a preset misspelt": (put("preset.json", '{"diffusion": {"sise": 96}, "vision": {}}'), "is not a preset"),
     "no preset": (without("preset.json"), "has no preset.json: .*pass sd21:"),
 }
 

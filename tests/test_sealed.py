@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import load_backbone
@@ -70,25 +69,13 @@ def test_files_that_nobody_asked_for_are_not_read(folder, tiny_backbone):
     "other", ["foreign.Foreign", "hf-hub:somebody/model", "local-dir:.", "TransfoXLTokenizer", 3, [], {}]
 )
 def test_a_class_is_chosen_among_known_ones(folder, name, other):
-    place, path = (VISION, ("model_cfg", "vision_cfg")) if name == "timm_model_name" else (f"vision/{TOLD[0]}", ())
-
-    def choose(tree):
-        for key in path:
-            tree = tree[key]
-        tree[name] = other
-
-    change(folder / place, choose)
+    place = VISION if name == "timm_model_name" else f"vision/{TOLD[0]}"
+    change(
+        folder / place,
+        lambda tree: (tree["model_cfg"]["vision_cfg"] if place == VISION else tree).update({name: other}),
+    )
     with refused("names the"):
         load(folder)
-
-
-@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model", "text_encoder/model", "vision/open_clip_model"])
-def test_shards_and_adapters_beside_the_weights_are_refused(tiny_folder, tmp_path, name):
-    for beside in (f"{name}.safetensors.index.json", f"{name.split('/')[0]}/adapter_config.json"):
-        made = shutil.copytree(tiny_folder, tmp_path / beside.replace("/", " "))
-        (made / beside).write_text("{}")
-        with refused("stands for other weights"):
-            load(made)
 
 
 def test_every_file_that_is_read_is_sealed(tiny_folder, tmp_path):
@@ -99,7 +86,7 @@ def test_every_file_that_is_read_is_sealed(tiny_folder, tmp_path):
         content = bytearray((made / name).read_bytes())
         content[-2] ^= 1
         (made / name).write_bytes(content)
-        with refused(f"{name} is (not what|truncated)"):
+        with refused(f"{name} is not what .*sha256 differs"):
             load(made)
         change(made / "preset.json", lambda preset, name=name: preset["sha256"].pop(name))
         with refused(f"{name} is not sealed"):
@@ -118,12 +105,13 @@ WRONG = ["x", None, [], {}, 1.5, True]
     *({"diffusion": {"size": value}} for value in WRONG),
     *({"diffusion": {"size": 96, "timestep": value}} for value in (*WRONG, -1, 1000)),
     *({"diffusion": {"size": 96, "ids": ["somebody/model"]}}, {"diffusion": []}, {"vision": 3}),
+    *({"diffusion": {"sise": 96}}, {"diffusion": {"size": 0}}, {"diffusion": {"size": 98}}),
     *({"vision": {"layer": value}} for value in WRONG),
     *({"vision": {"quick_gelu": value}} for value in ("x", 1, [])),
 ], ids=str)  # fmt: skip
 def test_a_preset_with_fields_of_the_wrong_type_is_refused(folder, preset):
     change(folder / "preset.json", lambda content: content.update(preset))
-    with refused():
+    with refused("is not (a preset|sealed)|has the timestep|does not suit"):
         load(folder)
 
 
@@ -131,7 +119,7 @@ def test_a_preset_with_fields_of_the_wrong_type_is_refused(folder, preset):
 @pytest.mark.parametrize("name", [*FIELDS, "preset.json", "tokenizer/tokenizer.json", "vision/tokenizer.json"])
 def test_damaged_configs_and_vocabularies_are_refused_in_one_sentence(folder, name, text):
     (folder / name).write_bytes(text.encode("utf-8", "surrogatepass"))
-    with refused():
+    with refused("is not a preset" if name == "preset.json" else None):
         load(folder)
 
 
@@ -142,32 +130,6 @@ def test_weights_that_are_no_numbers_are_refused_while_loading(folder, name, val
     tensors[max(tensors)].view(-1)[-1] = value
     save_file(tensors, folder / name, metadata={"format": "pt"})
     with refused("weights that are no numbers"):
-        load(folder)
-
-
-@pytest.mark.parametrize(("renamed", "said"), [
-    ("diffusion_pytorch_model.fp16.safetensors", "rename diffusion_pytorch_model.fp16.safetensors"),
-    ("diffusion_pytorch_model.bin", "load diffusion_pytorch_model.bin with its library"),
-    ("diffusion_pytorch_model.safetensors.index.json", "save it again as one file"),
-    ("notes.txt", "copy or download the folder again"),
-])  # fmt: skip
-def test_weights_in_another_form_are_named_with_the_step_that_helps(folder, renamed, said):
-    (folder / WEIGHTS[1]).rename(folder / "unet" / renamed)
-    with refused(said, FileNotFoundError):
-        load(folder)
-
-
-@pytest.mark.parametrize("asked", [
-    {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 64},
-    {"num_class_embeds": 10},
-    {"addition_embed_type": "text"},
-    {"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 32},
-])  # fmt: skip
-def test_a_unet_that_needs_more_than_a_text_is_refused_while_loading(folder, asked):
-    config = {k: v for k, v in json.loads((folder / "unet/config.json").read_text()).items() if k[0] != "_"}
-    shutil.rmtree(folder / "unet")
-    UNet2DConditionModel(**config | asked).save_pretrained(folder / "unet")
-    with refused("unet needs"):
         load(folder)
 
 

@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from sfhelpers.toyworld import quick, world
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import files, refused
 
 WRITE = partial(world.write_sketchy, photos=3, sketches=2, categories=("cat", "key"))
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,10 +42,6 @@ def ensure(name="v1", write=WRITE):
 def start(seconds=0.0):
     """A process that wants the world v1 and, if it draws it, waits before it puts it in its place."""
     return subprocess.Popen([sys.executable, "-c", START.format(seconds)], stdout=subprocess.PIPE, text=True)
-
-
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def damages(folder):
