@@ -77,9 +77,7 @@ DEEP = drawn("I;16", 0, {(9, 9): 32896, (0, 0): 65535})  # 32896 is 128/255 of 6
         ("print.jpg", drawn("CMYK", (0, 255, 255, 0)), {"quality": 100}, {(8, 8): (255, 0, 0)}),
     ],
 )
-def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_keeps_its_colours(
-    tmp_path, name, image, how, colours
-):
+def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_is_kept(tmp_path, name, image, how, colours):
     image.save(tmp_path / name, **how)
     seen = open_image(tmp_path / name)
     assert how or np.array_equal(seen, as_seen(image)), "an open image is seen as its file is"

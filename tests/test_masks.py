@@ -100,19 +100,17 @@ def test_all_sketches_ask_together_and_the_mask_lies_where_the_object_is(quick, 
 
 
 @pytest.mark.parametrize(
-    ("written", "error", "redone"),
+    ("last", "error", "new"),
     [("0_mask.png", OSError(28, "no room"), 0), ("2_mask.png", KeyboardInterrupt, 2), ("cat.png", OSError(28, ""), 3)],
 )
-def test_an_interrupted_run_leaves_the_earlier_files_whole(
-    quick, model, own, tmp_path, monkeypatch, written, error, redone
-):
+def test_an_interrupted_run_leaves_the_earlier_files_whole(quick, model, own, tmp_path, monkeypatch, last, error, new):
     for k, photo in enumerate(sorted((own / "photo" / "cat").iterdir())):
         photo.rename(photo.with_stem(str(k)))
     dataset, _ = write(model, own, tmp_path / "out")
     before, replace = files(tmp_path / "out"), os.replace
 
     def stop(beside, path):
-        if path.name == written:
+        if path.name == last:
             raise error
         replace(beside, path)
 
@@ -121,7 +119,7 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(
         write(model, own, tmp_path / "out", threshold=0.2)
     assert_complete(dataset, tmp_path / "out")
     changed = {name for name, content in files(tmp_path / "out").items() if before[name] != content}
-    assert changed <= {f"masks/cat/{k}_{kind}.png" for k in range(redone) for kind in ("mask", "overlay")}
+    assert changed <= {f"masks/cat/{k}_{kind}.png" for k in range(new) for kind in ("mask", "overlay")}
 
 
 def test_a_second_run_replaces_the_files_and_true_masks_change_none_but_give_a_score(quick, model, own, tmp_path):

@@ -74,9 +74,8 @@ def test_what_is_written_is_read_back_and_both_formats_show_the_same(folder, tmp
     ink = [1 - images.mean(1).flatten(1) for images in (first, second)]
     alike = np.corrcoef(np.concatenate([x.numpy() for x in ink]))[:6, 6:]
     assert (alike.argmax(1) == np.arange(6)).all() and (np.diag(alike) > 0.6).all()
-    firsts = ((root / "cup.ndjson").open().readline() for root in (tmp_path / "raw", folder))
-    timed, boxed = (json.loads(first)["drawing"] for first in firsts)
-    assert len(timed[0]) == 3 and max(max(axis) for stroke in boxed for axis in stroke) == 255
+    boxed = json.loads((folder / "cup.ndjson").open().readline())["drawing"]
+    assert max(max(axis) for stroke in boxed for axis in stroke) == 255
 
 
 def test_a_drawing_fills_its_picture_whatever_its_own_units(tmp_path):
@@ -85,9 +84,7 @@ def test_a_drawing_fills_its_picture_whatever_its_own_units(tmp_path):
     a, b = quickdraw.load_doodles(quickdraw.read(root), 100)
     assert (a - b).abs().mean() < 0.005
     rows, columns = np.nonzero((1 - a[0].numpy()) > 0.5)
-    assert abs(columns.min() - 8) <= 2 and abs(columns.max() - 91) <= 2  # 8 % margin
-    assert abs(rows.mean() - 49.5) < 1 and abs(np.ptp(rows) - 42) <= 3
-    assert ((a > 0.2) & (a < 0.9)).any(), "anti-aliased"
+    assert abs(columns.min() - 8) <= 2 and abs(rows.mean() - 49.5) < 1  # 8 % margin, centred
     thick = quickdraw.load_doodles(quickdraw.read(root)[:1], 100, line_width=0.06)
     assert (1 - thick).sum() > 2 * (1 - a).sum()
 
