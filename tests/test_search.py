@@ -133,13 +133,10 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(searcher, asked, options, 
 
 
 def test_what_does_not_belong_together_is_refused(gallery, tiny_backbone, heads):
-    for told, value, words in (
-        ("weights_sha256", "e" * 64, "another backbone"),
-        ("embed", "fused", "a retrieval head"),
-    ):
+    for told, value, by in (("weights_sha256", "e" * 64, "another backbone"), ("embed", "fused", "a retrieval head")):
         given = copy(gallery)
         given.made_by = gallery.made_by | {told: value}
-        assert f"embedded by {words}" in refused(ValueError, Searcher, given, tiny_backbone, heads)
+        assert f"embedded by {by}" in refused(ValueError, Searcher, given, tiny_backbone, heads)
     said = refused(ValueError, Searcher, gallery, tiny_backbone, {"fused": heads["fused"]})
     assert "no trained model 'SD+CLIP concatenated'" in said
 
