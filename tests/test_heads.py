@@ -18,9 +18,9 @@ from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
-from tests.backbone_fixtures import WRONG, flipped, folder_sha256, refused
+from tests.backbone_fixtures import WRONG, files, flipped, folder_sha256, refused
+from tests.search_helpers import RUN
 
-RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 MADE_WITH = {
     "segmentation": {},
     "correspondence": {"window": 5},
@@ -66,12 +66,15 @@ def test_a_head_read_back_is_the_model_as_it_was_made(tiny_backbone, two_images,
     assert not head.model.training and not any(parameter.requires_grad for parameter in head.model.parameters())
 
 
-def test_only_models_of_the_first_seed_and_of_an_arm_are_kept_and_come_back_in_their_order(tiny_backbone, tmp_path):
+def test_models_of_the_first_seed_and_of_an_arm_alone_are_kept_and_come_back_in_order(tiny_backbone, tmp_path):
     fused, other = trial(tiny_backbone), trial(tiny_backbone, "SD+CLIP concatenated")
     left = [replace(fused, seed=1), replace(fused, method=MEAN_MASK), replace(fused, method="late fusion", model=None)]
     written = heads.save_heads(RUN, [other, fused, *left], tiny_backbone.weights_sha256, tmp_path)
     assert [path.name for path in written] == ["sd-clip-concatenated.safetensors", "fused.safetensors"]
     assert list(heads.load_heads(tmp_path, tiny_backbone)) == ["fused", "SD+CLIP concatenated"]
+    before, run = files(tmp_path), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))  # which only evaluates
+    assert heads.save_heads(run, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path) == []
+    assert files(tmp_path) == before
 
 
 def test_a_missing_file_an_empty_folder_and_a_file_in_its_place_are_one_sentence(tiny_backbone, tmp_path):
@@ -100,13 +103,13 @@ def test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_descripti
     others = [told | wrong for wrong in ({"format": 99}, {"method": "B-DINO"}, {"dim": 7}, {"task": "drawing"})]
     incomplete = {name: tensor for name, tensor in weights.items() if name != "centre"}
     unfit = [(weights, told | {"settings": {"colour": 3}}), (incomplete, told)]
-    for said, files in {
+    for said, contents in {
         "is not a whole trained model of this collection: run the notebook": damaged,
         "another version of sfhelpers": [kept.signed(weights, other, heads.KEY) for other in others],
         "fused.safetensors": flipped(content, 1000),  # bits of the header, which are under the checksum too
         "does not fit the model it names": [kept.signed(*both, heads.KEY) for both in unfit],
     }.items():
-        for bad in files:
+        for bad in contents:
             saved.write_bytes(bad)
             with refused(said):
                 heads.load_head(saved, tiny_backbone)
@@ -128,12 +131,6 @@ def test_fields_and_settings_of_another_kind_and_weights_that_are_no_numbers_are
         where[name] = before
         with refused("fused.safetensors"):
             heads.load_head(path, tiny_backbone)
-
-
-def test_a_run_that_only_evaluates_leaves_trained_heads_as_they_were(saved, tiny_backbone):
-    before, run = saved.read_bytes(), SimpleNamespace(**(vars(RUN) | {"epochs": 0}))
-    assert heads.save_heads(run, [trial(tiny_backbone)], tiny_backbone.weights_sha256, saved.parent) == []
-    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
 def test_the_shipped_heads_belong_to_the_shipped_backbone():

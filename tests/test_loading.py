@@ -151,12 +151,11 @@ def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(unseale
 
 
 def test_unknown_names_devices_and_types_are_refused(tmp_path):
-    devices = [("pocket", {"device": device}, device) for device in ("gpu", "cuda:99", "tpu", "xla")]
     for name, options, said in (
         ("pockett", {}, "unknown backbone 'pockett': use pocket, sd21"),
         (f"sd21:{tmp_path / 'nowhere'}", {}, r"tried .*nowhere \(no such folder\)"),
         ("pocket", {"dtype": torch.float16}, "float16"),
-        *devices,
+        *(("pocket", {"device": device}, device) for device in ("gpu", "cuda:99", "tpu", "xla")),
     ):
         with refused(said, (ValueError, RuntimeError, FileNotFoundError)):
             load_backbone(name, **{"device": "cpu"} | options)

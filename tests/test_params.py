@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sfhelpers import params
-from tests.backbone_fixtures import one_sentence
+from tests import search_helpers
 from tests.cells import tagged
 
 NAME = "04_segmentation"
@@ -28,9 +28,7 @@ def as_cell(values):
 
 
 def refused(namespace, error=ValueError, notebook=NAME):
-    with pytest.raises(error) as caught:
-        params.check(notebook, namespace)
-    return one_sentence(caught)
+    return search_helpers.refused(error, params.check, notebook, namespace)
 
 
 @pytest.mark.parametrize("notebook", params.NOTEBOOKS)

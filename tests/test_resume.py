@@ -5,6 +5,7 @@ import multiprocessing
 import random
 import signal
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -77,15 +78,10 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(child, 
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert len(set(names(tmp_path)) - {kept.FILE}) == (moment != "just renamed")
-    steps = []
-
-    def counted(model, indices):
-        steps.append(indices)
-        return fixtures.noisy_loss(model, indices)
-
+    counted = Mock(wraps=fixtures.noisy_loss)
     assert run(tmp_path, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
-    assert len(steps) == fixtures.SETTINGS["epochs"] * 12 - done
+    assert counted.call_count == fixtures.SETTINGS["epochs"] * 12 - done
     assert names(tmp_path) == [kept.FILE]
 
 
