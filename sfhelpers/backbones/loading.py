@@ -60,7 +60,8 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     with opened(folder, preset.sha256, local_vision) as (clean, hashes):
         diffusion = _load_diffusion(folder, clean, preset.diffusion, target, dtype)
         vision, file = _load_vision(folder, clean if local_vision else None, preset.vision, target, dtype)
-    hashes.setdefault(WEIGHTS[-1], file_sha256(file))
+    if WEIGHTS[-1] not in hashes:  # fetched by open_clip
+        hashes[WEIGHTS[-1]] = file_sha256(file)
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
 
 

@@ -62,9 +62,15 @@ class Gallery:
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, backbone: Backbone, limit: int = 0, batch_size: int = 32, seed: int = 0,
-        skip_broken: bool = False, embed: str | Path = "clip",
-    ) -> "Gallery":  # fmt: skip
+        cls,
+        folder: str | Path,
+        backbone: Backbone,
+        limit: int = 0,
+        batch_size: int = 32,
+        seed: int = 0,
+        skip_broken: bool = False,
+        embed: str | Path = "clip",
+    ) -> "Gallery":
         """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
 
         FileNotFoundError or NotADirectoryError if there is no such folder; ValueError if it holds no photo, or broken
@@ -145,9 +151,13 @@ class Gallery:
 
     @classmethod
     def load(
-        cls, path: str | Path, backbone: Backbone, root: str | Path = "", refresh: bool = False,
+        cls,
+        path: str | Path,
+        backbone: Backbone,
+        root: str | Path = "",
+        refresh: bool = False,
         skip_broken: bool = False,
-    ) -> "Gallery":  # fmt: skip
+    ) -> "Gallery":
         """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
 
         FileNotFoundError if there is no such file, or photos are no longer where they were; ValueError if it is no such

@@ -139,9 +139,12 @@ def _matches(
 
 @torch.no_grad()
 def match(
-    sketch: Sketch, photo: str | Path | Image.Image, backbone: Backbone, points: Sequence[Point] | None = None,
+    sketch: Sketch,
+    photo: str | Path | Image.Image,
+    backbone: Backbone,
+    points: Sequence[Point] | None = None,
     head: str | Path | Head | None = None,
-) -> tuple[Match, ...]:  # fmt: skip
+) -> tuple[Match, ...]:
     """Where in a photo are these points of a sketch, by a trained matcher? (paper, Sec. 6.3)
 
     One `Match` a point, in order, also where the photo shows no such thing. FileNotFoundError if there is no such file;
