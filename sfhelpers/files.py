@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import time
+import unicodedata
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -17,14 +18,21 @@ HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # this machine
 
 
 def shown(path: str | Path) -> str:
-    """The path as text that can be printed anywhere, even if its bytes are not valid UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    """A path or name as text that can be printed anywhere: what is no UTF-8, or moves the cursor, is escaped."""
+    letters = (c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in str(path))
+    return "".join(letters)
 
 
 def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with reading(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """What is in a file; OSError as `reading`."""
+    with reading(path):
+        return path.read_bytes()
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -72,6 +80,18 @@ def check_own(folder: Path) -> None:
             raise FileExistsError(f"{said}: move it away, or pass another -p output_dir.")
 
 
+def given(path: str | Path) -> Path:
+    """A path as a person writes it, with `~` for the home folder; one sentence if no file could ever be found there."""
+    try:
+        with reading(Path(path)):
+            place = Path(path).expanduser()
+            place.resolve().is_dir()
+            return place
+    except (RuntimeError, ValueError) as error:  # no home folder, a loop of links, a NUL
+        remedy = "set HOME, or give another one" if str(path)[:1] == "~" else "give another one"
+        raise ValueError(f"{str(path)[:80]!r} is no path ({str(error).rstrip('.')}): {remedy}.") from error
+
+
 @contextlib.contextmanager
 def writing(place: Path, remedy: str, size: int = 0, what: str = "could not be written") -> Iterator[None]:
     """Turn an OSError inside into a sentence of its type and errno, with the remedy or, on a full disk, the bytes."""
@@ -80,12 +100,17 @@ def writing(place: Path, remedy: str, size: int = 0, what: str = "could not be w
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = f"make room for {size / 1e6:.1f} MB on its disk" if size else "make room on its disk"
-        reason = os.strerror(error.errno) if error.errno else error
-        said = type(error)(f"{shown(place)} {what} ({reason}): {remedy}.")
+        if error.errno is None:  # a sentence of our own
+            raise
+        said = type(error)(f"{shown(place)} {what} ({os.strerror(error.errno)}): {remedy}.")
         said.errno = error.errno  # without strerror beside it, it is not printed
         raise said from error
 
 
-def reading(place: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def reading(place: Path) -> Iterator[None]:
     """As `writing`, for what reads `place`."""
-    return writing(place, "check the path, make it readable, or take it away", what="cannot be read")
+    with writing(place, "check the path, make it readable, or take it away", what="cannot be read"):
+        if place.exists() and not (place.is_file() or place.is_dir()):  # a pipe would have us wait
+            raise OSError(errno.EINVAL, "")
+        yield

@@ -1,80 +1,84 @@
 """Image files to tensors: opening what people really have, and one transform that points and masks follow."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
 from torch import Tensor
 
-from sfhelpers.files import shown
+from sfhelpers.files import reading, shown
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
 MIN_SIDE = 8  # pixels
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 250_000_000  # a phone's photo has 202 million at most
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # else PIL refuses 179 million by itself
 GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever their bytes' order
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation to PIL's Transpose; 5 to 8 exchange the sides
+FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
+FEW = 16  # values; in a mask with more of them, as in a lossy file, those near an end are taken for it
 
 
 def open_image(path: str | Path) -> Image.Image:
     """Open an image (of an animation the first frame) as `as_seen`. FileNotFoundError without it; ValueError if it
-    is empty, truncated, not one of FORMATS, has a side shorter than 8 pixels, or more than 50 megapixels."""
-    return as_seen(_decoded(path))
+    is empty, truncated, not one of FORMATS, has a side shorter than 8 pixels, or more than 250 megapixels."""
+    return as_seen(_told(_read, path))
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """An open image as a person sees it: EXIF turned, transparency over white, 8-bit RGB."""
-    image = ImageOps.exif_transpose(image)
+    """An open image as a person sees it: turned as EXIF says, 8-bit RGB, transparency over white, or over black where
+    on white hardly anything would be seen."""
+    image = _upright(image)
     if image.mode.startswith(GREY16):  # PIL would clip it to 255, not scale it
         image = Image.fromarray(np.round(np.clip(np.asarray(image), 0, 65535) / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+        papers = (Image.new("RGBA", image.size, paper) for paper in ("white", "black"))
+        image, dark = (Image.alpha_composite(paper, image) for paper in papers)
+        if 255 - image.convert("L").getextrema()[0] < min(64, dark.convert("L").getextrema()[1]):
+            image = dark  # light ink, as programs in dark mode export it
+    image = image.convert("RGB")
+    image.info = {}  # or EXIF would turn it again
+    return image
 
 
 def open_mask(path: str | Path) -> np.ndarray:
-    """Open a mask as an (H, W) bool array, True on the object: on what is opaque if a part is transparent, else above
-    half of the largest value, so 0/1, 0/255, 16 bits and one colour on black all work. Errors as `open_image`."""
-    image = _decoded(path)
-    if image.mode.startswith(GREY16):  # taken as it is: scaled to 8 bits it would lose a mask of 0 and 1
-        values = np.asarray(image).astype(np.int64)
-    else:
-        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-        if alpha.min() < 255:
-            return alpha > 127
-        values = np.asarray(as_seen(image)).astype(np.int64).max(axis=2)
-    return 2 * values > values.max()
+    """Open a mask as an (H, W) bool array, True on the object: what is opaque if a part is transparent, else one bright
+    colour on a dark one (0/1, 0/255, 16 bits, red on black), its edges soft or not; a palette's colours are its indices
+    but 255, which is ignored, unless they are greys or lie on black. Errors as `open_image`, also for more labels."""
+    return _told(_mask, path)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) after EXIF turning, from the header alone. Errors as `open_image`, but for truncation."""
-    image = _header(path)
-    width, height = image.size
-    return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
+    """(width, height) of what `open_image` gives, from the header alone. Errors as it, but for truncation."""
+    with _told(_header, path) as image:
+        return image.size[::-1] if _orientation(image) > 4 else image.size
 
 
-def problem(path: str | Path) -> str:
-    """What is wrong with an image file in a few words, "" if it can be used. Decodes the whole file."""
+def problem(path: str | Path, kind: str = "photo") -> str:
+    """What is wrong with a "photo", "mask" or "sketch" in a few words, "" if it can be used. Decodes the whole file."""
     try:
-        _read(path)
+        image = _mask(path) if kind == "mask" else _read(path)
+        low, high = as_seen(image).convert("L").getextrema() if kind == "sketch" else (0, 255)
     except (ValueError, OSError) as error:
-        return str(error)
-    return ""
+        return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+    return "has no line" if high - low < 255 * FAINTEST else ""
 
 
 def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
     """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`."""
     if isinstance(paths, str | Path):
         raise TypeError(f"load_images takes a list of paths, but got {shown(paths)} alone: put it into a list.")
-    images = [open_image(path) for path in paths]
-    if not images:
-        return torch.zeros(0, 3, size, size)
-    return torch.stack([Square.of(*image.size, size).image(image) for image in images])
+    opened = map(open_image, paths)  # one after the other: a phone's photo takes 600 MB
+    squares = (Square.of(*image.size, size).image(image)[None] for image in opened)
+    return torch.cat([torch.zeros(0, 3, size, size), *squares])
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,11 @@ class Square:
         return slice(self.top, self.top + self.inner_height), slice(self.left, self.left + self.inner_width)
 
 
-def _decoded(path: str | Path) -> Image.Image:
+def _told(read: Callable, path: str | Path) -> Any:
+    """What one of the readers below gives, its reason made a sentence."""
     try:
-        return _read(path)
+        with reading(Path(path)):
+            return read(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {shown(path)}: check the path.") from None
     except ValueError as error:
@@ -152,26 +158,85 @@ def _decoded(path: str | Path) -> Image.Image:
 
 
 def _read(path: str | Path) -> Image.Image:
-    """Decode the file, EXIF turned, in its own mode; ValueError with a reason that follows on the file's name."""
+    """Decode the file, in its own mode; ValueError with a reason that follows on the file's name."""
     with _header(path) as image:
         try:
             image.load()
-            return ImageOps.exif_transpose(image)
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more on damaged bytes
             raise ValueError("is truncated or damaged") from error
+        return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF has it; whatever else it holds, an image is shown, as browsers show it."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            found = 1 if image.format == "TIFF" else image.getexif().get(0x0112)  # PIL turns a TIFF by itself
+    except Exception:  # PIL raises many kinds on odd tags
+        found = 1
+    return int(found) if found in range(1, 9) else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _mask(path: str | Path) -> np.ndarray:
+    """As `open_mask`; ValueError as `_read`."""
+    opened = _read(path)
+    image, lossy = _upright(opened), opened.format in ("JPEG", "MPO", "WEBP")
+    if image.mode.startswith(GREY16):  # taken as it is: scaled to 8 bits it would lose a mask of 0 and 1
+        values = np.asarray(image)[..., None]
+    else:
+        values = np.asarray(image.convert("RGBA"))
+        values = values[..., 3:] if values[..., 3].min() < 255 else values[..., :3]
+    mask = _bright(values, lossy)
+    if image.mode == "P" and values.shape[2] == 3:
+        index = np.asarray(image)
+        used, first = np.unique(index, return_index=True)
+        colours, labels = values.reshape(-1, 3)[first], np.setdiff1d(used, (0, 255))
+        plain = np.ptp(colours, axis=1).max() == 0 or (len(used) == 2 and len(labels) and not colours.sum(1).all())
+        if mask is None or not plain or len(np.unique(colours, axis=0)) < len(used):
+            values, mask = index[..., None], np.isin(index, labels) if len(labels) < 2 else None
+    if mask is None:
+        kinds = np.unique(values.reshape(-1, values.shape[2]), axis=0)
+        named = [str(kind[0]) if np.ptp(kind) == 0 else "#{:02x}{:02x}{:02x}".format(*kind) for kind in kinds[:6]]
+        said = f"has {len(kinds)} values ({', '.join(named)}{', ...' * (len(kinds) > 6)})"
+        raise ValueError(f"{said}, but a mask has a dark one and, on its object, a bright one")
+    return mask
+
+
+def _bright(values: np.ndarray, lossy: bool) -> np.ndarray | None:
+    """Where (H, W, C) values are bright, (H, W) bool, if they are one bright colour on a dark one; None if not."""
+    values = values.astype(np.int32)
+    level, codes = values.max(axis=2), values @ 256 ** np.arange(values.shape[2], dtype=np.int32)
+    top, number = level.max(), len(np.unique(codes))
+    if number == 1:
+        return level > 0 if top in (0, 1, 255, 65535) else None
+    if number > 2:  # soft edges, perhaps: then nowhere an area of one value that lies between
+        margin = top // 8 if lossy or number > FEW else 0
+        even = values[1:-1, 1:-1][np.ptp(sliding_window_view(codes, (3, 3)), axis=(2, 3)) == 0]
+        light, between = even[even.max(axis=1) >= top - margin], (8 * level > top) & (8 * level < 7 * top)
+        apart = (light.max(axis=0, initial=0) - light.min(axis=0, initial=top)).max() > margin
+        if top < 64 or apart or (even.max(axis=1) > margin).sum() > len(light) or between.mean() > 0.5:
+            return None
+    return 2 * level > top if 4 * level.min() <= top else None
 
 
 def _header(path: str | Path) -> Image.Image:
     """Open the file without decoding it; ValueError as `_read`."""
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would have us wait
+        raise ValueError("is not a file")
     if Path(path).is_file() and Path(path).stat().st_size == 0:
         raise ValueError("is empty (0 bytes)")
     most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
     try:
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):  # our limit is lower
+        with warnings.catch_warnings(action="ignore"):  # of metadata
             image = Image.open(path, formats=FORMATS)
-    except (FileNotFoundError, PermissionError):
-        raise
     except Exception as error:  # damaged headers make the readers raise many kinds
+        if getattr(error, "errno", None):  # what the system says, not the reader
+            raise
         bomb = isinstance(error, Image.DecompressionBombError)
         raise ValueError(f"is larger than {most}" if bomb else "is not an image that can be read") from error
     width, height = image.size

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sfhelpers.files import check_own, make_folder, reading, remove_left, replace_file
+from sfhelpers.files import check_own, make_folder, reading, replace_file
 
-FORMAT = 2  # raise it when `fit` would go on from the same checkpoint with other numbers, or could not read it
+FORMAT = 3  # raise it when `fit` would go on from the same checkpoint with other numbers, or could not read it
 FILE, KEY = "training.safetensors", "sketchfusion training"
 NAMED_DIFFERENCES = 4  # that an error names; the rest it counts
 
@@ -68,7 +68,6 @@ class Checkpoint:
             said = f"the configuration cannot be kept with the checkpoint ({error})"
             raise ValueError(f"{said}: give texts, finite numbers, and lists and dicts of them.") from error
         make_folder(self.path.parent)
-        remove_left(self.path.parent)
 
     def write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         replace_file(self.path, signed(tensors, {"format": FORMAT, "made_by": self.made_by, "state": state}, KEY))

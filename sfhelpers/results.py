@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from sfhelpers.files import replace_file
+from sfhelpers.files import read_file, replace_file
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
 COMMITTED = Path(__file__).resolve().parents[1] / "data" / "results"  # of long runs, one file a notebook
@@ -89,7 +89,7 @@ def read(path: str | Path) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"no results at {path}: run the notebook that writes them first.")
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        records = json.loads(read_file(path))
         if not isinstance(records, list):
             raise TypeError("no list")
         return [Row(**record) for record in records]

@@ -2,7 +2,10 @@
 
 import json
 import random
+import shutil
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -15,8 +18,9 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_preset
 from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.files import file_sha256
-from sfhelpers.fusion import FusedExtractor
+from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.tasks.fit import Training
+from sfhelpers.tasks.heads import Head
 
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
@@ -33,6 +37,42 @@ def write_tiny(folder, seed=0, tower="timm", quick_gelu=False):
         _write_vision(folder / "vision", TOWERS[tower], quick_gelu)
     write_preset(folder, size=96, quick_gelu=quick_gelu)
     return folder
+
+
+CODE = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\nclass Foreign: pass\n"
+
+
+@pytest.fixture
+def unsealed(tiny_folder, tmp_path):
+    """A copy of the tiny folder that is not sealed, with code in each of its folders."""
+    made = shutil.copytree(tiny_folder, tmp_path / "copy")
+    change(made / "preset.json", lambda preset: preset.pop("sha256"))
+    for part in {path.parent for path in made.glob("*/*")}:
+        (part / "foreign.py").write_text(CODE)
+    return made
+
+
+def load(folder):
+    return load_backbone(folder, device="cpu")
+
+
+def change(path, how):
+    """Change a JSON file in place, or make one."""
+    content = json.loads(path.read_text()) if path.exists() else {}
+    how(content)
+    path.write_text(json.dumps(content))
+
+
+def untrained_head(method, backbone):
+    """A segmenter of the right sizes that never learned anything."""
+    return Head(method, ARMS[method]["inject"], 0.5, 0, backbone.weights_sha256, {}).built(backbone)
+
+
+def of_size(backbone, size):
+    """The backbone, its diffusion model given images of another size."""
+    diffusion = copy(backbone.diffusion)
+    diffusion.size = size
+    return replace(backbone, diffusion=diffusion)
 
 
 def folder_sha256(folder):
@@ -95,7 +135,7 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_folder):
     """The loaded backbone, on the CPU: 96 px, up-blocks of 32, 24, 16, 8 channels, 48-channel tokens on a 4x4 grid."""
-    return load_backbone(tiny_folder, device="cpu")
+    return load(tiny_folder)
 
 
 @pytest.fixture

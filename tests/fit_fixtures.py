@@ -130,14 +130,9 @@ SHARED = dict(train=36, epochs=4, batch_size=7)  # shares of 4 and 3, and, in th
 def in_two_processes(out: Path) -> None:
     """What each process of a launch finds, as `out`/<process>.json."""
     process = accelerate.PartialState(cpu=True).process_index
-    calls = []
-
-    def counted(model):
-        calls.append(process)
-        return validate(model)
-
+    counted = mock.Mock(wraps=validate)
     found = {"processes": accelerate.PartialState().num_processes, "curve": run_with_unused(counted)}
-    found["validations"] = len(calls)
+    found["validations"] = counted.call_count
     found["alone"] = run(out / "alone", noise=process, **SHARED)
     try:
         run(out / "stopped", loss=stopping(after=9), steps=2, noise=process, **SHARED)

@@ -10,8 +10,10 @@ from PIL import Image, ImageDraw
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.tasks.compare import Trial
-from sfhelpers.tasks.heads import save_heads, untrained_head
-from tests.backbone_fixtures import one_sentence
+from sfhelpers.tasks.heads import save_heads
+from tests.backbone_fixtures import one_sentence, untrained_head
+
+RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
 
 
 def photo(path, seed=0, size=(40, 40)):
@@ -50,9 +52,7 @@ def refused(kind, make, *arguments, **options):
 
 def saved_head(model, backbone, folder, task):
     """The file of an untrained model."""
-    run = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
-    trial = Trial("fused", 0, model=model)
-    return save_heads(run, [trial], backbone.weights_sha256, folder, task)[0]
+    return save_heads(RUN, [Trial("fused", 0, model=model)], backbone.weights_sha256, folder, task)[0]
 
 
 @pytest.fixture(scope="module")

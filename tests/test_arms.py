@@ -14,7 +14,7 @@ from sfhelpers.backbones import load_backbone
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import FeatureAggregator, TokenInterpolation
 from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, arm_of, chosen
-from tests.backbone_fixtures import one_step, refused, small
+from tests.backbone_fixtures import of_size, one_step, refused, small
 
 INJECTION = {"up": 6, "up+down": 14, "late": 6, "none": 0, "random": 6}  # -> how many tensors of weights
 
@@ -179,7 +179,8 @@ def test_images_or_what_was_prepared_of_them_become_maps_of_dim_and_grid(tiny_ba
         torch.testing.assert_close(extractor(backwards).flip(0), whole, atol=1e-5, rtol=1e-4)
     assert whole.shape == (2, 12, 9, 9) and torch.equal(extractor(two_images), whole)
     assert torch.equal(extractor.pooled(two_images), whole.flatten(2).max(dim=2).values)
-    odd = extractor(extractor.prepare(two_images, size=100, timestep=50))  # latents that are no multiple of eight
+    extractor = small(of_size(tiny_backbone, 100), inject)  # latents that are no multiple of eight
+    odd = extractor(extractor.prepare(two_images, timestep=50))
     assert odd.shape == whole.shape and odd.isfinite().all() and not torch.allclose(odd, whole)
 
 
@@ -209,8 +210,8 @@ def test_an_injection_starts_as_the_plain_unet_and_the_fixed_one_does_not(tiny_b
     plain, injected = small(tiny_backbone, "none"), small(tiny_backbone, inject)
     injected.aggregator.load_state_dict(plain.aggregator.state_dict())
     assert torch.allclose(injected(two_images), plain(two_images), atol=1e-5, rtol=1e-4) == (inject != "random")
-    prepared = plain.prepare(two_images, size=60)
-    features = tiny_backbone.diffusion.features(two_images, blocks=(0, 1, 2), size=60)
+    prepared = plain.prepare(two_images, seed=3)
+    features = tiny_backbone.diffusion.features(two_images, blocks=(0, 1, 2), seed=3)
     assert list(prepared) == ["f1", "f2", "f3"] and all(map(torch.equal, prepared.values(), features))
 
 

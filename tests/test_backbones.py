@@ -11,25 +11,25 @@ from safetensors.torch import save_file
 
 from sfhelpers.backbones.encoders import load_others
 from sfhelpers.files import file_sha256
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import of_size, refused
 
 
 @pytest.mark.parametrize("size", [96, 64, 60, 100, 68])
 def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_noised_latents(tiny_backbone, two_images, size):
-    diffusion, seen = tiny_backbone.diffusion, []
-    noised = diffusion.noised(two_images, seed=3, size=size)
+    diffusion, seen = of_size(tiny_backbone, size).diffusion, []
+    noised = diffusion.noised(two_images, seed=3)
     with torch.no_grad(), ExitStack() as hooks:
         for block in diffusion.unet.up_blocks:
             hooks.enter_context(block.register_forward_hook(lambda m, a, output: seen.append(output)))
         diffusion.unet(noised["noisy"][:, 0], noised["timestep"], encoder_hidden_states=noised["text"])
         images = F.interpolate(two_images, size=(size, size), mode="bilinear", antialias=True).clamp(0, 1)
         latents = 0.5 * diffusion.vae.encode(images * 2 - 1).latent_dist.mean
-    assert torch.equal(diffusion.latents(two_images, size), latents) and latents.shape[1:] == (8, size // 4, size // 4)
+    assert torch.equal(diffusion.latents(two_images), latents) and latents.shape[1:] == (8, size // 4, size // 4)
     noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(3))
     alpha = diffusion.scheduler.alphas_cumprod[195]
     torch.testing.assert_close(noised["noisy"][:, 0], alpha.sqrt() * latents + (1 - alpha).sqrt() * noise)
-    hooked = diffusion.features(two_images, seed=3, size=size)
-    joined = diffusion.suffix(diffusion.prefix(two_images, seed=3, size=size, until=4), until=4)
+    hooked = diffusion.features(two_images, seed=3)
+    joined = diffusion.suffix(diffusion.prefix(two_images, seed=3, until=4), until=4)
     for plain, by_hooks, by_suffix in zip(seen, hooked, joined, strict=True):
         assert plain.std() > 1e-2 and torch.equal(by_hooks, plain)
         torch.testing.assert_close(by_suffix, plain, atol=1e-5, rtol=0)
@@ -85,7 +85,7 @@ def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refuse
         for ask in (diffusion.features, diffusion.prefix, tiny_backbone.vision.tokens):
             with refused("image"):
                 ask(images)
-    for options in ({"size": 98}, {"size": 0}, {"draws": 0}, {"blocks": (4,)}, {"blocks": ()}):
+    for options in ({"draws": 0}, {"blocks": (4,)}, {"blocks": ()}):
         with refused():
             diffusion.features(two_images, **options)
     for timestep in (-1, 1000, 1.5, True):

@@ -3,19 +3,24 @@
 Screenshots land in runs/browser/: one at the end of every test, also of one that fails.
 """
 
+import base64
+import io
 import re
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
+from sfhelpers.drawing import Drawing
 from tests.browser import Lab, chromium, jupyterlab, outside
 from tests.test_pages import images_of
 from tests.test_widgets import CELLS, setup
@@ -38,6 +43,47 @@ INK = """
 const { width, height } = arguments[0], pixels = arguments[0].getContext("2d").getImageData(0, 0, width, height).data;
 return pixels.filter((value, place) => place % 4 === 0 && value < 128).length;
 """
+
+RENDERED = """
+const [content, done] = arguments, image = new Image(), canvas = document.createElement("canvas");
+image.onload = () => {
+  const brush = canvas.getContext("2d"), size = [canvas.width = 400, canvas.height = 400 * image.height / image.width];
+  brush.fillStyle = "white";
+  brush.fillRect(0, 0, ...size);
+  brush.drawImage(image, 0, 0, ...size);
+  done(canvas.toDataURL());
+};
+image.src = `data:image/svg+xml;base64,${content}`;
+"""
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 300" stroke-width="3" fill="none" stroke="#222" {}</svg>'
+)
+BEND, RAY = '<path d="M50 50L350 60L200 280"/>', '<path d="M20 250L380 20"/>'
+SVGS = {
+    "classes": "><style>.a {stroke: none} #b {stroke: red}</style><path class='a' id='b' d='M9 9L300 90'/><g class='a'>"
+    + RAY
+    + "</g>"
+    + BEND,
+    "hidden": "><g visibility='hidden'>"
+    + RAY
+    + "<g visibility='visible'>"
+    + BEND
+    + "</g></g><g opacity='0.01'>"
+    + RAY
+    + "</g>",
+    "dark": "style='background: #222'>" + RAY + "<g stroke='#fff'>" + BEND + "</g>",
+    "page": "><rect width='500' height='300' fill='ivory' stroke='none'/><g stroke='#fff'>" + RAY + "</g>" + BEND,
+    "covered": ">" + RAY + "<path d='M0 0h400v300h-400z' fill='#345' stroke='none'/><g stroke='#eee'>" + BEND + "</g>",
+    "moved": "><g style='transform: translate(60px, 20px) rotate(10deg) scale(.5)'>" + BEND + "</g>" + RAY,
+    "origin": "><g style='transform: rotate(.125turn); transform-origin: center'>" + BEND + "</g>" + RAY,
+    "corner": "><g transform='scale(.5)' transform-origin='right top'>" + BEND + "</g>" + RAY,
+    "outside": ">" + BEND + "<path d='M-100 200L500 100M-500 100L200 -300M5000 0L5001 5'/>",
+    "stretched": "width='40mm' height='5cm' preserveAspectRatio='none'>" + BEND + RAY,
+    "units": "width='20rem' height='auto'>" + BEND + "<line x1='1cm' y1='5mm' x2='50%' y2='2in'/>",
+    "turned": "><rect x='9' y='80' width='150' height='60' rx='9' transform='rotate(20)'/><circle r='30' cx='9'/>"
+    + RAY,
+    "nothing": "><path stroke='none' fill='red' d='M0 0L400 300'/><path d='M5 5M390 290M9 9z'/>" + BEND + RAY,
+}
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +239,26 @@ def test_an_exported_page_shows_every_picture_and_formula_without_a_script_error
     assert all(browser.run(FOLDS)), "a solution that does not unfold"
     assert all(browser.run(FORMULAS))
     assert browser.errors[known:] == []
+
+
+def outline(picture):
+    """Where a picture differs from its corner, cut out and scaled to 100 pixels."""
+    paper = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    ink = ImageChops.difference(picture, paper).convert("L").point(lambda value: 255 * (value > 40))
+    ink = ImageOps.pad(ink.crop(ink.getbbox()), (400, 400)).reduce(4)
+    return ink.point(lambda value: 255 * (value > 60))
+
+
+@pytest.mark.parametrize("name", SVGS)
+def test_an_svg_has_the_ink_that_the_browser_shows(browser, name):
+    content = SVG.format(SVGS[name])
+    browser.open("about:blank")
+    address = browser.driver.execute_async_script(RENDERED, base64.b64encode(content.encode()).decode())
+    shown = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
+    ours, theirs = outline(Drawing.parse(content.encode(), f"{name}.svg").to_image()), outline(shown)
+    for one, other in ((ours, theirs), (theirs, ours)):
+        beside = ImageChops.subtract(one, other.filter(ImageFilter.MaxFilter(5)))
+        assert np.mean(np.asarray(beside) > 0) < 0.03 * np.mean(np.asarray(one) > 0)
 
 
 def test_what_leaves_the_machine_and_what_goes_wrong_is_noticed(tmp_path):

@@ -1,11 +1,14 @@
 """Folders and Sketchy's tree read as records: who belongs together, in which part, and every bad layout told."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import load_dataset, pairs
-from sfhelpers.datasets.records import PARTS, part_of
+from sfhelpers.datasets.records import LONGEST, PARTS, part_of
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
 from sfhelpers.toyworld import quick
@@ -27,7 +30,7 @@ def assert_fails(words, *args, kind=ValueError, **kwargs):
 
 
 def test_names_that_are_not_ascii_and_come_composed_or_not(own):
-    """And records in order, every photo paired with a sketch in turn."""
+    """And records in order, every photo paired with a sketch in turn, but no name too long for the outputs."""
     photo(own / "photo" / "caf\u00e9 猫" / "Bild ä.jpg")
     photo(own / "sketch" / "cafe\u0301 猫" / "öl.PNG")
     dataset = load_dataset("folder", own)
@@ -35,6 +38,10 @@ def test_names_that_are_not_ascii_and_come_composed_or_not(own):
     assert [(p.instance, p.part, p.seen) for p in dataset.photos[1:3]] == [("a", "test", True), ("b", "test", True)]
     found = [(s.category, s.instance, p.instance) for s, p in pairs(dataset)]
     assert found[1:4] == [("cat", "s1", "a"), ("cat", "s2", "b"), ("cat", "s1", "c")] and len(found) == 7
+    photo(own / "photo" / "cat" / f"{'猫' * (LONGEST // 3)}.jpg")
+    assert len(load_dataset("folder", own).photos) == 8
+    photo(own / "photo" / "cat" / f"{'x' * (LONGEST + 1)}.jpg")
+    assert_fails([f"photo/cat/{'x' * (LONGEST + 1)}.jpg has a name of {LONGEST + 1} bytes"], "folder", own)
 
 
 @pytest.mark.parametrize("split", ["default", "parts"])
@@ -66,14 +73,34 @@ def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
         assert len(load_dataset("folder", own).photos) == 6
 
 
+@pytest.mark.parametrize("domain", ["photo", "sketch"])
+def test_files_of_kinds_that_are_not_read_are_counted_by_kind_and_jfif_is_read(own, domain):
+    dice, counted = np.random.default_rng(0), Counter()
+    for k in range(60):
+        ending = (".HEIC", ".heic", ".avif", ".jp2", ".svg", ".jpg_large", ".JXL", "")[dice.integers(8)]
+        (own / domain / ("cat", "dog")[k % 2] / f"IMG_{k}{ending}").write_bytes(b"not read")
+        counted[ending.lower() or "without an ending"] += 1
+    photo(own / domain / "dog" / "really_a_png.JFIF")
+    photo(own / domain / "loose.png")
+    with pytest.warns(UserWarning) as warned:
+        dataset = load_dataset("folder", own)
+    said = " ".join(str(warning.message) for warning in warned)
+    assert all(f"{number} {kind}" in said for kind, number in counted.items()) and "(1 in all): loose.png" in said
+    assert str(own / domain) in said and len(dataset.records) == 11
+
+
 def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_size_fail(own):
-    photo(own / "mask" / "cat" / "a.png")
+    mask = Image.new("1", (40, 40), 1)
+    (own / "mask" / "cat").mkdir(parents=True)
+    mask.save(own / "mask" / "cat" / "a.png")
     dataset = load_dataset("folder", own)
     assert dataset.has_masks and [p.instance for p in dataset.select(masked=True).photos] == ["a"]
     assert len(dataset.select(masked=False).photos) == 5 and len(dataset.select(masked=True).sketches) == 4
-    photo(own / "mask" / "cat" / "a.png", size=(16, 16))
+    photo(own / "mask" / "cat" / "a.png")
+    assert_fails(["mask/cat/a.png has 16 values"], "folder", own)
+    mask.crop((0, 0, 16, 16)).save(own / "mask" / "cat" / "a.png")
     assert_fails(["mask/cat/a.png is 16 x 16", "40 x 40"], "folder", own)
-    photo(own / "mask" / "cat" / "zzz.png")
+    mask.save(own / "mask" / "cat" / "zzz.png")
     assert_fails(["mask/cat/zzz.png"], "folder", own)
     photo(own / "photo" / "cat" / "a.png")  # would share a result file
     assert_fails(["called 'a'", "cat"], "folder", own)
@@ -105,14 +132,21 @@ def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, toy_copy):
 
 
 def test_broken_images_are_named_counted_and_skipped_only_if_asked(own):
+    """And blank sketches; a photo may be blank."""
+    for k, paper in enumerate([(255, 255, 255), (0, 0, 0), (0, 90, 200), (255, 255, 255, 0), (20, 20, 20, 0)]):
+        for domain in ("photo", "sketch"):
+            Image.new("RGBA"[: len(paper)], (30, 40), paper).save(own / domain / "cat" / f"blank{k}.png")
+    dust = np.random.default_rng(0).integers(235, 256, (40, 30, 3), dtype=np.uint8)
+    Image.fromarray(dust).save(own / "sketch" / "dog" / "dust.png")
     (own / "photo" / "cat" / "a.jpg").write_bytes(b"")
     (own / "photo" / "dog" / "b.jpg").write_bytes(b"no picture")
     (own / "sketch" / "cat" / "s1.png").write_bytes((own / "sketch" / "cat" / "s1.png").read_bytes()[:-30])
     photo(own / "sketch" / "dog" / "thin.png", size=(1, 90))
-    assert_fails(["4 of 11", "photo/cat/a.jpg", "photo/dog/b.jpg", "skip_broken=True", "1 more"], "folder", own)
-    with pytest.warns(UserWarning, match=r"4 of 11.*a\.jpg.*b\.jpg.*s1\.png.*thin\.png"):
+    words = ["10 of 22", "cat/a.jpg", "dog/b.jpg", "cat/blank0.png has no line", "skip_broken=True", "7 more"]
+    assert_fails(words, "folder", own)
+    with pytest.warns(UserWarning, match=r"10 of 22.*a\.jpg.*b\.jpg.*blank4.*s1\.png.*dust\.png has no.*thin\.png"):
         dataset = load_dataset("folder", own, skip_broken=True)
-    assert len(dataset.photos) == 4 and len(dataset.sketches) == 3
+    assert len(dataset.photos) == 9 and len(dataset.sketches) == 3
     for broken, said in (("sketch/dog/*", ["'dog'", "sketch"]), ("*/*/*g", ["no usable image"])):
         for path in own.glob(broken):
             path.write_bytes(b"")
@@ -125,6 +159,7 @@ def test_sketchy_pairs_by_instance_parts_seen_categories_and_tests_unseen_ones(t
     found = pairs(dataset)
     assert len(found) == len(dataset.sketches) == 80
     assert all(s.instance == p.instance and (s.part, s.seen) == (p.part, p.seen) for s, p in found)
+    assert all(photo.mask.stem == photo.instance for photo in dataset.photos)
     assert {p.part for p in dataset.select(seen=False).photos} == {"test"}
     assert dataset.select(seen=False).categories == ("cow",)
     parts = [part_of("apple", str(number)) for number in range(2000)]
@@ -143,18 +178,13 @@ def test_adding_photos_moves_none_to_another_part_and_a_limit_keeps_parts_mixed_
     assert load_dataset("sketchy", tmp_path / "more", limit=1000).records == after.records
 
 
-def test_sketchys_masks_and_sketches_without_their_photo(tmp_path):
-    drawn(tmp_path, 2, "apple")
-    assert all(p.mask.stem == p.instance for p in load_dataset("sketchy", tmp_path / "256x256").photos)
-    photo(tmp_path / "256x256" / "sketch" / RENDERING / "apple" / "n999_1-1.png")
-    with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
-        assert len(load_dataset("sketchy", tmp_path).sketches) == 4
-
-
 def test_sketchy_layout_errors_say_what_was_found(tmp_path, own):
     assert_fails(["256x256", "photo/", RENDERING], "sketchy", own)
     drawn(tmp_path / "s", 2, "apple")
     base = tmp_path / "s" / "256x256" / "sketch"
+    photo(base / RENDERING / "apple" / "n999_1-1.png")
+    with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
+        assert len(load_dataset("sketchy", base.parent).sketches) == 4
     (base / RENDERING / "apple").rename(base / RENDERING / "pear")
     assert_fails(["apple", "pear"], "sketchy", tmp_path / "s")
     (base / RENDERING).rename(base / "tx_000000000000")

@@ -12,11 +12,10 @@ from PIL import Image
 
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.pilot import FeatureMaps, Settings, band_pass
-from sfhelpers.tasks.heads import untrained_head
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer
 from sfhelpers.widgets.explorer import SIDES
-from sfhelpers.widgets.pca import _panels
-from tests.backbone_fixtures import refused
+from sfhelpers.widgets.features import _panels
+from tests.backbone_fixtures import refused, untrained_head
 
 ALL = pytest.mark.parametrize("kind", [MaskExplorer, PCAExplorer, FrequencyExplorer])
 LABELS = ["cat 1", "a <b> 2"]

@@ -60,15 +60,17 @@ def test_any_name_that_the_disk_takes_can_be_written_and_the_mode_is_the_earlier
         path.parent.mkdir()
         mode, mask = dice.choice((None, 0o600, 0o640, 0o644, 0o666, 0o755)), dice.choice((0o000, 0o022, 0o027, 0o077))
         if mode is not None:
-            path.write_bytes(b"earlier")
-            path.chmod(mode)
+            (tmp_path / "outside").write_text("mine")
+            (tmp_path / "outside").chmod(mode)
+            path.symlink_to(tmp_path / "outside") if number % 2 else path.hardlink_to(tmp_path / "outside")
         before = os.umask(mask)
         try:
             replace_file(path, b"new")
         finally:
             os.umask(before)
         assert path.read_bytes() == b"new" and list(path.parent.iterdir()) == [path]
-        assert path.stat().st_mode & 0o777 == (0o666 & ~mask if mode is None else mode)
+        assert path.lstat().st_mode == 0o100000 + (0o666 & ~mask if mode is None else mode)
+        assert mode is None or (tmp_path / "outside").read_text() == "mine"
 
 
 def stopped_before_renaming(path, number):
@@ -99,10 +101,3 @@ def test_what_a_kill_left_half_written_is_removed_and_what_a_living_process_is_w
     os.utime(others[1], (0, time.time() - 2 * 86_400))
     replace_file(tmp_path / "d", b"new")
     assert {*tmp_path.iterdir()} == {tmp_path / "d", others[0]}
-
-
-def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
-    (tmp_path / "outside").write_text("mine")
-    (tmp_path / "link").symlink_to(tmp_path / "outside")
-    replace_file(tmp_path / "link", b"new")
-    assert (tmp_path / "outside").read_text() == "mine" and (tmp_path / "link").read_text() == "new"

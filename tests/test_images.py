@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 
 from sfhelpers.images import Square, as_seen, image_size, load_images, open_image, open_mask, problem
 from tests.backbone_fixtures import refused
@@ -21,14 +21,33 @@ def png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def test_exif_rotation_is_applied(tmp_path):
-    upright = Image.new("RGB", (40, 20), "blue")
-    upright.paste("red", (0, 0, 20, 20))  # left half red
-    upright.getexif()[0x0112] = 6  # the camera was turned: show it turned by 90 degrees clockwise
-    upright.save(tmp_path / "turned.png", exif=upright.getexif())
-    seen = open_image(tmp_path / "turned.png")
-    assert seen.size == (20, 40) == image_size(tmp_path / "turned.png") and np.array_equal(seen, as_seen(upright))
-    assert seen.getpixel((10, 5)) == (255, 0, 0) and seen.getpixel((10, 35)) == (0, 0, 255)
+def exif(orientation, tag, kind, count, value):
+    """EXIF that holds the orientation and one tag more, which need not make sense."""
+    entries = sorted([(0x0112, 3, 1, struct.pack("<HH", orientation, 0)), (tag, kind, count, value)])
+    packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0\x02\0" + packed + bytes(4) + struct.pack("<ii", -1, 0)
+
+
+def test_of_exif_the_orientation_alone_counts_and_the_size_is_known_from_the_header(tmp_path):
+    def turned(a):
+        ways = [a, a[:, ::-1], a[::-1, ::-1], a[::-1]]
+        return ways + [way.transpose(1, 0, 2) for way in (a, a[::-1], a[::-1, ::-1], a[:, ::-1])]
+
+    rng = np.random.default_rng(0)
+    odd = [(0x011A, 5, 1, struct.pack("<I", 38))]  # a resolution of -1/0
+    for number in rng.integers(0, 2**32, (60, 4)).tolist():
+        tag = (0x011A, 0x0131, 0x0132, 0x8769, 0x8825, 0x9286)[number[0] % 6]
+        odd.append((tag, number[1] % 14, (0, 1, 9, 2**31)[number[2] % 4], struct.pack("<I", number[3])))
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        for k, tags in enumerate(odd if kind != "TIFF" else odd[:8]):
+            known = Image.Exif()
+            known[0x0112] = k % 8 + 1
+            given = known if kind == "TIFF" else exif(k % 8 + 1, *tags)
+            Image.fromarray(NOISE).save(tmp_path / "x", kind, exif=given)
+            Image.fromarray(NOISE).save(tmp_path / "plain", kind)
+            expected, seen = turned(np.asarray(open_image(tmp_path / "plain")))[k % 8], open_image(tmp_path / "x")
+            assert np.array_equal(seen, expected) and np.array_equal(as_seen(seen), expected), (kind, k % 8 + 1, tags)
+            assert image_size(tmp_path / "x") == seen.size
 
 
 def drawn(mode, colour, pixels=(), palette=()):
@@ -58,9 +77,7 @@ DEEP = drawn("I;16", 0, {(9, 9): 32896, (0, 0): 65535})  # 32896 is 128/255 of 6
         ("print.jpg", drawn("CMYK", (0, 255, 255, 0)), {"quality": 100}, {(8, 8): (255, 0, 0)}),
     ],
 )
-def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_keeps_its_colours(
-    tmp_path, name, image, how, colours
-):
+def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_is_kept(tmp_path, name, image, how, colours):
     image.save(tmp_path / name, **how)
     seen = open_image(tmp_path / name)
     assert how or np.array_equal(seen, as_seen(image)), "an open image is seen as its file is"
@@ -89,8 +106,8 @@ HALF = len(PNG) // 2
     [
         (b"", "empty"),
         (b"these are words, not pixels", "not an image"),
-        (png_header(60_000, 60_000), "50 megapixels"),
-        (png_header(10_000, 6_000), "10000 x 6000"),
+        (png_header(60_000, 60_000), "250 megapixels"),
+        (png_header(20_000, 13_000), "20000 x 13000"),
         (png_header(1, 500), "1 x 500"),
         *((whole[: len(whole) * 9 // 10], "truncated") for whole in (PNG, JPEG)),
         (PNG[: len(PNG) // 5], "truncated"),
@@ -107,16 +124,13 @@ def test_unusable_file_gives_one_sentence(tmp_path, content, words):
     assert words in problem(path)
 
 
-ALL = [(x, y) for y in range(16) for x in range(16)]
-
-
 @pytest.mark.parametrize(
     ("image", "seen"),
     [
         *((drawn("L", 0, {(3, 5): high}), [(3, 5)]) for high in (1, 128, 255)),
         (drawn("RGB", 0, {(3, 5): (200, 0, 0)}), [(3, 5)]),
         (drawn("L", 0), []),
-        (drawn("L", 255), ALL),
+        (drawn("L", 255), np.ndindex(16, 16)),
         (drawn("I;16", 0, {(3, 5): 1}), [(3, 5)]),
         (drawn("RGBA", (255, 255, 255, 0), {(7, 2): (0, 0, 0, 255)}), [(7, 2)]),
     ],
@@ -124,7 +138,67 @@ ALL = [(x, y) for y in range(16) for x in range(16)]
 def test_a_mask_is_read_whatever_its_high_value_empty_full_sixteen_bit_or_cut_out(tmp_path, image, seen):
     image.save(tmp_path / "mask.png")
     mask = open_mask(tmp_path / "mask.png")
-    assert mask.dtype == bool and [(x, y) for y, x in np.argwhere(mask)] == seen
+    assert mask.dtype == bool and {(x, y) for y, x in np.argwhere(mask)} == {*seen}
+
+
+def shape(seed):
+    """A disc or a square in (120, 160) bool, a border around it, and dice."""
+    rng = np.random.default_rng(seed)
+    y, x = np.abs(np.mgrid[:120, :160] - rng.integers(45, 76, (2, 1, 1)))
+    far, radius = np.hypot(y, x) if seed % 2 else np.maximum(y, x), rng.integers(12, 36)
+    return far < radius, (far >= radius) & (far < radius + rng.integers(3, 9)), rng
+
+
+def in_palette(index, colours):
+    image = Image.frombytes("P", index.shape[::-1], index.astype(np.uint8).tobytes())
+    image.putpalette(np.asarray(colours, np.uint8).tobytes())
+    return image
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mask_may_be_soft_lossy_coloured_or_a_palette_in_which_255_is_ignored(tmp_path, seed):
+    true, border, rng = shape(seed)
+    hard, voc, ramp = Image.fromarray(true).convert("L"), rng.integers(1, 256, (256, 3)), np.arange(256)[:, None]
+    soft, red = hard.resize((40, 30), 2).resize((160, 120), 2), Image.new("RGB", (160, 120), (200, seed, 20))
+    paper = Image.new("RGB", (160, 120))
+    label, voc[0] = rng.integers(1, 255), 0
+    good = {f"{quality}.jpg": soft for quality in (40, 75, 95)} | {f"{quality}.webp": hard for quality in (50, 90)}
+    good |= {"soft.png": soft, "soft.gif": soft, "red.png": Image.composite(red, paper, soft)}
+    good |= {"red.gif": Image.composite(red, paper, hard)}
+    good |= {"voc.png": in_palette(label * true + 255 * border, voc), "one.png": in_palette(label * true, voc)}
+    good |= {"ignored.png": in_palette(true + 255 * border, np.repeat(ramp, 3, 1))}
+    good |= {"reversed.png": in_palette(255 - np.asarray(soft), np.repeat(255 - ramp, 3, 1))}
+    for name, image in good.items():
+        image.save(tmp_path / name, **({"quality": int(name.split(".")[0])} if name[0].isdigit() else {}))
+        mask = open_mask(tmp_path / name)
+        assert (mask & true).sum() > 0.88 * (mask | true).sum() and problem(tmp_path / name, "mask") == "", name
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_map_of_several_labels_is_refused_with_its_values_and_no_mask_is_turned_inside_out(tmp_path, seed):
+    true, border, rng = shape(seed)
+    few = np.array([(2, 1, 3), (1, 2, 3), (0, 1, 255), (0, 1, 2), (0, 255, 100), (2, 1, 2), (0, 40, 80)][seed % 7])
+    labels, voc = few[true + 2 * border], rng.integers(0, 256, (256, 3))
+    colours = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0)], np.uint8)
+    maps = [(Image.fromarray(labels.astype(kind)), ", ".join(map(str, np.unique(few)))) for kind in ("u1", "u2")]
+    maps += [(in_palette(true + 2 * border, voc), "0, 1, 2"), (Image.fromarray(colours[true + 2 * border]), "#800000")]
+    maps += [(Image.fromarray(np.where(true[..., None], (255, 0, 0), 255).astype(np.uint8)), "#ff0000")]
+    maps += [(Image.fromarray(np.kron(rng.integers(0, 90, (12, 16)), np.ones((10, 10))).astype(np.uint8)), ", ...")]
+    maps += [(Image.fromarray(rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)), ", ...")]
+    for image, named in maps:
+        image.save(tmp_path / "labels.png")
+        with refused(f"labels.png has \\d+ values .*{named}.*, but a mask has a dark one"):
+            open_mask(tmp_path / "labels.png")
+
+
+@pytest.mark.parametrize("ink", ["white", "#f0f0e0", "#dddddd", "yellow", "black", "#404040", "red"])
+@pytest.mark.parametrize("opaque", [255, 120])
+def test_transparent_ink_of_any_colour_is_seen(tmp_path, ink, opaque):
+    clear = Image.new("RGBA", (60, 60))
+    clear.paste(ImageColor.getrgb(ink) + (opaque,), (20, 28, 40, 32))
+    clear.save(tmp_path / "ink.png")
+    grey = np.asarray(open_image(tmp_path / "ink.png").convert("L")).astype(int)
+    assert abs(grey[30, 30] - grey[0, 0]) >= 0.2 * opaque and problem(tmp_path / "ink.png", "sketch") == ""
 
 
 def test_load_images_gives_a_batch_in_the_unit_range_of_none_an_empty_one_and_refuses_a_single_path(tmp_path):

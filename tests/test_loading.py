@@ -9,25 +9,15 @@ from dataclasses import replace
 import open_clip
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
 from sfhelpers.backbones.presets import POCKET_FOLDER
 from sfhelpers.backbones.sealed import WEIGHTS
-from tests.backbone_fixtures import folder_sha256, refused, write_tiny
+from tests.backbone_fixtures import folder_sha256, load, refused, write_tiny
 
 TEXT, UNET, VAE, VISION = WEIGHTS
-
-
-@pytest.fixture
-def broken(tiny_folder, tmp_path):
-    """A copy of the tiny folder, to be damaged."""
-    return shutil.copytree(tiny_folder, tmp_path / "copy")
-
-
-def load(folder):
-    return load_backbone(folder, device="cpu")
 
 
 def test_the_same_code_loads_a_vit_with_quickgelu(tmp_path, two_images):
@@ -48,20 +38,11 @@ def test_weights_stored_in_half_precision_load_in_the_dtype_asked_for(two_images
         assert feature.dtype == dtype and feature.isfinite().all()
 
 
-def test_a_local_folder_is_read_without_any_network_and_its_hash_names_its_weights(broken, tmp_path, monkeypatch):
+def test_a_local_folder_is_read_without_any_network_and_its_hash_names_its_weights(unsealed, tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", None)  # to be called by nobody
-    backbone = load(broken)
-    assert backbone.device == torch.device("cpu") and backbone.weights_sha256 == folder_sha256(broken)
+    backbone = load(unsealed)
+    assert backbone.device == torch.device("cpu") and backbone.weights_sha256 == folder_sha256(unsealed)
     assert folder_sha256(write_tiny(tmp_path / "other", seed=1)) != backbone.weights_sha256
-
-
-def test_a_preset_reads_a_local_diffusers_folder(broken):
-    (broken / "preset.json").unlink()
-    config = (broken / "vision/open_clip_config.json").read_text()
-    put("vision/open_clip_config.json", config.replace('"quick_gelu": false', '"quick_gelu": true'))(broken)
-    backbone = load(f"sd21:{broken}")
-    assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
-    assert backbone.name == f"sd21:{broken}"
 
 
 def test_a_randomised_backbone_has_another_unet_and_another_hash(tiny_backbone, two_images):
@@ -74,38 +55,27 @@ def test_a_randomised_backbone_has_another_unet_and_another_hash(tiny_backbone, 
     assert not any(p.requires_grad for p in control.diffusion.unet.parameters())
 
 
-def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(broken, tiny_backbone):
-    folder = broken / "tokenizer"
+def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(unsealed, tiny_backbone):
+    folder = unsealed / "tokenizer"
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
-    put("tokenizer/vocab.json", json.dumps(model["vocab"]))(broken)
-    put("tokenizer/merges.txt", "#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in model["merges"]))(broken)
-    without("tokenizer/tokenizer.json")(broken)
-    write_preset(broken, size=96)
-    assert load(broken).diffusion.tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
-    without("tokenizer/merges.txt")(broken)
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in model["merges"]))
+    (folder / "tokenizer.json").unlink()
+    assert load(unsealed).diffusion.tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
+    (folder / "merges.txt").unlink()
     with refused(r"lacks tokenizer/tokenizer\.json", FileNotFoundError):
-        load(broken)
+        load(unsealed)
 
 
 def put(name, text):
     return lambda folder: (folder / name).write_text(text)
 
 
-def sealed(name, changed):
-    """Put a JSON file, and seal the folder with it."""
-
-    def damage(folder):
-        put(name, json.dumps(changed))(folder)
-        write_preset(folder, size=96)
-
-    return damage
-
-
 def without(name):
     return lambda folder: shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
 
 
-def spoilt(file, tensor, shape=None, seal=True):
+def spoilt(file, tensor, shape=None):
     """Take a tensor out of a file or, if a shape is given, put zeros of that shape in its place."""
 
     def damage(folder):
@@ -113,67 +83,79 @@ def spoilt(file, tensor, shape=None, seal=True):
         del tensors[tensor]
         new = {} if shape is None else {tensor: torch.zeros(shape)}
         save_file(tensors | new, folder / file, metadata={"format": "pt"})
-        if seal:
-            write_preset(folder, size=96)
 
     return damage
 
 
-def other_autoencoder(folder):
-    config = {k: v for k, v in json.loads((folder / "vae/config.json").read_text()).items() if k[0] != "_"}
-    AutoencoderKL(**config | {"latent_channels": 4}).save_pretrained(folder / "vae")
-    write_preset(folder, size=96)
+def rebuilt(cls, part, **changes):
+    """Make a model anew with another config."""
+
+    def damage(folder):
+        config = {k: v for k, v in json.loads((folder / part / "config.json").read_text()).items() if k[0] != "_"}
+        cls(**config | changes).save_pretrained(folder / part)
+
+    return damage
 
 
 def other_tokenizer(folder):
     shutil.copytree(POCKET_FOLDER / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    write_preset(folder, size=96)
 
 
+BESIDE = [other for name in WEIGHTS for other in (f"{name}.index.json", f"{name.split('/')[0]}/adapter_config.json")]
+OTHER_FORMS = {  # what the UNet's weights are called instead -> the step that helps
+    "diffusion_pytorch_model.fp16.safetensors": "rename diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin": "load diffusion_pytorch_model.bin with its library",
+    "diffusion_pytorch_model.safetensors.index.json": "save it again as one file",
+    "notes.txt": "copy or download the folder again",
+}
+NEEDS = [  # more than a text and a time step
+    {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 64},
+    *({"num_class_embeds": 10}, {"addition_embed_type": "text"}),
+    {"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 32},
+]
 MISFITS = {  # what was done to a folder -> how, and what is said
     "half a file": (lambda folder: os.truncate(folder / UNET, 9000), f"{UNET} is truncated"),
-    "another file": (spoilt(UNET, "conv_in.bias", 8, seal=False), f"{UNET} is not .*sha256 differs"),
     "no tensor, diffusers": (spoilt(VAE, "encoder.conv_in.weight"), "vae does not load"),
     "another shape, diffusers": (spoilt(UNET, "conv_in.weight", (3, 1)), "unet does not load"),
     "another shape, transformers": (spoilt(TEXT, "final_layer_norm.weight", 3), "text_encoder does not load"),
     "no tensor, open_clip": (spoilt(VISION, "visual.head.proj.weight"), "vision does not load"),
     **{f"no {name}": (without(name), f"lacks .*{name}") for name in (VISION, "vae/config.json", "tokenizer")},
-    "a scheduler without betas": (sealed("scheduler/scheduler_config.json", {}), "does not state beta_start, beta_end"),
-    "pieces of two models": (other_autoencoder, "vae has 4 latent channels and unet 8"),
+    "a scheduler without betas": (put("scheduler/scheduler_config.json", "{}"), "does not state beta_start, beta_end"),
+    **{name: (put(name, "{}"), "stands for other weights") for name in BESIDE},
+    **{f: (lambda folder, f=f: (folder / UNET).rename(folder / "unet" / f), said) for f, said in OTHER_FORMS.items()},
+    **{str(asked): (rebuilt(UNet2DConditionModel, "unet", **asked), "unet needs") for asked in NEEDS},
+    "pieces of two models": (rebuilt(AutoencoderKL, "vae", latent_channels=4), "vae has 4 latent channels and unet 8"),
     "another tokenizer": (other_tokenizer, r"tokenizer has \d+ entries and text_encoder \d+"),
     "another QuickGELU": (lambda folder: write_preset(folder, size=96, quick_gelu=True), "QuickGELU is False"),
-    "a preset cut": (put("preset.json", "{"), "is not a preset"),
-    "a preset misspelt": (put("preset.json", '{"diffusion": {"sise": 96}, "vision": {}}'), "is not a preset"),
     "no preset": (without("preset.json"), "has no preset.json: .*pass sd21:"),
 }
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
-def test_a_folder_that_is_cut_or_does_not_fit_together_is_refused(broken, misfit):
+def test_a_folder_that_is_cut_or_does_not_fit_together_is_refused(unsealed, misfit):
     damage, said = MISFITS[misfit]
-    damage(broken)
+    damage(unsealed)
     with refused(said, (ValueError, FileNotFoundError)):
-        load(broken)
+        load(unsealed)
 
 
-def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(broken, monkeypatch):
+def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(unsealed, monkeypatch):
     good = PRESETS["sd21"]
-    assert open_clip.get_model_config(good.vision.model)["quick_gelu"]
-    assert open_clip.get_pretrained_cfg(good.vision.model, good.vision.pretrained)["quick_gelu"]
-    monkeypatch.setitem(PRESETS, "wrong", replace(good, vision=replace(good.vision, model="ViT-L-14-336")))
-    (broken / "preset.json").unlink()
-    shutil.rmtree(broken / "vision")
+    assert open_clip.get_model_config(good.model)["quick_gelu"]
+    assert open_clip.get_pretrained_cfg(good.model, good.pretrained)["quick_gelu"]
+    monkeypatch.setitem(PRESETS, "wrong", replace(good, model="ViT-L-14-336"))
+    (unsealed / "preset.json").unlink()
+    shutil.rmtree(unsealed / "vision")
     with refused("QuickGELU is False in the model and True in its weights"):
-        load(f"wrong:{broken}")
+        load(f"wrong:{unsealed}")
 
 
 def test_unknown_names_devices_and_types_are_refused(tmp_path):
-    devices = [("pocket", {"device": device}, device) for device in ("gpu", "cuda:99", "tpu", "xla")]
     for name, options, said in (
         ("pockett", {}, "unknown backbone 'pockett': use pocket, sd21"),
         (f"sd21:{tmp_path / 'nowhere'}", {}, r"tried .*nowhere \(no such folder\)"),
         ("pocket", {"dtype": torch.float16}, "float16"),
-        *devices,
+        *(("pocket", {"device": device}, device) for device in ("gpu", "cuda:99", "tpu", "xla")),
     ):
         with refused(said, (ValueError, RuntimeError, FileNotFoundError)):
             load_backbone(name, **{"device": "cpu"} | options)
@@ -190,7 +172,7 @@ def test_a_hub_id_is_read_from_where_the_hub_puts_it_and_every_mirror_that_fails
 
     monkeypatch.setattr("sfhelpers.backbones.loading.snapshot_download", hub)
     assert load("sd21:somebody/a-mirror").weights_sha256 == folder_sha256(tiny_folder)
-    mirrors = PRESETS["sd21"].diffusion.ids
+    mirrors = PRESETS["sd21"].ids
     with refused(".*".join(mirrors), FileNotFoundError):
         load("sd21")
     assert asked == ["somebody/a-mirror", *mirrors]

@@ -1,6 +1,7 @@
 """Everybody's own photos get their masks: all of them, at their own size, and never half a file."""
 
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -99,19 +100,17 @@ def test_all_sketches_ask_together_and_the_mask_lies_where_the_object_is(quick, 
 
 
 @pytest.mark.parametrize(
-    ("written", "error", "redone"),
+    ("last", "error", "new"),
     [("0_mask.png", OSError(28, "no room"), 0), ("2_mask.png", KeyboardInterrupt, 2), ("cat.png", OSError(28, ""), 3)],
 )
-def test_an_interrupted_run_leaves_the_earlier_files_whole(
-    quick, model, own, tmp_path, monkeypatch, written, error, redone
-):
+def test_an_interrupted_run_leaves_the_earlier_files_whole(quick, model, own, tmp_path, monkeypatch, last, error, new):
     for k, photo in enumerate(sorted((own / "photo" / "cat").iterdir())):
         photo.rename(photo.with_stem(str(k)))
     dataset, _ = write(model, own, tmp_path / "out")
     before, replace = files(tmp_path / "out"), os.replace
 
     def stop(beside, path):
-        if path.name == written:
+        if path.name == last:
             raise error
         replace(beside, path)
 
@@ -120,7 +119,7 @@ def test_an_interrupted_run_leaves_the_earlier_files_whole(
         write(model, own, tmp_path / "out", threshold=0.2)
     assert_complete(dataset, tmp_path / "out")
     changed = {name for name, content in files(tmp_path / "out").items() if before[name] != content}
-    assert changed <= {f"masks/cat/{k}_{kind}.png" for k in range(redone) for kind in ("mask", "overlay")}
+    assert changed <= {f"masks/cat/{k}_{kind}.png" for k in range(new) for kind in ("mask", "overlay")}
 
 
 def test_a_second_run_replaces_the_files_and_true_masks_change_none_but_give_a_score(quick, model, own, tmp_path):
@@ -136,6 +135,20 @@ def test_a_second_run_replaces_the_files_and_true_masks_change_none_but_give_a_s
     assert files(tmp_path / "out") == first
     found = [open_mask(tmp_path / f"out/masks/cat/{i.record.path.stem}_mask.png").mean() for i in items[:3]]
     assert [item.iou for item in items] == [*map(pytest.approx, found), None, None, None]
+
+
+def test_classes_of_any_name_are_drawn_and_written_side_by_side(quick, model, own, tmp_path, capfd):
+    names = [b"cat.png", b"a\xff\xfe", b"x\x1b[31m", b"two\nlines", rb"US$ \frac$", b"l" * 250, "\u202egnp".encode()]
+    for name in names:
+        for domain in ("photo", "sketch"):
+            shutil.copytree(own / domain / "cat", own / domain / os.fsdecode(name))
+    dataset, _ = write(model, own, tmp_path / "out")
+    assert len(dataset.categories) == len(names) + 2 and all(name.isprintable() for name in dataset.categories)
+    assert max(map(len, dataset.categories)) <= 60
+    sheets = {path.name for path in (tmp_path / "out" / "masks").iterdir() if path.is_file()}
+    assert sheets == {f"{name}.png" for name in dataset.categories} - {"cat.png"} | {"_cat.png"}
+    said = capfd.readouterr().err
+    assert "cat" in said and not any(mark in said for mark in ("\x1b[31", "\u202e", "two\n"))
 
 
 @pytest.mark.parametrize("size", [(9, 1200), (1200, 8), (8, 8)])

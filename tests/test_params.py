@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sfhelpers import params
-from tests.backbone_fixtures import one_sentence
+from tests import search_helpers
 from tests.cells import tagged
 
 NAME = "04_segmentation"
@@ -28,9 +28,7 @@ def as_cell(values):
 
 
 def refused(namespace, error=ValueError, notebook=NAME):
-    with pytest.raises(error) as caught:
-        params.check(notebook, namespace)
-    return one_sentence(caught)
+    return search_helpers.refused(error, params.check, notebook, namespace)
 
 
 @pytest.mark.parametrize("notebook", params.NOTEBOOKS)
@@ -92,7 +90,7 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
         ("split", 5, TypeError, "pass it with -r split VALUE"),
         ("backbone", None, TypeError, "must be text"),
         ("epochs", -1, ValueError, "epochs must be 0 or more, but it is -1"),
-        ("seed", 2**32, ValueError, "or less"),
+        *(("limit", few, ValueError, "pass -p limit 4 or more, or 0 for all") for few in (1, 3)),
         ("learning_rate", 0.0, ValueError, "1e-12 or more"),
         *(("learning_rate", float(value), ValueError, "a finite number") for value in ("nan", "inf")),
         ("dataset", "skechy", ValueError, "choose toy, sketchy or folder"),
@@ -107,6 +105,25 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
 def test_a_value_that_cannot_be_is_refused_and_says_what_to_pass(tmp_path, name, value, error, words):
     assert words in refused(values(tmp_path) | {name: value}, error)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("notebook", params.NOTEBOOKS)
+def test_numbers_out_of_reach_and_lists_of_anything_else_are_refused_by_every_notebook(tmp_path, notebook):
+    (source,), namespace = tagged(notebook, "parameters"), {}
+    exec(source, namespace)
+    beyond = {int: (2**31, 10**26, -(10**26), 10**400), float: (1e300, -1e300, 10**400, 5e-324)}
+    beyond[list] = ([], [1.5], ["1"], [True], [None], [[1]], [1, -1], [10**26], [1, "a\nb"], {1: 1}, {1}, "[1]", None)
+    for name, value in list(namespace.items()):
+        for wrong in beyond.get(type(value), ()):
+            said = refused(namespace | {name: wrong, "output_dir": str(tmp_path)}, (TypeError, ValueError), notebook)
+            assert said.startswith(f"{name} must be ")
+
+
+def test_few_photos_are_refused_only_where_a_part_would_have_none(tmp_path):
+    for split, fewest in (("default", 4), ("self-supervised", 4), ("60:40", 3)):
+        given = values(tmp_path, sketches=1, split=split)
+        assert f"limit {fewest} or more" in refused(given | {"limit": fewest - 1}, notebook="03_correspondence")
+        params.check("03_correspondence", given | {"limit": fewest})
 
 
 def test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken(tmp_path, monkeypatch):

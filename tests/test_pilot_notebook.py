@@ -202,7 +202,9 @@ def test_own_pairs_are_squared_and_class_in_a_prompt_is_each_pairs_category(tiny
         for k in range(count):
             path = tmp_path / folder / f"{k}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (20 + 9 * k, 30), (40 * k, 90, 200 if "photo" in folder else 0)).save(path)
+            image = Image.new("RGB", (20 + 9 * k, 30), (40 * k, 90, 200 if "photo" in folder else 0))
+            image.paste((255, 255, 0), (4, 8, 16, 22))  # a blank sketch would be refused
+            image.save(path)
     images, labels = HAND.own_pairs(load_dataset("folder", tmp_path), 2, size=64)
     assert labels == ["cat", "cat", "dog"] and images.shape == (3, 2, 3, 64, 64)
     assert (images[:, 0, 2].amax((1, 2)) < 0.1).all() and (images[:, 1, 2].amax((1, 2)) > 0.7).all()

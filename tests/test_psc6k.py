@@ -130,7 +130,7 @@ def test_a_table_that_cannot_be_or_is_not_there_is_refused(world, table, tmp_pat
     with refused("has no column XB"):
         psc6k.read(tmp_path / psc6k.NAME, world)
     with refused("no keypoints beside", FileNotFoundError):
-        psc6k.load(replace(world, root=tmp_path / "a" / "b"))
+        psc6k.load(replace(world, root=tmp_path / "a" / "b" / "c"))
 
 
 def test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused(world):

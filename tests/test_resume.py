@@ -3,9 +3,9 @@
 import json
 import multiprocessing
 import random
-import re
 import signal
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -78,15 +78,10 @@ def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(child, 
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert len(set(names(tmp_path)) - {kept.FILE}) == (moment != "just renamed")
-    steps = []
-
-    def counted(model, indices):
-        steps.append(indices)
-        return fixtures.noisy_loss(model, indices)
-
+    counted = Mock(wraps=fixtures.noisy_loss)
     assert run(tmp_path, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
-    assert len(steps) == fixtures.SETTINGS["epochs"] * 12 - done
+    assert counted.call_count == fixtures.SETTINGS["epochs"] * 12 - done
     assert names(tmp_path) == [kept.FILE]
 
 
@@ -116,11 +111,10 @@ def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_t
     assert resumed == short(validate=scripted(before + after)) and resumed["best_epoch"] == best
 
 
-@pytest.mark.parametrize(("values", "patience", "rows"), [([0, 1, 0.5, 0.4], 2, 4), ([0, 1, 2, 3, 4], 0, 5)])
-def test_after_its_end_early_or_not_it_is_given_back_at_once_with_its_generators(tmp_path, values, patience, rows):
-    first = short(tmp_path, validate=scripted(values), patience=patience)
-    assert len(first["epochs"]) == rows
-    assert short(tmp_path, loss=never, validate=never, noise=2, patience=patience) == first
+def test_after_its_end_it_is_given_back_at_once_with_its_generators(tmp_path):
+    first = short(tmp_path, validate=scripted(range(5)))
+    assert len(first["epochs"]) == 5
+    assert short(tmp_path, loss=never, validate=never, noise=2) == first
 
 
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):
@@ -211,27 +205,3 @@ def test_a_new_run_removes_an_earlier_ones_trainings_and_nothing_else_and_no_fil
         path.write_text("mine")
     kept.remove_trainings(tmp_path)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(foreign)
-
-
-PLACES = ("", "fused-seed0", "fused-seed0/strict", f"fused-seed0/{kept.FILE}", f"fused-seed0/strict/{kept.FILE}")
-
-
-@pytest.mark.parametrize("kind", ["link", "file", "folder"])
-@pytest.mark.parametrize("place", PLACES)
-def test_through_a_link_nothing_is_removed_and_what_is_not_a_runs_own_is_refused(tmp_path, place, kind):
-    outside, folder = tmp_path / "outside", tmp_path / "run" / "checkpoints"
-    for part in ("fused-seed0/strict", "strict", "."):
-        (outside / part).mkdir(parents=True, exist_ok=True)
-        (outside / part / kept.FILE).write_text("mine")
-    at = folder / place
-    at.parent.mkdir(parents=True)
-    if kind == "link":
-        at.symlink_to(outside / kept.FILE if place.endswith(kept.FILE) else outside)
-    else:
-        at.write_text("mine") if kind == "file" else at.mkdir()
-    if kind == "link" or (kind == "folder" and place.endswith(kept.FILE)) or (kind == "file" and place == ""):
-        with refused(f"{re.escape(str(at))} is a {kind}, and not .*: move it away", FileExistsError):
-            kept.remove_trainings(folder)
-    else:
-        kept.remove_trainings(folder)
-    assert len([path for path in outside.rglob(kept.FILE) if path.read_text() == "mine"]) == 3

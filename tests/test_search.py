@@ -35,6 +35,24 @@ def test_the_frame_is_around_the_ink_faint_and_inverted_too_and_points_are_sprea
     assert min(np.hypot(a[0] - b[0], a[1] - b[1]) for a in points for b in points if a is not b) > 0.15
 
 
+@pytest.mark.parametrize("page", ["light", "dark", "clear"])
+def test_a_thin_frame_a_dark_page_and_light_ink_on_none_ask_as_dark_lines_on_white(page):
+    plain = sketch(2.2, (60, 75), 400)
+    grey, expected = np.asarray(plain.convert("L")), Frame.of(plain)
+    for seed in range(20):
+        dice = np.random.default_rng(seed)
+        white = Image.fromarray(255 - grey if page == "dark" else grey).convert("RGB")
+        for width, turned in zip(dice.integers(0, 30, 4).tolist(), (0, 90, 180, 270), strict=True):
+            white = white.rotate(turned)
+            white.paste(tuple(dice.integers(0, 256, 3).tolist()), (0, 0, 400, width))
+            white = white.rotate(-turned)
+        ink = np.dstack([np.full((400, 400, 3), dice.integers(190, 256, 3), np.uint8), 255 - grey])
+        found = Frame.of(Image.fromarray(ink) if page == "clear" else white)
+        apart = np.subtract((found.left, found.top, found.side), (expected.left, expected.top, expected.side))
+        assert np.abs(apart).max() < 3 and found.paper > (200, 200, 200), seed
+        assert (found.tensor(100) - expected.tensor(100)).abs().mean() < 0.02, seed
+
+
 def test_photos_are_ranked_by_cosine_and_named_by_the_softmax_over_mean_photos(searcher, tiny_backbone):
     found, gallery = searcher.search(sketch()), searcher.gallery
     assert sorted(found.order) == [0, 1, 2, 3, 4] and (np.diff(found.scores) <= 0).all() and found.note == ""
@@ -115,13 +133,10 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(searcher, asked, options, 
 
 
 def test_what_does_not_belong_together_is_refused(gallery, tiny_backbone, heads):
-    for told, value, words in (
-        ("weights_sha256", "e" * 64, "another backbone"),
-        ("embed", "fused", "a retrieval head"),
-    ):
+    for told, value, by in (("weights_sha256", "e" * 64, "another backbone"), ("embed", "fused", "a retrieval head")):
         given = copy(gallery)
         given.made_by = gallery.made_by | {told: value}
-        assert f"embedded by {words}" in refused(ValueError, Searcher, given, tiny_backbone, heads)
+        assert f"embedded by {by}" in refused(ValueError, Searcher, given, tiny_backbone, heads)
     said = refused(ValueError, Searcher, gallery, tiny_backbone, {"fused": heads["fused"]})
     assert "no trained model 'SD+CLIP concatenated'" in said
 
@@ -147,19 +162,16 @@ def blots(size, red, blue):
 
 
 @pytest.mark.parametrize("size", [(400, 200), (200, 400)])
-def test_points_are_found_where_their_colour_is_in_photos_of_any_shape(colours, size):
+def test_points_are_found_where_their_colour_is_in_photos_of_any_shape_and_never_beyond(colours, size):
     asked = blots((300, 300), (200, 100), (250, 180))
     places = [(0.75 * size[0], 0.8 * size[1]), (0.2 * size[0], 0.3 * size[1])]
     points = [(200 / 300, 100 / 300), (250 / 300, 180 / 300)]
     found = match(asked, blots(size, *places), fake(), points, colours)
     assert [m.sketch for m in found] == points and all(m.score > 0.8 for m in found)
     assert np.abs(np.array([m.photo for m in found]) * size - places).max() <= 400 / 16
-
-
-def test_a_point_beyond_the_photo_is_put_onto_its_edge(colours):
-    wide = Image.new("RGB", (400, 40), "white")
-    assert all(0 <= value <= 1 for m in match(sketch(), wide, fake(), ENDS, colours) for value in m.photo)
-    assert match(sketch(), wide, fake(), [], colours) == (), "no points have no matches"
+    plain = Image.new("RGB", (size[0], size[1] // 5), "white")
+    assert all(0 <= value <= 1 for m in match(sketch(), plain, fake(), ENDS, colours) for value in m.photo)
+    assert match(sketch(), plain, fake(), [], colours) == (), "no points have no matches"
 
 
 def test_files_and_images_and_a_loaded_head_answer_alike(tiny_backbone, tmp_path, colours):
@@ -177,14 +189,9 @@ def test_files_and_images_and_a_loaded_head_answer_alike(tiny_backbone, tmp_path
         assert match(image, image, fake(), ENDS, colours) == match(path, path, fake(), ENDS, colours)
 
 
-@pytest.mark.parametrize(
-    ("given", "error", "words"),
-    [
-        ({"points": [(0.99, 0.01)]}, ValueError, "is not near the drawing"),
-        ({"photo": "nowhere.jpg"}, FileNotFoundError, "there is no image nowhere.jpg"),
-        ({"head": "nowhere.safetensors"}, FileNotFoundError, "run 03_correspondence"),
-    ],
-)
-def test_what_cannot_be_matched_is_said_in_one_sentence(colours, given, error, words):
-    given = {"sketch": sketch(), "photo": sketch(), "head": colours} | given
-    assert words in refused(error, match, backbone=fake(), **given)
+def test_what_cannot_be_matched_is_said_in_one_sentence(colours):
+    given = (sketch(), sketch(), fake())
+    assert "is not near the drawing" in refused(ValueError, match, *given, [(0.99, 0.01)], colours)
+    assert "run 03_correspondence" in refused(FileNotFoundError, match, *given, head="nowhere.safetensors")
+    said = refused(FileNotFoundError, match, sketch(), "nowhere.jpg", fake(), head=colours)
+    assert "there is no image nowhere.jpg" in said

@@ -73,7 +73,7 @@ def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, mon
     assert found.picture.cache_info().currsize == PICTURES and PICTURES * 3 * THUMBNAIL**2 < 20e6  # bytes
     assert found.picture(199) is found.picture(199) and found.picture(199).size == (8, 8)
     bars = [bar for bar in capsys.readouterr().err.split("\r") if bar.startswith("embedding 5,000 photos: ")]
-    assert "| 0/5000 [" in bars[0] and "| 32/5000 [" in bars[1]  # how many, and from then on how long
+    assert "| 0/157 [" in bars[0] and "| 1/157 [" in bars[1]  # how many batches, and from then on how long
 
 
 def test_photos_come_by_cosine_for_a_file_an_image_and_a_drawing(gallery, tiny_backbone, tmp_path):
@@ -214,42 +214,29 @@ def test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its
     assert len(Gallery.load(Gallery.from_folder(folder, fake()).save(saved), fake())) == 7
 
 
-@pytest.mark.parametrize("kind", [0, 100, -1, "a byte", b"\x80\x04\x95pickled"])
-def test_a_file_that_is_no_whole_index_is_refused(saved, kind):
+def test_a_file_that_is_no_whole_index_is_refused(saved):
     whole = saved.read_bytes()
-    flipped = whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:]
-    saved.write_bytes(whole[:kind] if isinstance(kind, int) else flipped if kind == "a byte" else kind)
-    assert "is not a whole index of photos" in refused(ValueError, Gallery.load, saved, fake())
-
-
-def test_every_bit_of_an_indexs_header_is_under_its_checksum(saved):
-    for content in flipped(saved.read_bytes(), 10**6):
+    damaged = [whole[:0], whole[:100], whole[:-1], whole[:-20] + b"flip" + whole[-16:], b"\x80\x04\x95pickled"]
+    for content in (*damaged, *flipped(whole, 10**6)):
         saved.write_bytes(content)
         assert "photos.index" in refused(ValueError, Gallery.load, saved, fake())
 
 
 def crafted(tensors, told):
-    """What an index may say although it is signed as it should be: where in it, the name of the part, and the part."""
+    """What an index that is signed as it should be may hold: where in it, by which name, and what."""
     (first, *rest), vectors = told["photos"], tensors["embeddings"]
-    yield from ((told, name, value) for name in ("root", "photos", "made_by") for value in WRONG)
-    yield from ((told["made_by"], "embed", value) for value in WRONG)
-    places = [
-        "/etc/hostname",
-        "//etc/hostname",
-        "../photos/0.png",
-        "cat/../0.png",
-        "cat//0.png",
-        "./0.png",
-        "0.png/",
-        ".",
-    ]
-    yield from ((told, "photos", [[place, "cat"], *rest]) for place in (*places, rest[0][0], None))
-    yield from ((told, "photos", photos) for photos in (rest, [first, *told["photos"]], [[first[0], 1], *rest]))
-    for shape in ((), (7,), (7, 0), (7, 3, 1), (0, 2**40), (6, 3), (8, 3)):
-        yield tensors, "embeddings", torch.ones(shape) / 3**0.5
+    parts = [(told, "root"), (told, "photos"), (told, "made_by"), (told["made_by"], "embed")]
+    yield from ((*part, value) for part in parts for value in WRONG)
+    above = "/etc/a.png", "//etc/a.png", "../a.png", "cat/../a.png"
+    for place in (*above, "cat//a.png", "./a.png", "a.png/", ".", None):
+        yield told, "photos", [[place, "cat"], *rest]
+    for photos in (rest, [rest[0], *rest], [first, *told["photos"]], [[first[0], 1], *rest]):
+        yield told, "photos", photos
+    for shape in ((), (7,), (7, 0), (7, 1, 1), (0, 2**40), (6, 1), (8, 1)):
+        yield tensors, "embeddings", torch.ones(shape)
+    yield from ((tensors, "embeddings", torch.eye(7).to(kind)) for kind in (torch.float64, torch.int64, torch.bool))
     for value in (nan, inf, 0.0, 1e30):
         yield tensors, "embeddings", torch.cat([vectors[:6], torch.full((1, 3), value)])
-    yield from ((tensors, "embeddings", torch.eye(7).to(kind)) for kind in (torch.float64, torch.int64, torch.bool))
 
 
 @pytest.mark.parametrize("refresh", [False, True])
@@ -260,12 +247,8 @@ def test_an_index_that_says_what_cannot_be_is_refused_in_one_sentence(saved, ref
         saved.write_bytes(kept.signed(tensors, told, KEY))
         where[name] = before
         refused((ValueError, OSError), Gallery.load, saved, fake(), refresh=refresh)
-
-
-def test_embeddings_of_another_width_are_told_when_they_are_asked(saved):
-    saved.write_bytes(kept.signed({"embeddings": torch.eye(7)}, kept.from_signed(saved, KEY)[1], KEY))
-    found = Gallery.load(saved, fake())
-    assert "embeddings of 7 numbers and sketches of 3" in refused(ValueError, found.ask, sketch())
+    saved.write_bytes(kept.signed({"embeddings": torch.eye(7)}, told, KEY))
+    assert "of 7 numbers and sketches of 3" in refused(ValueError, Gallery.load(saved, fake()).ask, sketch())
 
 
 def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypatch):
@@ -275,15 +258,13 @@ def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypa
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
 
 
-def test_only_an_index_is_replaced_by_an_index_and_only_one_that_is_there_is_read(folder, monkeypatch):
+def test_only_an_index_is_replaced_by_an_index_and_only_one_that_is_there_is_read(folder):
     index, picture = Gallery.from_folder(folder, fake()), folder / "loose.png"
     before = picture.read_bytes()
     said = refused(FileExistsError, index.save, picture)
     assert "is a file but no index: name another place" in said and picture.read_bytes() == before
     assert "(Is a directory): name another file" in refused(IsADirectoryError, index.save, folder)
     assert "there is no index" in refused(FileNotFoundError, Gallery.load, folder / "no.index", fake())
-    monkeypatch.setattr("sfhelpers.search.gallery.from_signed", Mock(side_effect=PermissionError))
-    assert "is not a whole index of photos" in refused(ValueError, Gallery.load, picture, fake())
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 from sfhelpers.pocket import data
-from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, quick, render, render_photo, render_sketch, shapes, world
+from sfhelpers.toyworld import CATEGORIES, SEEN, UNSEEN, render, render_photo, render_sketch, shapes, world
 from sfhelpers.toyworld.categories import individual
-from tests.backbone_fixtures import refused
 
 
 def drawn(category, index, seed):
@@ -92,26 +91,6 @@ def test_layouts_name_sketches_by_their_photo_with_masks_or_without(tmp_path):
     assert {Image.open(tmp_path / "a" / path).size for path in pictures} == {(160, 160)}
     world.write_folder(tmp_path / "b", photos=1, sketches=1, categories=("cat",), masks=False)
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"photo", "sketch"}
-
-
-@pytest.mark.parametrize(("module", "ensure"), [(world, world.ensure), (quick, quick.ensure_quick)])
-def test_the_cache_keeps_what_is_in_use_and_forgets_the_oldest_or_says_why_not(tmp_path, monkeypatch, module, ensure):
-    monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setattr(world.write_sketchy, "__defaults__", (1, 1))
-    monkeypatch.setattr(quick.write_quick, "__defaults__", (1, 0, 0.5, ("cat", "key"), "simplified"))
-    first = ensure()
-    (first / "mine").write_text("")
-    assert ensure() == first and (first / "mine").exists(), "it is not written again"
-    os.utime(first, (1, 1))
-    monkeypatch.setattr(world, "CACHE_MEGABYTES", 0.0)
-    monkeypatch.setattr(module, "VERSION", 100)
-    second = ensure()
-    assert second.exists() and not first.exists()
-    assert not list(second.parent.glob("part-*")), "nothing half-written is left"
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(world, "user_cache_path", lambda name: tmp_path / "file" / name)
-    with refused("file/sfhelpers.* set the variable XDG_CACHE_HOME", NotADirectoryError):
-        ensure()
 
 
 STARTS = (0, 600, 2_950, 11_960)  # of the runs of the backbone's training pictures that are looked at

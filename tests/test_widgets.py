@@ -16,7 +16,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
-from sfhelpers.plots.found import Answer, search_sheet
+from sfhelpers.plots.matches import Answer, search_sheet
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base
@@ -33,13 +33,14 @@ import numpy as np
 import torch
 from sfhelpers.backbones import load_backbone
 from sfhelpers.pilot import FeatureMaps
-from sfhelpers.tasks.heads import untrained_head
+from sfhelpers.tasks.heads import Head
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer, SketchPad, SketchSearch
 
 backbone = load_backbone(BACKBONE, device="cpu")
-heads = {method: untrained_head(method, backbone) for method in ("fused", "SD+CLIP concatenated")}
+injected, told = {"fused": "up", "SD+CLIP concatenated": "none"}, (0.5, 0, backbone.weights_sha256, {})
+heads = {method: Head(method, inject, *told).built(backbone) for method, inject in injected.items()}
 noise = np.random.default_rng(0)
 given = [(noise.random((40, 40, 3)), noise.random((40, 40, 3))) for _ in range(2)], ["cat 1", "cat 2"]
 ramp = torch.linspace(0, 1, 64).expand(2, 64, 64)
@@ -146,15 +147,15 @@ def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_al
 def click(widget, box, u=0.5, v=0.5):
     """On a place in one of the sheet's boxes."""
     left, top, width, height = box
-    page = widget._sheet
-    widget.image.click((left + u * width) / page._width, (top + v * height) / page._height)
+    wide, high = 100 * widget._sheet.figure.get_size_inches()
+    widget.image.click((left + u * width) / wide, (top + v * height) / high)
 
 
 def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_folder_is(widget):
     order = widget.found.order.tolist()
     widget.controls["place"].value = 2
     assert widget.found.photo == order[2]
-    click(widget, widget._sheet.photos[1])
+    click(widget, widget._sheet.boxes[2])
     assert widget.found.photo == order[1] and widget.controls["place"].value == 1
     for place in range(6):
         widget.update(place=place)
@@ -164,7 +165,7 @@ def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_
 
 
 def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
-    first, box = widget.found.matches, widget._sheet.sketches[0]
+    first, box = widget.found.matches, widget._sheet.boxes[0]
     click(widget, box, 0.5, 0.3)
     click(widget, box, 0.3, 0.25)
     assert [match.sketch for match in widget.found.matches] == [pytest.approx((0.5, 0.3)), pytest.approx((0.3, 0.25))]
@@ -226,9 +227,9 @@ def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
 
 def test_a_match_is_drawn_where_it_is(widget):
     found, one = widget.found, replace(widget.found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
-    pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"], 0)]) for some in ((), (one,))]
-    pixels = [np.asarray(Image.open(io.BytesIO(page.figure.quick_png())), dtype=int) for page in pages]
+    pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"])]) for some in ((), (one,))]
+    pixels = [np.asarray(Image.open(io.BytesIO(page.figure.png(live=True))), dtype=int) for page in pages]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
-    left, top, width, height = map(round, pages[0].sketches[0])
+    left, top, width, height = map(round, pages[0].boxes[0])
     assert changed[top + height // 2, left + width // 2 - 4]
     assert not changed[:top].any()

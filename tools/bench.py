@@ -27,7 +27,7 @@ from sfhelpers.pilot import FeatureMaps
 from sfhelpers.pilot.pairs import toy_pairs
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
-from sfhelpers.tasks.heads import untrained_head
+from sfhelpers.tasks.heads import Head
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchSearch
 
 QUERIES, GALLERY, DIMENSIONS, CLASSES = 12_694, 10_453, 512, 21  # as of the Sketchy 21 classes
@@ -86,9 +86,7 @@ def metrics(repeats: int, sample: int = 100) -> None:
     quick, plain, gap = median(ours), median(loops), np.abs(values[AP()][some] - theirs).max()
     print(f"Retrieval: {QUERIES:,} queries, {GALLERY:,} photos, {DIMENSIONS} numbers each")
     print(f"  all metrics, all queries: {quick:.2f} s; {most:.0f} MB at the peak, {more:.0f} MB of it its own")
-    print(
-        f"  mAP@all alone by scikit-learn, scaled from {sample}: {plain / quick:.1f} times as long; equal to {gap:.0e}"
-    )
+    print(f"  mAP@all by scikit-learn, scaled from {sample}: {plain / quick:.1f} times as long; equal to {gap:.0e}")
 
 
 def steps(backbone: Backbone, repeats: int, batch: int, draws: int) -> None:
@@ -133,7 +131,8 @@ def _from_images(extractor: FusedExtractor, images: Tensor, draws: int) -> Tenso
 def widgets(backbone: Backbone, repeats: int, folder: Path) -> None:
     """From a change of a widget to its new picture; untrained layers of equal size stand for the trained ones."""
     categories, bases, drawings = ("cup", "house"), ("image", "set", "pair"), list(PRESETS.values())
-    heads = {method: untrained_head(method, backbone) for method in ARMS}
+    told = 0.5, 0, backbone.weights_sha256, {}
+    heads = {method: Head(method, arm["inject"], *told).built(backbone) for method, arm in ARMS.items()}
     pairs = toy_pairs(1, categories=categories)
     given = [tuple(images) for images in pairs.images], pairs.labels, FeatureMaps(backbone, heads)
     pca, frequency, pad = PCAExplorer(*given), FrequencyExplorer(*given), SketchPad()

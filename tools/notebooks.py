@@ -151,7 +151,7 @@ def _run_one(path: Path, target: Path, environment: Mapping[str, str]) -> Outcom
     names = clean.declared(nbformat.read(path, as_version=4))
     own = {"output_dir": str(target.with_suffix(""))} if "output_dir" in names else {}
     outcome = papermill(path, target, own, environment)
-    if target.exists():
+    if target.exists() and not STOPPED:
         try:
             text = page(nbformat.read(target, as_version=4), target.stem)
         except ValueError as error:

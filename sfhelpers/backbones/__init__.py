@@ -3,5 +3,3 @@
 from sfhelpers.backbones.inputs import check_images
 from sfhelpers.backbones.loading import Backbone, load_backbone, randomised
 from sfhelpers.backbones.presets import PRESETS, write_preset
-
-__all__ = ["PRESETS", "Backbone", "check_images", "load_backbone", "randomised", "write_preset"]

@@ -32,7 +32,7 @@ class DiffusionFeatures:
     Images are (B, 3, H, W) floats in [0, 1] of any size; they are resized to `size` (squeezed if not square).
     The noise comes from a seed on the CPU and is the same for all images, so sketch and photo see equal noise on every
     device. With several draws, the features are averaged over the draws after the UNet. The models, of diffusers and
-    transformers, are frozen here; `size` (the side in pixels) and `timestep` are used where none is asked for.
+    transformers, are frozen here; `size` is in pixels, a multiple of `factor`, else ValueError.
     """
 
     def __init__(
@@ -44,22 +44,17 @@ class DiffusionFeatures:
         self.down_dims = tuple(unet.config.block_out_channels)  # channels of the four down-blocks' outputs
         self.block_dims = self.down_dims[::-1]  # and of the up-blocks'
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
+        if size < self.factor or size % self.factor:
+            raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
         self._texts: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_texts": {}}  # a copy's text encoder may be given other weights
 
-    @property
-    def _like(self) -> Tensor:
-        return self.unet.conv_in.weight
-
     @torch.no_grad()
-    def latents(self, images: Tensor, size: int | None = None) -> Tensor:
+    def latents(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the mode, no sampling."""
-        size = self.size if size is None else size
-        if size < self.factor or size % self.factor:
-            raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
-        pixels = to_pixels(images, size, "bilinear", self._like) * 2 - 1
+        pixels = to_pixels(images, self.size, "bilinear", self.unet.conv_in.weight) * 2 - 1
         return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
@@ -69,7 +64,7 @@ class DiffusionFeatures:
             self.check_prompt(prompt)
             length = self.text_encoder.config.max_position_embeddings
             ids = self.tokenizer(prompt, padding="max_length", max_length=length, return_tensors="pt")
-            self._texts[prompt] = self.text_encoder(ids.input_ids.to(self._like.device))[0][0]
+            self._texts[prompt] = self.text_encoder(ids.input_ids.to(self.unet.device))[0][0]
         return self._texts[prompt]
 
     def check_prompt(self, prompt: str) -> None:
@@ -77,8 +72,7 @@ class DiffusionFeatures:
         if not isinstance(prompt, str):
             raise ValueError(f"the prompt is of type {type(prompt).__name__}: pass a text.")
         most = self.text_encoder.config.max_position_embeddings - 2  # without both ends
-        tokens = len(self.tokenizer(prompt, verbose=False).input_ids) - 2
-        if tokens > most:
+        if (tokens := len(self.tokenizer(prompt, verbose=False).input_ids) - 2) > most:
             raise ValueError(f"the prompt has {tokens} tokens, but the text encoder reads {most} at most: shorten it.")
 
     def check_timestep(self, timestep: int) -> None:
@@ -99,25 +93,18 @@ class DiffusionFeatures:
 
     @torch.no_grad()
     def noised(
-        self,
-        images: Tensor,
-        timestep: int | None = None,
-        prompt: str = "",
-        seed: int = 0,
-        draws: int = 1,
-        size: int | None = None,
+        self, images: Tensor, timestep: int | None = None, prompt: str = "", seed: int = 0, draws: int = 1
     ) -> dict[str, Tensor]:
         """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
 
-        `size` is the side in pixels, a multiple of `factor`; `seed` and `draws` are of the noise. ValueError for images
-        of another shape or range, or settings that the model does not have.
+        `seed` and `draws` are of the noise. ValueError for images or settings that the model does not take.
         """
         timestep = self.timestep if timestep is None else timestep
         self.check_timestep(timestep)
         if draws < 1:
             raise ValueError(f"draws is {draws}: average over at least one noise draw.")
-        latents, dice = self.latents(images, size), torch.Generator().manual_seed(seed)
-        noise = torch.stack([torch.randn(latents.shape[1:], generator=dice) for _ in range(draws)]).to(self._like)
+        latents, dice = self.latents(images), torch.Generator().manual_seed(seed)
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=dice) for _ in range(draws)]).to(latents)
         batch = len(latents)  # and draw k of the noise does not depend on how many draws follow
         steps, text = torch.full((batch,), timestep, device=latents.device), self.text(prompt)
         repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)

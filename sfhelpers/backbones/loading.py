@@ -19,10 +19,10 @@ from open_clip.tokenizer import HFTokenizer
 from sfhelpers import params
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.encoders import Encoder
-from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Diffusion, Preset, Vision, combined_sha256, read_preset
+from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Preset, combined_sha256, read_preset
 from sfhelpers.backbones.sealed import ALL_WORDS, FIELDS, WEIGHTS, check_finite, opened
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, given
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
     target = torch.device(params.resolve_device(device))
     preset, folder = _find(str(name_or_folder))
-    local_vision = (folder / "vision").is_dir() or not preset.vision.model
+    local_vision = (folder / "vision").is_dir() or not preset.model
     with opened(folder, preset.sha256, local_vision) as (clean, hashes):
-        diffusion = _load_diffusion(folder, clean, preset.diffusion, target, dtype)
-        vision, file = _load_vision(folder, clean if local_vision else None, preset.vision, target, dtype)
+        diffusion = _load_diffusion(folder, clean, preset, target, dtype)
+        vision, file = _load_vision(folder, clean if local_vision else None, preset, target, dtype)
     if WEIGHTS[-1] not in hashes:  # fetched by open_clip
         hashes[WEIGHTS[-1]] = file_sha256(file)
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
@@ -86,9 +86,9 @@ def with_encoder(backbone: Backbone, encoder: Encoder) -> Backbone:
 
 def _find(name_or_folder: str) -> tuple[Preset, Path]:
     name, _, source = name_or_folder.partition(":")
-    folder = Path(name_or_folder).expanduser()
+    folder = given(name_or_folder)
     if name in PRESETS:
-        folder = _locate((source,) if source else PRESETS[name].diffusion.ids, name)
+        folder = _locate((source,) if source else PRESETS[name].ids, name)
     elif not folder.is_dir():
         raise ValueError(f"unknown backbone {name_or_folder!r}: use {', '.join(PRESETS)} or a folder with preset.json.")
     elif not (folder / PRESET_FILE).is_file():
@@ -97,14 +97,14 @@ def _find(name_or_folder: str) -> tuple[Preset, Path]:
         return read_preset(folder), folder
     preset = PRESETS[name]
     if (folder / "vision").is_dir():  # its own config is believed
-        preset = replace(preset, vision=Vision(layer=preset.vision.layer))
+        preset = replace(preset, model="", pretrained="", quick_gelu=None)
     return preset, folder
 
 
 def _locate(places: tuple[str, ...], name: str) -> Path:
     failures = []
     for place in places:
-        folder = Path(place).expanduser()
+        folder = given(place)
         if folder.is_dir():
             return folder
         if folder.is_absolute() or place.count("/") != 1:
@@ -142,7 +142,7 @@ def _pretrained(cls: Any, path: Path, clean: Path, **options: Any) -> Any:
 
 
 def _load_diffusion(
-    folder: Path, clean: Path, preset: Diffusion, device: torch.device, dtype: torch.dtype
+    folder: Path, clean: Path, preset: Preset, device: torch.device, dtype: torch.dtype
 ) -> DiffusionFeatures:
     vae = _pretrained(diffusers.AutoencoderKL, folder / "vae", clean, torch_dtype=dtype)
     unet = _pretrained(diffusers.UNet2DConditionModel, folder / "unet", clean, torch_dtype=dtype)
@@ -188,7 +188,7 @@ def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
 
 
 def _load_vision(
-    folder: Path, clean: Path | None, preset: Vision, device: torch.device, dtype: torch.dtype
+    folder: Path, clean: Path | None, preset: Preset, device: torch.device, dtype: torch.dtype
 ) -> tuple[VisionFeatures, Path]:
     """The model, and the file of its weights: of the folder or, where `clean` is None, fetched by open_clip."""
     name, tag = (f"local-dir:{clean / 'vision'}", None) if clean else (preset.model, preset.pretrained)

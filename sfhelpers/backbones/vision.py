@@ -22,10 +22,6 @@ class VisionFeatures:
         self.size = int(side if isinstance(side, int) else side[0])  # side in pixels of the images the model sees
         self.mean, self.std = model.visual.image_mean, model.visual.image_std
 
-    @property
-    def _like(self) -> Tensor:
-        return next(self.model.parameters())
-
     @cached_property
     def token_dim(self) -> int:
         """Channels of the patch tokens, read off one pass so that no table of towers is kept."""
@@ -53,10 +49,10 @@ class VisionFeatures:
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
         """N texts to unit-length embeddings (N, D) in the space of `embed`."""
-        return self.model.encode_text(self.tokenizer(list(texts)).to(self._like.device), normalize=True)
+        return self.model.encode_text(self.tokenizer(list(texts)).to(self.model.logit_scale.device), normalize=True)
 
     def pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to what the model reads: (B, 3, size, size), standardised by its mean and std."""
-        images = to_pixels(images, self.size, "bicubic", self._like)
+        images = to_pixels(images, self.size, "bicubic", next(self.model.parameters()))
         mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
         return (images - mean) / std

@@ -35,9 +35,9 @@ def load_dataset(
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
     base = given_folder(name, root) or toyworld.ensure()
     if name == "folder":
-        found = folder.read(base, split, limit, seed)
+        found = folder.read(base, split, limit, seed, skip_broken)
     else:
-        found = sketchy.read(base, toyworld.UNSEEN if name == "toy" else sketchy.UNSEEN, limit, seed)
+        found = sketchy.read(base, toyworld.UNSEEN if name == "toy" else sketchy.UNSEEN, limit, seed, skip_broken)
     usable = without_broken(found, base, skip_broken, name)
     if not usable:
         raise ValueError(f"no usable image is left under {shown(base)}: replace the broken files.")

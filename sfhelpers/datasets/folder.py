@@ -11,9 +11,10 @@ from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
 
 
-def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> list[Record]:
+def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
     """Records of the user's own photos and sketches, at most `limit` of each a category, chosen by `seed`."""
-    files = {domain: records.images_in(root / domain, domain, root, "rename your folder") for domain in records.PLURAL}
+    places = {domain: root / domain for domain in records.PLURAL}
+    files = records.images_in(places, root, "rename your folder", skip_broken)
     photo, sketch = files["photo"].keys(), files["sketch"].keys()
     if lonely := sorted(photo - sketch):
         why = f"photo classes without a sketch under {shown(root)}: {records.listed(lonely)}"
@@ -21,7 +22,7 @@ def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> l
         raise ValueError(f"{why} {has}; give the folders equal names, add a sketch, or take the photos away.")
     if unused := records.listed(sorted(sketch - photo)):
         warnings.warn(f"sketch classes without a photo under {shown(root)} are left out: {unused}.", stacklevel=3)
-    masks = _masks(root, files["photo"])
+    masks = _masks(root, files["photo"], skip_broken)
     found = []
     for domain, category in product(files, sorted(photo)):
         stems = ((path, records.nfc(path.stem)) for path in files[domain][category])
@@ -32,13 +33,14 @@ def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0) -> l
     return [record for some in by_domain for record in records.limited(some, limit, seed)]
 
 
-def _masks(root: Path, photo_files: dict[str, list[Path]]) -> dict[tuple[str, str, str], Path]:
+def _masks(root: Path, photo_files: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str, str], Path]:
     photos = Counter((category, records.nfc(p.stem)) for category, paths in photo_files.items() for p in paths)
     (category, stem), count = photos.most_common(1)[0]
     if count > 1:
         where = shown(root / "photo" / category)
         raise ValueError(f"{count} photos in {where} are called {stem!r} but for the extension: rename all but one.")
-    masks = {(c, records.nfc(p.stem)): p for c, paths in records.image_files(root / "mask").items() for p in paths}
+    found = records.image_files(root / "mask", skip_broken)
+    masks = {(category, records.nfc(path.stem)): path for category, paths in found.items() for path in paths}
     if strays := [f"mask/{key[0]}/{path.name}" for key, path in masks.items() if key not in photos]:
         why = f"{len(strays)} masks under {shown(root)} belong to no photo ({records.listed(strays)})"
         raise ValueError(f"{why}: name each like its photo, mask/<class>/<stem>.png, or take it away.")

@@ -10,11 +10,11 @@ import numpy as np
 
 from sfhelpers.datasets import records, sketchy
 from sfhelpers.datasets.records import Dataset, Record
-from sfhelpers.files import shown
+from sfhelpers.files import reading, shown
 
 NAME = "test_pairs_ps.csv"
 COLUMNS = ("photo", "sketch", "class", "XA", "YA", "XB", "YB")  # X: eight numbers, px to the right, empty if hidden
-FRAME = 256  # pixels
+FRAME = 256  # pixels; a point up to half of one outside, as rounding leaves some, is put onto the edge
 POINTS = 8
 SPLITS = ("default", "60:40", "self-supervised")
 
@@ -66,7 +66,8 @@ def load(dataset: Dataset, split: str = "default", limit: int = 0, seed: int = 0
     if split not in SPLITS:
         raise ValueError(f"there is no split {split!r} of the keypoints: choose one of {', '.join(SPLITS)}.")
     root = dataset.root
-    places = [place / NAME for place in (root, root / "PSC6K", root.parent, root.parent / "PSC6K")]
+    around = sketchy.tree(root).parents[:3]  # as published, PSC6K/ lies beside Sketchy/rendered_256x256/256x256/
+    places = [place / name for place in (root, *around) for name in (NAME, f"PSC6K/{NAME}")]
     if (table := next(filter(Path.is_file, places), None)) is None:
         raise FileNotFoundError(f"no keypoints beside {shown(root)}: expected {NAME} in it, PSC6K/ or a folder above.")
     if not (pairs := read(table, dataset)):
@@ -118,7 +119,7 @@ def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
                 raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
@@ -171,8 +172,8 @@ def _points(row: dict, letter: str, where: str) -> np.ndarray:
         raise ValueError(f"{where}, {' or '.join(names)}: {error}; give numbers, empty where hidden.") from error
     if (np.isnan(points[:, 0]) != np.isnan(points[:, 1])).any():
         raise ValueError(f"{where} gives only one of X{letter} and Y{letter} of a point: give both, or neither.")
-    outside = ~np.isnan(points).any(1) & ~((points >= 0) & (points <= FRAME)).all(1)
+    outside = ~np.isnan(points).any(1) & ~((points >= -0.5) & (points <= FRAME + 0.5)).all(1)
     if outside.any():
         x, y = points[outside.argmax()]
         raise ValueError(f"{where} has ({x:g}, {y:g}), outside the {FRAME} px frame: correct it, or leave it empty.")
-    return points
+    return points.clip(0, FRAME)

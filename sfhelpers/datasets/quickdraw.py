@@ -4,10 +4,11 @@ import errno
 import hashlib
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,15 @@ from sfhelpers.drawing import Drawing, Stroke, ndjson
 from sfhelpers.files import shown
 
 LINE_WIDTH = 2 / 160  # of the picture's side, as the toy world's sketches; Google's bitmaps, of 28 px, have 16 / 288
-MAX_LINE = 5_000_000  # bytes; a drawing has some thousand
 VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Doodle(Record):
-    """One drawing in a file; its `instance` is its key_id, or, where a line has none, the sha256 of the line."""
+    """One drawing in a file; its `instance` is its key_id, or, where a line has none, the sha256 of the line.
+
+    Where one key_id stands for several drawings, it is the sha256 of the drawing.
+    """
 
     line: int = 0  # counted from 1
     offset: int = 0  # of the line, in bytes
@@ -47,15 +50,20 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
     numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
     if numbers is None and split != "default":
         raise ValueError(f"split is {split!r}: pass default, or how many of a category train and are tested, as 20/5.")
-    files = {records.nfc(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
+    files = {records.called(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
     if not files:
         found = f"expected <category>.ndjson there (found: {records.contents(root)})"
         raise ValueError(f"no Quick, Draw! files under {shown(root)}: {found}; pass the folder that holds them.")
-    found, problems = _indexed(files)
+    found, problems, unrecognized = _indexed(files)
     counted = f"{len(problems)} of {len(found) + len(problems)} drawings"
     records.tell_broken(problems, counted, root, skip_broken, name)
     if not found:
         raise ValueError(f"no usable drawing is left under {shown(root)}: repair its lines or pass another folder.")
+    if unrecognized:
+        what = f"{unrecognized} of {len(found)} drawings under {shown(root)} were not guessed by the game"
+        warnings.warn(
+            f"{what} and are used all the same: to do without, delete lines of recognized false.", stacklevel=3
+        )
     if numbers is None:
         return [replace(doodle, part=records.part_of(doodle.category, doodle.instance)) for doodle in found]
     groups = (list(group) for _, group in groupby(found, lambda doodle: doodle.category))
@@ -86,43 +94,51 @@ def load_doodles(doodles: Iterable[Doodle], side: int, line_width: float = LINE_
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
 
 
-def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str]]:
-    """The usable drawings, and what is wrong with the others."""
-    found: dict[str, Doodle] = {}  # by their keys
+def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
+    """The usable drawings, what is wrong with the others, and how many the game did not recognise."""
+    read: list[tuple[Doodle, str]] = []  # each with the sha256 of its strokes
+    first: dict[str, str] = {}  # drawing of every key
+    shared: set[str] = set()  # keys that stand for several drawings
     problems: list[str] = []
+    unrecognized = 0
     for category, path in files.items():
         try:
             for line, offset, content in _lines(path):
-                problem = _strokes(content)[1]
-                named = None if problem else json.loads(content).get("key_id")
+                doodle = Doodle(path, "sketch", category, "", line=line, offset=offset, length=len(content))
+                strokes, problem = _strokes(content)
+                if problem:
+                    problems.append(f"{doodle.where} {problem}")
+                    continue
+                said = json.loads(content)
+                unrecognized += said.get("recognized") is False
+                drawing = hashlib.sha256(b"/".join(stroke.points.tobytes() for stroke in strokes)).hexdigest()
+                named = said.get("key_id")
                 # A key may hold half a character, which JSON can and UTF-8 cannot.
                 key = hashlib.sha256(content.strip()).hexdigest() if named is None else shown(str(named))
-                doodle = Doodle(path, "sketch", category, key, line=line, offset=offset, length=len(content))
-                if not problem and (other := found.setdefault(key, doodle)) is not doodle:
-                    problem = f"repeats {other.where}"
-                problems += [f"{doodle.where} {problem}"] * bool(problem)
+                if first.setdefault(key, drawing) != drawing:
+                    shared.add(key)
+                read.append((replace(doodle, instance=key), drawing))
         except OSError as error:  # a folder of that name, a link that leads nowhere, a file of somebody else's
             problems.append(f"{shown(path.name)} cannot be read ({error.strerror})")
-    return list(found.values()), problems
+    found: dict[str, Doodle] = {}
+    for doodle, drawing in read:
+        doodle = replace(doodle, instance=drawing) if doodle.instance in shared else doodle
+        if (other := found.setdefault(doodle.instance, doodle)) is not doodle:
+            problems.append(f"{doodle.where} repeats {other.where}")
+    return list(found.values()), problems, unrecognized
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Number, offset and content of every line; of one that is too long only its beginning, as the last."""
     if path.is_fifo():  # opening it would wait for a writer
         raise OSError(errno.EINVAL, "it is a pipe")
     with path.open("rb") as file:
-        for line in count(1):
-            offset, content = file.tell(), file.readline(MAX_LINE + 1)
-            if content or line == 1:
-                yield line, offset, content
-            if not 0 < len(content) <= MAX_LINE:
-                return
+        yield from ndjson.lines(file)
 
 
 def _strokes(content: bytes) -> tuple[list[Stroke], str]:
     """The strokes of a line, or what is wrong with it in a few words that follow on its place."""
-    if len(content) > MAX_LINE:
-        return [], f"has more than {MAX_LINE / 1e6:.0f} MB"
+    if len(content) > ndjson.MAX_LINE:
+        return [], f"has more than {ndjson.MAX_LINE / 1e6:.0f} MB"
     try:
         return ndjson.strokes_of(content.decode("utf-8-sig")), ""
     except ValueError as error:  # "its drawing is cut or not JSON: repair or delete that line."

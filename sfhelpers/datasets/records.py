@@ -1,10 +1,11 @@
 """What every dataset gives: records of files, the choice among them, and the pairing of sketches with photos."""
 
 import hashlib
+import os
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import cycle
@@ -13,9 +14,10 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sfhelpers import images
-from sfhelpers.files import file_sha256, shown
+from sfhelpers.files import file_sha256, given, reading, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
+LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
 
 
@@ -156,6 +158,12 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def called(name: str) -> str:
+    """What a class is called after its folder: what can be printed of it, composed, 60 letters at most."""
+    name = shown(nfc(name))
+    return name if len(name) <= 60 else f"{name[:53]}…{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
 def plain(category: str) -> str:
     """A category's name for comparing: `hot-air_balloon`, `hot_air_balloon` and `hot air balloon` are one."""
     return nfc(category).casefold().replace("-", "_").replace(" ", "_")
@@ -173,45 +181,62 @@ def contents(folder: Path) -> str:
     return listed(path.name + "/" * path.is_dir() for path in entries(folder)) or "nothing"
 
 
-def image_files(folder: Path) -> dict[str, list[Path]]:
-    """Category (the subfolder) to its image files, sorted; lost links and images one folder deeper are warned of."""
+def image_files(folder: Path, skip_broken: bool = False, loose: bool = False) -> dict[str, list[Path]]:
+    """Category (the subfolder; "" for `loose` images beside it) to its image files, sorted. What else is visible there
+    is counted in warnings: files of other kinds, images elsewhere, links that lead nowhere. A subfolder that cannot be
+    read is told as in `tell_broken`, and has no files."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
+    closed: list[str] = []
+    kinds: Counter[str] = Counter()
     for place in entries(folder):
-        lost += [place] * (not place.exists() and not place.suffix)
-        for path in entries(place):
-            if path.suffix.lower() not in images.EXTENSIONS:
-                lost += [inner for inner in entries(path) if inner.suffix.lower() in images.EXTENSIONS]
-            elif path.is_file():
-                found.setdefault(nfc(place.name), []).append(path)
-            else:
-                lost.append(path)
+        try:
+            category = called(place.name) if place.is_dir() else ""
+            lost += [place] * (not place.exists() and not place.suffix)
+            for path in entries(place) if category else [place]:
+                if path.suffix.lower() not in images.EXTENSIONS:
+                    lost += [inner for inner in path.glob("[!.]*") if inner.suffix.lower() in images.EXTENSIONS]
+                    kinds[path.suffix.lower() or "without an ending"] += path.is_file()
+                elif path.is_file() and (category or loose):
+                    found.setdefault(category, []).append(path)
+                else:
+                    lost.append(path)
+        except OSError as error:
+            found[called(place.name)] = []
+            closed.append(f"{place.name} cannot be read ({os.strerror(error.errno)})")
+    tell_broken(closed, f"{len(closed)} folders", folder, skip_broken)
     if lost:
         named = listed(sorted(path.relative_to(folder) for path in lost))
-        what = f"links that lead nowhere and images in a folder inside a class are left out under {shown(folder)}"
+        what = f"links that lead nowhere and images in no class's own folder are left out under {shown(folder)}"
         warnings.warn(f"{what} ({len(lost)} in all): {named}.", stacklevel=3)
+    if told := [f"{number} {shown(kind)}" for kind, number in kinds.most_common() if number]:
+        what = f"files of kinds that are not read are left out under {shown(folder)}"
+        warnings.warn(f"{what} ({listed(told, 9)}): save those that are wanted as PNG or JPEG.", stacklevel=3)
     return found
 
 
-def images_in(folder: Path, domain: str, root: Path, remedy: str) -> dict[str, list[Path]]:
-    """As `image_files`; a ValueError tells what is there instead if there are none."""
-    if found := image_files(folder):
-        return found
-    upper = next(path for path in (folder, *folder.parents) if path.is_dir())
-    raise ValueError(
-        f"no {PLURAL[domain]} under {shown(root)}: expected {shown(folder)}/<class>/* with one of "
-        f"{' '.join(images.EXTENSIONS)} (found in {shown(upper)}: {contents(upper)}); {remedy}, or pass -p data_root."
-    )
+def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: bool) -> dict[str, dict]:
+    """Domain -> `image_files` of its place, without the classes that one domain's cannot be read of; a ValueError tells
+    what is there instead if there are none."""
+    files = {domain: image_files(place, skip_broken) for domain, place in places.items()}
+    for domain, folder in ((domain, place) for domain, place in places.items() if not any(files[domain].values())):
+        upper = next(path for path in (folder, *folder.parents) if path.is_dir())
+        wanted = f"{shown(folder)}/<class>/* with one of {' '.join(images.EXTENSIONS)}"
+        why = f"no {PLURAL[domain]} under {shown(root)}: expected {wanted} (found in {shown(upper)}: {contents(upper)})"
+        raise ValueError(f"{why}; {remedy}, or pass -p data_root.")
+    closed = {category for found in files.values() for category, paths in found.items() if not paths}
+    return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
 
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    with reading(folder):
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:
     """Decode every image once, so that no damaged file stops the work later; errors as of `tell_broken`."""
-    problems = {record.path: _problem(record, root) for record in tqdm(found, desc="checking images", leave=False)}
+    problems = {r.path: _problem(r, root, name) for r in tqdm(found, desc="checking images", leave=False)}
     told = [problem for problem in problems.values() if problem]
     tell_broken(told, f"{len(told)} of {len(found)} images", root, skip_broken, name)
     return [record for record in found if not problems[record.path]]
@@ -222,15 +247,17 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
     summary = f"{counted} under {shown(root)} cannot be used"
     if problems and not skip_broken:
         anew = "delete this folder, so that the toy world is drawn anew"
-        remedy = anew if name == "toy" else "replace or repair them"
+        remedy = anew if name == "toy" else "make them readable, replace or repair them"
         raise ValueError(f"{summary} ({listed(problems)}): {remedy}, or pass skip_broken=True to leave them out.")
     if problems:
         warnings.warn(f"{summary} and are skipped: {listed(problems, most=20)}.", stacklevel=4)
 
 
-def _problem(record: Record, root: Path) -> str:
-    for path in (record.path, record.mask):
-        if path and (found := images.problem(path)):
+def _problem(record: Record, root: Path, name: str) -> str:
+    if name and (size := len(os.fsencode(record.path.stem))) > LONGEST:
+        return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
+    for path, kind in ((record.path, record.domain), (record.mask, "mask")):
+        if path and (found := images.problem(path, kind)):
             return f"{path.relative_to(root)} {found}"
     if record.mask and (mask := images.image_size(record.mask)) != (photo := images.image_size(record.path)):
         sizes = "{} x {} pixels and its photo {} x {}".format(*mask, *photo)
@@ -244,7 +271,7 @@ def given_folder(name: str, root: str | Path) -> Path | None:
         raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
     if name == "toy":
         return None
-    base = Path(root).expanduser()
+    base = given(root)
     if not str(root):
         raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
     if not base.exists():

@@ -17,7 +17,9 @@ UNSEEN = (
 RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; sketches centred
 
 
-def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int = 0) -> list[Record]:
+def read(
+    root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int = 0, skip_broken: bool = False
+) -> list[Record]:
     """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
 
     Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos of unseen categories
@@ -25,7 +27,7 @@ def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int
     """
     base = tree(root)
     places = {domain: base / domain / RENDERING for domain in records.PLURAL}
-    files = {d: records.images_in(place, d, base, "unpack rendered_256x256 there") for d, place in places.items()}
+    files = records.images_in(places, base, "unpack rendered_256x256 there", skip_broken)
     if not files["photo"].keys() & files["sketch"].keys():
         has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
         raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
@@ -41,8 +43,9 @@ def read(root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int
 
 
 def tree(root: Path) -> Path:
-    """The folder `256x256` of a root that holds it, or is it."""
-    return root if root.name == "256x256" else root / "256x256"
+    """The folder `256x256` of a root that is it or holds it, alone or within the folders that it is published in."""
+    places = [root / place / "256x256" for place in ("", "rendered_256x256", "Sketchy/rendered_256x256")]
+    return root if root.name == "256x256" else next(filter(Path.is_dir, places), places[0])
 
 
 def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:

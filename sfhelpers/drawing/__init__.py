@@ -2,5 +2,3 @@
 
 from sfhelpers.drawing.drawing import PRESETS, Drawing
 from sfhelpers.drawing.strokes import Stroke
-
-__all__ = ["Drawing", "PRESETS", "Stroke"]

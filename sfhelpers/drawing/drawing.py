@@ -1,17 +1,18 @@
 """The drawing: strokes on a square paper, as a picture, as numbers, as a file; and some to begin with."""
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sfhelpers.drawing import ndjson, svg
 from sfhelpers.drawing.strokes import Stroke, check_count, clipped, joined
-from sfhelpers.files import replace_file
+from sfhelpers.files import given, reading, replace_file
 
 SIZE = 384  # pixels a side, unless one asks for more or fewer
 SMALLEST, LARGEST = 16, 1024
@@ -19,7 +20,7 @@ LINE_WIDTH = 4 / 384  # of the side
 MARGIN = 0.08  # of the side, left free on each side of a fitted drawing
 FINE = 8  # drawn this many times as fine, then reduced
 PAPER, INK = 255, 25  # grey levels, those of the toy world's sketches
-MAX_BYTES = 5_000_000
+MAX_BYTES = ndjson.MAX_LINE
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,6 @@ class Drawing:
                 brush.circle(point, radius, fill=INK)
         return canvas.reduce(FINE).convert("RGB")
 
-    def to_stroke3(self) -> NDArray[np.float64]:
-        """(N, 3), as recurrent networks read it (Ha, Eck 2017, "A Neural Representation of Sketch Drawings"): dx, dy in
-        pixels from the point before (at first from the upper left corner), and 1 where the pen is lifted after it."""
-        ends = np.cumsum([len(stroke.points) for stroke in self.strokes], dtype=int)
-        lifted = np.isin(np.arange(self.points) + 1, ends)
-        return np.column_stack([np.diff(joined(self.strokes), axis=0, prepend=np.zeros((1, 2))), lifted])
-
     def to_file(self, kind: str) -> str:
         """What `save` writes: `kind` is "svg" or "ndjson". ValueError if nothing is drawn."""
         if not self.strokes:
@@ -111,20 +105,28 @@ class Drawing:
         replace_file(path, self.to_file(_kind(path.name)).encode("utf-8"))
 
     @classmethod
-    def load(cls, path: str | Path) -> "Drawing":
-        """Read an .svg (the outlines of its shapes) or .ndjson (its first drawing) of 5 MB at most. Our own SVG comes
-        back as it was drawn, all else is fitted to 384 pixels. FileNotFoundError, or a ValueError that says why."""
-        path = Path(path)
+    def load(cls, path: str | Path, number: int = 0) -> "Drawing":
+        """Read an .svg (the outlines of its shapes) or of an .ndjson one drawing (`number`, from 0), of 5 MB at most.
+
+        Our own SVG comes back as it was drawn, all else is fitted to 384 pixels. FileNotFoundError, or a ValueError
+        that says why.
+        """
+        path = given(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no drawing {str(path)!r}: give the path of an .svg or .ndjson file.")
-        with path.open("rb") as file:
-            return cls.parse(file.read(MAX_BYTES + 1), path.name)
+        with reading(path), path.open("rb") as file:
+            return cls._read(file, path.name, number)
 
     @classmethod
     def parse(cls, content: bytes, name: str) -> "Drawing":
         """As `load`, from a file's content and its name, for a file that lies on another machine."""
+        return cls._read(io.BytesIO(content), name)
+
+    @classmethod
+    def _read(cls, file: BinaryIO, name: str, number: int = 0) -> "Drawing":
         kind = _kind(name)
         try:
+            content = file.read(MAX_BYTES + 1) if kind == "svg" else ndjson.line(file, number)
             if not 0 < len(content) <= MAX_BYTES:
                 raise ValueError("it has more than 5 MB: cut it down to one drawing." if content else "it is empty.")
             text = content.decode("utf-8-sig")  # the one encoding whose every character can be checked

@@ -5,14 +5,16 @@ Ramer-Douglas-Peucker with an epsilon of 2) and "raw" (own size, a list of times
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from sfhelpers.drawing.strokes import Stroke, check_count, joined, simplified
 
 BOX, EPSILON = 255, 2.0
+MAX_LINE = 5_000_000  # bytes; a drawing has some thousand, a category's file some hundred million
 
 
 def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
@@ -25,17 +27,42 @@ def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
     return json.dumps({"word": word, "drawing": drawing}, ensure_ascii=False, separators=(",", ":"))
 
 
-def strokes_of(content: str) -> list[Stroke]:
-    """The strokes of the first line that is not blank, one pixel wide; a ValueError's sentence follows on "because"."""
-    line = content.strip().split("\n", 1)[0]
-    if not line:
+def lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+    """Number from 1, offset and content of every line that is not blank; of one too long its start, as the last.
+
+    Of a file of blank lines only, the first one, so that what is wrong has a place.
+    """
+    found = False
+    for number in count(1):
+        offset, content = file.tell(), file.readline(MAX_LINE + 1)
+        if content.strip():
+            found = True
+            yield number, offset, content
+        if not 0 < len(content) <= MAX_LINE:
+            break
+    if not found:
+        file.seek(0)
+        yield 1, 0, file.readline(MAX_LINE + 1)
+
+
+def line(file: BinaryIO, number: int) -> bytes:
+    """The line of one drawing, counted from 0; a ValueError's sentence follows on "because"."""
+    for drawing, (_, _, content) in enumerate(lines(file)):
+        if drawing == number:
+            return content
+    raise ValueError(f"it has {drawing + 1} drawings and none of number {number!r}: count from 0.")
+
+
+def strokes_of(line: str) -> list[Stroke]:
+    """The strokes of one line, one pixel wide; a ValueError's sentence follows on "because"."""
+    if not line.strip():
         raise ValueError("it holds only blank lines: choose another file.")
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):  # cut, no JSON, a number of 5,000 digits, or brackets nested too deep
         raise ValueError("its drawing is cut or not JSON: repair or delete that line.") from None
     strokes = record.get("drawing") if isinstance(record, dict) else None
-    if not isinstance(strokes, list) or not all(map(_is_stroke, strokes)):
+    if not isinstance(strokes, list) or not all(map(_is_stroke, strokes)) or _are_pairs(strokes):
         wanted = '{"drawing": [[[x, ...], [y, ...]], ...]}, of one length'
         raise ValueError(f"its drawing is not in the Quick, Draw! format: expected {wanted}.")
     check_count(len(strokes), sum(len(stroke[0]) for stroke in strokes))
@@ -49,3 +76,16 @@ def _is_stroke(stroke: Any) -> bool:
     """Whether it is [xs, ys] or, raw, [xs, ys, times]; what stands in the lists is checked by `Stroke`."""
     lists = isinstance(stroke, list) and len(stroke) in (2, 3) and all(isinstance(axis, list) for axis in stroke)
     return lists and len({len(axis) for axis in stroke}) == 1
+
+
+def _are_pairs(strokes: list[list[list[Any]]]) -> bool:
+    """Whether strokes of two or three points [x, y] only look like such lists: no file mixes two lists with three,
+
+    and a raw one's times begin at 0 and do not fall.
+    """
+    drawn = [stroke for stroke in strokes if stroke[0]]
+    sizes = {(len(stroke), len(stroke[0])) for stroke in drawn}
+    if sizes != {(3, 2)}:
+        return len({lists for lists, _ in sizes}) > 1
+    times = [time for stroke in drawn for time in stroke[2]]
+    return not all(isinstance(time, int | float) for time in times) or times[0] != 0 or times != sorted(times)

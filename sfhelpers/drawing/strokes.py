@@ -58,7 +58,7 @@ def check_count(strokes: int, points: int) -> None:
             raise ValueError(f"the drawing has {number:,} {what}, more than {most:,}: simplify it.")
 
 
-def clipped(points: Points, size: float) -> list[Points]:
+def clipped(points: Points, size: float | Points) -> list[Points]:
     """Cut a line at the paper's edge, segment by segment (Liang, Barsky 1984); one that comes back becomes two."""
     inside = np.clip(points, 0, size)
     if np.abs(inside - points).max() < 1e-6:  # rounding is no reason to cut
@@ -66,11 +66,11 @@ def clipped(points: Points, size: float) -> list[Points]:
     pieces: list[list[Points]] = []
     for start, end in pairwise(points):
         enter, leave = 0.0, 1.0
-        for at, by in zip(start, end - start, strict=True):
+        for at, by, most in zip(start, end - start, np.broadcast_to(size, 2), strict=True):
             if by == 0:
-                enter = enter if 0 <= at <= size else 2.0  # beside the paper along its whole length
+                enter = enter if 0 <= at <= most else 2.0  # beside the paper along its whole length
                 continue
-            first, last = sorted((-at / by, (size - at) / by))
+            first, last = sorted((-at / by, (most - at) / by))
             enter, leave = max(enter, first), min(leave, last)
         if enter >= leave:
             continue

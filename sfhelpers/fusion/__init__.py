@@ -2,5 +2,3 @@
 
 from sfhelpers.fusion.extractor import ARMS, FinetunedExtractor, FusedExtractor
 from sfhelpers.fusion.plan import matched_width, trainable_parameters
-
-__all__ = ["ARMS", "FinetunedExtractor", "FusedExtractor", "matched_width", "trainable_parameters"]

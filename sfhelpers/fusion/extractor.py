@@ -61,15 +61,14 @@ class FusedExtractor(nn.Module):
             torch.manual_seed(seed)
             for name, part in plan.modules(backbone).items():
                 self.add_module(name, part)
-        like = backbone.diffusion.unet.conv_in.weight
-        self.to(device=like.device, dtype=like.dtype)
+        self.to(backbone.diffusion.unet.conv_in.weight)  # its device and type
 
     @torch.no_grad()
     def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
         """All that is frozen for this arm of (B, 3, H, W) in [0, 1], so that no training step computes it again.
 
         The tensors are batch first, on the backbone's device: index all of them alike for a minibatch. `noise` is as
-        of `DiffusionFeatures.noised`: seed (the noise is the same for every image), draws, timestep, prompt, size.
+        of `DiffusionFeatures.noised`: seed (the noise is the same for every image), draws, timestep, prompt.
         """
         diffusion, found = self.backbone.diffusion, {}
         if self.inject != "none" or "tokens" in self.sources:

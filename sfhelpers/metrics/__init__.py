@@ -3,7 +3,6 @@
 What papers call by one name ("mAP@200" has four definitions) says which one it is; what does not fit is a ValueError.
 """
 
-from sfhelpers.metrics.bootstrap import *
 from sfhelpers.metrics.predictions import *
 from sfhelpers.metrics.ranking import *
 from sfhelpers.metrics.retrieval import *

@@ -28,8 +28,7 @@ def evaluate_retrieval(
     query_labels: Any,
     gallery_labels: Any,
     measures: Sequence[Measure] = STANDARD,
-    query_classes: Any = None,
-    gallery_classes: Any = None,
+    classes: Sides | None = None,
 ) -> dict[Measure, np.ndarray]:
     """(Q,) float64 values of every measure, each query's from ranking the gallery by cosine similarity.
 
@@ -40,11 +39,11 @@ def evaluate_retrieval(
         queries, gallery: (Q, D) and (N, D) embeddings of any length, in float32, or in float64 if either is; what is
             closer than the type resolves (about 1e-7) is ordered by rounding.
         query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant.
-        query_classes, gallery_classes: (Q,) and (N,): each query is ranked against the photos of its class only.
+        classes: (Q,) and (N,) of queries and gallery: each query is ranked against the photos of its class only.
     """
     queries, gallery = _embeddings(queries, gallery)
-    labels, classes = (query_labels, gallery_labels), (query_classes, gallery_classes)
-    order, start, count, groups = _relevant(labels, classes, (len(queries), len(gallery)))
+    sizes = len(queries), len(gallery)
+    order, start, count, groups = _relevant((query_labels, gallery_labels), classes, sizes)
     gallery, number = gallery[order], torch.get_num_threads()
     lengths = torch.linalg.vector_norm(torch.from_numpy(gallery), dim=1).numpy()
     lengths[lengths == 0] = 1
@@ -77,12 +76,10 @@ def evaluate_retrieval(
     return values
 
 
-def _relevant(labels: Sides, classes: Sides, sizes: Sides) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
+def _relevant(labels: Sides, classes: Sides | None, sizes: Sides) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
     """The gallery's order with relevant items side by side, each query's first and number of them, and both classes."""
-    if (classes[0] is None) != (classes[1] is None):
-        raise ValueError("classes are given for one side only: give query_classes and gallery_classes, or neither.")
     wanted, found = _codes(labels, sizes, "labels")
-    groups = () if classes[0] is None else _codes(classes, sizes, "classes")
+    groups = () if classes is None else _codes(classes, sizes, "classes")
     if groups:
         wanted, found = wanted * sum(sizes) + groups[0], found * sum(sizes) + groups[1]
     order = np.argsort(found, kind="stable")

@@ -3,7 +3,9 @@ will run. Relative paths are taken from the kernel's current folder; the default
 
 import difflib
 import math
+import os
 import re
+import reprlib
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
@@ -11,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sfhelpers.files import check_own, shown, writing
+from sfhelpers.files import check_own, given, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
@@ -21,7 +23,7 @@ KINDS = {  # what a value is called, and how another one is passed
     int: ("a whole number", "pass for example -p {0} 3"),
     float: ("a number", "pass for example -p {0} 0.001"),
     str: ("text", "pass it with -r {0} VALUE, which keeps it text"),
-    list: ("a list", 'pass it with -y "{0}: [1, 2]"'),
+    list: ("a list of whole numbers", 'pass it with -y "{0}: [1, 2]"'),
 }
 OUTPUTS = ("checkpoints", "heads", "masks", "pocket", "tokenizer", "vision")  # folders that notebooks write
 MEGABYTES = 50  # that a run may need at its output_dir
@@ -56,18 +58,21 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     if missing := [name for name in table if name not in namespace]:
         raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
     run = Run(notebook=notebook, **{name: _checked(name, namespace[name], table[name]) for name in table})
+    if 0 < getattr(run, "limit", 0) < (fewest := declared.fewest(run)):
+        said = f"limit {run.limit} leaves no photo of a category to choose the epoch by"
+        raise ValueError(f"{said}: pass -p limit {fewest} or more, or 0 for all.")
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:
         run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
+    given(getattr(run, "heads", ""))
     run.output_dir = _output_dir(run.output_dir, notebook)
     _print(run, table, declared)
     return run
 
 
 def resolve_device(device: str) -> str:
-    """Turn "auto", "cpu", "cuda", "cuda:N" or "mps" into a device that is there; ValueError for another name,
-    RuntimeError if it is not there."""
+    """The device meant by "auto", "cpu", "cuda", "cuda:N" or "mps"; ValueError for others, RuntimeError if absent."""
     import torch  # seconds to import, and only this check needs it
 
     there = {"cpu": 1, "cuda": torch.cuda.is_available() and torch.cuda.device_count()}
@@ -106,20 +111,20 @@ def _may_be_slip(name: str, value: Any, table: Mapping[str, Parameter]) -> bool:
 
 def _checked(name: str, value: Any, parameter: Parameter) -> Any:
     """The value in the parameter's type; only a whole number for a float and a tuple for a list are converted."""
-    if (parameter.type, type(value)) in ((float, int), (list, tuple)):
-        value = parameter.type(value)
-    if type(value) is not parameter.type:
-        expected, advice = KINDS[parameter.type]
-        shown = f"the {type(value).__name__} {value!r}".replace("the str ", "the text ")
+    kind, (expected, advice) = parameter.type, KINDS[parameter.type]
+    numbers = value if kind is list and isinstance(value, list | tuple) else [value] * (kind in (int, float))
+    fits = type(value) is kind or (kind, type(value)) in ((float, int), (list, tuple))
+    if not fits or (kind is list and not (numbers and all(type(number) is int for number in numbers))):
+        shown = f"the {type(value).__name__} {' '.join(reprlib.repr(value).split())}".replace("the str ", "the text ")
         raise TypeError(f"{name} must be {expected}, but it is {shown}: {advice.format(name)}.")
     if parameter.choices and value not in parameter.choices:
         raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, but it is {value}: pass for example -p {name} 0.001.")
-    if isinstance(value, int | float) and not parameter.low <= value <= parameter.high:
-        bound = f"{parameter.low} or more" if value < parameter.low else f"{parameter.high} or less"
-        raise ValueError(f"{name} must be {bound}, but it is {value}: pass another one with -p {name}.")
-    return value
+    if beyond := [number for number in numbers if not parameter.low <= number <= parameter.high]:
+        bound = f"{parameter.low} or more" if beyond[0] < parameter.low else f"{parameter.high} or less"
+        raise ValueError(f"{name} must be {bound}, but it is {beyond[0]}: pass another one with -p {name}.")
+    return kind(value)
 
 
 def _or(choices: Collection[Any]) -> str:
@@ -130,7 +135,7 @@ def _or(choices: Collection[Any]) -> str:
 def _backbone(backbone: str) -> str:
     if backbone.partition(":")[0] in BACKBONES:
         return backbone  # `sd21:<folder or hub id>` is looked up when it is loaded
-    folder = Path(backbone).expanduser().resolve()
+    folder = given(backbone).resolve()
     if not backbone or not folder.is_dir():
         raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
     return str(folder)
@@ -140,15 +145,15 @@ def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path |
     if dataset == "toy" and data_root:
         others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
         raise ValueError(f"dataset 'toy' makes its own data: pass {others} with data_root, or no data_root.")
-    folder = Path(data_root).expanduser().resolve()
+    folder = given(data_root).resolve()
     if dataset != "toy" and not (data_root and folder.is_dir()):
         raise FileNotFoundError(f"dataset {dataset!r} needs a folder, not {data_root!r}: pass -p data_root FOLDER.")
     return folder if data_root else ""
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:
-    base = ROOT if (ROOT / "pyproject.toml").exists() else Path.home() / "sketchfusion"
-    folder = Path(output_dir).expanduser().resolve() if output_dir else base / "runs" / notebook
+    base = ROOT if (ROOT / "pyproject.toml").exists() else given("~/sketchfusion")
+    folder = given(output_dir).resolve() if output_dir else base / "runs" / notebook
     remedy = "pass another one with -p output_dir"
     with writing(folder, remedy):
         folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +179,7 @@ def _print(run: Run, table: Mapping[str, Parameter], declared: Notebook) -> None
 
 def _shown(value: Any) -> str:
     """A value as printed: paths below the repository or the home folder are shortened, so no machine's path is kept."""
-    for base, sign in ((ROOT, ""), (Path.home(), "~/")):
+    for base, sign in ((ROOT, ""), (os.path.expanduser("~"), "~/")):
         if isinstance(value, str | Path) and Path(value).is_relative_to(base):
             return sign + Path(value).relative_to(base).as_posix()
     return "-" if value == "" else str(value)

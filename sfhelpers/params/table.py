@@ -12,13 +12,13 @@ TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a parameter of a notebook may be; no `choices` are any."""
+    """What a parameter of a notebook, or each item of a list, may be; no `choices` are any."""
 
     type: type
     help: str
     choices: tuple = ()
     low: float = -math.inf
-    high: float = math.inf  # which still may be
+    high: float = 10**6  # which still may be
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Notebook:
     names: tuple[str, ...]  # printed in this order
     seconds: Callable[[Any], float]
     gigabytes: Callable[[Any], float]
+    fewest: Callable[[Any], int] = lambda run: 0  # photos a category, so that every part has some
     own: Mapping[str, Parameter] = field(default_factory=dict)  # what means something else here than in PARAMETERS
 
 
@@ -38,11 +39,11 @@ PARAMETERS = {
     "split": Parameter(str, "which split of the dataset"),
     "limit": Parameter(int, "photos a category at most (0 = all)", low=0),
     "batch_size": Parameter(int, "images, or pairs of them, a step", low=1),
-    "seed": Parameter(int, "fixes every random choice", low=0, high=2**32 - 1),
+    "seed": Parameter(int, "fixes every random choice", low=0, high=2**31 - 1),  # more seeds are counted from it
     "device": Parameter(str, "where it computes"),
     "output_dir": Parameter(str, "where results are written"),
     "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
-    "learning_rate": Parameter(float, "step size of the optimiser", low=1e-12),
+    "learning_rate": Parameter(float, "step size of the optimiser", low=1e-12, high=100),
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
     "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
@@ -53,8 +54,8 @@ PARAMETERS = {
     "skip_broken": Parameter(bool, "leave out what cannot be read"),
     "heads": Parameter(str, "folder of trained segmenters"),
     "categories": Parameter(int, "of the toy world's 36", low=2),
-    "timesteps": Parameter(list, "of the sweep"),
-    "draws": Parameter(list, "of the sweep"),
+    "timesteps": Parameter(list, "of the sweep", low=0),
+    "draws": Parameter(list, "of the sweep", low=1, high=1024),
     "few": Parameter(int, "pairs in the sweep over draws", low=2),
     "noise_seeds": Parameter(int, "noise seeds", low=1),
     "pairs": Parameter(int, "pairs of a sketch and a photo", low=2, high=27),
@@ -97,6 +98,7 @@ NOTEBOOKS = {
         (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
         lambda run: 50 + TIMES[run.arms] * (run.limit or TOY) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs),
         lambda run: 1.6 + 0.02 * (run.limit or TOY) * (1 + run.sketches),
+        lambda run: 3 if run.split == "60:40" else 4,
         own={
             "split": Parameter(str, "which protocol", choices=("default", "60:40", "self-supervised")),
             "batch_size": Parameter(int, "photos a step, with their sketches", low=1),
@@ -106,6 +108,7 @@ NOTEBOOKS = {
         (*TRAINING, "arms", "seeds", "skip_broken"),
         lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4 + 1.4 * run.seeds * run.epochs),
         lambda run: 1.8 + 0.035 * (run.limit or TOY),
+        lambda run: 4,
     ),
     "05_retrieval": Notebook(
         (*TRAINING, "arms", "sketches", "seeds", "others", "skip_broken"),
@@ -131,6 +134,7 @@ NOTEBOOKS = {
             * ((5 if run.variants == "few" else 60) + VARIANTS[run.variants] * run.seeds * (1 + 1.6 * run.epochs))
         ),
         lambda run: 1.7 + 0.06 * (run.limit or TOY),
+        lambda run: 0 if run.tasks in ("retrieval", "recognition") else 4,
         own={"seeds": Parameter(int, "seeds a variant is trained with", low=1)},
     ),
     "90_train_pocket": Notebook(

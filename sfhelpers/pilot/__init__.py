@@ -3,6 +3,3 @@
 from sfhelpers.pilot.features import BASES, band_pass, pca_maps, power, principal_components, radial_profile, spectrum
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings
 from sfhelpers.pilot.pairs import toy_pairs
-
-__all__ = ["BASES", "FeatureMaps", "INJECTIONS", "SOURCES", "Settings", "band_pass", "pca_maps", "power"]
-__all__ += ["principal_components", "radial_profile", "spectrum", "toy_pairs"]

@@ -1,4 +1,4 @@
-"""What can be seen in feature maps (B, C, h, w): PCA maps, Fourier spectra, similar positions.
+"""What can be seen in feature maps (B, C, h, w): PCA maps and Fourier spectra.
 
 Frequencies are in cycles per image: n positions a side hold n / 2 cycles; powers add up to the map's mean square.
 """
@@ -8,10 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from sfhelpers.tasks.correspondence import sample
 
 BASES = ("image", "pair", "set")
 ENDS = (0.01, 0.99)  # quantiles of the scores that become 0 and 255, so that few extremes do not rule the colours
@@ -91,21 +88,9 @@ def radial_profile(power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def band_pass(maps: Tensor, low: float, high: float) -> Tensor:
     """What lies from `low` to `high` cycles per image, both included, of maps (B, C, h, w); the mean if `low` is 0."""
     _check(maps)
-    if not 0 <= low <= high:
-        raise ValueError(f"the band is {low} to {high} cycles per image: give 0 <= low <= high.")
     radius = torch.from_numpy(np.fft.ifftshift(_radius(*maps.shape[2:])))
     kept = torch.fft.fft2(maps.double()) * ((radius >= low) & (radius <= high))
     return torch.fft.ifft2(kept).real.float()
-
-
-def similar_positions(a_map: Tensor, position: tuple[float, float], b_map: Tensor) -> Tensor:
-    """Cosines (h', w') of a point (x, y), each 0 to 1, in a map (C, h, w) with every position of one (C, h', w')."""
-    if a_map.ndim != 3 or b_map.ndim != 3 or len(a_map) != len(b_map):
-        raise ValueError(f"the maps are {[*a_map.shape]} and {[*b_map.shape]}: pass (C, h, w) with equal channels.")
-    if len(position) != 2 or not all(0 <= value <= 1 for value in position):
-        raise ValueError(f"the position is {tuple(position)}: give x and y from 0 to 1.")
-    feature = sample(a_map[None].float(), torch.tensor([[position]], dtype=torch.float32))[0, 0]
-    return F.cosine_similarity(b_map.float(), feature[:, None, None], dim=0)
 
 
 def _check(maps: Tensor) -> None:

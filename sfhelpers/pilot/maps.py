@@ -56,10 +56,6 @@ class FeatureMaps:
         self._lock = threading.Lock()
         self._kept: dict[tuple, tuple[Tensor, ...]] = {}  # what was used last stands last
 
-    @property
-    def kept_bytes(self) -> int:
-        return sum(tensor.nbytes for tensors in self._kept.values() for tensor in tensors)
-
     @torch.no_grad()
     def __call__(self, images: Tensor, settings: Settings) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, C, h, w), float32 on the CPU; refuses other images, and what `check` does."""
@@ -163,7 +159,7 @@ class FeatureMaps:
             outputs = [output.float().cpu() for output in run(images[[i for _, i in some]])]
             found |= {k: tuple(output[n].clone() for output in outputs) for n, (k, _) in enumerate(some)}
         self._kept |= found
-        while self.kept_bytes > self.megabytes * 1e6:
+        while sum(tensor.nbytes for tensors in self._kept.values() for tensor in tensors) > self.megabytes * 1e6:
             del self._kept[next(iter(self._kept))]
         return tuple(torch.stack(parts) for parts in zip(*(found[k] for k in keys), strict=True))
 

@@ -8,6 +8,3 @@ and white if bool, and a colour map over [0, 1] if float.
 from sfhelpers.plots.charts import bars_with_spread, curve, forest, heat_table
 from sfhelpers.plots.figure import BLUE, LOOKS, VERMILION, Figure, chart
 from sfhelpers.plots.grids import color_map, grid, mask_grid, overlay, picture, scheme
-
-__all__ = ["BLUE", "Figure", "LOOKS", "VERMILION", "bars_with_spread", "chart", "color_map", "curve", "forest"]
-__all__ += ["grid", "heat_table", "mask_grid", "overlay", "picture", "scheme"]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sfhelpers.backbones import Backbone
 from sfhelpers.datasets import Dataset, Record, records, sketchy
-from sfhelpers.files import file_sha256, make_folder, replace_file, shown
+from sfhelpers.files import file_sha256, given, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS
 from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
@@ -38,7 +38,7 @@ class Gallery:
     """
 
     def __init__(self, root: str | Path, backbone: Backbone, embed: str | Path = "clip"):
-        self.root, self.size = Path(root).expanduser().absolute(), reading_size(backbone)
+        self.root, self.size = given(root).absolute(), reading_size(backbone)
         self.made_by = {"embed": str(embed), "weights_sha256": backbone.weights_sha256, "head_sha256": ""}
         self.embedder = backbone.vision.embed
         if embed != "clip":
@@ -139,11 +139,11 @@ class Gallery:
 
         OSError if it cannot be written, or if what is in its place is no index; an earlier file stays as it was.
         """
-        path = Path(path).expanduser()
+        path = given(path)
         photos = [(r.path.expanduser().absolute().relative_to(self.root).as_posix(), r.category) for r in self.records]
         described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.made_by}
         content = signed({"embeddings": self.embeddings}, described, KEY)
-        if path.is_file() and not _read(path)[1]:
+        if path.is_file() and not from_signed(path, KEY)[1]:
             raise FileExistsError(f"{shown(path)} is a file but no index: name another place, or delete it first.")
         make_folder(path.parent)
         replace_file(path, content)
@@ -168,10 +168,10 @@ class Gallery:
             refresh: embed the photos that were added to the folder since (`skip_broken` as in `from_folder`) and
                 forget those that are gone. A photo that was replaced under its old name is not noticed.
         """
-        path = Path(path).expanduser()
+        path = given(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
-        tensors, described, unchanged = _read(path)
+        tensors, described, unchanged = from_signed(path, KEY)
         if described.get("format", FORMAT) != FORMAT:
             raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
         if not unchanged or not _is_index(tensors, described):
@@ -195,18 +195,16 @@ class Gallery:
 PhotoIndex = Gallery  # its name where only the file matters
 
 
-def find_images(root: Path, domain: str) -> list[Record]:
+def find_images(root: Path, domain: str, skip_broken: bool = False) -> list[Record]:
     """Records of a folder's photos or sketches, by category and name, "" for none; empty if there are none.
 
     Looked for are, in this order, Sketchy's `256x256/<domain>/tx_000100000000/<class>/*`, then `<domain>/<class>/*`
     and `<domain>/*`, and, for photos alone, `<class>/*` and `*` in the folder itself.
     """
-    places = [root / "256x256" / domain / sketchy.RENDERING, root / domain / sketchy.RENDERING, root / domain]
+    places = [base / domain / sketchy.RENDERING for base in (sketchy.tree(root), root)] + [root / domain]
     for place in [*places, *([root] if domain == "photo" else [])]:
-        loose = [path for path in records.entries(place) if path.suffix.lower() in EXTENSIONS and path.is_file()]
-        files = {"": loose} | records.image_files(place)
-        found = [Record(path, domain, name, path.stem) for name, paths in sorted(files.items()) for path in paths]
-        if found:
+        files = sorted(records.image_files(place, skip_broken, loose=True).items())
+        if found := [Record(path, domain, name, path.stem) for name, paths in files for path in paths]:
             return found
     return []
 
@@ -217,7 +215,7 @@ def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool 
         raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
     if not root.is_dir():
         raise NotADirectoryError(f"{shown(root)} is a file: pass the folder that holds your photos.")
-    found = find_images(root, "photo")
+    found = find_images(root, "photo", skip_broken)
     if not found:
         expected = f"photo/<class>/*, <class>/* or the photos themselves with one of {' '.join(EXTENSIONS)}"
         raise ValueError(f"no photo found under {shown(root)}: expected {expected} (found: {records.contents(root)}).")
@@ -232,14 +230,6 @@ def _finite(vectors: Tensor, of: str) -> Tensor:
         said = f"{broken} of {len(vectors)} embeddings of {of} are not finite"
         raise ValueError(f"{said}: look for broken weights in backbone and head, or load the backbone in float32.")
     return vectors
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """What `from_signed` gives of an index of whatever version; nothing of any other file."""
-    try:
-        return from_signed(path, KEY)
-    except OSError:
-        return {}, {}, False
 
 
 def _is_index(tensors: dict[str, Tensor], described: dict[str, Any]) -> bool:

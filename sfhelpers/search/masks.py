@@ -61,7 +61,10 @@ def write_gallery(
         cells = [open_image(chosen.sketches[0].path), *(plots.overlay(item.photo, item.mask) for item in found)]
         rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]
         labels, title = ["query"] + [""] * (len(rows[0]) - 1), f"{category}: {len(found)} photos"
-        replace_file(folder.with_name(f"{category}.png"), plots.grid(rows, None, labels, 0.8, title).png())
+        sheet = f"{category}.png"
+        while sheet in dataset.categories:  # the name of another class's folder
+            sheet = f"_{sheet}"
+        replace_file(folder.with_name(sheet), plots.grid(rows, None, labels, 0.8, title).png())
     return kept
 
 

@@ -36,15 +36,10 @@ class Arm:
 
     @property
     def frozen_key(self) -> tuple:
-        """What the arm's frozen tensors depend on: arms with equal keys share them."""
+        """What the arm's frozen tensors depend on: arms with equal keys share them, "plain" without an injection."""
         inject = self.settings["inject"]
         kind = {"none": "plain", "late": "plain", "random": f"random {self.seed}"}.get(inject, inject)
         return id(self.backbone), "finetuned" if self.finetuned else kind, *sorted(self.noise.items())
-
-    @property
-    def plain(self) -> bool:
-        """Whether its frozen tensors are the backbone's own features, into which nothing is injected."""
-        return "plain" in self.frozen_key
 
 
 def arms_for(
@@ -75,7 +70,7 @@ def preparer(group: Sequence[Arm]) -> FusedExtractor:
     if group[0].finetuned:
         return group[0].extractor()
     extractors = [arm.extractor() for arm in group]
-    if not group[0].plain:
+    if "plain" not in group[0].frozen_key:
         return max(extractors, key=lambda extractor: extractor.until)
     names = dict.fromkeys(name for extractor in extractors for name in (*UP, *extractor.sources, "tokens"))
     return replace(group[0], settings={"inject": "none", "branches": tuple(names), "width": 1}).extractor()

@@ -121,7 +121,7 @@ def compare(
     if checkpoints is not None:
         check_own(checkpoints)
     groups: dict[tuple, list[arms.Arm]] = {}
-    for arm in sorted(wanted, key=lambda arm: arm.plain):  # plain ones last, since baselines need what they need
+    for arm in sorted(wanted, key=lambda arm: "plain" in arm.frozen_key):  # last, since baselines need these
         groups.setdefault(arm.frozen_key, []).append(arm)
     found: dict[int, list[Trial]] = {}
     for group in groups.values():
@@ -208,11 +208,11 @@ def differences(
         for method in (method for method in values if method != "fused" and "fused" in values):
             seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
             means = (np.mean(values[name], axis=0) for name in ("fused", method))
-            apart = paired_bootstrap(*means, found.groups)
+            *apart, n = paired_bootstrap(*means, found.groups)
             about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
-            for end, value in zip(results.ENDS, (apart.mean, apart.low, apart.high), strict=True):
+            for end, value in zip(results.ENDS, apart, strict=True):
                 about["definition"] = f"{TEST.format(what=task.unit, seeds=seeds)}; {end}"
-                told.append(_row(run, task, found, value, apart.n, about))
+                told.append(_row(run, task, found, value, n, about))
     return told
 
 

@@ -44,7 +44,6 @@ class Position:
     seconds: float = 0.0  # spent in this epoch
     rows: list[dict[str, float | None]] = field(default_factory=list)  # `History.epochs` of the epochs before
     best_epoch: int = 0  # of these
-    finished: bool = False
 
 
 @dataclass
@@ -68,11 +67,10 @@ class Training:
     learning_rate: float  # of the first step
     batch_size: int  # examples a step, of all processes together; the last step of an epoch may have fewer
     seed: int  # of the order of the examples, which comes from nothing else
-    patience: int = 0  # stop after so many epochs without a better validation value; 0 never stops early
 
     def __post_init__(self):
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        for name, least in {"epochs": 0, "batch_size": 1, "patience": 0}.items():
+        for name, least in {"epochs": 0, "batch_size": 1}.items():
             if type(value := getattr(self, name)) is not int or value < least:
                 raise ValueError(f"{name} is {value!r}: give a whole number of {least} or more.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -105,7 +103,7 @@ class Training:
         done = (self.position.epoch - 1) * self.steps + self.position.batches
         about = {"total": self.epochs * self.steps, "initial": done, "desc": progress, "leave": False}
         with tqdm(**about, disable=not self.accelerator.is_main_process) as bar:
-            while not self.position.finished:
+            while self.position.epoch <= self.epochs:
                 self.train_epoch(bar)
                 row = self.end_epoch()
                 bar.set_postfix(loss=f"{row['loss']:.4f}", validation=f"{row['validation']:.4f}")
@@ -164,14 +162,13 @@ class Training:
         if at.epoch == 0 or value > at.rows[at.best_epoch]["validation"]:
             at.best_epoch = at.epoch
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        finished = at.epoch == self.epochs or 0 < self.patience <= at.epoch - at.best_epoch
-        self.position = Position(at.epoch + 1, rows=at.rows, best_epoch=at.best_epoch, finished=finished)
+        self.position = Position(at.epoch + 1, rows=at.rows, best_epoch=at.best_epoch)
         self.save()
         return row
 
     def keep(self, folder: Path, configuration: Mapping[str, Any]) -> None:
         """Keep the training in this folder, and go on from where `save` left it there."""
-        deciding = ("train", "epochs", "learning_rate", "batch_size", "seed", "patience")
+        deciding = ("train", "epochs", "learning_rate", "batch_size", "seed")
         run = {"processes": self.accelerator.num_processes, "device": self.device.type, "weight_decay": WEIGHT_DECAY}
         fit = {name: getattr(self, name) for name in deciding} | run
         named = self.model.state_dict(keep_vars=True).items()
@@ -186,7 +183,7 @@ class Training:
 
         self.position, self.best = Position(**state["position"]), part("best/")
         set_random_state(state["random"][self.accelerator.process_index], self.device)
-        if not self.position.finished:
+        if self.position.epoch <= self.epochs:
             self.model.load_state_dict(part("model/"))
             moments = {number: part(f"optimiser/{number}/") for number in range(len(self.parameters))}
             self.optimiser.load_state_dict({"state": moments, "param_groups": state["groups"]})
@@ -204,7 +201,7 @@ class Training:
         if not self.accelerator.is_main_process:
             return
         tensors = {f"best/{name}": tensor for name, tensor in self.best.items()}
-        if not self.position.finished:
+        if self.position.epoch <= self.epochs:
             tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
             for number, moments in optimiser["state"].items():
                 tensors |= {f"optimiser/{number}/{name}": tensor for name, tensor in moments.items()}

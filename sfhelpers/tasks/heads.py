@@ -68,11 +68,6 @@ class Head:
         return replace(self, model=model.eval().requires_grad_(False), settings=model.settings)
 
 
-def untrained_head(method: str, backbone: Backbone) -> Head:
-    """A segmenter of the right sizes that never learned anything: for tests and timings."""
-    return Head(method, ARMS[method]["inject"], 0.5, 0, backbone.weights_sha256, {}).built(backbone)
-
-
 def file_name(method: str) -> str:
     """The file of a method's head: "SD+CLIP concatenated" is kept as sd-clip-concatenated.safetensors."""
     return file_stem(method) + ".safetensors"
@@ -87,8 +82,8 @@ def save_heads(
     """
     if run.epochs == 0:
         return []
-    check_own(folder)
     make_folder(folder)
+    check_own(folder)
     training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
     written = []
     for trial in (t for t in trials if t.model is not None and t.method in ARMS and t.seed == run.seed):

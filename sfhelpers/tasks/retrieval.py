@@ -145,7 +145,11 @@ class Retrieval(Task):
         return {**frozen, "problem": problem, "train": found.train, "validation": found.validation}
 
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchRetriever:
-        fit_statistics(extractor, frozen)
+        """Standardised on at most 64 sketches and as many photos of the training pairs, evenly spaced."""
+        pairs, device = frozen["train"].pairs, next(extractor.parameters()).device
+        few = pairs[torch.linspace(0, len(pairs) - 1, min(64, len(pairs))).round().long()]
+        sides = [take(frozen[side], which, device) for side, which in zip(SIDES, few.unbind(1), strict=True)]
+        extractor.fit_statistics({name: torch.cat([side[name] for side in sides]) for name in sides[0]})
         return SketchRetriever(extractor, level=self.about[frozen["problem"]].level)
 
     def loss(self, model: SketchRetriever, frozen: Frozen, indices: Tensor) -> Tensor:
@@ -188,7 +192,7 @@ class Retrieval(Task):
             both = (self._off_the_shelf(single, name, plain) for single in (B_SD, B_CLIP))
             return [torch.cat([F.normalize(v, dim=1) for v in side], dim=1) for side in zip(*both, strict=True)]
         if method == B_SD:  # a spread is above 0, so the maximum of standardised features is the standardised maximum
-            fit_statistics(extractor, self.of_problem(frozen, name))
+            self.model(extractor, self.of_problem(frozen, name))  # which fits the statistics
             statistics = extractor.statistics["f3"].cpu()  # as what is frozen
             maxima = [frozen[side]["f3"].amax(dim=(2, 3), keepdim=True) for side in SIDES]
             return [statistics(side[which]).flatten(1) for side, which in zip(maxima, about.places, strict=True)]
@@ -215,8 +219,8 @@ class Retrieval(Task):
         """
         sides, vectors = self.asked(trial, test)
         labels = [names_of(side, self.about[trial.problem].level) for side in sides]
-        classes = [names_of(side, "category") if gallery == "class" else None for side in sides]
-        return evaluate_retrieval(*vectors, *labels, tuple(measures), *classes)
+        classes = [names_of(side, "category") for side in sides] if gallery == "class" else None
+        return evaluate_retrieval(*vectors, *labels, tuple(measures), classes)
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
         """`split` is the protocol; `gallery` is "all" or "class", and in generalised tests also whose queries."""
@@ -237,11 +241,3 @@ class Retrieval(Task):
         if trial.found.expected:
             value = np.array([1 / len(photos)])
             yield Measured("all", EXPECTED, "1 / number of photos", value, n=len(queries), split=split)
-
-
-def fit_statistics(extractor: nn.Module, frozen: Frozen, images: int = 64) -> None:
-    """Fix the standardisation on so many sketches and photos that a problem trains on, evenly spaced."""
-    pairs, device = frozen["train"].pairs, next(extractor.parameters()).device
-    few = pairs[torch.linspace(0, len(pairs) - 1, min(images, len(pairs))).round().long()]
-    sides = [take(frozen[side], which, device) for side, which in zip(SIDES, few.unbind(1), strict=True)]
-    extractor.fit_statistics({name: torch.cat([side[name] for side in sides]) for name in sides[0]})

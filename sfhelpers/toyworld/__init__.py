@@ -4,8 +4,3 @@ from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
 from sfhelpers.toyworld.render import render_photo, render_sketch
 from sfhelpers.toyworld.shapes import SIZE
 from sfhelpers.toyworld.world import DIFFICULTY, ensure, keypoint_names, write_folder, write_sketchy
-
-__all__ = [
-    "CATEGORIES", "DIFFICULTY", "SEEN", "SIZE", "UNSEEN",
-    "ensure", "keypoint_names", "render_photo", "render_sketch", "write_folder", "write_sketchy",
-]  # fmt: skip

@@ -32,29 +32,21 @@ def ensure_quick() -> Path:
 
 def write_quick(
     root: Path, number: int = NUMBER, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = CATEGORIES, layout: str = "simplified",
+    categories: tuple[str, ...] = CATEGORIES,
 ) -> None:  # fmt: skip
-    """Write `root/<category>.ndjson`, `number` drawings in each, one a line, as Google publishes Quick, Draw!.
-
-    The layout is "simplified" (in a box of 255, lines simplified) or "raw" (px of the screen and ms), else ValueError.
-    """
-    if layout not in ("simplified", "raw"):
-        raise ValueError(f"there is no layout {layout!r}: choose simplified or raw.")
+    """Write `root/<category>.ndjson`, `number` drawings in each, one a line, as Google publishes them simplified."""
     root.mkdir(parents=True, exist_ok=True)
     for category in tqdm(categories, desc="drawing in a hurry", leave=False):
-        lines = [_json(category, index, seed, difficulty, layout) for index in range(number)]
+        lines = [_json(category, index, seed, difficulty) for index in range(number)]
         (root / f"{category}.ndjson").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
-def _json(category: str, index: int, seed: int, difficulty: float, layout: str) -> str:
-    strokes = quick_drawing(category, index, seed, difficulty)
-    if layout == "raw":
-        drawing = [[*stroke[:, :2].T.tolist(), stroke[:, 2].astype(int).tolist()] for stroke in strokes]
-    else:
-        drawing = json.loads(ndjson.line_of([Stroke(stroke[:, :2], 1.0) for stroke in strokes], category))["drawing"]
+def _json(category: str, index: int, seed: int, difficulty: float) -> str:
+    strokes = [Stroke(stroke[:, :2], 1.0) for stroke in quick_drawing(category, index, seed, difficulty)]
     digest = hashlib.sha256(f"quick/{seed}/{category}/{index}".encode()).digest()
     known = {"word": category, "countrycode": "ZZ", "timestamp": "2017-03-08 21:12:07.26604 UTC", "recognized": True}
-    known |= {"key_id": str(10**15 + int.from_bytes(digest[:8]) % (9 * 10**15)), "drawing": drawing}
+    known |= {"key_id": str(10**15 + int.from_bytes(digest[:8]) % (9 * 10**15))}
+    known |= {"drawing": json.loads(ndjson.line_of(strokes, category))["drawing"]}
     return json.dumps(known, separators=(",", ":"))
 
 

@@ -1,18 +1,22 @@
 """The toy world on disk: written once in the real layouts, kept in the user's cache within a size bound."""
 
+import io
+import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
-from sfhelpers.files import replace_file, writing
+from sfhelpers.files import given, replace_file, shown, writing
 from sfhelpers.toyworld.categories import CATEGORIES, individual
 from sfhelpers.toyworld.render import render_photo, render_sketch
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
@@ -21,6 +25,8 @@ VERSION = 5  # raise it when rendering changes, so that no cached world of an ol
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
+MANIFEST = "manifest.json"  # of a cached world: the files that were drawn and their sizes in bytes
+READ = (".jpg", ".png", ".csv", ".ndjson")
 FRAME = 256  # pixels a side, of PSC6K's coordinates, whatever the images' own size
 
 
@@ -66,8 +72,10 @@ def _drawn(
 
 
 def _save(pixels: NDArray, path: Path) -> None:
+    options = {"format": "JPEG", "quality": 92} if path.suffix == ".jpg" else {"format": "PNG"}
+    Image.fromarray(pixels).save(content := io.BytesIO(), **options)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **({"quality": 92} if path.suffix == ".jpg" else {}))
+    path.write_bytes(content.getvalue())  # Pillow's own writing of a JPEG does not say that the disk is full
 
 
 def _columns(keypoints: Keypoints) -> list[str]:
@@ -89,21 +97,59 @@ def ensure() -> Path:
 
 
 def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """A cached folder, written on first use, else OSError; those longest unused go when all pass CACHE_MEGABYTES."""
+    """A cached folder, drawn if it is not there as its manifest says, else OSError.
+
+    Those longest unused go when all pass CACHE_MEGABYTES, and what killed processes left; nothing behind a link does.
+    """
+    given(os.environ.get("XDG_CACHE_HOME") or "~")  # which says it where there is no home folder
     cache = user_cache_path("sfhelpers") / kind
     folder = cache / name
-    with writing(cache, "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"):
-        cache.mkdir(parents=True, exist_ok=True)
-        if not folder.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix="part-") as part:
-                write(Path(part) / name)
-                if not folder.exists():  # another process may have been faster
-                    os.replace(Path(part) / name, folder)
-        os.utime(folder)
-        others = [path for path in cache.iterdir() if path.name.startswith("v") and path != folder]
-        total = 0.0
-        for each in [folder, *sorted(others, key=lambda path: -path.stat().st_mtime)]:
-            total += sum(file.stat().st_size for file in each.rglob("*.*") if file.is_file()) / 1e6
-            if total > CACHE_MEGABYTES and each != folder:
-                shutil.rmtree(each)
+    whole = _is_whole(folder)
+    try:
+        with writing(cache, "make that folder writable, or set the variable XDG_CACHE_HOME to one that is"):
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / ".lock", timeout=0 if whole else -1):  # nobody else writes here as long as it is held
+                if not (whole or _is_whole(folder)):  # another process may have drawn it meanwhile
+                    _draw(folder, write)
+                os.utime(folder)
+                if not (cache.is_symlink() or cache.parent.is_symlink()):
+                    _tidy(cache, folder)
+    except OSError:  # what is whole serves also where nothing can be written, or while another process writes
+        if not _is_whole(folder):
+            raise
     return folder
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """What is read of a world, each file with its bytes."""
+    found = (path for path in folder.rglob("[!.]*") if path.suffix in READ)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return json.loads((folder / MANIFEST).read_bytes()) == _sizes(folder) != {}
+    except (OSError, ValueError):
+        return False
+
+
+def _draw(folder: Path, write: Callable[[Path], None]) -> None:
+    """Draw a world beside its place and put it there once it is whole, whatever lies there."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="part-") as part:
+        new = Path(part) / folder.name
+        write(new)
+        (new / MANIFEST).write_text(json.dumps(_sizes(new)), encoding="utf-8")
+        if os.path.lexists(folder):
+            warnings.warn(f"{shown(folder)} was not as it had been drawn, so it was drawn anew.", stacklevel=4)
+            os.replace(folder, Path(part) / "before")
+        os.replace(new, folder)
+
+
+def _tidy(cache: Path, folder: Path) -> None:
+    found = [path for path in cache.iterdir() if path.is_dir() and not path.is_symlink()]
+    total = 0.0
+    for path in sorted(found, key=lambda path: (path != folder, -path.stat().st_mtime)):
+        left, world = path.name.startswith("part-"), path.name.startswith("v")
+        total += world * sum(_sizes(path).values()) / 1e6
+        if left or (world and total > CACHE_MEGABYTES and path != folder):
+            shutil.rmtree(path)

@@ -1,9 +1,6 @@
 """Things to play with in a notebook: live in JupyterLab, a still picture wherever no kernel runs."""
 
-from sfhelpers.widgets.frequency import FrequencyExplorer
+from sfhelpers.widgets.features import FrequencyExplorer, PCAExplorer
 from sfhelpers.widgets.masks import MaskExplorer
-from sfhelpers.widgets.pca import PCAExplorer
 from sfhelpers.widgets.search import SketchSearch
 from sfhelpers.widgets.sketchpad import SketchPad
-
-__all__ = ["FrequencyExplorer", "MaskExplorer", "PCAExplorer", "SketchPad", "SketchSearch"]

@@ -68,7 +68,7 @@ class Live(Still, ipywidgets.HBox):
 
     def _show(self, state: State) -> None:
         figure, self._said = self._drawn(state)
-        self.image.value = figure.quick_png()
+        self.image.value = figure.png(live=True)
 
     def _moved(self, name: str, value: Any) -> None:
         with self._lock:
@@ -86,10 +86,7 @@ class Live(Still, ipywidgets.HBox):
 
 
 class Clickable(anywidget.AnyWidget):
-    """A PNG that reports the points chosen in it to `callback(x, y)`, each 0 to 1 from the upper left corner.
-
-    On the keyboard, the arrow keys move a ring (with Shift five times as far) and Enter or Space chooses.
-    """
+    """A PNG that reports the points chosen in it to `callback(x, y)`, each 0 to 1 from the upper left corner."""
 
     _esm = Path(__file__).with_name("clickable.js")
     value = traitlets.Bytes().tag(sync=True)

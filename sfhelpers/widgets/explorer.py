@@ -90,7 +90,7 @@ class Explorer(Live):
         """What is drawn of the first pair by a few sources, two beside each other."""
         sources = [source for source in STILL if source != "fused" or "fused" in self.maps.heads]
         views = ({**self._start, "source": source, "injection": STILL[source], "draws": 1} for source in sources)
-        drawn = [Image.open(io.BytesIO(self._drawn(view)[0].quick_png())) for view in views]
+        drawn = [Image.open(io.BytesIO(self._drawn(view)[0].png(live=True))) for view in views]
         width, height = drawn[0].size
         figure = plots.Figure(figsize=((2 * width + APART) / DPI, (2 * height + APART) / DPI))
         for k, image in enumerate(drawn):

@@ -7,7 +7,8 @@ from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing
-from sfhelpers.plots.found import Answer, search_sheet
+from sfhelpers.files import shown
+from sfhelpers.plots.matches import Answer, search_sheet
 from sfhelpers.search.searcher import Found, Searcher
 from sfhelpers.widgets.base import Clickable, Live, State
 from sfhelpers.widgets.sketchpad import SketchPad
@@ -62,35 +63,34 @@ class SketchSearch(Live):
         found, sheet, said, told = None, None, EMPTY, "nothing drawn yet"
         if state["drawing"].strokes:
             found = self.searcher.search(state["drawing"], state["points"], state["place"])
-            sheet, told = search_sheet([self._answer(found, state["place"])]), self._told(found)
-            self.image.value = sheet.figure.quick_png()
+            sheet, told = search_sheet([self._answer(found)]), self._told(found)
+            self.image.value = sheet.figure.png(live=True)
             said = "<br>".join(html.escape(line) for line in (told, found.note, HINT) if line)
         self.found, self._sheet, self._said = found, sheet, said
         self.image.label, self.image.layout.display = told, None if found else "none"
 
     def _clicked(self, x: float, y: float) -> None:
-        if self._sheet is None:
-            return
-        place, point = self._sheet.photo_at(x, y), self._sheet.sketch_at(x, y)
-        if place is not None:
-            self.update(place=place)
-        elif point is not None:
-            self.update(points=[*(self.state["points"] or []), point][-MOST_POINTS:])
+        if self._sheet and (chosen := self._sheet.at(x, y)):
+            photo, point = chosen
+            if photo:
+                self.update(place=photo - 1)
+            else:
+                self.update(points=[*(self.state["points"] or []), point][-MOST_POINTS:])
 
-    def _answer(self, found: Found, place: int, title: str = "") -> Answer:
+    def _answer(self, found: Found, title: str = "") -> Answer:
         best = [int(k) for k in found.order[: self.top]]
         photos = [self.searcher.gallery.picture(k) for k in best]
         words = [f"{self._name(k)[:13]}\n{score:.2f}" for k, score in zip(best, found.scores, strict=False)]
-        return Answer(found, photos, words, place, title)
+        return Answer(found, photos, words, title)
 
     def _name(self, index: int) -> str:
         """A photo's category, or else its file's name."""
         record = self.searcher.gallery.records[index]
-        return record.category or record.path.name
+        return record.category or shown(record.path.name)
 
     def _told(self, found: Found) -> str:
         record = self.searcher.gallery.records[found.photo]
-        looked = ", ".join(filter(None, (record.category, record.path.name)))
+        looked = ", ".join(filter(None, (record.category, shown(record.path.name))))
         covers = f"Photo looked into: {looked}; {found.mask.mean():.0%} of it is marked."
         if not found.categories:
             return covers
@@ -101,5 +101,5 @@ class SketchSearch(Live):
         """Two presets, each with what it finds."""
         found = {name: self.searcher.search(PRESETS[name]) for name in self._presets[:STILLS]}
         said = [f"{name} finds {self._name(one.photo)} with cosine {one.scores[0]:.2f}" for name, one in found.items()]
-        figure = search_sheet([self._answer(one, 0, name) for name, one in found.items()]).figure
+        figure = search_sheet([self._answer(one, name) for name, one in found.items()]).figure
         return figure, f"<SketchSearch in {len(self.searcher.gallery)} photos; shown: {', '.join(said)}>"

@@ -73,8 +73,9 @@ function controls(model, send, say) {
     const [chosen] = file.files;
     file.value = ""; // or the same file could not be chosen twice
     if (!chosen) return;
-    if (chosen.size > LARGEST_FILE) say(`${chosen.name} has more than 5 MB: cut it down to one drawing.`, true);
-    else send({ do: "open", name: chosen.name }, [await chosen.arrayBuffer()]);
+    const first = /\.ndjson$/i.test(chosen.name); // of all its drawings, the one that is opened
+    if (chosen.size > LARGEST_FILE && !first) say(`${chosen.name} has more than 5 MB: cut it down to one drawing.`, true);
+    else send({ do: "open", name: chosen.name }, [await chosen.slice(0, LARGEST_FILE).arrayBuffer()]);
   });
   const update = () => {
     undo.ariaDisabled = String(!model.get("undoable")); // still focusable, so that the focus does not jump away

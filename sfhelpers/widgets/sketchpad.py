@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import numpy as np
 import traitlets
-from numpy.typing import NDArray
 from PIL import Image
 
 from sfhelpers import plots
@@ -65,9 +63,6 @@ class SketchPad(Still, anywidget.AnyWidget):
 
     def to_image(self, side: int | None = None) -> Image.Image:
         return self._drawing.to_image(side)
-
-    def to_stroke3(self) -> NDArray[np.float64]:
-        return self._drawing.to_stroke3()
 
     def on_drawn(self, callback: Callable[[Drawing], Any]) -> None:
         """Call `callback(drawing)` after each change."""
