@@ -108,10 +108,13 @@ class FusedExtractor(nn.Module):
     def forward(self, images: Tensor | dict[str, Tensor]) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], or what `prepare` made of them, to the (B, dim, grid, grid) map."""
         prepared = images if isinstance(images, dict) else self.prepare(images)
-        features = {name: self.statistics[name](value) for name, value in self.features(prepared).items()}
-        side = self.aggregator.grid
-        parts = ([to_grid(features[name], (side, side)) for name in branch.split("+")] for branch in self.branches)
-        return self.aggregator([torch.cat(part, dim=1) for part in parts])
+        return self.aggregator(self.stacked(self.features(prepared)))
+
+    def stacked(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """What `features` gives, standardised and on one grid: (B, C, grid, grid) a branch."""
+        side = (self.aggregator.grid,) * 2
+        grids = {name: to_grid(self.statistics[name](features[name]), side) for name in self.sources}
+        return [torch.cat([grids[name] for name in branch.split("+")], dim=1) for branch in self.branches]
 
     def pooled(self, images: Tensor | dict[str, Tensor]) -> Tensor:
         """The map's maximum over all positions, (B, dim)."""

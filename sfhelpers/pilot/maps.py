@@ -11,14 +11,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone, check_images
-from sfhelpers.backbones.diffusion import Inject
 from sfhelpers.fusion import FusedExtractor
-from sfhelpers.fusion.modules import to_grid
 from sfhelpers.tasks.heads import Head
 
 BLOCKS = ("f1", "f2", "f3", "f4")
+PLAIN = {f"SD {block}": block for block in BLOCKS}
 CONCATENATED = "SD+CLIP concatenated"
-SOURCES = (*(f"SD {block}" for block in BLOCKS), "CLIP tokens", CONCATENATED, "fused")
+SOURCES = (*PLAIN, "CLIP tokens", CONCATENATED, "fused")
 METHODS = {"none": "SD only", "up": "fused", "late": "late fusion", "random": "fused (fixed random injection)"}
 INJECTIONS = tuple(METHODS)
 
@@ -66,7 +65,13 @@ class FeatureMaps:
         with self._lock:
             if settings.source == "CLIP tokens":
                 return self._tokens(images)
-            return (self._block if settings.source in SOURCES[:4] else self._joined)(images, settings)
+            blocks = dict(zip(BLOCKS, self._blocks(images, settings), strict=True))
+            if settings.source in PLAIN and settings.injection != "late":
+                return blocks[PLAIN[settings.source]]
+            kept, device = blocks | {"tokens": self._tokens(images)}, self.backbone.device
+            parts = torch.arange(len(images)).split(self.batch_size)
+            batches = ({name: feature[part].to(device) for name, feature in kept.items()} for part in parts)
+            return torch.cat([self._joined(batch, settings).float().cpu() for batch in batches])
 
     def check(self, settings: Settings) -> None:
         """ValueError unless such maps can be made with this backbone and these heads."""
@@ -80,8 +85,7 @@ class FeatureMaps:
             value = getattr(settings, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name} is {value!r}: give a whole number from {low} to {high}.")
-        if method := _method(settings):
-            self._head(method)
+        self._extractor(settings)
 
     def notes(self, settings: Settings) -> str:
         """What one should know about these settings: "", or one sentence."""
@@ -94,12 +98,18 @@ class FeatureMaps:
             return "Late fusion adds nothing to f4: this is the plain UNet's."
         return ""
 
-    def _head(self, method: str) -> FusedExtractor:
+    def _extractor(self, settings: Settings) -> FusedExtractor | None:
+        """Of the trained head that these settings need, None if they need none."""
+        if settings.source == CONCATENATED:
+            method, wanted = CONCATENATED, "none"
+        elif settings.source == "fused" or (settings.source in PLAIN and settings.injection != "none"):
+            method, wanted = METHODS[settings.injection], settings.injection
+        else:
+            return None
         if method not in self.heads:
             have = ", ".join(self.heads) or "none"
             raise ValueError(f'this needs the trained head "{method}" (there are: {have}): load it with load_heads.')
         extractor = self.heads[method].extractor
-        wanted = next((key for key, name in METHODS.items() if name == method), "none")
         if extractor.inject != wanted:
             trained = f'the head "{method}" was trained with inject="{extractor.inject}"'
             raise ValueError(f'{trained}, but "{wanted}" is needed: run 04_segmentation with -p inject {wanted}.')
@@ -109,43 +119,26 @@ class FeatureMaps:
         return self._each(images, ("tokens",), 1, lambda batch: (self.backbone.vision.tokens(batch),))[0]
 
     def _blocks(self, images: Tensor, settings: Settings) -> tuple[Tensor, ...]:
-        """f1 to f4; those of late fusion are the plain UNet's, since it changes nothing inside."""
-        inside = settings.injection if settings.injection in ("up", "random") else "none"
+        """f1 to f4; those of late fusion and of the concatenated map are the plain UNet's."""
+        inside = settings.injection in ("up", "random") and settings.source != CONCATENATED
+        extractor = self._extractor(settings) if inside else None
         noise, diffusion = (settings.timestep, settings.prompt, settings.seed, settings.draws), self.backbone.diffusion
 
         def run(batch: Tensor) -> tuple[Tensor, ...]:
-            inject = None if inside == "none" else self._injecting(METHODS[inside], batch)
+            inject = partial(extractor.add_tokens, self._tokens(batch).to(self.backbone.device)) if inside else None
             return tuple(diffusion.through_hooks(diffusion.noised(batch, *noise), inject, until=len(BLOCKS)))
 
-        return self._each(images, (inside, *noise), settings.draws, run)
+        return self._each(images, (inside and settings.injection, *noise), settings.draws, run)
 
-    def _injecting(self, method: str, images: Tensor) -> Inject:
-        """The same additions as inside the head's own extractor."""
-        return partial(self._head(method).add_tokens, self._tokens(images).to(self.backbone.device))
-
-    def _block(self, images: Tensor, settings: Settings) -> Tensor:
-        block = SOURCES.index(settings.source)
-        feature = self._blocks(images, settings)[block]
-        if settings.injection != "late":
-            return feature
-        return self._injecting(METHODS["late"], images)(block, feature.to(self.backbone.device)).float().cpu()
-
-    def _joined(self, images: Tensor, settings: Settings) -> Tensor:
-        if settings.source == CONCATENATED:
-            settings = replace(settings, injection="none")
-        extractor, made = self._head(_method(settings)), []
-        kept = dict(zip((*BLOCKS, "tokens"), (*self._blocks(images, settings), self._tokens(images)), strict=True))
-        for part in torch.arange(len(images)).split(self.batch_size):
-            features = {name: feature[part].to(self.backbone.device) for name, feature in kept.items()}
-            standard = {name: extractor.statistics[name](features[name]) for name in extractor.sources}
-            if settings.source == CONCATENATED:
-                joined = torch.cat([to_grid(one, (extractor.aggregator.grid,) * 2) for one in standard.values()], dim=1)
-            elif extractor.inject == "up":  # its blocks are injected already; its own forward would run the UNet again
-                joined = extractor.aggregator([standard[name] for name in extractor.branches])
-            else:
-                joined = extractor(features)
-            made.append(joined.float().cpu())
-        return torch.cat(made)
+    def _joined(self, features: dict[str, Tensor], settings: Settings) -> Tensor:
+        """What a head makes of blocks and tokens."""
+        extractor = self._extractor(settings)
+        if extractor.inject != "up":  # whose blocks are injected already
+            features |= extractor.features(features)
+        if settings.source in PLAIN:
+            return features[PLAIN[settings.source]]
+        stacked = extractor.stacked(features)
+        return stacked[0] if settings.source == CONCATENATED else extractor.aggregator(stacked)
 
     def _each(self, images: Tensor, key: tuple, draws: int, run) -> tuple[Tensor, ...]:
         """What `run` makes of every image, computed for those only that are not kept; batch first."""
@@ -162,11 +155,3 @@ class FeatureMaps:
         while sum(tensor.nbytes for tensors in self._kept.values() for tensor in tensors) > self.megabytes * 1e6:
             del self._kept[next(iter(self._kept))]
         return tuple(torch.stack(parts) for parts in zip(*(found[k] for k in keys), strict=True))
-
-
-def _method(settings: Settings) -> str:
-    """The head that these settings need, "" for none."""
-    if settings.source == CONCATENATED:
-        return CONCATENATED
-    joined = settings.source == "fused" or (settings.source in SOURCES[:4] and settings.injection != "none")
-    return METHODS[settings.injection] if joined else ""

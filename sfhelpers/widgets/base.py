@@ -32,9 +32,9 @@ class Live(Still, ipywidgets.HBox):
     def __init__(self, image: ipywidgets.DOMWidget, state: State, controls: Mapping[str, ipywidgets.Widget]):
         self.image, self.controls, self.words, self._said = image, dict(controls), ipywidgets.HTML(), ""
         self._lock = threading.RLock()  # messages of the front end may arrive in a thread of their own
-        self.state = self._changed(state, {})
+        self._start = self.state = self._changed(state, {})
         for name, control in self.controls.items():
-            control.observe(lambda change, name=name: self._moved(name, change.new), "value")
+            control.observe(lambda change, name=name: self.update(**{name: change.new}), "value")
             control.layout.width, control.style.description_width = "256px", "84px"
         beside = ipywidgets.VBox([*self.controls.values(), self.words], layout={"flex": "0 0 264px"})
         layout = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "6px"}
@@ -70,16 +70,11 @@ class Live(Still, ipywidgets.HBox):
         figure, self._said = self._drawn(state)
         self.image.value = figure.png(live=True)
 
-    def _moved(self, name: str, value: Any) -> None:
-        with self._lock:
-            if value != self.state[name]:  # `_settle` moves the controls too
-                self.update(**{name: value})
-
     def _settle(self, problem: str = "") -> None:
-        """Words and controls as the state is."""
-        self._say(problem + self._said)
+        """Controls as the state is, and words: last, since a control that is moved here says its own."""
         for name, control in self.controls.items():
             control.value = self.state[name]
+        self._say(problem + self._said)
 
     def _say(self, words: str) -> None:
         self.words.value = f'<div style="line-height: 1.4">{words}</div>'

@@ -46,11 +46,11 @@ class Explorer(Live):
         self.maps, self.labels = maps, list(labels)
         check_labels(self.labels, pairs)
         maps.check(settings)
-        opened = [_opened(pair, label) for pair, label in zip(pairs, labels, strict=True)]
-        self.pictures = [[plots.picture(image) for image in _squares(pair, SHOWN)] for pair in opened]
-        self.images = [torch.stack(_squares(pair, maps.backbone.diffusion.size)) for pair in opened]
+        sizes = SHOWN, maps.backbone.diffusion.size
+        squares = [_squares(pair, label, sizes) for pair, label in zip(pairs, labels, strict=True)]
+        self.pictures = [[plots.picture(image) for image in shown] for shown, _ in squares]
+        self.images = [images for _, images in squares]
         image, own, controls = self._own()
-        self._start = {"label": self.labels[0], **asdict(settings), "basis": "pair", **own}
         last, slow = maps.backbone.diffusion.scheduler.config.num_train_timesteps - 1, {"continuous_update": False}
         hint, draws = f"empty, or: a photo of {CLASS}", sorted({*DRAWS, settings.draws})
         shared = {
@@ -63,7 +63,8 @@ class Explorer(Live):
             "draws": ipywidgets.Dropdown(options=draws, description="noise draws"),
             "basis": ipywidgets.Dropdown(options=BASES, description="PCA basis"),
         }
-        super().__init__(image, self._start, shared | controls)
+        state = {"label": self.labels[0], **asdict(settings), "basis": "pair", **own}
+        super().__init__(image, state, shared | controls)
 
     def _checked(self, state: State) -> State:
         self.maps.check(_settings(state))
@@ -106,20 +107,15 @@ def _settings(state: State, label: str = "") -> Settings:
     return replace(settings, prompt=settings.prompt.replace(CLASS, word)) if label else settings
 
 
-def _squares(pair: Sequence[Image.Image], size: int) -> list[Tensor]:
-    return [Square.of(*image.size, size).image(image) for image in pair]
-
-
-def _opened(pair: Any, label: str) -> list[Image.Image]:
-    """Sketch and photo, in that order."""
+def _squares(pair: Any, label: str, sizes: tuple[int, int]) -> list[Tensor]:
+    """Sketch and photo, in that order, padded to squares: (2, 3, size, size) for each size."""
     try:
         sketch, photo = (Image.fromarray(plots.picture(image)) for image in pair)
-        if 0 in sketch.size + photo.size:
-            raise ValueError("one has no pixels")
+        both = sketch, photo
+        return [torch.stack([Square.of(*image.size, size).image(image) for image in both]) for size in sizes]
     except (TypeError, ValueError, AttributeError) as error:
         why = str(error).rstrip(".")
         raise ValueError(f"the pair {label!r} is not two images, (sketch, photo), that can be shown: {why}.") from error
-    return [sketch, photo]
 
 
 def show(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", **style: Any) -> AxesImage:

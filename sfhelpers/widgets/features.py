@@ -48,10 +48,10 @@ class PCAExplorer(Explorer):
         point = state["point"]
         if point is None:
             raise ValueError("that point lies between the pictures: choose one inside a picture.")
-        given = isinstance(point, tuple | list) and len(point) == 3 and point[0] in SIDES
-        if not given or not all(within(value, 0, 1) for value in point[1:]):
-            raise ValueError(f'point is {point!r}: give ("sketch" or "photo", x, y) with x and y from 0 to 1.')
-        return super()._checked({**state, "point": tuple(point)})
+        match point:
+            case ["sketch" | "photo", x, y] if within(x, 0, 1) and within(y, 0, 1):
+                return super()._checked({**state, "point": tuple(point)})
+        raise ValueError(f'point is {point!r}: give ("sketch" or "photo", x, y) with x and y from 0 to 1.')
 
     def _picture(self, state: State, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
         colors, bases = pca_maps(maps, state["basis"])
@@ -120,11 +120,10 @@ class FrequencyExplorer(Explorer):
         return ipywidgets.Image(format="png"), {"band": (0.0, self.top)}, {"band": band}
 
     def _checked(self, state: State) -> State:
-        band = state["band"]
-        numbers = isinstance(band, tuple | list) and len(band) == 2 and all(within(end, 0, self.top) for end in band)
-        if not numbers or band[0] > band[1]:
-            raise ValueError(f"band is {band!r}: give (low, high) in cycles per image, from 0 to {self.top:g}.")
-        return super()._checked({**state, "band": (float(band[0]), float(band[1]))})
+        match band := state["band"]:
+            case [low, high] if within(low, 0, self.top) and within(high, low, self.top):
+                return super()._checked({**state, "band": (float(low), float(high))})
+        raise ValueError(f"band is {band!r}: give (low, high) in cycles per image, from 0 to {self.top:g}.")
 
     def _picture(self, state: State, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
         low, high = state["band"]

@@ -39,8 +39,8 @@ class MaskExplorer(Live):
             "label": ipywidgets.Dropdown(options=self.labels, description="pair"),
             "threshold": ipywidgets.FloatSlider(description="threshold", **slider),
         }
-        self._start = {"label": self.labels[0], "threshold": threshold}
-        super().__init__(ipywidgets.Image(format="png"), self._start, controls)
+        state = {"label": self.labels[0], "threshold": threshold}
+        super().__init__(ipywidgets.Image(format="png"), state, controls)
 
     def _checked(self, state: State) -> State:
         if not within(state["threshold"], LOW, HIGH):
