@@ -1,7 +1,4 @@
-"""Frozen features of a Stable Diffusion model, whole or as a stored prefix and a short suffix.
-
-The UNet's own forward is never repeated here: it runs, and hooks listen, or put something else in an output's place.
-"""
+"""Frozen features of a Stable Diffusion model, whole or as a stored prefix and a short suffix, by hooks on its UNet."""
 
 import threading
 from collections.abc import Callable
@@ -158,20 +155,18 @@ class DiffusionFeatures:
         sizes = torch.zeros(batch[0], until, 2, dtype=torch.long)
         kept = {"text": noised["text"], "upsample_size": sizes}
 
-        def keep(n: int, module: Module, args: Any, found: Any) -> None:
-            if n == 0:
-                kept["hidden"] = found.unflatten(0, batch)
-            else:  # what the block is called with
-                kept["temb"] = found["temb"].unflatten(0, batch)[:, 0].clone()
-                kept.update({f"skips{n}.{k}": s.unflatten(0, batch) for k, s in enumerate(found[_SKIPS])})
-                sizes[:, n] = torch.tensor(found["upsample_size"] or (0, 0))
-            if n == until - 1:
+        def keep(n: int, module: Module, args: Any, given: dict[str, Any]) -> None:
+            if n == 1:  # what it is given is what the first made
+                kept["hidden"] = given["hidden_states"].unflatten(0, batch)
+            if n < until:
+                kept["temb"] = given["temb"].unflatten(0, batch)[:, 0].clone()
+                kept.update({f"skips{n}.{k}": s.unflatten(0, batch) for k, s in enumerate(given[_SKIPS])})
+                sizes[:, n] = torch.tensor(given["upsample_size"] or (0, 0))
+            if n >= until - 1:
                 raise _Reached
 
         with _RUNNING, ExitStack() as hooks, suppress(_Reached):
-            first, *others = self.unet.up_blocks[:until]
-            hooks.enter_context(first.register_forward_hook(partial(keep, 0)))
-            for n, block in enumerate(others, start=1):
+            for n, block in enumerate(self.unet.up_blocks[1:], start=1):
                 hooks.enter_context(block.register_forward_pre_hook(partial(keep, n), with_kwargs=True))
             self.unet(*_arguments(noised))
         return kept
@@ -202,5 +197,5 @@ def _arguments(noised: dict[str, Tensor]) -> tuple[Tensor, ...]:
 
 
 def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:
-    output = output.unflatten(0, tuple(batch_and_draws))
+    output = output.unflatten(0, batch_and_draws)
     return output[:, 0] if output.shape[1] == 1 else output.mean(dim=1)

@@ -44,6 +44,7 @@ class Encoder(VisionFeatures):
         self.name, self.weights_sha256, self.size = name, weights_sha256, ENCODERS[name].size
         self.model = model.eval().requires_grad_(False)
         self.mean, self.std = (model.pretrained_cfg[key] for key in ("mean", "std"))
+        self.token_dim = self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

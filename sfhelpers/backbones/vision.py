@@ -1,6 +1,5 @@
 """Frozen features of an open_clip model: patch tokens, image and text embeddings."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,11 +20,7 @@ class VisionFeatures:
         side = model.visual.image_size
         self.size = int(side if isinstance(side, int) else side[0])  # side in pixels of the images the model sees
         self.mean, self.std = model.visual.image_mean, model.visual.image_std
-
-    @cached_property
-    def token_dim(self) -> int:
-        """Channels of the patch tokens, read off one pass so that no table of towers is kept."""
-        return self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
+        self.token_dim = self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]  # and no table of towers is kept
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:

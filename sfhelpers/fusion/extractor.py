@@ -56,7 +56,6 @@ class FusedExtractor(nn.Module):
         self.backbone, self.seed = backbone, seed
         self.inject, self.branches, self.start = inject, plan.branches, plan.start
         self.sources, self.injected, self.until = plan.sources, plan.injected, plan.until
-        backbone.vision.token_dim  # noqa: B018  read once before the seed is set, since reading it runs the model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for name, part in plan.modules(backbone).items():

@@ -80,7 +80,6 @@ class Plan:
 
 def trainable_parameters(backbone: Backbone, branches: tuple[str, ...], inject: str, dim: int, width: int) -> int:
     """How many parameters such a `FusedExtractor` learns, without allocating any."""
-    backbone.vision.token_dim  # noqa: B018  reading it runs the model, which the meta device would keep from running
     with torch.device("meta"):
         parts = Plan(inject, tuple(branches), dim, width).modules(backbone)
     return sum(p.numel() for part in parts.values() for p in part.parameters() if p.requires_grad)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import open_clip
@@ -105,9 +106,7 @@ def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip
         half.load_state_dict(part.state_dict())
         nn.Module.to(half, torch.float16)
         half.save_pretrained(folder / name)
-    text = CLIPTextModel(denoiser["text"].config)
-    text.load_state_dict(denoiser["text"].state_dict())
-    text.to(torch.float16).save_pretrained(folder / "text_encoder")
+    deepcopy(denoiser["text"]).half().save_pretrained(folder / "text_encoder")
     CLIPTokenizer.from_pretrained(words).save_pretrained(folder / "tokenizer")
     for source, name in ((SHIPPED / "scheduler", "scheduler"), (words, "vision")):
         shutil.copytree(source, folder / name, dirs_exist_ok=True)

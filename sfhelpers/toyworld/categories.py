@@ -3,7 +3,7 @@
 import numpy as np
 
 from sfhelpers.toyworld import animals, outdoors, things
-from sfhelpers.toyworld.shapes import Drawing, uniform
+from sfhelpers.toyworld.shapes import Drawing
 
 USUAL = {  # the main and the second colour of each category
     "airplane": "white blue", "apple": "red green", "bicycle": "blue brown", "bottle": "green red", "bus": "yellow red",
@@ -32,5 +32,5 @@ COLOURS = {  # RGB in [0, 1]
 def individual(category: str, rng: np.random.Generator) -> Drawing:
     """A random one of a category."""
     drawing = Drawing()
-    (vars(animals) | vars(outdoors) | vars(things))[category](drawing, uniform(rng))
+    (vars(animals) | vars(outdoors) | vars(things))[category](drawing, rng.uniform)
     return drawing

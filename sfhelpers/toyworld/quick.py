@@ -1,7 +1,4 @@
-"""The toy world's quick drawings, as Quick, Draw! is to Sketchy: other individuals in twenty seconds of hasty strokes.
-
-Details are forgotten, limbs shrink to lines, parts are crooked, outlines do not close, and a bell rings too early.
-"""
+"""The toy world's quick drawings, as Quick, Draw! is to Sketchy: others, in twenty seconds of hasty strokes."""
 
 import hashlib
 import json
@@ -9,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.path import Path as Outline
 from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
@@ -106,17 +104,9 @@ def _line(rng: np.random.Generator, part: Part, haste: float) -> Points:
 
 def _visible(line: Points, in_front: list[Points]) -> list[Points]:
     """The pieces of a line that no later part covers."""
-    covered = np.any([np.zeros(len(line), bool), *(_inside(line, outline) for outline in in_front)], axis=0)
+    covered = np.any([np.zeros(len(line), bool), *(Outline(one).contains_points(line) for one in in_front)], axis=0)
     pieces = np.split(np.arange(len(line)), np.flatnonzero(np.diff(covered)) + 1)
     return [line[piece] for piece in pieces if not covered[piece[0]] and len(piece) > 2]
-
-
-def _inside(points: Points, outline: Points) -> np.ndarray:
-    """(N,) bool: whether points lie within a closed outline, by counting the edges to their right."""
-    (x, y), (x0, y0), (x1, y1) = points.T[:, :, None], outline.T, np.roll(outline, -1, axis=0).T
-    crosses = (y0 > y) != (y1 > y)
-    at = x0 + (y - y0) * (x1 - x0) / np.where(y1 == y0, 1, y1 - y0)
-    return ((crosses & (x < at)).sum(1) % 2).astype(bool)
 
 
 def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from sfhelpers.toyworld.categories import COLOURS, SEEN, USUAL, individual
-from sfhelpers.toyworld.shapes import SIZE, Keypoints, Part, Points, Pose, ellipse, resampled, smooth, stream, uniform
+from sfhelpers.toyworld.shapes import SIZE, Keypoints, Part, Points, Pose, ellipse, resampled, smooth, stream
 
 Pixels, Mask = NDArray[np.uint8], NDArray[np.bool_]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
@@ -30,8 +30,7 @@ def render_photo(category: str, index: int, seed: int, difficulty: float) -> tup
     whole = np.asarray(mask.reduce(FINE)) > 127
     if rng.random() < 0.6 * difficulty:  # clutter stands in front of the object; its pixels leave the mask
         ImageDraw.Draw(mask).polygon(_clutter(rng, canvas), fill=0)
-    together = Image.fromarray(np.maximum(np.asarray(behind), np.asarray(mask)))
-    photo = _develop(rng, canvas, mask, together, difficulty)
+    photo = _develop(rng, canvas, mask, ImageChops.lighter(behind, mask), difficulty)
     visible = np.asarray(mask.reduce(FINE)) > 127
     xy = drawing.placed(pose)
     column, row = np.round(xy).astype(int).T
@@ -100,7 +99,7 @@ def _clutter(rng: np.random.Generator, canvas: Image.Image) -> list[tuple[float,
     if kind == 0:
         shape = ellipse(x, y, r, r * rng.uniform(0.3, 1), rng.uniform(0, 3))
     elif kind == 1:
-        u = uniform(rng)
+        u = rng.uniform
         shape = smooth(*[(x + r * np.cos(t) * u(0.5, 1.4), y + r * np.sin(t) * u(0.5, 1.4)) for t in range(6)])
     else:
         shape = np.array([(x + rng.uniform(-r, r), y + rng.uniform(-r, r)) for _ in range(4)])

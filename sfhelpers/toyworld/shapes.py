@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Point = tuple[float, float]
 Points = NDArray[np.float64]  # (N, 2): x, y; a closed outline does not repeat its first
 Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
-Uniform = Callable[[float, float], float]  # draws a number between two
+Uniform = Callable[[float, float], float]  # a stream's `uniform`: a number between two
 SIZE = 160  # side of every rendered image, in pixels
 
 
@@ -18,11 +18,6 @@ def stream(*key: object) -> np.random.Generator:
     """A random stream that depends on its key alone, on every machine and in any order of calls."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
-
-
-def uniform(rng: np.random.Generator) -> Uniform:
-    """The `u(low, high)` that the category functions draw their proportions with."""
-    return lambda low, high: float(low + (high - low) * rng.random())
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,8 @@ class Pose:
     @classmethod
     def drawn(cls, rng: np.random.Generator, scale: Point, turn: float, shift: float, mirror: float = 0.5) -> "Pose":
         """Uniform scale and shift, a normal turn of `turn` radians, mirrored with the probability `mirror`."""
-        u = uniform(rng)
-        size, angle = u(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
-        return cls(size, angle, (u(-shift, shift), u(-shift, shift)), rng.random() < mirror)
+        size, angle = rng.uniform(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
+        return cls(size, angle, (rng.uniform(-shift, shift), rng.uniform(-shift, shift)), rng.random() < mirror)
 
     def __call__(self, points: Points) -> Points:
         """(N, 2) points in pixels."""

@@ -71,8 +71,7 @@ def lamp(d: Drawing, u: Uniform) -> None:
 
 def chair(d: Drawing, u: Uniform) -> None:
     w, back = u(0.4, 0.5), u(0.75, 0.92)
-    for x, tone in ((-w * 0.75, 2), (w * 0.8, 2)):
-        d.add(tone, limb(x + 0.1, 0.15, x + 0.1, 0.68, 0.08))
+    d.add(2, *(limb(x + 0.1, 0.15, x + 0.1, 0.68, 0.08) for x in (-w * 0.75, w * 0.8)))
     d.add(0, box(0.05, -back / 2, w * 1.9, back))
     d.add(1, box(0.05, -back / 2 - 0.04, w * 1.3, back * 0.6))
     d.add(0, poly((-w, 0.02), (w + 0.08, 0.02), (w + 0.02, 0.24), (-w - 0.14, 0.24)))
@@ -132,8 +131,7 @@ def clock(d: Drawing, u: Uniform) -> None:
     d.add(3, ellipse(0, 0, r * 0.82, r * 0.82))
     for a in np.arange(4) * np.pi / 2:
         d.add(4, ellipse(np.cos(a) * r * 0.7, np.sin(a) * r * 0.7, 0.035, 0.035), detail=True)
-    a, b = u(0, 6.28), u(0, 6.28)
-    d.add(4, limb(0, 0, np.cos(a) * r * 0.4, np.sin(a) * r * 0.4, 0.07))
-    d.add(4, limb(0, 0, np.cos(b) * r * 0.65, np.sin(b) * r * 0.65, 0.045))
+    for a, long, thick in ((u(0, 6.28), 0.4, 0.07), (u(0, 6.28), 0.65, 0.045)):
+        d.add(4, limb(0, 0, np.cos(a) * r * long, np.sin(a) * r * long, thick))
     d.mark(twelve=(0, -r * 0.7), three=(r * 0.7, 0), six=(0, r * 0.7), nine=(-r * 0.7, 0), centre=(0, 0))
     d.mark(left_bell=(-r * 0.55, -r * 0.95), left_right_foot=(r * 0.74, 0.97))
