@@ -19,8 +19,7 @@ HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]  # this machine
 
 def shown(path: str | Path) -> str:
     """A path or name as text that can be printed anywhere: what is no UTF-8, or moves the cursor, is escaped."""
-    letters = (c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in str(path))
-    return "".join(letters)
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in str(path))
 
 
 def file_sha256(path: Path) -> str:

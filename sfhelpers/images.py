@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,8 @@ class Square:
     width: int
     height: int
     size: int
-    inner_width: int
-    inner_height: int
-    left: int
-    top: int
+    inner: tuple[int, int]  # width and height of the image in the square
+    corner: tuple[int, int]  # its left and top there
 
     @classmethod
     def of(cls, width: int, height: int, size: int) -> "Square":
@@ -100,16 +99,15 @@ class Square:
         if min(width, height, size) < 1:
             raise ValueError(f"cannot fit {width} x {height} pixels into a square of {size}: all must be 1 or more.")
         scale = size / max(width, height)
-        inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
-        left, top = (size - inner_width) // 2, (size - inner_height) // 2
-        return cls(width, height, size, inner_width, inner_height, left, top)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        return cls(width, height, size, inner, ((size - inner[0]) // 2, (size - inner[1]) // 2))
 
     def image(self, image: Image.Image) -> Tensor:
         """(3, size, size) in [0, 1]; padded with the median colour of the image's border (white for most sketches)."""
         if image.size != (self.width, self.height):
             raise ValueError(f"this Square is for {self.width} x {self.height} pixels, not {image.size}: make another.")
         # Scaled first and padded after: padding a long thin image at full size could take gigabytes.
-        inner = image.convert("RGB").resize((self.inner_width, self.inner_height), Image.Resampling.BICUBIC)
+        inner = image.convert("RGB").resize(self.inner, Image.Resampling.BICUBIC)
         pixels = np.asarray(inner, dtype=np.float32) / 255
         border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
         square = np.empty((self.size, self.size, 3), dtype=np.float32)
@@ -119,17 +117,16 @@ class Square:
 
     def points(self, xy: Tensor) -> Tensor:
         """Move points (K, 2), x then y, in pixels from the image's upper left corner (a pixel's centre is at +0.5)."""
-        scale = torch.tensor([self.inner_width / self.width, self.inner_height / self.height])
-        return xy * scale.to(xy) + torch.tensor([self.left, self.top]).to(xy)
+        scale = torch.tensor([self.inner[0] / self.width, self.inner[1] / self.height])
+        return xy * scale.to(xy) + torch.tensor(self.corner).to(xy)
 
     def mask(self, mask: np.ndarray) -> Tensor:
         """(H, W) bool to (size, size) bool: True where the object covers half of the new pixel, False in padding."""
         if mask.shape != (self.height, self.width):
             raise ValueError(f"this Square is for masks of {self.height, self.width}, not {mask.shape}: make another.")
-        grey = Image.fromarray(mask.astype(np.uint8) * 255)
-        inner = np.asarray(grey.resize((self.inner_width, self.inner_height), Image.Resampling.BOX)) > 127
+        grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(self.inner, Image.Resampling.BOX)
         square = torch.zeros(self.size, self.size, dtype=torch.bool)
-        square[self._inner] = torch.from_numpy(inner)
+        square[self._inner] = torch.from_numpy(np.asarray(grey) > 127)
         return square
 
     def undo_map(self, values: Tensor) -> np.ndarray:
@@ -143,7 +140,8 @@ class Square:
     @property
     def _inner(self) -> tuple[slice, slice]:
         """Rows and columns of the square that the image fills."""
-        return slice(self.top, self.top + self.inner_height), slice(self.left, self.left + self.inner_width)
+        (left, top), (width, height) = self.corner, self.inner
+        return slice(top, top + height), slice(left, left + width)
 
 
 def _told(read: Callable, path: str | Path) -> Any:
@@ -169,11 +167,9 @@ def _read(path: str | Path) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """1 to 8, as EXIF has it; whatever else it holds, an image is shown, as browsers show it."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            found = 1 if image.format == "TIFF" else image.getexif().get(0x0112)  # PIL turns a TIFF by itself
-    except Exception:  # PIL raises many kinds on odd tags
-        found = 1
+    found = 1
+    with suppress(Exception), warnings.catch_warnings(action="ignore"):  # PIL raises many kinds on odd tags
+        found = 1 if image.format == "TIFF" else image.getexif().get(0x0112)  # PIL turns a TIFF by itself
     return int(found) if found in range(1, 9) else 1
 
 

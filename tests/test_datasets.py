@@ -34,7 +34,7 @@ def test_names_that_are_not_ascii_and_come_composed_or_not(own):
     photo(own / "photo" / "caf\u00e9 猫" / "Bild ä.jpg")
     photo(own / "sketch" / "cafe\u0301 猫" / "öl.PNG")
     dataset = load_dataset("folder", own)
-    assert dataset.categories == ("caf\u00e9 猫", "cat", "dog") and not dataset.has_masks
+    assert dataset.categories == ("caf\u00e9 猫", "cat", "dog") and not dataset.select(masked=True).photos
     assert [(p.instance, p.part, p.seen) for p in dataset.photos[1:3]] == [("a", "test", True), ("b", "test", True)]
     found = [(s.category, s.instance, p.instance) for s, p in pairs(dataset)]
     assert found[1:4] == [("cat", "s1", "a"), ("cat", "s2", "b"), ("cat", "s1", "c")] and len(found) == 7
@@ -94,7 +94,7 @@ def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_siz
     (own / "mask" / "cat").mkdir(parents=True)
     mask.save(own / "mask" / "cat" / "a.png")
     dataset = load_dataset("folder", own)
-    assert dataset.has_masks and [p.instance for p in dataset.select(masked=True).photos] == ["a"]
+    assert [p.instance for p in dataset.select(masked=True).photos] == ["a"]
     assert len(dataset.select(masked=False).photos) == 5 and len(dataset.select(masked=True).sketches) == 4
     photo(own / "mask" / "cat" / "a.png")
     assert_fails(["mask/cat/a.png has 16 values"], "folder", own)

@@ -42,7 +42,6 @@ def load_dataset(
     if not usable:
         raise ValueError(f"no usable image is left under {shown(base)}: replace the broken files.")
     there = {(record.category, record.domain) for record in usable}
-    for category, missing in sorted(set(product({category for category, _ in there}, ("photo", "sketch"))) - there):
-        where = shown(base)
-        raise ValueError(f"{category!r} under {where} is left without a usable {missing}: add one or take it away.")
+    for category, kind in sorted(set(product({category for category, _ in there}, ("photo", "sketch"))) - there):
+        raise ValueError(f"{category!r} under {shown(base)} is left without a usable {kind}: add one or take it away.")
     return Dataset(name, base, split, tuple(usable))

@@ -15,7 +15,6 @@ from sfhelpers.datasets.records import Dataset, Record, pairs
 
 Level = Literal["category", "instance"]
 GROUP = 4  # pairs of one category that enter a step together
-NUMBER = 9  # test classes drawn where the dataset itself calls none unseen
 # Problem -> the split it stands on and the level it is trained for, each a training of its own on the same images.
 PROBLEMS: dict[str, tuple[str, Level]] = {
     "strict": ("strict", "category"),
@@ -69,7 +68,7 @@ def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> d
     if unknown := set(names) - set(PROBLEMS):
         raise ValueError(f"unknown problem {min(unknown)!r}: use some of {', '.join(PROBLEMS)}.")
     unseen = {record.category for record in dataset.records if not record.seen}
-    make = {"strict": splits.strict, "clip-style": partial(splits.clip_style, number=len(unseen) or NUMBER)}
+    make = {"strict": splits.strict, "clip-style": partial(splits.clip_style, number=len(unseen) or 9)}
     parted = {name: splits.apply(dataset, make[name](dataset)) for name in {PROBLEMS[p][0] for p in names}}
     # By its file, since a split may change the rest of a record.
     place = {record.path: k for side in (dataset.sketches, dataset.photos) for k, record in enumerate(side)}

@@ -1,7 +1,7 @@
 """PSC6K (Lu et al., ICML 2023): eight corresponding points on photos of a Sketchy tree (A) and their sketches (B)."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -117,14 +117,13 @@ def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+def _rows(path: Path) -> list[tuple[int, dict]]:
     try:
         with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file)
             if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
                 raise ValueError(f"{shown(path)} has no column {', '.join(lacking)}: it needs {', '.join(COLUMNS)}.")
-            for row in table:
-                yield table.line_num, row
+            return [(table.line_num, row) for row in table]
     except (UnicodeDecodeError, csv.Error) as error:
         what = f"{shown(path)} cannot be read as CSV in UTF-8 after its line {table.line_num} ({error})"
         raise ValueError(f"{what}: repair that line or save the table anew.") from error

@@ -26,10 +26,8 @@ VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbe
 
 @dataclass(frozen=True, slots=True)
 class Doodle(Record):
-    """One drawing in a file; its `instance` is its key_id, or, where a line has none, the sha256 of the line.
-
-    Where one key_id stands for several drawings, it is the sha256 of the drawing.
-    """
+    """One drawing in a file; its `instance` is its key_id, the sha256 of a line that has none, or, where one key_id
+    stands for several drawings, the sha256 of the drawing."""
 
     line: int = 0  # counted from 1
     offset: int = 0  # of the line, in bytes
@@ -60,10 +58,8 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
     if not found:
         raise ValueError(f"no usable drawing is left under {shown(root)}: repair its lines or pass another folder.")
     if unrecognized:
-        what = f"{unrecognized} of {len(found)} drawings under {shown(root)} were not guessed by the game"
-        warnings.warn(
-            f"{what} and are used all the same: to do without, delete lines of recognized false.", stacklevel=3
-        )
+        what = f"{unrecognized} of {len(found)} drawings under {shown(root)} were not guessed by the game and are used"
+        warnings.warn(f"{what} all the same: to do without, delete lines of recognized false.", stacklevel=3)
     if numbers is None:
         return [replace(doodle, part=records.part_of(doodle.category, doodle.instance)) for doodle in found]
     groups = (list(group) for _, group in groupby(found, lambda doodle: doodle.category))
@@ -97,8 +93,7 @@ def load_doodles(doodles: Iterable[Doodle], side: int, line_width: float = LINE_
 def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
     """The usable drawings, what is wrong with the others, and how many the game did not recognise."""
     read: list[tuple[Doodle, str]] = []  # each with the sha256 of its strokes
-    first: dict[str, str] = {}  # drawing of every key
-    shared: set[str] = set()  # keys that stand for several drawings
+    drawn: dict[str, str] = {}  # drawing of every key, "" of one that stands for several
     problems: list[str] = []
     unrecognized = 0
     for category, path in files.items():
@@ -115,14 +110,14 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
                 named = said.get("key_id")
                 # A key may hold half a character, which JSON can and UTF-8 cannot.
                 key = hashlib.sha256(content.strip()).hexdigest() if named is None else shown(str(named))
-                if first.setdefault(key, drawing) != drawing:
-                    shared.add(key)
+                if drawn.setdefault(key, drawing) != drawing:
+                    drawn[key] = ""
                 read.append((replace(doodle, instance=key), drawing))
         except OSError as error:  # a folder of that name, a link that leads nowhere, a file of somebody else's
             problems.append(f"{shown(path.name)} cannot be read ({error.strerror})")
     found: dict[str, Doodle] = {}
     for doodle, drawing in read:
-        doodle = replace(doodle, instance=drawing) if doodle.instance in shared else doodle
+        doodle = doodle if drawn[doodle.instance] else replace(doodle, instance=drawing)
         if (other := found.setdefault(doodle.instance, doodle)) is not doodle:
             problems.append(f"{doodle.where} repeats {other.where}")
     return list(found.values()), problems, unrecognized

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import cycle
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sfhelpers.files import file_sha256, given, reading, shown
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
+nfc = partial(unicodedata.normalize, "NFC")  # the same letters come as other bytes from another system
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,6 @@ class Dataset:
     @cached_property
     def categories(self) -> tuple[str, ...]:
         return tuple(sorted({record.category for record in self.records}))
-
-    @cached_property
-    def has_masks(self) -> bool:
-        return any(photo.mask is not None for photo in self.photos)
 
     def select(
         self, part: str = "", seen: bool | None = None, categories: Collection | None = None, masked: bool | None = None
@@ -153,11 +150,6 @@ def limited(records: list[Record], limit: int, seed: int) -> list[Record]:
     return sorted(chosen, key=lambda record: (record.category, record.path.name))
 
 
-def nfc(name: str) -> str:
-    """The composed form of a name: the same letters come as other bytes from another system."""
-    return unicodedata.normalize("NFC", name)
-
-
 def called(name: str) -> str:
     """What a class is called after its folder: what can be printed of it, composed, 60 letters at most."""
     name = shown(nfc(name))
@@ -172,8 +164,8 @@ def plain(category: str) -> str:
 def listed(names: Iterable[str], most: int = 3) -> str:
     """`a, b, c and 4 more`."""
     names = list(names)
-    text = ", ".join(shown(name) for name in names[:most])
-    return text + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
 
 
 def contents(folder: Path) -> str:
@@ -182,9 +174,8 @@ def contents(folder: Path) -> str:
 
 
 def image_files(folder: Path, skip_broken: bool = False, loose: bool = False) -> dict[str, list[Path]]:
-    """Category (the subfolder; "" for `loose` images beside it) to its image files, sorted. What else is visible there
-    is counted in warnings: files of other kinds, images elsewhere, links that lead nowhere. A subfolder that cannot be
-    read is told as in `tell_broken`, and has no files."""
+    """Category (the subfolder; "" for `loose` images beside it) to its image files, sorted; what else is visible there
+    is counted in warnings. A subfolder that cannot be read is told as in `tell_broken`, and has no files."""
     found: dict[str, list[Path]] = {}
     lost: list[Path] = []
     closed: list[str] = []
@@ -260,8 +251,7 @@ def _problem(record: Record, root: Path, name: str) -> str:
         if path and (found := images.problem(path, kind)):
             return f"{path.relative_to(root)} {found}"
     if record.mask and (mask := images.image_size(record.mask)) != (photo := images.image_size(record.path)):
-        sizes = "{} x {} pixels and its photo {} x {}".format(*mask, *photo)
-        return f"{record.mask.relative_to(root)} is {sizes}"
+        return "{} is {} x {} pixels and its photo {} x {}".format(record.mask.relative_to(root), *mask, *photo)
     return ""
 
 

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nsmallest
+from itertools import groupby
 from pathlib import Path
 
 from torch import Tensor
@@ -28,13 +30,10 @@ class Sketches(Dataset):
         """At most `number` of each category, chosen by key or file name; fewer are always among more. 0 takes all."""
         if number == 0:
             return self
-        taken: Counter[str] = Counter()
-        kept = set()
         called = {item: item.instance if isinstance(item, Doodle) else item.path.name for item in self.records}
-        for item in sorted(self.records, key=lambda item: records.fraction(f"0/{item.category}/{called[item]}")):
-            taken[item.category] += 1
-            if taken[item.category] <= number:
-                kept.add(item)
+        place = {item: records.fraction(f"0/{item.category}/{called[item]}") for item in self.records}
+        groups = groupby(self.records, lambda item: item.category)
+        kept = {item for _, group in groups for item in nsmallest(number, group, key=place.get)}
         return replace(self, records=tuple(item for item in self.records if item in kept))
 
     def images(self, which: Iterable[int], side: int) -> Tensor:

@@ -49,15 +49,14 @@ def tree(root: Path) -> Path:
 
 
 def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:
-    known = {(photo.category, photo.instance) for photo in photos}
-    wanted = {(photo.category, photo.instance): photo for photo in chosen}
-    found, orphans = [], []
+    drawn = {(photo.category, photo.instance): photo for photo in (*photos, *chosen)}
+    chosen, found, orphans = set(chosen), [], []
     for category, paths in sorted(files.items()):
         for path in paths:
-            key = (category, path.stem.rpartition("-")[0])
-            if key in wanted:
-                found.append(replace(wanted[key], path=path, domain="sketch", mask=None))
-            elif key not in known:
+            photo = drawn.get((category, path.stem.rpartition("-")[0]))
+            if photo in chosen:
+                found.append(replace(photo, path=path, domain="sketch", mask=None))
+            elif photo is None:
                 orphans.append(path.name)
     if orphans:
         text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."

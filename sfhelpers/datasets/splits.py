@@ -88,22 +88,21 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     train, validation = chosen(split.train, held=False), chosen(split.validation, held=False)
     seen = without_duplicates(chosen(split.train + split.validation, held=True))
     test = without_duplicates(dataset.select(categories=split.test))
-    found = ZeroShot(split, train, validation, test, seen)
-    for role in ("train", "validation"):
-        if not getattr(found, role).photos:
+    for role, part in (("train", train), ("validation", validation)):
+        if not part.photos:
             why = f"dataset {dataset.name} has no {role} image in split {split.name!r}: all are test images"
             raise ValueError(f"{why}; pass -p split parts to part your own folder.")
-    require_relevant(found.test)
-    check_apart((*found.train.records, *found.validation.records), (*found.test.records, *found.seen.records))
-    return found
+    require_relevant(test)
+    check_apart((*train.records, *validation.records), (*test.records, *seen.records))
+    return ZeroShot(split, train, validation, test, seen)
 
 
 def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
-    """The test of a split with held-out images of seen classes in queries and gallery (PROTOCOLS, section 1.6).
+    """The test of a split with held-out images of seen classes too; the published protocols add trained ones.
 
     Kind "class": all of these images of a SHARE of the seen classes (Dr. CLIP). "sample": as many seen sketches as a
     SHARE of the test sketches, and photos likewise, sketches only of classes of which a photo was drawn (sem-pcyc does
-    not ask that). The published protocols add images that were trained on.
+    not ask that).
     """
     if kind not in ("class", "sample"):
         raise ValueError(f"kind is {kind!r}: use class or sample.")

@@ -129,8 +129,8 @@ def _matches(
     asked = torch.tensor([[frame.to_square(point) for point in points]]).to(sketch_map)
     found = matcher.locate(sketch_map, photo_map, asked)
     cosines = F.cosine_similarity(sample(sketch_map, asked), sample(photo_map, found), dim=-1)[0]
-    corner = torch.tensor([square.left, square.top]) / square.size
-    extent = torch.tensor([square.inner_width, square.inner_height]) / square.size
+    corner = torch.tensor(square.corner) / square.size
+    extent = torch.tensor(square.inner) / square.size
     places = ((found[0].cpu() - corner) / extent).clamp(0, 1)  # the padding is no place in the photo
     return tuple(
         Match(a, tuple(b), score) for a, b, score in zip(points, places.tolist(), cosines.tolist(), strict=True)

@@ -88,14 +88,14 @@ class Segmentation(Task):
         asked = {"seen": dataset.select("test", seen=True), "unseen": dataset.select("test", seen=False)}
         check_apart(*([record for part in parts.values() for record in part.records] for parts in (learned, asked)))
         for name, part in zip(("train", "val", "test"), (*learned.values(), dataset.select("test")), strict=True):
-            if (number := len(part.photos)) and not part.has_masks:
+            if (number := len(part.photos)) and not part.select(masked=True).photos:
                 said = f"none of the {number} photos of dataset {dataset.name} in its part {name!r} has a mask"
                 raise ValueError(f"{said}: add mask/<class>/<photo>.png for more photos, or raise limit (0 takes all).")
         photos = [photo for part in (learned | asked).values() for photo in part.photos]
         if bare := [f"{photo.category}/{photo.path.name}" for photo in photos if photo.mask is None]:
             count = f"{len(bare)} of {len(photos)} photos have no mask and are left out of the comparison"
             warnings.warn(f"{count}: {listed(bare)}.", stacklevel=2)
-        asked = {name: part for name, part in asked.items() if part.has_masks} or {"seen": asked["seen"]}
+        asked = {k: part for k, part in asked.items() if part.select(masked=True).photos} or {"seen": asked["seen"]}
         super().__init__(
             {name: part.select(masked=True) for name, part in (learned | asked).items()}, dataset.name, dataset.split,
             fingerprint(dataset.records), epochs, learning_rate, batch_size,
