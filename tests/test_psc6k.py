@@ -1,59 +1,43 @@
 """PSC6K's keypoints: what the toy world writes is what was drawn, parts never share an image, and bad rows are told."""
 
 import csv
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sfhelpers import toyworld
-from sfhelpers.datasets import Dataset, psc6k, sketchy
-from sfhelpers.toyworld import render_photo, render_sketch
+from sfhelpers.datasets import load_dataset, psc6k, sketchy
+from sfhelpers.toyworld import DIFFICULTY, UNSEEN, render_photo, render_sketch, write_sketchy
 from tests.backbone_fixtures import refused
 
 HEAD = "photo,sketch,class,XA,YA,XB,YB\n"
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Two seen classes with photos in every part and an unseen one, two sketches a photo."""
-    root = tmp_path_factory.mktemp("world")
-    toyworld.write_sketchy(root, photos=6, sketches=2, categories=("cat", "duck", toyworld.UNSEEN[0]))
-    return Dataset("toy", root, "default", tuple(sketchy.read(root, unseen=toyworld.UNSEEN)))
-
-
 @pytest.fixture
-def table(world, tmp_path):
-    """The table's rows, and a function that writes changed ones beside the world's images and reads them."""
-    rows = list(csv.DictReader((world.root / psc6k.NAME).read_text().splitlines()))
+def table(toy, tmp_path):
+    """The toy world's rows, and a function that writes changed ones beside its images and reads them."""
+    rows = list(csv.DictReader((toy.root / psc6k.NAME).read_text().splitlines()))
+    (tmp_path / "256x256").symlink_to(toy.root / "256x256")
 
     def read(changed):
         lines = [",".join(row.values()) + "\n" for row in changed]
         (tmp_path / psc6k.NAME).write_text("".join([HEAD, *lines]))
-        return psc6k.read(tmp_path / psc6k.NAME, world)
+        return psc6k.read(tmp_path / psc6k.NAME, toy)
 
     return rows, read
 
 
-def annotating(few, world, folder):
-    """The world with a table beside it that annotates a few photos alone, and the lines of that table."""
-    with (world.root / psc6k.NAME).open() as file:
-        rows = [line for line in file if line.startswith("photo,") or line.split(",")[0].rpartition("/")[2][:-4] in few]
-    (folder / "256x256").symlink_to(world.root / "256x256")
-    (folder / psc6k.NAME).write_text("".join(rows))
-    return replace(world, root=folder), rows
-
-
-def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame_and_pairs_are_of_one_photo(world):
-    annotated = psc6k.load(world)
-    assert len(annotated.pairs) == len(world.sketches)
+def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame_and_pairs_are_of_one_photo(toy, tmp_path):
+    annotated = psc6k.load(toy)
+    assert len(annotated.pairs) == len(toy.sketches)
     assert all(p.sketch.instance == p.photo.instance and p.sketch.part == p.photo.part for p in annotated.pairs)
     assert {p.photo.part for p in annotated.pairs if not p.photo.seen} == {"test"}
-    assert {p.photo.category for p in annotated.select("test", seen=False)} == {toyworld.UNSEEN[0]}
-    pair = next(p for p in annotated.pairs if p.photo.category == "duck" and p.sketch.path.stem.endswith("-2"))
-    index = int(pair.photo.instance.rpartition("_")[2])
-    in_photo = render_photo("duck", index, 0, toyworld.DIFFICULTY)[2]
-    in_sketch = render_sketch("duck", index, 1, 0, toyworld.DIFFICULTY)[1]
+    assert {p.photo.category for p in annotated.select("test", seen=False)} == set(UNSEEN[:3])
+    write_sketchy(tmp_path, photos=1, sketches=2, categories=("duck",))
+    _, pair = psc6k.load(load_dataset("sketchy", tmp_path)).pairs
+    in_photo, in_sketch = render_photo("duck", 0, 0, DIFFICULTY)[2], render_sketch("duck", 0, 1, 0, DIFFICULTY)[1]
     shown = (in_photo[:, 2] > 0) & (in_sketch[:, 2] > 0)
     assert pair.visible.tolist() == shown.tolist() and shown.sum() >= 4
     for found, drawn in ((pair.photo_points, in_photo), (pair.sketch_points, in_sketch)):
@@ -71,30 +55,30 @@ def test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible(table):
 
 
 @pytest.mark.parametrize("split", psc6k.SPLITS)
-def test_no_test_image_is_trained_or_validated_on(world, split):
-    annotated = psc6k.load(world, split)
+def test_no_test_image_is_trained_or_validated_on(toy, split):
+    annotated = psc6k.load(toy, split)
     images = [r for pair in annotated.pairs for r in (pair.photo, pair.sketch)] + [*annotated.unlabelled.records]
     train, val, test = ({r.path.read_bytes() for r in images if r.part == part} for part in ("train", "val", "test"))
     assert train and val and test and not (train | val) & test and not train & val
 
 
-def test_60_40_parts_the_sorted_photos_of_each_category_as_the_released_code_does(world):
-    annotated = psc6k.load(world, "60:40")
+def test_60_40_parts_the_sorted_photos_of_each_category_as_the_released_code_does(toy):
+    annotated = psc6k.load(toy, "60:40")
     assert all(pair.photo.seen for pair in annotated.pairs)
-    for category in world.categories:
+    for category in toy.categories:
         parts = sorted({(p.photo.path.name, p.photo.part) for p in annotated.pairs if p.photo.category == category})
         assert [part for _, part in parts] == ["train"] * 2 + ["val"] + ["test"] * 3
 
 
-def test_self_supervised_trains_on_no_keypoint_and_tests_all_of_a_tree_that_holds_more(world, tmp_path):
-    annotated = psc6k.load(world, "self-supervised")
+def test_self_supervised_trains_on_no_keypoint_and_tests_all_of_a_tree_that_holds_more(toy, table, tmp_path):
+    annotated = psc6k.load(toy, "self-supervised")
     assert {p.photo.part for p in annotated.pairs} == {"test"}
     assert {(r.part, r.seen) for r in annotated.unlabelled.records} == {("train", True), ("val", True)}
-    few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part == "val"}
-    larger, rows = annotating(few, world, tmp_path)
-    annotated = psc6k.load(larger, "self-supervised")
-    assert len(annotated.pairs) == len(rows) - 1
-    assert not {r.instance for r in annotated.unlabelled.records} & few
+    few = {p.photo.instance for p in psc6k.load(toy).pairs if p.photo.part == "val"}
+    rows, read = table
+    pairs = read([row for row in rows if Path(row["photo"]).stem in few])
+    annotated = psc6k.load(replace(toy, root=tmp_path), "self-supervised")
+    assert len(annotated.pairs) == len(pairs) and not {r.instance for r in annotated.unlabelled.records} & few
 
 
 @pytest.mark.parametrize(
@@ -116,38 +100,40 @@ def test_a_row_that_cannot_be_is_told_with_its_line(table, change, said):
         read(rows)
 
 
-def test_a_table_that_cannot_be_or_is_not_there_is_refused(world, table, tmp_path):
+def test_a_table_that_cannot_be_or_is_not_there_is_refused(toy, table, tmp_path):
     rows, read = table
     with refused("which it does not show"):
         read([rows[0] | {"sketch": rows[2]["sketch"]}])
     with refused("line 3 of .* repeats the pair of line 2"):
         read([rows[0], rows[0]])
-    for line, content in enumerate((HEAD.encode("utf-16"), HEAD.encode() + b"a,b,c," + b"1;" * 70_000)):
+    for content, said in (
+        (HEAD.encode("utf-16"), "ps.csv cannot be read as CSV in UTF-8 after its line 0"),
+        (HEAD.encode() + b"a,b,c," + b"1;" * 70_000, "ps.csv cannot be read as CSV in UTF-8 after its line 1"),
+        (HEAD.replace(",XB", "").encode(), "has no column XB"),
+    ):
         (tmp_path / psc6k.NAME).write_bytes(content)
-        with refused(f"ps.csv cannot be read as CSV in UTF-8 after its line {line}"):
-            psc6k.read(tmp_path / psc6k.NAME, world)
-    (tmp_path / psc6k.NAME).write_text(HEAD.replace(",XB", ""))
-    with refused("has no column XB"):
-        psc6k.read(tmp_path / psc6k.NAME, world)
+        with refused(said):
+            psc6k.read(tmp_path / psc6k.NAME, toy)
     with refused("no keypoints beside", FileNotFoundError):
-        psc6k.load(replace(world, root=tmp_path / "a" / "b" / "c"))
+        psc6k.load(replace(toy, root=tmp_path / "a" / "b" / "c"))
 
 
-def test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused(world):
-    with refused("no split '70:30'"):
-        psc6k.load(world, "70:30")
-    with refused("limit is -1"):
-        psc6k.load(world, limit=-1)
-    few = replace(world, records=tuple(sketchy.read(world.root, limit=2)))
-    with refused("needs three"):
-        psc6k.load(few, "60:40")
+def test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused(toy):
+    few = replace(toy, records=tuple(sketchy.read(toy.root, limit=2)))
+    bad = ("no split '70:30'", toy, "70:30"), ("limit is -1", toy, "60:40", -1), ("needs three", few, "60:40")
+    for said, *given in bad:
+        with refused(said):
+            psc6k.load(*given)
 
 
-def test_what_the_dataset_leaves_out_is_left_out_and_a_limit_counts_annotated_photos_alone(world, tmp_path):
-    kept = replace(world, records=tuple(sketchy.read(world.root, unseen=toyworld.UNSEEN, limit=3)))
-    assert len(psc6k.load(kept).pairs) == 3 * 3 * 2
-    few = {p.photo.instance for p in psc6k.load(world).pairs if p.photo.part != "test"}
-    limited = psc6k.load(annotating(few, world, tmp_path)[0], limit=2)
-    assert len({p.photo for p in limited.pairs}) == 2 * 2 and {p.photo.instance for p in limited.pairs} <= few
-    blind = psc6k.load(world, "self-supervised", limit=3)
-    assert 0 < len(blind.unlabelled.photos) <= 2 * 3
+def test_what_the_dataset_leaves_out_is_left_out_and_a_limit_counts_annotated_photos_alone(toy, table, tmp_path):
+    rows, read = table
+    kept = replace(toy, records=tuple(sketchy.read(toy.root, UNSEEN, limit=3)))
+    assert len(psc6k.load(kept).pairs) == 3 * len(toy.categories)
+    few = {p.photo.instance for p in psc6k.load(toy).pairs if p.photo.part != "test"}
+    read([row for row in rows if Path(row["photo"]).stem in few])
+    limited = psc6k.load(replace(toy, root=tmp_path), limit=2)
+    assert {*Counter(p.photo.category for p in limited.pairs).values()} == {2}
+    assert {p.photo.instance for p in limited.pairs} <= few
+    blind = psc6k.load(toy, "self-supervised", limit=3)
+    assert {*Counter(p.category for p in blind.unlabelled.photos).values()} == {3}
