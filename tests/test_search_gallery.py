@@ -72,7 +72,7 @@ def test_five_thousand_photos_are_never_in_memory_together(tmp_path, capsys, mon
         found.picture(k)
     assert found.picture.cache_info().currsize == PICTURES and PICTURES * 3 * THUMBNAIL**2 < 20e6  # bytes
     assert found.picture(199) is found.picture(199) and found.picture(199).size == (8, 8)
-    bars = [bar for bar in capsys.readouterr().err.split("\r") if bar.startswith("embedding 5,000 photos: ")]
+    bars = [bar for bar in capsys.readouterr().err.split("\r") if bar.startswith("embedding 5,000 images: ")]
     assert "| 0/157 [" in bars[0] and "| 1/157 [" in bars[1]  # how many batches, and from then on how long
 
 

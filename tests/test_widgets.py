@@ -147,15 +147,14 @@ def test_every_stroke_is_answered_anew_from_its_best_photo_and_a_click_beside_al
 def click(widget, box, u=0.5, v=0.5):
     """On a place in one of the sheet's boxes."""
     left, top, width, height = box
-    wide, high = 100 * widget._sheet.figure.get_size_inches()
-    widget.image.click((left + u * width) / wide, (top + v * height) / high)
+    widget.image.click(left + u * width, top + v * height)
 
 
 def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_folder_is(widget):
     order = widget.found.order.tolist()
     widget.controls["place"].value = 2
     assert widget.found.photo == order[2]
-    click(widget, widget._sheet.boxes[2])
+    click(widget, widget._boxes[2])
     assert widget.found.photo == order[1] and widget.controls["place"].value == 1
     for place in range(6):
         widget.update(place=place)
@@ -165,7 +164,7 @@ def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_
 
 
 def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
-    first, box = widget.found.matches, widget._sheet.boxes[0]
+    first, box = widget.found.matches, widget._boxes[0]
     click(widget, box, 0.5, 0.3)
     click(widget, box, 0.3, 0.25)
     assert [match.sketch for match in widget.found.matches] == [pytest.approx((0.5, 0.3)), pytest.approx((0.3, 0.25))]
@@ -228,8 +227,9 @@ def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
 def test_a_match_is_drawn_where_it_is(widget):
     found, one = widget.found, replace(widget.found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
     pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"])]) for some in ((), (one,))]
-    pixels = [np.asarray(Image.open(io.BytesIO(page.figure.png(live=True))), dtype=int) for page in pages]
+    pixels = [np.asarray(Image.open(io.BytesIO(page.png(live=True))), dtype=int) for page, _ in pages]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
-    left, top, width, height = map(round, pages[0].boxes[0])
+    high, wide = changed.shape
+    left, top, width, height = np.multiply(pages[0][1][0], (wide, high, wide, high)).round().astype(int)
     assert changed[top + height // 2, left + width // 2 - 4]
     assert not changed[:top].any()

@@ -42,7 +42,11 @@ def curve(
     if all(float(value).is_integer() for value in x):  # e.g. epochs: no tick at half of one
         axes.locator_params(axis="x", integer=True)
     tidy(axes, xlabel, ylabel, title)
-    _name_ends(axes, ends)
+    (low, high), place = axes.get_ylim(), -np.inf
+    style = {"va": "center", "fontsize": 9, "annotation_clip": False, **PLAIN}
+    for level, name, color in sorted(ends):  # pushed up where a name would cover another
+        place = max(level, place + 13 * (high - low) / (0.75 * 3.6 * DPI))
+        axes.annotate(name, (1, place), (5, 0), ("axes fraction", "data"), "offset points", color=color, **style)
     return axes.figure
 
 
@@ -175,13 +179,3 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> Non
     axes.tick_params(labelsize=8.5, colors=PALE, length=0)
     axes.grid(True, color=HAIR, linewidth=0.6, alpha=0.7)
     axes.set_axisbelow(True)
-
-
-def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Each line's name beside its last point, pushed up where it would cover another."""
-    low, high = axes.get_ylim()
-    step, place = 13 * (high - low) / (0.75 * axes.get_figure().get_figheight() * DPI), -np.inf
-    style = {"va": "center", "fontsize": 9, "annotation_clip": False, **PLAIN}
-    for level, name, color in sorted(ends):
-        place = max(level, place + step)
-        axes.annotate(name, (1, place), (5, 0), ("axes fraction", "data"), "offset points", color=color, **style)

@@ -43,19 +43,16 @@ class Figure(MatplotlibFigure):
     def png(self, live: bool = False) -> bytes:
         """The figure as a PNG of 256 colours, half the usual size or less, without date and version; or, for live use,
         in all its colours and in a fifth of the time."""
-        image, file = self._drawn(), io.BytesIO()
-        few = image if live else image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
-        few.save(file, format="PNG", **{"compress_level": 1} if live else {"optimize": True})
-        return file.getvalue()
-
-    def _drawn(self) -> Image.Image:
         if self.get_layout_engine():  # each pass moves what it lays out a little: two, and then no more
             self.draw_without_rendering()
             self.draw_without_rendering()
             self.set_layout_engine("none")
-        file, around = io.BytesIO(), {"bbox_inches": "tight", "pad_inches": 0.03} if self.cut else {}
-        self.savefig(file, format="png", dpi="figure", pil_kwargs={"compress_level": 0}, **around)
-        return Image.open(file).convert("RGB")
+        around = {"bbox_inches": "tight", "pad_inches": 0.03} if self.cut else {}
+        self.savefig(drawn := io.BytesIO(), format="png", dpi="figure", pil_kwargs={"compress_level": 0}, **around)
+        image = Image.open(drawn).convert("RGB")
+        few = image if live else image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+        few.save(file := io.BytesIO(), format="PNG", **{"compress_level": 1} if live else {"optimize": True})
+        return file.getvalue()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         # A mime bundle and not _repr_png_, since matplotlib's inline backend registers its own printer for the latter.
@@ -75,8 +72,7 @@ def chart(width: float, height: float, title: str = "") -> Figure:
 def sheet(width: float, height: float, fine: float = 1) -> Axes:
     """Axes over a whole figure whose units are pixels as shown, y downwards; drawn `fine` times as fine."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=fine * DPI)
-    limits = {"xlim": (0, width), "ylim": (height, 0)}
-    axes = figure.add_axes((0, 0, 1, 1), **limits, autoscale_on=False, aspect="auto")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False, aspect="auto")
     axes.set_axis_off()
     return axes
 

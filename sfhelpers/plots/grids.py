@@ -142,8 +142,7 @@ def scheme(boxes: Mapping[str, tuple], arrows: Sequence[tuple[str, str, str]], w
         texts = [(text, weight) for text, weight in ((name, "bold"), (words, "normal")) if text]
         look = {"fontsize": 8, "color": INK, "linespacing": 1.1, "multialignment": "center", **PLAIN}
         inside = [TextArea(text, textprops={**look, "weight": weight}) for text, weight in texts]
-        for pixels in map(picture, pictures):
-            inside.append(OffsetImage(pixels, zoom=SIDE / max(pixels.shape) * 72 / DPI))
+        inside += [OffsetImage(p, zoom=SIDE / max(p.shape) * 72 / DPI) for p in map(picture, pictures)]
         packed = VPacker(children=inside, align="center", pad=0, sep=3)
         round_box = {"boxstyle": "round,pad=0.4,rounding_size=0.4", **STYLES[style]}
         placed[name] = axes.add_artist(AnnotationBbox(packed, (x, y), bboxprops=round_box, zorder=3))

@@ -1,5 +1,4 @@
-"""Matched points of two images, right and wrong told apart by colour, line and mark (paper, Fig. 3); and one sheet for
-all that a sketch found: ranked photos, matched points, the mask, and the likeliest categories."""
+"""Matched points of two images, right and wrong told apart (paper, Fig. 3), and a sheet for all that a sketch found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,34 +99,18 @@ class Answer:
     title: str = ""  # above all
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """The figure, and what can be chosen in it: the boxes, in px, of the first answer's sketch and of its photos."""
-
-    figure: Figure
-    boxes: list[Box]
-
-    def at(self, x: float, y: float) -> tuple[int, tuple[float, float]] | None:
-        """Which box lies at a point of the sheet, and where in it that is; x and y are in [0, 1] of sheet and box."""
-        wide, high = self.figure.get_size_inches() * DPI
-        for k, (left, top, width, height) in enumerate(self.boxes):
-            u, v = (x * wide - left) / width, (y * high - top) / height
-            if 0 <= u <= 1 and 0 <= v <= 1:
-                return k, (u, v)
-        return None
-
-
 def _side(count: int) -> int:
     return (WIDTH - 4 - (count - 1) * GAP) // count
 
 
-def search_sheet(answers: Sequence[Answer]) -> Sheet:
-    """Draw answers, one or more, side by side, 432 px each."""
+def search_sheet(answers: Sequence[Answer]) -> tuple[Figure, list[Box]]:
+    """Answers side by side, 432 px each; and where in [0, 1] of the sheet the first one's sketch and its photos are."""
     photos = max(_side(max(4, len(answer.photos))) for answer in answers) + CAPTION
     height = 24 * any(answer.title for answer in answers) + 3 * HEAD + photos + _side(2) + SCORES + _side(3) + 2
-    axes = sheet(len(answers) * (WIDTH + APART) - APART, height)
+    width = len(answers) * (WIDTH + APART) - APART
+    axes = sheet(width, height)
     boxes = [_draw(axes, answer, 2 + k * (WIDTH + APART)) for k, answer in enumerate(answers)]
-    return Sheet(axes.figure, boxes[0])
+    return axes.figure, (np.array(boxes[0]) / (width, height, width, height)).tolist()
 
 
 def _draw(axes: Axes, answer: Answer, left: int) -> list[Box]:

@@ -1,6 +1,5 @@
 """Where a sketch's ink is: the same drawing asks the same question wherever, and however small, it was drawn."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ Sketch = str | Path | Image.Image | Drawing
 class Frame:
     """The square around a sketch's ink, its longer side 78 % of it. Make it with `Frame.of`."""
 
-    key: bytes  # sha256 of the sketch
+    key: tuple  # size and bytes of the image, by which sketches are told apart
     image: Image.Image = field(compare=False)  # the whole sketch, RGB, 1024 px at most
     ink: np.ndarray = field(compare=False)  # (H, W) bool, the lines
     left: float  # the square, in px of the image; it may reach beyond it
@@ -57,13 +56,12 @@ class Frame:
         ink = difference > difference.max() / 2
         if paper.mean() < min(0.5, pixels[ink].mean()):  # light lines on a dark page ask as dark ones on a light page
             image, paper = ImageOps.invert(image), 1 - paper
-        rows, columns = np.nonzero(ink)
-        left, right, top, bottom = (int(n) for n in (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1))
+        left, top, right, bottom = Image.fromarray(ink).getbbox()
         extent = max(right - left, bottom - top)
         if extent < SMALLEST * max(image.size):
             raise ValueError(f"the sketch{where} is a single dot: draw a little more.")
         side, colour = extent / FILL, tuple(round(255 * float(value)) for value in paper)
-        key = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+        key = image.size, image.tobytes()
         return cls(key, image, ink, (left + right - side) / 2, (top + bottom - side) / 2, side, colour)
 
     def tensor(self, size: int) -> Tensor:

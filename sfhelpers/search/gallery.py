@@ -180,8 +180,7 @@ class Gallery:
         if index.made_by != described["made_by"]:
             other = f"another backbone or retrieval head than {backbone.name} has now"
             raise ValueError(f"{shown(path)} was embedded by {other}: load the one it was made with, or make it anew.")
-        places = ((index.root / name, category) for name, category in described["photos"])
-        photos = [Record(place, "photo", category, place.stem) for place, category in places]
+        photos = [Record(index.root / name, "photo", kind, Path(name).stem) for name, kind in described["photos"]]
         known = {record.path: vector for record, vector in zip(photos, tensors["embeddings"], strict=True)}
         if refresh:
             photos = _usable_photos(index.root, skip_broken=skip_broken)

@@ -1,7 +1,6 @@
 """Masks for everything in a gallery: what a trained segmenter makes of anybody's own photos (paper, Fig. 4)."""
 
 import io
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from sfhelpers.files import check_own, make_folder, replace_file
 from sfhelpers.images import Square, load_images, open_image, open_mask
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.tasks.arms import reading_size
+from sfhelpers.tasks.prepared import embed_photos
 from sfhelpers.tasks.segmentation import SketchSegmenter, refine_with_crf, upsample
 
 BATCH = 16  # images that are looked at together
@@ -46,17 +46,19 @@ def write_gallery(
     from which a pixel is foreground. Gives category -> its photos and masks in their order, at 160 px, for pictures.
     """
     model.eval()
+    size, device = reading_size(model.extractor.backbone), model.centre.device
     check_own(output_dir / "masks")
     kept: dict[str, list[Masked]] = {}
     for category in dataset.categories:
         chosen, folder = dataset.select(categories=[category]), output_dir / "masks" / category
         make_folder(folder)
-        pooled = torch.cat([maps.amax((2, 3)) for _, maps in _maps(model, chosen.sketches, f"{category}: sketches")])
-        query = F.normalize(pooled, dim=1).mean(0, keepdim=True)
+        pooled = embed_photos([sketch.path for sketch in chosen.sketches], model.extractor.pooled, size, BATCH)
+        query = F.normalize(pooled, dim=1).mean(0, keepdim=True).to(device)
         found = kept[category] = []
-        for photos, maps in _maps(model, chosen.photos, f"{category}: photos"):
-            logits = model.correlate(query.expand(len(photos), -1), maps)
-            probabilities = upsample(logits, reading_size(model.extractor.backbone)).sigmoid().cpu()
+        for start in tqdm(range(0, len(chosen.photos), BATCH), f"{category}: photos", leave=False):
+            photos = chosen.photos[start : start + BATCH]
+            maps = model.extractor(load_images([photo.path for photo in photos], size).to(device))
+            probabilities = upsample(model.correlate(query.expand(len(photos), -1), maps), size).sigmoid().cpu()
             found += [_write(folder, *both, threshold) for both in zip(photos, probabilities, strict=True)]
         cells = [open_image(chosen.sketches[0].path), *(plots.overlay(item.photo, item.mask) for item in found)]
         rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]
@@ -68,26 +70,17 @@ def write_gallery(
     return kept
 
 
-def _maps(model: SketchSegmenter, records: Sequence[Record], what: str) -> Iterator[tuple[Sequence[Record], Tensor]]:
-    """A batch of records after the other, each with the maps of its images."""
-    for start in tqdm(range(0, len(records), BATCH), what, leave=False):
-        batch = records[start : start + BATCH]
-        images = load_images([record.path for record in batch], reading_size(model.extractor.backbone))
-        yield batch, model.extractor(images.to(model.centre.device))
-
-
 def _write(folder: Path, record: Record, probability: Tensor, threshold: float) -> Masked:
     image = open_image(record.path)
     width, height = image.size
-    scale = min(1.0, CRF_SIDE / max(width, height))
-    small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)
+    fit = Square.of(width, height, min(CRF_SIDE, max(width, height)))
+    small = image.resize((fit.inner_width, fit.inner_height), Image.Resampling.BOX)
     fitted = torch.from_numpy(Square.of(*small.size, len(probability)).undo_map(probability))
     pixels = torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
     refined = refine_with_crf(pixels, fitted, threshold)[None, None]
     mask = F.interpolate(refined, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy() >= 0.5
     for kind, picture in (("mask", mask.astype(np.uint8) * 255), ("overlay", plots.overlay(image, mask))):
-        file = io.BytesIO()
-        Image.fromarray(picture).save(file, format="PNG")
+        Image.fromarray(picture).save(file := io.BytesIO(), format="PNG")
         replace_file(folder / f"{record.path.stem}_{kind}.png", file.getvalue())
     iou = None if record.mask is None else float(foreground_iou(mask[None], open_mask(record.mask)[None])[0])
     image.thumbnail((160, 160))

@@ -132,9 +132,7 @@ def _matches(
     corner = torch.tensor(square.corner) / square.size
     extent = torch.tensor(square.inner) / square.size
     places = ((found[0].cpu() - corner) / extent).clamp(0, 1)  # the padding is no place in the photo
-    return tuple(
-        Match(a, tuple(b), score) for a, b, score in zip(points, places.tolist(), cosines.tolist(), strict=True)
-    )
+    return tuple(map(Match, points, map(tuple, places.tolist()), cosines.tolist()))
 
 
 @torch.no_grad()

@@ -144,5 +144,5 @@ def embed_photos(paths: Sequence[Path], embed: Callable[[Tensor], Tensor], size:
     """Embeddings (N, D) float32 on the CPU of image files, read at `size` px; `embed`: (B, 3, size, size) to (B, D)."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: give how many photos to read at a time, 1 or more.")
-    starts = tqdm(range(0, len(paths), batch_size), f"embedding {len(paths):,} photos", leave=False)
+    starts = tqdm(range(0, len(paths), batch_size), f"embedding {len(paths):,} images", leave=False)
     return torch.cat([embed(load_images(paths[k : k + batch_size], size)).float().cpu() for k in starts])

@@ -60,22 +60,21 @@ class SketchSearch(Live):
         return state
 
     def _show(self, state: State) -> None:
-        found, sheet, said, told = None, None, EMPTY, "nothing drawn yet"
+        found, boxes, said, told = None, [], EMPTY, "nothing drawn yet"
         if state["drawing"].strokes:
             found = self.searcher.search(state["drawing"], state["points"], state["place"])
-            sheet, told = search_sheet([self._answer(found)]), self._told(found)
-            self.image.value = sheet.figure.png(live=True)
+            (figure, boxes), told = search_sheet([self._answer(found)]), self._told(found)
+            self.image.value = figure.png(live=True)
             said = "<br>".join(html.escape(line) for line in (told, found.note, HINT) if line)
-        self.found, self._sheet, self._said = found, sheet, said
+        self.found, self._boxes, self._said = found, boxes, said
         self.image.label, self.image.layout.display = told, None if found else "none"
 
     def _clicked(self, x: float, y: float) -> None:
-        if self._sheet and (chosen := self._sheet.at(x, y)):
-            photo, point = chosen
-            if photo:
-                self.update(place=photo - 1)
-            else:
-                self.update(points=[*(self.state["points"] or []), point][-MOST_POINTS:])
+        for k, (left, top, width, height) in enumerate(self._boxes):  # of the sketch, and then of the photos
+            u, v = (x - left) / width, (y - top) / height
+            if 0 <= u <= 1 and 0 <= v <= 1:
+                points = [*(self.state["points"] or []), (u, v)][-MOST_POINTS:]
+                self.update(**{"place": k - 1} if k else {"points": points})
 
     def _answer(self, found: Found, title: str = "") -> Answer:
         best = [int(k) for k in found.order[: self.top]]
@@ -101,5 +100,5 @@ class SketchSearch(Live):
         """Two presets, each with what it finds."""
         found = {name: self.searcher.search(PRESETS[name]) for name in self._presets[:STILLS]}
         said = [f"{name} finds {self._name(one.photo)} with cosine {one.scores[0]:.2f}" for name, one in found.items()]
-        figure = search_sheet([self._answer(one, name) for name, one in found.items()]).figure
+        figure = search_sheet([self._answer(one, name) for name, one in found.items()])[0]
         return figure, f"<SketchSearch in {len(self.searcher.gallery)} photos; shown: {', '.join(said)}>"
