@@ -123,7 +123,7 @@ def test_a_training_does_not_go_on_with_other_images_under_the_same_names(task, 
         return compare(tiny_backbone, TASKS[task](toy_copy), ("CLIP only",), **settings)[0][0]
 
     first = train().history
-    assert train().history.seconds == first.seconds  # taken up as it was
+    assert train().history.epochs == first.epochs  # taken up as it was
     mirror(next(s for s in toy_copy.sketches if s.part == "train" and s.seen).path)
     with refused(r"is of another training \(configuration images was"):
         train()

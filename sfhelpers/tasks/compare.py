@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,7 +36,7 @@ class Trial:
     seconds: float = 0.0  # for training and prediction
     preparing: float = 0.0  # seconds for what is frozen, which arms of a kind share
     found: Any = None  # what it predicted, as the task's `predict` gives it
-    row: Mapping[str, Any] = field(default_factory=dict)  # result fields of its own, e.g. another encoder's weights
+    row: dict[str, Any] = field(default_factory=dict)  # result fields of its own, e.g. another encoder's weights
 
 
 @dataclass
@@ -104,7 +104,7 @@ def compare(
     checkpoints: Path | None = None,
     resume: bool = True,
     configuration: Mapping[str, Any] | None = None,
-    after: Callable[[arms.Arm, list[Trial], Frozen], None] | None = None,
+    after: Callable[[arms.Arm, list[Trial], Frozen], None] = lambda *given: None,
 ) -> tuple[list[Trial], Frozen]:
     """Train and test every method with every seed; what is frozen is computed once a kind of arm, and shared.
 
@@ -133,14 +133,12 @@ def compare(
             kept.remove_trainings(checkpoints)
             resume = True
         for arm in group:
-            trials = [_train(task, arm, p, frozen, checkpoints, configuration) for p in task.problems(arm.method)]
-            for trial in trials:
-                trial.preparing = preparing
+            made = (_train(task, arm, p, frozen, checkpoints, configuration) for p in task.problems(arm.method))
+            trials = [replace(trial, preparing=preparing) for trial in made]
             ends = [(trial.history.best_epoch, len(trial.history.epochs) - 1, trial.problem) for trial in trials]
             best = ", ".join(f"{epoch} of {last} {problem}".rstrip() for epoch, last, problem in ends)
             log(f"{arm.method}, seed {arm.seed}: best epoch {best}")
-            if after is not None:
-                after(arm, trials, frozen)
+            after(arm, trials, frozen)
             found[id(arm)] = trials
 
     @cache
@@ -178,8 +176,8 @@ def _train(
     history = training.fit(words, folder, made_by)
     started = time.perf_counter()
     found = task.predict(model, frozen)
-    seconds = history.seconds + time.perf_counter() - started
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    seconds = time.perf_counter() - started + sum(row["seconds"] for row in history.epochs)
+    parameters = sum(parameter.numel() for parameter in training.parameters)
     return Trial(arm.method, arm.seed, problem, model, history, parameters, seconds, found=found)
 
 
@@ -189,8 +187,7 @@ def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_
     for trial in trials:
         about = {"method": trial.method, "seed": trial.seed, "seconds": trial.seconds, "weights_sha256": weights_sha256}
         for found in task.measure(trial, frozen):
-            n = found.n or len(found.values)
-            told.append(_row(run, task, found, found.values.mean(), n, about | dict(trial.row)))
+            told.append(_row(run, task, found, found.values.mean(), found.n or len(found.values), about | trial.row))
     return told
 
 

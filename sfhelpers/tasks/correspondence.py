@@ -117,10 +117,9 @@ class Correspondence(Task):
 
     def __init__(self, annotated: Annotated, epochs: int, learning_rate: float, batch_size: int):
         tests = {"seen": annotated.select("test", True), "unseen": annotated.select("test", False)}
-        super().__init__(
-            self.learned(annotated) | {name: pairs for name, pairs in tests.items() if pairs},
-            annotated.dataset, annotated.split, annotated.fingerprint(), epochs, learning_rate, batch_size,
-        )  # fmt: skip
+        parts = self.learned(annotated) | {name: pairs for name, pairs in tests.items() if pairs}
+        about = annotated.dataset, annotated.split, annotated.fingerprint()
+        super().__init__(parts, *about, epochs, learning_rate, batch_size)
 
     def learned(self, annotated: Annotated) -> dict[str, Any]:
         """The parts to train on and to choose the epoch by."""
@@ -188,7 +187,7 @@ def predict_pairs(model: SketchMatcher, data: PreparedPoints) -> Places:
     """Predicted places of all pairs, both ways, on the CPU, every image computed once, in eval mode."""
     model.eval()
     device, prepared = model.log_temperature.device, {"sketch": data.images.sketches, "photo": data.images.photos}
-    maps = {kind: compute(model.extractor, prepared[kind], device, 32, f"predicting: {kind}") for kind in prepared}
+    maps = {kind: compute(model.extractor, prepared[kind], 32, f"predicting: {kind}") for kind in prepared}
     found: dict[str, list[Tensor]] = {direction: [] for direction in SIDES}
     for batch in torch.arange(len(data)).split(32):
         images = zip(maps, data.images.pairs[batch].unbind(1), strict=True)

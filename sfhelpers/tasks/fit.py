@@ -28,10 +28,6 @@ class History:
     epochs: list[dict[str, float | None]]  # epoch, loss (mean), validation, learning_rate (at its first step), seconds
     best_epoch: int  # whose weights the model now holds; 0 if training never beat the start
 
-    @property
-    def seconds(self) -> float:  # of all epochs, also of those before a training was stopped and resumed
-        return sum(row["seconds"] for row in self.epochs)
-
 
 @dataclass
 class Position:
@@ -168,9 +164,8 @@ class Training:
 
     def keep(self, folder: Path, configuration: Mapping[str, Any]) -> None:
         """Keep the training in this folder, and go on from where `save` left it there."""
-        deciding = ("train", "epochs", "learning_rate", "batch_size", "seed")
-        run = {"processes": self.accelerator.num_processes, "device": self.device.type, "weight_decay": WEIGHT_DECAY}
-        fit = {name: getattr(self, name) for name in deciding} | run
+        fit = {name: getattr(self, name) for name in ("train", "epochs", "learning_rate", "batch_size", "seed")}
+        fit |= {"processes": self.accelerator.num_processes, "device": self.device.type, "weight_decay": WEIGHT_DECAY}
         named = self.model.state_dict(keep_vars=True).items()
         weights = {name: f"{w.dtype} {list(w.shape)}{' trained' * w.requires_grad}" for name, w in named}
         self.checkpoint = Checkpoint(folder, {"fit": fit, "configuration": dict(configuration), "weights": weights})

@@ -20,12 +20,8 @@ FORMAT = 2  # raise it when the same weights would mean another model, or the fi
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
 SHIPPED = HEADS / "segmentation"
 KEY = "sketchfusion"
-MODELS = {
-    "correspondence": "SketchMatcher",
-    "segmentation": "SketchSegmenter",
-    "retrieval": "SketchRetriever",
-    "recognition": "SketchRecogniser",
-}
+MODELS = {"correspondence": "SketchMatcher", "segmentation": "SketchSegmenter"}
+MODELS |= {"retrieval": "SketchRetriever", "recognition": "SketchRecogniser"}
 SETTINGS = {"window": int, "level": str, "categories": list}  # what they are; all other settings are numbers
 NOTEBOOKS = {task: f"0{number}_{task}" for number, task in enumerate(MODELS, start=3)}
 
@@ -87,9 +83,8 @@ def save_heads(
     training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
     written = []
     for trial in (t for t in trials if t.model is not None and t.method in ARMS and t.seed == run.seed):
-        inject, threshold = trial.model.extractor.inject, getattr(trial.found, "threshold", None)
-        about = {"task": task, "settings": trial.model.settings}
-        head = Head(trial.method, inject, threshold, run.seed, weights_sha256, training, **about)
+        made = trial.model.extractor.inject, getattr(trial.found, "threshold", None), run.seed, weights_sha256, training
+        head = Head(trial.method, *made, task=task, settings=trial.model.settings)
         described = {name: value for name, value in asdict(head).items() if name != "model"}
         written.append(folder / file_name(trial.method))
         replace_file(written[-1], signed(trial.model.state_dict(), described, KEY))

@@ -98,13 +98,10 @@ def take(prepared: Prepared, indices: Tensor, device: torch.device | str | None 
     return {name: tensor[indices.to(tensor.device)].to(device) for name, tensor in prepared.items()}
 
 
-def compute(
-    function: Callable[[Prepared], Tensor], prepared: Prepared, device: torch.device, batch_size: int, what: str
-) -> Tensor:
+def compute(function: Callable[[Prepared], Tensor], prepared: Prepared, batch_size: int, what: str) -> Tensor:
     """A function of all prepared images, on the CPU; `what` stands before the progress bar."""
-    number = len(next(iter(prepared.values())))
-    batches = tqdm(torch.arange(number).split(batch_size), what, leave=False)
-    return torch.cat([function(take(prepared, batch, device)).cpu() for batch in batches])
+    batches = torch.arange(len(next(iter(prepared.values())))).split(batch_size)
+    return torch.cat([function(take(prepared, batch)).cpu() for batch in tqdm(batches, what, leave=False)])
 
 
 def tested(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +111,8 @@ def tested(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 def fit_statistics(extractor: nn.Module, train: PreparedPairs) -> None:
     """Fix the extractor's standardisation on at most 64 training sketches and as many photos, evenly spaced."""
-    device = next(extractor.parameters()).device
     sides = (train.sketches, len(train.sketch_records)), (train.photos, len(train.photo_records))
-    few = [take(side, torch.linspace(0, n - 1, min(64, n)).round().long(), device) for side, n in sides]
+    few = [take(side, torch.linspace(0, n - 1, min(64, n)).round().long()) for side, n in sides]
     extractor.fit_statistics({name: torch.cat([side[name] for side in few]) for name in few[0]})
 
 
@@ -125,16 +121,14 @@ def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor
     return lambda some: load_images([records[k].path for k in some], size)
 
 
-def prepare_images(
-    extractor: nn.Module, read: Callable[[range], Tensor], number: int, what: str, **noise: Any
-) -> Prepared:
-    """Everything frozen of `number` images; `read` gives those at some positions, so that never all are in memory."""
+def prepare_images(extractor: nn.Module, read: Callable[[range], Tensor], n: int, what: str, **noise: Any) -> Prepared:
+    """Everything frozen of `n` images; `read` gives those at some positions, so that never all are in memory."""
     prepared: Prepared = {}
-    for start in tqdm(range(0, number, BATCH), what, leave=False):
-        images = read(range(start, min(start + BATCH, number)))
+    for start in tqdm(range(0, n, BATCH), what, leave=False):
+        images = read(range(start, min(start + BATCH, n)))
         for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
-                prepared[name] = torch.empty(number, *tensor.shape[1:], dtype=tensor.dtype)
+                prepared[name] = torch.empty(n, *tensor.shape[1:], dtype=tensor.dtype)
             prepared[name][start : start + len(images)] = tensor.cpu()
     return prepared
 

@@ -70,7 +70,7 @@ class SketchRecogniser(nn.Module):
     def fit_statistics(self, prepared: Prepared) -> None:
         """Fix the standardisation of every source and of the pooled feature on some training sketches."""
         self.extractor.fit_statistics(prepared)
-        pooled = compute(self.extractor.pooled, prepared, self.head.weight.device, 32, None)
+        pooled = compute(self.extractor.pooled, prepared, 32, None)
         self.statistics.set(ChannelStatistics.moments(pooled[..., None, None]))
 
 
@@ -199,9 +199,8 @@ def rule(shots: int) -> str:
 @torch.no_grad()
 def _scored(model: SketchRecogniser, data: Prepared) -> tuple[Tensor, Tensor]:
     """Logits (N, C) and standardised pooled features (N, dim) of all sketches, on the CPU."""
-    device = model.eval().head.weight.device
-    features = compute(model.pooled, data, device, 64, None)
-    return model.head(features.to(device)).cpu(), features
+    features = compute(model.eval().pooled, data, 64, None)
+    return model.head(features.to(model.head.weight)).cpu(), features
 
 
 def _probe(method: str, seed: int, problem: str, plain: Frozen) -> Trial:

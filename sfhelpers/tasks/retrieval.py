@@ -71,7 +71,7 @@ def triplets(sketches: Tensor, photos: Tensor, right: Tensor, wrong: Tensor, mar
     Sketches (S, d) and photos (P, d) have length 1; `right` and `wrong` (S, P) bool are positives and negatives.
     """
     distance = 1 - sketches @ photos.T
-    chosen = right[:, :, None] & wrong[:, None, :]
+    chosen = (right[:, :, None] & wrong[:, None, :]).to(distance.device)
     if not chosen.any():
         return 0 * distance.sum()
     return (margin + distance[:, :, None] - distance[:, None, :]).clamp(min=0)[chosen].mean()
@@ -88,10 +88,9 @@ def retrieval_loss(
 
 
 @torch.no_grad()
-def embed(model: nn.Module, prepared: Prepared, which: Tensor, batch_size: int = 64) -> Tensor:
+def embed(model: nn.Module, prepared: Prepared, which: Tensor) -> Tensor:
     """(N, d) on the CPU of prepared images, those at `which` (N,); the model is put into eval mode."""
-    device = next(model.eval().parameters()).device
-    return torch.cat([model(take(prepared, part, device)).cpu() for part in which.split(batch_size)])
+    return torch.cat([model.eval()(take(prepared, part)).cpu() for part in which.split(64)])
 
 
 class Vectors(NamedTuple):
@@ -126,11 +125,9 @@ class Retrieval(Task):
             raise ValueError(f"batch_size is {batch_size}: give {least} pairs or more, so that a step has two groups.")
         self.about = problems_of(dataset, problems)
         self.first = next(iter(self.about.values()))
-        super().__init__(
-            {"sketches": list(dataset.sketches), "photos": list(dataset.photos)},
-            dataset.name, self.first.split.name, fingerprint(dataset.records), epochs, learning_rate,
-            batch_size // GROUP,
-        )  # fmt: skip
+        parts = {"sketches": list(dataset.sketches), "photos": list(dataset.photos)}
+        about = dataset.name, self.first.split.name, fingerprint(dataset.records)
+        super().__init__(parts, *about, epochs, learning_rate, batch_size // GROUP)
         self.others = dict(others or {})
         self.baselines = (B_CLIP, B_SD, B_BOTH, *self.others, CHANCE)
         self.labels = {side: numbers(records) for side, records in self.parts.items()}
@@ -146,20 +143,19 @@ class Retrieval(Task):
 
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchRetriever:
         """Standardised on at most 64 sketches and as many photos of the training pairs, evenly spaced."""
-        pairs, device = frozen["train"].pairs, next(extractor.parameters()).device
+        pairs = frozen["train"].pairs
         few = pairs[torch.linspace(0, len(pairs) - 1, min(64, len(pairs))).round().long()]
-        sides = [take(frozen[side], which, device) for side, which in zip(SIDES, few.unbind(1), strict=True)]
+        sides = [take(frozen[side], which) for side, which in zip(SIDES, few.unbind(1), strict=True)]
         extractor.fit_statistics({name: torch.cat([side[name] for side in sides]) for name in sides[0]})
         return SketchRetriever(extractor, level=self.about[frozen["problem"]].level)
 
     def loss(self, model: SketchRetriever, frozen: Frozen, indices: Tensor) -> Tensor:
         """Every triplet of a step is made of the step's own images."""
-        device = next(model.parameters()).device
         found = frozen["train"].draw(indices, model.extractor.seed)
         sketch, photo = found[:, 0], found[:, 1].unique()
-        same = (self.labels["sketches"][sketch][:, None] == self.labels["photos"][photo]).to(device)
-        vectors = model(take(frozen["sketches"], sketch, device)), model(take(frozen["photos"], photo, device))
-        return retrieval_loss(*vectors, same, (found[:, 1:] == photo).to(device), **model.settings)
+        same = self.labels["sketches"][sketch][:, None] == self.labels["photos"][photo]
+        vectors = model(take(frozen["sketches"], sketch)), model(take(frozen["photos"], photo))
+        return retrieval_loss(*vectors, same, found[:, 1:] == photo, **model.settings)
 
     def validate(self, model: SketchRetriever, frozen: Frozen) -> float:
         """Mean AP at the model's level, of sketches and photos of the validation classes."""

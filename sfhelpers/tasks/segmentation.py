@@ -96,10 +96,9 @@ class Segmentation(Task):
             count = f"{len(bare)} of {len(photos)} photos have no mask and are left out of the comparison"
             warnings.warn(f"{count}: {listed(bare)}.", stacklevel=2)
         asked = {k: part for k, part in asked.items() if part.select(masked=True).photos} or {"seen": asked["seen"]}
-        super().__init__(
-            {name: part.select(masked=True) for name, part in (learned | asked).items()}, dataset.name, dataset.split,
-            fingerprint(dataset.records), epochs, learning_rate, batch_size,
-        )  # fmt: skip
+        parts = {name: part.select(masked=True) for name, part in (learned | asked).items()}
+        about = dataset.name, dataset.split, fingerprint(dataset.records)
+        super().__init__(parts, *about, epochs, learning_rate, batch_size)
 
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchSegmenter:
         fit_statistics(extractor, frozen["train"])
@@ -155,8 +154,8 @@ def predict_pairs(model: SketchSegmenter, data: PreparedPairs, batch_size: int =
     """Probabilities (N, side, side) in [0, 1], on the CPU, of all pairs, every image computed once, in eval mode."""
     model.eval()
     side, device = 160 if data.masks is None else data.masks.shape[-1], model.centre.device
-    features = compute(model.extractor.pooled, data.sketches, device, batch_size, "predicting: sketches")
-    maps = compute(model.extractor, data.photos, device, batch_size, "predicting: photos")
+    features = compute(model.extractor.pooled, data.sketches, batch_size, "predicting: sketches")
+    maps = compute(model.extractor, data.photos, batch_size, "predicting: photos")
     probabilities = torch.empty(len(data), side, side)
     for batch in torch.arange(len(data)).split(batch_size):
         sketch, photo = data.pairs[batch].unbind(1)
@@ -183,8 +182,7 @@ def refine_with_crf(image: Tensor, probability: Tensor, threshold: float = 0.5) 
     if not 0 < threshold < 1:
         raise ValueError(f"threshold is {threshold}: give a number between 0 and 1.")
     height, width = probability.shape
-    clipped = probability.detach().cpu().double().clamp(1e-5, 1 - 1e-5)
-    logit = clipped.logit() - torch.tensor(threshold).double().logit()
+    logit = probability.detach().cpu().double().logit(1e-5) - torch.tensor(threshold).double().logit()
     energy = torch.stack([F.softplus(logit), F.softplus(-logit)]).flatten(1)
     pixels = (image.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     side = max(height, width)  # widths in space are shares of it, so that they serve every image size
