@@ -8,9 +8,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar
+from timeit import timeit
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -33,13 +35,6 @@ from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchS
 QUERIES, GALLERY, DIMENSIONS, CLASSES = 12_694, 10_453, 512, 21  # as of the Sketchy 21 classes
 PARTS = ["metrics", "steps", "widgets"]
 Result = TypeVar("Result")
-
-
-def seconds(function: Callable[[Any], object], given: Any) -> float:
-    """How long a call takes."""
-    start = time.perf_counter()
-    function(given)
-    return time.perf_counter() - start
 
 
 def peak_megabytes(function: Callable[[], Result], pause: float = 0.01) -> tuple[Result, float, float]:
@@ -107,7 +102,8 @@ def steps(backbone: Backbone, repeats: int, batch: int, draws: int) -> None:
 
     forwards = [lambda: extractor(prepared), lambda: _from_images(extractor, images, draws)]
     gap = (forwards[0]() - forwards[1]()).abs().max().item()
-    rounds = [[seconds(step, forward) for forward in forwards] for _ in range(repeats + 1)][1:]  # the first warms up
+    calls = [partial(step, forward) for forward in forwards]
+    rounds = [[timeit(call, number=1) for call in calls] for _ in range(repeats + 1)][1:]  # the first warms up
     quick, plain = (1e3 * median(taken) for taken in zip(*rounds, strict=True))
     print(f"One training step: {backbone.name} on {backbone.device}, {batch} images of {size} px, draws={draws}")
     print(f"  prefix stored, suffix run {quick:15.1f} ms")
@@ -147,7 +143,7 @@ def widgets(backbone: Backbone, repeats: int, folder: Path) -> None:
         "SketchPad, new drawing": lambda k: setattr(pad, "drawing", drawings[k % len(drawings)]),
         "SketchSearch, new drawing": lambda k: search.update(drawing=drawings[k % len(drawings)]),
     }.items():
-        taken = [seconds(change, k) for k in range(repeats + 1)][1:]  # the first warms up
+        taken = [timeit(partial(change, k), number=1) for k in range(repeats + 1)][1:]  # the first warms up
         print(f"  {name:34}median {median(taken):6.2f} s, longest {max(taken):6.2f} s")
 
 

@@ -59,13 +59,9 @@ HEADLINES = (
 
 
 def block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
-    """Everything between the marks: the four tasks, then segmentation in full.
+    """Everything between the marks, of notebook -> the rows of one whole run of it: the four tasks, then segmentation.
 
-    Args:
-        by_notebook: notebook -> the rows of one whole run of it.
-
-    Raises:
-        ValueError: one sentence, for rows that lack a task or a gallery, mix several runs, or repeat one another.
+    ValueError: rows that lack a task or a gallery, mix several runs, or repeat one another.
     """
     return f"{tasks_block(by_notebook)}\n\n{FULL}\n\n{segmentation_block(by_notebook['04_segmentation'])}"
 
@@ -85,8 +81,9 @@ def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
         others = [f"{name}: {_cell(table[name])}" for name in (single, next(iter(table)), line.trivial)]
         cells = [line.metric, _cell(table["fused"]), others[0], verdicts[-1], *others[1:], _only(kept, "n")]
         lines.append(f"| [{line.task}](notebooks/{line.notebook}.ipynb) | {' | '.join(cells)} |")
-        conditions = _plural(len({row.seed for row in kept}), "seed"), _plural(_only(kept, "epochs"), "epoch")
-        told.append(f"- {line.task}: {_only(kept, 'definition')}; {', '.join(conditions)}")
+        seeds, epochs = len({row.seed for row in kept}), _only(kept, "epochs")
+        conditions = f"{seeds} seed{'s' * (seeds > 1)}, {epochs} epoch{'s' * (epochs != '1')}"
+        told.append(f"- {line.task}: {_only(kept, 'definition')}; {conditions}")
         counted += kept
     summary = ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in results.VERDICTS)
     weights, dataset = (_only(counted, field) for field in ("weights_sha256", "dataset"))
@@ -115,10 +112,6 @@ def segmentation_block(rows: Iterable[results.Row]) -> str:
         counts = " / ".join(_only(kept[gallery], "n", method) for gallery in GALLERIES)
         lines.append(f"| {method} | {' | '.join(cells)} | {counts} |")
     return "\n".join([*lines, "\nn counts sketch-photo pairs; all else as said above of segmentation."])
-
-
-def _plural(number: int | str, word: str) -> str:
-    return f"{number} {word}{'s' * (str(number) != '1')}"
 
 
 def _cell(entry: tuple[float, float | None] | None) -> str:
