@@ -13,7 +13,7 @@ from sfhelpers import pilot
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.pilot.maps import CONCATENATED
+from sfhelpers.pilot.maps import CONCATENATED, METHODS
 from tests.backbone_fixtures import refused, untrained_head
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
@@ -45,17 +45,23 @@ def passes(tiny_backbone):
     hook.remove()
 
 
-def test_plain_sources_are_the_backbones_own_features(tiny_backbone, maps, two_images):
+def test_plain_sources_are_the_backbones_own_and_are_concatenated_standardised_whatever_the_injection(
+    tiny_backbone, maps, heads, two_images
+):
     noise = {"timestep": 50, "prompt": "a photo", "seed": 3, "draws": 2}
-    for source, expected in zip(SOURCES, tiny_backbone.diffusion.features(two_images, **noise), strict=False):
-        close(maps(two_images, Settings(source, **noise)), expected)
-    close(maps(two_images, Settings("CLIP tokens")), tiny_backbone.vision.tokens(two_images))
+    plain = [maps(two_images, Settings(source, **noise)) for source in SOURCES[:5]]
+    blocks, tokens = tiny_backbone.diffusion.features(two_images, **noise), tiny_backbone.vision.tokens(two_images)
+    for found, expected in zip(plain, [*blocks, tokens], strict=True):
+        close(found, expected)
+    joined, statistics = maps(two_images, Settings(CONCATENATED, **noise)), heads[CONCATENATED].extractor.statistics
+    assert torch.equal(joined, maps(two_images, Settings(CONCATENATED, "up", **noise)))
+    parts = zip(("f1", "f2", "f3", "tokens"), plain[:3] + plain[4:], strict=True)
+    close(joined, torch.cat([to_grid(statistics[name](part), (24, 24)) for name, part in parts], dim=1))
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_fused_maps_and_blocks_are_those_of_the_heads_own_extractor(maps, heads, two_images, injection):
-    method = {"none": "SD only", "up": "fused", "late": "late fusion"}.get(injection, "fused (fixed random injection)")
-    extractor = heads[method].extractor
+    extractor = heads[METHODS[injection]].extractor
     prepared = extractor.prepare(two_images, seed=4, timestep=100, prompt="a cat")
     settings = Settings("fused", injection, timestep=100, prompt="a cat", seed=4)
     close(maps(two_images, settings), extractor(prepared))
@@ -71,14 +77,6 @@ def test_every_injection_changes_every_block_but_late_fusion_f4_and_no_caller_sp
     expected = up.clone()
     up.zero_()
     assert torch.equal(maps(two_images, Settings(source, "up")), expected)
-
-
-def test_the_concatenated_map_is_standardised_and_ignores_the_injection(maps, heads, two_images):
-    found, statistics = maps(two_images, Settings(CONCATENATED, "up")), heads[CONCATENATED].extractor.statistics
-    assert torch.equal(found, maps(two_images, Settings(CONCATENATED)))
-    parts = {"f1": "SD f1", "f2": "SD f2", "f3": "SD f3", "tokens": "CLIP tokens"}
-    expected = [to_grid(statistics[name](maps(two_images, Settings(of))), (24, 24)) for name, of in parts.items()]
-    close(found, torch.cat(expected, dim=1))
 
 
 def test_an_image_goes_through_once_for_all_blocks_and_anew_for_what_changes_them(maps, passes, two_images):
@@ -99,11 +97,10 @@ def test_an_image_goes_through_once_for_all_blocks_and_anew_for_what_changes_the
     assert len(passes) == 8
 
 
-def kept_bytes(maps):
-    return sum(tensor.nbytes for tensors in maps._kept.values() for tensor in tensors)
-
-
 def test_the_cache_is_bounded_in_bytes_and_forgets_what_was_used_longest_ago(tiny_backbone, maps, passes, two_images):
+    def kept_bytes(maps):
+        return sum(tensor.nbytes for tensors in maps._kept.values() for tensor in tensors)
+
     maps(two_images[:1], Settings())
     size = kept_bytes(maps)
     assert size == 4 * sum(c * g * g for c, g in zip((32, 24, 16, 8), (6, 12, 24, 24), strict=True))
@@ -246,9 +243,8 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
 
 def test_what_makes_no_map_or_cannot_be_measured_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
     mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
-    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("timestep", 1.5), ("timestep", True)]
-    wrong += [("prompt", "word " * 500), ("prompt", None), ("draws", 0), ("draws", 2.0), ("seed", 2**32)]
-    calls = [partial(maps, two_images, replace(Settings("fused"), **{name: value})) for name, value in wrong]
+    wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("draws", 2.0), ("seed", 2**32)]
+    calls = [partial(maps, two_images, Settings(**{name: value})) for name, value in [*wrong, ("prompt", None)]]
     calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
     calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
     calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from sfhelpers import pilot, results
 from sfhelpers.backbones import load_backbone
 from sfhelpers.datasets import load_dataset
+from sfhelpers.images import load_images
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 from tests.cells import run_cells, solutions
+from tests.search_helpers import photo
 from tests.test_pilot_maps import drawn, wave
 
 HERE, SIDES = "01_pilot_study", ("sketch", "photo")
@@ -198,16 +199,14 @@ def test_rows_and_back_lose_nothing():
 
 
 def test_own_pairs_are_squared_and_class_in_a_prompt_is_each_pairs_category(tiny_backbone, tmp_path):
-    for folder, count in {"photo/cat": 3, "sketch/cat": 2, "photo/dog": 1, "sketch/dog": 4}.items():
+    for number, (folder, count) in enumerate(
+        {"photo/cat": 3, "sketch/cat": 2, "photo/dog": 1, "sketch/dog": 4}.items()
+    ):
         for k in range(count):
-            path = tmp_path / folder / f"{k}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image = Image.new("RGB", (20 + 9 * k, 30), (40 * k, 90, 200 if "photo" in folder else 0))
-            image.paste((255, 255, 0), (4, 8, 16, 22))  # a blank sketch would be refused
-            image.save(path)
+            photo(tmp_path / folder / f"{k}.png", 10 * number + k, size=(20 + 9 * k, 30))
     images, labels = HAND.own_pairs(load_dataset("folder", tmp_path), 2, size=64)
-    assert labels == ["cat", "cat", "dog"] and images.shape == (3, 2, 3, 64, 64)
-    assert (images[:, 0, 2].amax((1, 2)) < 0.1).all() and (images[:, 1, 2].amax((1, 2)) > 0.7).all()
+    paths = [tmp_path / kind / f"{place}.png" for place in ("cat/0", "cat/1", "dog/0") for kind in SIDES]
+    assert labels == ["cat", "cat", "dog"] and torch.equal(images.flatten(0, 1), load_images(paths, 64))
     maps, settings = FeatureMaps(tiny_backbone, {}), Settings("SD f2", prompt="a photo of [CLASS]")
     found = HAND.pair_maps(maps, images, labels, settings)
     for k, label in enumerate(labels):

@@ -4,7 +4,6 @@ Frequencies are in cycles per image: n positions a side hold n / 2 cycles; power
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,14 +24,15 @@ def principal_components(maps: Tensor) -> tuple[Tensor, np.ndarray]:
     """
     _check(maps)
     mean = maps.double().mean(dim=(0, 2, 3))
-    covariance = sum(rows @ rows.T for rows in _centred(maps, mean)) / (len(maps) * maps[0, 0].numel())
+    centred = maps.flatten(2) - mean[:, None]  # in float64, as the mean is
+    covariance = sum(rows @ rows.T for rows in centred) / (len(maps) * maps[0, 0].numel())
     values, vectors = torch.linalg.eigh(covariance)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1).T
     number = min(3, int((values > 1e-12 * values[0].clamp(min=1e-30)).sum()))
     components, shares = torch.zeros(3, len(mean), dtype=torch.float64), np.zeros(3)
     components[:number] = vectors[:number]
     shares[:number] = (values[:number] / values.sum()).numpy()
-    scores = torch.stack([components @ rows for rows in _centred(maps, mean)]).unflatten(2, maps.shape[2:])
+    scores = torch.stack([components @ rows for rows in centred]).unflatten(2, maps.shape[2:])
     signs = torch.stack([_sign(one) for one in scores.unbind(1)])
     return (scores * signs[:, None, None]).float(), shares
 
@@ -99,11 +99,6 @@ def _check(maps: Tensor) -> None:
         raise ValueError(f"the feature maps are {shape}: pass a (B, C, h, w) tensor, a single map as map[None].")
     if not torch.isfinite(maps).all():
         raise ValueError("the feature maps hold values that are not finite: check the model that made them.")
-
-
-def _centred(maps: Tensor, mean: Tensor) -> Iterator[Tensor]:
-    """(C, h * w), float64, an image at a time so that a large set is never held twice."""
-    return (part.flatten(1).double() - mean[:, None] for part in maps)
 
 
 def _sign(scores: Tensor) -> Tensor:

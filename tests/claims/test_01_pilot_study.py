@@ -4,11 +4,10 @@ import pytest
 
 from sfhelpers import results
 from sfhelpers.pilot import power
-from tests.test_pilot_notebook import HAND, HERE, Score
+from tests.test_pilot_notebook import HAND, HERE, SIDES, Score
 
 TABLES = HAND.tables_of(results.committed(HERE))
 MAIN, NOTHING = TABLES["all settings by default"], TABLES["no features"]["no features"]
-SIDES = ("photo", "sketch")
 BLOCKS = ("SD f2", "SD f3")
 SHOWS, NOT, UNKNOWN = "shows", "does not show", HAND.UNKNOWN
 ONTO, WITHIN = "sketch to other photo", ("photo to other photo", "sketch to other sketch")
@@ -21,10 +20,6 @@ ONE_OVER_F = 0.392  # the low-frequency share of such noise, as the notebook mea
 
 def above(a, b):
     return HAND.compared(a, b) == 1
-
-
-def level(a, b):
-    return HAND.compared(a, b) == 0
 
 
 def auc(source, side, control=""):
@@ -48,8 +43,8 @@ def test_the_second_and_the_third_block(block):
     assert own["agreement"].value < SAME_PLACE.value / 2, "stays far below the same place"
     assert own["agreement, offsets removed"].value < SAME_PLACE.value / 2, "with the offsets gone too"
     assert not above(own["agreement"], plain["agreement"]), "the untrained UNet is no worse"
-    assert level(photos, sketches) and abs(photos.value - sketches.value) < 0.12, "match about equally well within"
     lower, upper = sorted((photos.value, sketches.value))
+    assert HAND.compared(photos, sketches) == 0 and upper - lower < 0.12, "match about equally well within"
     assert lower > max(5 * CHANCE.value, 1.3 * plain[WITHIN[0]].value), "several times chance, above the untrained UNet"
     assert upper / 5 < onto.value < lower / 3, "from sketch to photo a third to a fifth of that"
     assert above(onto, CHANCE) and onto.value < 3 * CHANCE.value, "which is more than chance"
@@ -104,8 +99,9 @@ def test_objects_and_the_middle():
     clip, best = auc("CLIP tokens", "photo"), auc("SD f2", "photo", ", best of 3")
     assert above(auc("SD f3", "sketch"), auc("SD f3", "photo")), "f3 parts object and paper better"
     assert all(above(MIDDLE["photo"], auc(block, "photo")) for block in BLOCKS), "the middle alone beats f2 and f3"
-    assert level(clip, MIDDLE["photo"]) and abs(clip.value - MIDDLE["photo"].value) < 0.03, "and is level with CLIP"
-    assert best.value > 0.85 and level(best, MIDDLE["photo"]), "the best of f2's three is no better than the middle"
+    assert clip.value == pytest.approx(MIDDLE["photo"].value, abs=0.03), "and is level with CLIP"
+    assert [HAND.compared(each, MIDDLE["photo"]) for each in (clip, best)] == [0, 0]
+    assert best.value > 0.85, "the best of f2's three is no better than the middle"
     beating = {side: [s for s in LISTED if above(auc(s, side), MIDDLE[side])] for side in SIDES}
     assert beating["photo"] == ["SD+CLIP concatenated", *MAPS_WITH_MASKS]
     assert beating["sketch"] == ["SD f3", "CLIP tokens", "SD+CLIP concatenated", *MAPS_WITH_MASKS]
@@ -117,9 +113,8 @@ def test_objects_and_the_middle():
 def test_on_categories_that_clip_never_saw_the_tokens_are_as_far_ahead_and_fused_comes_second(part, measure):
     tokens, fused, *blocks = (TABLES[part][source][measure] for source in ("CLIP tokens", "fused", *BLOCKS))
     assert above(tokens, fused) and tokens.value > 2 * max(block.value for block in blocks)
-    assert fused.value > max(block.value for block in blocks) and level(*blocks)
-    told_apart = [above(fused, block) for block in blocks]
-    assert told_apart == [(part, measure) != ("unseen categories", "agreement")] * 2
+    assert fused.value > max(block.value for block in blocks) and HAND.compared(*blocks) == 0
+    assert [above(fused, block) for block in blocks] == [(part, measure) != ("unseen categories", "agreement")] * 2
 
 
 SOURCES = ("SD f1", "SD f2", "SD f3", "SD f4", "CLIP tokens", "fused", "random UNet f2", "random UNet f3", "1/f")
@@ -127,8 +122,8 @@ SOURCES = ("SD f1", "SD f2", "SD f3", "SD f4", "CLIP tokens", "fused", "random U
 
 def said(words, nothing=0.2, **changes):
     """The verdicts with f2 and with f3 where every source is alike, 0.5 ± 0.01, but for source -> {measure: value}."""
-    scores = {source: dict.fromkeys(HAND.definitions, Score(0.5, 0.01, 50)) for source in SOURCES}
-    scores["no features"] = dict.fromkeys(HAND.definitions, Score(nothing, 0.01, 50))
+    alike = dict.fromkeys(SOURCES, 0.5) | {"no features": nothing}
+    scores = {source: dict.fromkeys(HAND.definitions, Score(value, 0.01, 50)) for source, value in alike.items()}
     for source, values in changes.items():
         scores[source.replace("_", " ")] |= {name: Score(value, 0.01, 50) for name, value in values.items()}
     return tuple(told for sd in BLOCKS for claim, (told, _) in HAND.claims(scores, sd).items() if words in claim)
