@@ -65,8 +65,7 @@ def test_a_signal_ends_kernels_and_what_they_started_and_leaves_the_notebooks(tm
         time.sleep(0.05)
     assert len(marked(mark)) >= 4  # runner, papermill, kernel, sleep
     runner.send_signal(number)
-    assert runner.wait(30) == 128 + number
-    assert marked(mark) == []
+    assert runner.wait(30) == 128 + number and marked(mark) == []
     assert [path.read_bytes() for path in paths] == before
     assert (tmp_path / "out" / "03_c.ipynb").read_text() == "of an earlier run"
     assert not list(tmp_path.glob("*/.*")) + list(tmp_path.glob(".*"))
@@ -106,10 +105,9 @@ def test_names_are_numbers_stems_or_paths_and_out_notebooks_are_left_alone(tmp_p
 
 def test_cleaning_drops_what_differs_between_runs():
     view = {clean.WIDGET: {"model_id": "1"}, "text/plain": "Bar()"}
-    strip = {clean.WIDGET: {"model_id": "2"}, "text/plain": "Explorer()", "image/png": "aa"}
     outputs = [
         new_output("display_data", view),
-        new_output("display_data", strip),
+        new_output("display_data", view | {"text/plain": "Explorer()", "image/png": "aa"}),
         new_output("stream", name="stderr", text="\r 33%|███   | 1/3 [00:00<00:01]"),
         new_output("stream", name="stdout", text="a\n"),
         new_output("stream", name="stdout", text="b\n"),
@@ -119,9 +117,8 @@ def test_cleaning_drops_what_differs_between_runs():
     times = {"tags": ["keep"], "execution": {"iopub.status.busy": "now"}, "papermill": {"duration": 1}}
     injected = new_code_cell("epochs = 9", metadata={"tags": ["injected-parameters"]})
     metadata = {"papermill": {}, "widgets": {}, "language_info": {"name": "python", "version": "3.11.7"}}
-    kept = new_code_cell("x", outputs=outputs, metadata=times)
-    notebook = new_notebook(cells=[injected, kept], metadata=metadata)
-    cleaned = clean.clean(notebook)
+    cells = [injected, new_code_cell("x", outputs=outputs, metadata=times)]
+    cleaned = clean.clean(notebook := new_notebook(cells=cells, metadata=metadata))
     (cell,) = cleaned.cells
     assert cell.metadata == {"tags": ["keep"]}
     assert [output.get("text", output.get("data")) for output in cell.outputs] == [
@@ -169,23 +166,21 @@ def test_an_edit_after_execution_and_outputs_that_do_not_belong_in_git_are_found
     assert any(words in problem for problem in clean.problems(path))
 
 
-def nbval(folder, overrides, *notebooks):
-    """Run nbval as `make test` does, on a copy of the layout; returns the exit status and what was printed."""
-    for name in ("tests", "notebooks"):
-        (folder / name).mkdir(parents=True)
-    for name, sources in notebooks:
-        tiny(folder / "notebooks", *sources, name=name)
-    (folder / "tests" / "nbval_parameters.yaml").write_text(overrides)
-    shutil.copy(FOLDER / "conftest.py", folder / "notebooks")
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("seed: 7", "1 failed, 3 passed, 1 skipped"), ("sed: 7", "sets 'sed', which 01_tiny does not declare")],
+)
+def test_nbval_takes_small_values_skips_after_a_failure_leaves_own_notebooks_alone_and_refuses_other_names(
+    tmp_path, override, words
+):
+    """As `make test` runs it, on a copy of the layout."""
+    for folder in (tests := tmp_path / "tests", notebooks := tmp_path / "notebooks"):
+        folder.mkdir()
+    (tests / "nbval_parameters.yaml").write_text(f"01_tiny: {{{override}}}")
+    shutil.copy(FOLDER / "conftest.py", notebooks)
+    tiny(notebooks, "assert seed == 7 and 'nbval' in output_dir")
+    tiny(notebooks, "1 / 0", "2 / 0", name="02_wrong")
+    tiny(notebooks, "1 / 0", name="out")
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-p", "no:cacheprovider", "-q"]
-    done = subprocess.run([*command, "notebooks"], cwd=folder, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
-def test_nbval_takes_small_values_skips_after_a_failure_leaves_own_notebooks_alone_and_refuses_other_names(tmp_path):
-    own = ("01_tiny", ["assert seed == 7 and 'nbval' in output_dir"])
-    others = ("02_wrong", ["1 / 0", "2 / 0"]), ("out", ["1 / 0"])
-    status, printed = nbval(tmp_path / "a", "01_tiny: {seed: 7}", own, *others)
-    assert status == 1 and "1 failed, 3 passed, 1 skipped" in printed
-    status, printed = nbval(tmp_path / "b", "01_tiny: {sed: 7}", ("01_tiny", ["1"]))
-    assert status != 0 and "sets 'sed', which 01_tiny does not declare" in printed
+    done = subprocess.run([*command, "notebooks"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and words in done.stdout + done.stderr
