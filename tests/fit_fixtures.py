@@ -95,7 +95,7 @@ def train_in_child(folder, out, begun):
     replace_file(out, json.dumps(run(folder, loss=counted, steps=3)).encode())  # the kill may come here too
 
 
-def fail_at_the_seventh(folder, moment, out=None):
+def fail_at_the_seventh(folder, moment, out):
     """`run` whose process is killed at this moment of writing the seventh checkpoint, or whose disk is full then."""
     torch.set_num_threads(1)
     written, make = [], os.open

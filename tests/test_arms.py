@@ -90,15 +90,6 @@ def test_every_option_gives_a_map_and_what_learns_gets_a_gradient(tiny_backbone,
     assert any(value.requires_grad for value in rest) == ("aggregate" not in options)
 
 
-def test_a_random_start_is_that_of_the_fixed_injection_but_learns(tiny_backbone):
-    settings = ({"start": "random"}, {"inject": "random"}, {})
-    learning, fixed, zero = (small(tiny_backbone, **changed).injection for changed in settings)
-    for name, parameter in learning.named_parameters():
-        assert torch.equal(parameter, fixed.get_parameter(name)) and parameter.any()
-        assert parameter.requires_grad and not fixed.get_parameter(name).requires_grad
-        assert not zero.get_parameter(name).any()
-
-
 def test_without_aggregation_branches_are_interpolated_along_channels_and_positions():
     aggregator = FeatureAggregator((4, 6), dim=8, width=3, grid=5, aggregate=False)
     branches = [torch.rand(2, 4, 3, 3), torch.rand(2, 6, 5, 5)]
@@ -206,10 +197,13 @@ def test_what_learns_gets_a_gradient_and_moves_and_nothing_else_does(tiny_backbo
 
 
 @pytest.mark.parametrize("inject", ["up", "up+down", "late", "random"])
-def test_an_injection_starts_as_the_plain_unet_and_the_fixed_one_does_not(tiny_backbone, two_images, inject):
+def test_an_injection_starts_as_the_plain_unet_or_at_random_where_told_so(tiny_backbone, two_images, inject):
     plain, injected = small(tiny_backbone, "none"), small(tiny_backbone, inject)
     injected.aggregator.load_state_dict(plain.aggregator.state_dict())
     assert torch.allclose(injected(two_images), plain(two_images), atol=1e-5, rtol=1e-4) == (inject != "random")
+    for name, parameter in small(tiny_backbone, start="random").injection.named_parameters():
+        assert torch.equal(parameter, injected.injection.get_parameter(name)) == (inject == "random")
+        assert parameter.requires_grad
     prepared = plain.prepare(two_images, seed=3)
     features = tiny_backbone.diffusion.features(two_images, blocks=(0, 1, 2), seed=3)
     assert list(prepared) == ["f1", "f2", "f3"] and all(map(torch.equal, prepared.values(), features))

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from sfhelpers import metrics, results, toyworld
 from sfhelpers.backbones import randomised
 from sfhelpers.datasets import first_sketches
 from sfhelpers.images import load_images
+from sfhelpers.kept import FILE
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
 from sfhelpers.tasks.prepared import prepare_images, reader, take
+from sfhelpers.tasks.recognition import SketchRecogniser
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import files, refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
@@ -78,18 +79,13 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
 
 
 def test_no_test_image_is_seen_in_training(small):
-    parts = Segmentation(small, 1, 2e-3, 4).parts
-    trained, validated = contents(parts["train"]), contents(parts["validation"])
-    tested = contents(*segmentation.tested(parts).values())
-    assert trained and validated and tested and not (trained | validated) & tested and not trained & validated
-    assert {record.category for record in (*parts["train"].records, *parts["validation"].records)} <= {*CATEGORIES[:2]}
-    assert {record.category for record in parts["unseen"].records} == {CATEGORIES[2]}
-
-
-def contents(*parts):
-    """The bytes of the files and the pixels, of photos and sketches alike."""
-    paths = [record.path for part in parts for record in part.records]
-    return {path.read_bytes() for path in paths} | {Image.open(path).tobytes() for path in paths}
+    """By the bytes of the files and by the pixels."""
+    found, parts = {}, Segmentation(small, 1, 2e-3, 4).parts
+    for name, part in parts.items():
+        paths = [record.path for record in part.records]
+        found[name] = {path.read_bytes() for path in paths} | {Image.open(path).tobytes() for path in paths}
+        assert set(part.categories) <= ({CATEGORIES[2]} if name == "unseen" else {*CATEGORIES[:2]})
+    assert all(found.values()) and len(set.union(*found.values())) == sum(map(len, found.values()))
 
 
 def unmasked(dataset, which):
@@ -182,7 +178,7 @@ def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule_and_ph
     assert all(row.definition.endswith("then dense CRF") for row in rows)
 
 
-def test_a_new_run_removes_earlier_trainings_once_it_trains_not_before(tiny_backbone, small, tmp_path, monkeypatch):
+def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone, small, tmp_path, monkeypatch):
     def run(resume, epochs=1, **changes):
         options = {"checkpoints": tmp_path, "resume": resume, "configuration": changes, "epochs": epochs}
         return compare(tiny_backbone, small, ["CLIP only"], **options)[0][0]
@@ -190,27 +186,20 @@ def test_a_new_run_removes_earlier_trainings_once_it_trains_not_before(tiny_back
     def broken(*given, **noise):
         raise ValueError("an image is broken")
 
-    first = run(False)
-    kept = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    first, foreign = run(False), ("mine.txt", "clip-only-seed0/notes.md", f"mine/{FILE}")
+    for name in (*foreign, f"sd-only-seed1/strict/{FILE}"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    kept = files(tmp_path)
     run(False, epochs=0)
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="an image is broken"):
         patch.setattr(Segmentation, "read", broken)
         run(False)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == kept and len(kept) == 1
+    assert files(tmp_path) == kept
     with refused("is of another training .*split was not set and is 'other'"):
         run(True, split="other")
     assert_same(first, run(False, split="other"))
-
-
-class PaperHead(nn.Module):
-    def __init__(self, extractor):
-        super().__init__()
-        self.extractor, self.settings, self.line = extractor, {}, nn.Linear(64, 1)
-        for parameter in self.line.parameters():  # the start says 0 of what is about 0.9: any machine's training helps
-            nn.init.zeros_(parameter)
-
-    def forward(self, prepared):
-        return self.line(self.extractor.pooled(prepared))[:, 0]
+    assert files(tmp_path).keys() == {*foreign, f"clip-only-seed0/{FILE}"}
 
 
 class Paper(protocol.Task):
@@ -220,25 +209,27 @@ class Paper(protocol.Task):
 
     def read(self, extractor, records, size, **noise):
         images = prepare_images(extractor, reader(records, size), len(records), "sketches", **noise)
-        return {"images": images, "paper": load_images([record.path for record in records], 32).mean((1, 2, 3))}
+        return images | {"paper": load_images([record.path for record in records], 32).mean((1, 2, 3))}
 
     def model(self, extractor, frozen):
-        extractor.fit_statistics(frozen["train"]["images"])
-        return PaperHead(extractor)
+        extractor.fit_statistics(frozen["train"])
+        return SketchRecogniser(extractor, ["paper", "ink"])  # it says 0 of what is about 0.9: any training helps
 
     def examples(self, frozen):
         return len(frozen["train"]["paper"])
 
     def loss(self, model, frozen, indices):
-        train = frozen["train"]
-        return (model(take(train["images"], indices)) - train["paper"][indices]).square().mean()
+        return self.error(model, take(frozen["train"], indices)).square().mean()
+
+    def error(self, model, data):
+        return model(data)[:, 0] - data["paper"]
 
     def validate(self, model, frozen):
-        return -(model(frozen["validation"]["images"]) - frozen["validation"]["paper"]).abs().mean().item()
+        return -self.error(model, frozen["validation"]).abs().mean().item()
 
     @torch.no_grad()
     def predict(self, model, frozen):
-        return model.eval()(frozen["test"]["images"])
+        return model.eval()(frozen["test"])[:, 0]
 
     def untrained(self, method, seeds, frozen, plain):
         mean = frozen["train"]["paper"].mean()

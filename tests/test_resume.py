@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from sfhelpers import kept
@@ -72,27 +72,22 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
     assert kills == 10
 
 
-@pytest.mark.parametrize("moment", ["half written", "not yet renamed", "just renamed"])
-def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(child, tmp_path, moment):
-    process = child(fixtures.fail_at_the_seventh, tmp_path, moment)
+@pytest.mark.parametrize("moment", ["half written", "not yet renamed", "just renamed", "full"])
+def test_killed_or_short_of_disk_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one(child, tmp_path, moment):
+    folder, out = tmp_path / "run", tmp_path / "error.txt"
+    process = child(fixtures.fail_at_the_seventh, folder, moment, out)
     process.join()
-    assert process.exitcode == -signal.SIGKILL
-    assert len(set(names(tmp_path)) - {kept.FILE}) == (moment != "just renamed")
+    assert process.exitcode == (0 if moment == "full" else -signal.SIGKILL)
+    if moment == "full":
+        message = out.read_text()
+        assert message.startswith(f"{folder / kept.FILE} could not be written (File too large): ")
+        assert "\n" not in message and ". " not in message and message.endswith(".")
+    assert len(set(names(folder)) - {kept.FILE}) == (moment in ("half written", "not yet renamed"))
     counted = Mock(wraps=fixtures.noisy_loss)
-    assert run(tmp_path, loss=counted) == run()
+    assert run(folder, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
     assert counted.call_count == fixtures.SETTINGS["epochs"] * 12 - done
-    assert names(tmp_path) == [kept.FILE]
-
-
-def test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole(child, tmp_path):
-    folder, out = tmp_path / "run", tmp_path / "error.txt"
-    child(fixtures.fail_at_the_seventh, folder, "full", out).join()
-    message = out.read_text()
-    assert message.startswith(f"{folder / kept.FILE} could not be written (File too large): ")
-    assert "\n" not in message and ". " not in message and message.endswith(".")
     assert names(folder) == [kept.FILE]
-    assert run(folder) == run()
 
 
 @pytest.mark.parametrize("steps", [100, 2])
@@ -130,7 +125,13 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
     assert (tmp_path / kept.FILE).stat().st_size < weights + 40_000
 
 
-def test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named(stopped):
+def test_a_checkpoint_is_safetensors_that_name_what_made_it_and_another_training_is_refused_by_what_differs(stopped):
+    with safe_open(stopped / kept.FILE, framework="pt") as file:
+        best = {name.removeprefix("best/") for name in file.keys() if name.startswith("best/")}  # noqa: SIM118
+        made_by = json.loads(file.metadata()[kept.KEY])["made_by"]
+    assert best == set(network().state_dict())
+    assert made_by["configuration"] == CONFIGURATION | {"seeds": [0, 1]}
+    assert made_by["fit"]["learning_rate"] == fixtures.SETTINGS["learning_rate"]
     before, partly_frozen = (stopped / kept.FILE).read_bytes(), network()
     partly_frozen[0].requires_grad_(False)
     other, late = CONFIGURATION | {"weights_sha256": "b" * 100}, CONFIGURATION | {"arm": {"inject": "late", "width": 8}}
@@ -174,16 +175,6 @@ def test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentenc
     assert short(stopped) == short()
 
 
-def test_a_checkpoint_opens_as_plain_safetensors_and_names_what_made_it(stopped):
-    path = stopped / kept.FILE
-    best = {name.removeprefix("best/") for name in load_file(path) if name.startswith("best/")}
-    assert best == set(network().state_dict())
-    with safe_open(path, framework="pt") as file:
-        made_by = json.loads(file.metadata()[kept.KEY])["made_by"]
-    assert made_by["configuration"] == CONFIGURATION | {"seeds": [0, 1]}
-    assert made_by["fit"]["learning_rate"] == fixtures.SETTINGS["learning_rate"]
-
-
 def test_a_configuration_that_json_cannot_hold_and_a_place_that_cannot_be_used_are_one_sentence(tmp_path):
     for value in (float("nan"), {1, 2}, torch.zeros(2)):
         with refused("the configuration cannot be kept"):
@@ -194,14 +185,3 @@ def test_a_configuration_that_json_cannot_hold_and_a_place_that_cannot_be_used_a
     (tmp_path / "run" / kept.FILE).mkdir(parents=True)
     with refused("cannot be read", OSError):
         short(tmp_path / "run", loss=never)
-
-
-def test_a_new_run_removes_an_earlier_ones_trainings_and_nothing_else_and_no_file_or_link_is_taken_for_them(tmp_path):
-    for name in ("fused-seed0", "sd-only-seed1/strict"):
-        short(tmp_path / name)
-    foreign = [tmp_path / "mine.txt", tmp_path / "fused-seed0" / "notes.md", tmp_path / "mine" / kept.FILE]
-    for path in foreign:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("mine")
-    kept.remove_trainings(tmp_path)
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(foreign)
