@@ -1,7 +1,4 @@
-"""How an SVG's elements look: attributes, rules of tags, classes and ids, style attributes, as CSS weighs them.
-
-What else could change what is seen is refused, so that nothing is drawn otherwise than a browser shows it.
-"""
+"""How an SVG's elements look, as CSS weighs attributes, rules and styles; what else could change that is refused."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +6,9 @@ from functools import lru_cache
 from itertools import accumulate
 from xml.etree.ElementTree import Element
 
+import numpy as np
 import tinycss2
+from numpy.typing import NDArray
 from tinycss2.color4 import parse_color
 
 NUMBER = r"[+-]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})(?:[Ee][+-]?\d{1,3})?(?!\d)"
@@ -42,8 +41,7 @@ Rule = tuple[str, set[str], tuple[int, int, int], Entries]  # tag, .classes and 
 
 def rules_of(root: Element) -> list[Rule]:
     """The rules of a file's style sheets, in order; ValueErrors, here and below, follow on "because"."""
-    elements = list(root.iter())
-    sheets = [one for one in elements if one.tag.rpartition("}")[2] == "style"]
+    elements, sheets = list(root.iter()), root.findall(".//{*}style")
     text = HARMLESS.sub("", "\n".join("".join(sheet.itertext()) for sheet in sheets))
     styles = {one.get("style", "") for one in elements}
     if len(text) + sum(map(len, styles)) > MAX_CSS:
@@ -83,7 +81,7 @@ def style_of(element: Element, outer: Style, rules: Sequence[Rule]) -> Style:
     names = {f".{name}" for name in element.get("class", "").split()} | {f"#{element.get('id')}"}
     found = [(False, (), name, value) for name, value in element.attrib.items() if name != "style"]
     for tag, wanted, weight, entries in rules:
-        if tag in ("*", element.tag.rpartition("}")[2]) and wanted <= names:
+        if tag in ("*", element.tag) and wanted <= names:
             found += [(important, weight, name, value) for name, value, important in entries]
     found += [(important, (MAX_CSS,), *entry) for *entry, important in _entries(element.get("style", ""))]
     found.sort(key=lambda one: one[:2])
@@ -106,7 +104,6 @@ def style_of(element: Element, outer: Style, rules: Sequence[Rule]) -> Style:
     return style
 
 
-@lru_cache(maxsize=10_000)
 def _is_valid(name: str, value: str) -> bool:
     """Whether a browser takes it; what it does not take leaves what was said before."""
     if name in PAINTS and len(value) <= MAX_VALUE:
@@ -118,12 +115,11 @@ def _alpha(value: str) -> float:
     return min(max(float(value.rstrip("%")) / (100 if value.endswith("%") else 1), 0), 1)
 
 
-def paint_of(style: Style, name: str) -> tuple[Sequence[float] | None, float]:
-    """Red, green and blue in [0, 1] of "fill" or "stroke", None for a gradient or pattern; and its opacity."""
+def paint_of(style: Style, name: str) -> tuple[NDArray[np.float64], float]:
+    """Red, green and blue in [0, 1] of "fill" or "stroke", not a number for a gradient or pattern; and its opacity."""
     value = style["color"] if style[name] == "currentcolor" else style[name]
-    opacity = _alpha(style[f"{name}-opacity"]) * float(style["opacity"])
-    *color, alpha = color_of(value) or (None, float(value.startswith("url(")))
-    return (color if len(color) == 3 else None), alpha * opacity
+    *color, alpha = color_of(value) or (np.nan, np.nan, np.nan, float(value.startswith("url(")))
+    return np.array(color), alpha * _alpha(style[f"{name}-opacity"]) * float(style["opacity"])
 
 
 @lru_cache(maxsize=10_000)

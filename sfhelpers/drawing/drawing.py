@@ -20,7 +20,6 @@ LINE_WIDTH = 4 / 384  # of the side
 MARGIN = 0.08  # of the side, left free on each side of a fitted drawing
 FINE = 8  # drawn this many times as fine, then reduced
 PAPER, INK = 255, 25  # grey levels, those of the toy world's sketches
-MAX_BYTES = ndjson.MAX_LINE
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Drawing:
             if not _within([stroke], self.size):
                 paper = f"the {self.size} x {self.size} paper"
                 raise ValueError(f"stroke {number} leaves {paper}: use Drawing.clipped or Drawing.fitted.")
-        check_count(len(self.strokes), self.points)
+        check_count(len(self.strokes), len(joined(self.strokes)))
 
     @classmethod
     def clipped(cls, strokes: Sequence[Stroke], size: int = SIZE) -> "Drawing":
@@ -59,11 +58,6 @@ class Drawing:
         scale = size * (1 - 2 * MARGIN) / extent if extent > 1e-6 else 1.0  # a dot stays a dot
         moved = ((stroke.points - (low + high) / 2) * scale + size / 2 for stroke in strokes)
         return cls(size, tuple(Stroke(points, LINE_WIDTH * size) for points in moved))
-
-    @property
-    def points(self) -> int:
-        """How many points all strokes have."""
-        return len(joined(self.strokes))
 
     def resized(self, size: int) -> "Drawing":
         """The same drawing on a larger or smaller paper, lines and widths scaled with it."""
@@ -126,8 +120,8 @@ class Drawing:
     def _read(cls, file: BinaryIO, name: str, number: int = 0) -> "Drawing":
         kind = _kind(name)
         try:
-            content = file.read(MAX_BYTES + 1) if kind == "svg" else ndjson.line(file, number)
-            if not 0 < len(content) <= MAX_BYTES:
+            content = file.read(ndjson.MAX_LINE + 1) if kind == "svg" else ndjson.line(file, number)
+            if not 0 < len(content) <= ndjson.MAX_LINE:
                 raise ValueError("it has more than 5 MB: cut it down to one drawing." if content else "it is empty.")
             text = content.decode("utf-8-sig")  # the one encoding whose every character can be checked
             strokes, own = svg.strokes_of(text) if kind == "svg" else (ndjson.strokes_of(text), None)

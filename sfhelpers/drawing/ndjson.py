@@ -79,13 +79,12 @@ def _is_stroke(stroke: Any) -> bool:
 
 
 def _are_pairs(strokes: list[list[list[Any]]]) -> bool:
-    """Whether strokes of two or three points [x, y] only look like such lists: no file mixes two lists with three,
+    """Whether strokes of two or three points [x, y] only look like such lists.
 
-    and a raw one's times begin at 0 and do not fall.
+    No file mixes two lists with three, and a raw one's times begin at 0 and do not fall.
     """
-    drawn = [stroke for stroke in strokes if stroke[0]]
-    sizes = {(len(stroke), len(stroke[0])) for stroke in drawn}
+    sizes = {(len(stroke), len(stroke[0])) for stroke in strokes if stroke[0]}
     if sizes != {(3, 2)}:
         return len({lists for lists, _ in sizes}) > 1
-    times = [time for stroke in drawn for time in stroke[2]]
+    times = [time for stroke in strokes for time in stroke[-1]]
     return not all(isinstance(time, int | float) for time in times) or times[0] != 0 or times != sorted(times)

@@ -65,13 +65,10 @@ def clipped(points: Points, size: float | Points) -> list[Points]:
         return [inside]
     pieces: list[list[Points]] = []
     for start, end in pairwise(points):
-        enter, leave = 0.0, 1.0
-        for at, by, most in zip(start, end - start, np.broadcast_to(size, 2), strict=True):
-            if by == 0:
-                enter = enter if 0 <= at <= most else 2.0  # beside the paper along its whole length
-                continue
-            first, last = sorted((-at / by, (most - at) / by))
-            enter, leave = max(enter, first), min(leave, last)
+        still = np.where(start > 0, -1e-100, 1e-100)  # inwards, as nothing is divided by no step along an axis
+        step = np.where(start == end, still, end - start)
+        first, last = np.sort([-start / step, (size - start) / step], axis=0)
+        enter, leave = max(0.0, *first), min(1.0, *last)
         if enter >= leave:
             continue
         if enter > 0 or not pieces or not np.array_equal(pieces[-1][-1], start):
@@ -82,17 +79,15 @@ def clipped(points: Points, size: float | Points) -> list[Points]:
 
 def simplified(points: Points, tolerance: float) -> Points:
     """Drop points that lie within `tolerance` of the line between those kept (Ramer 1972, Douglas and Peucker 1973)."""
-    keep = np.zeros(len(points), dtype=bool)
-    keep[[0, -1]] = True
-    open_ = [(0, len(points) - 1)]
-    while open_:
-        first, last = open_.pop()
+    kept, ends = [0], [len(points) - 1]
+    while ends:
+        first, last = kept[-1], ends[-1]
         start, step = points[first], points[last] - points[first]
         between, length = points[first + 1 : last] - start, step @ step
         along = np.clip(between @ step / length, 0, 1) if length else np.zeros(len(between))
         far = np.hypot(*(between - along[:, None] * step).T)
         if far.max(initial=0) > tolerance:
-            middle = first + 1 + int(far.argmax())
-            keep[middle] = True
-            open_ += [(first, middle), (middle, last)]
-    return points[keep]
+            ends.append(first + 1 + int(far.argmax()))
+        else:
+            kept.append(ends.pop())
+    return points[np.unique(kept)]  # a dot's first point is its last

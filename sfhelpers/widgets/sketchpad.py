@@ -7,7 +7,6 @@ from typing import Any
 
 import anywidget
 import traitlets
-from PIL import Image
 
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
@@ -26,12 +25,12 @@ class Width(traitlets.TraitType):
 
 
 class SketchPad(Still, anywidget.AnyWidget):
-    """A square paper with undo, redo, clear, line width, presets, and files to open and save, by button or from code.
+    """A square paper with undo, redo, clear, line width, presets, and files to open and save.
 
     Drawing and history are kept in the kernel: the front end reports one message a stroke and shows what comes back,
     so that views agree and a reloaded page loses nothing. `size` is the paper's side in pixels, 256, 384 or 512,
-    `line_width` the pen's, 1 to 24; others are a ValueError or a TraitError. A `drawing` that is assigned is scaled to
-    the paper, a step that can be undone.
+    `line_width` the pen's, 1 to 24; others are a ValueError or a TraitError. `drawing` is what is drawn; another one
+    that is assigned, such as `Drawing.load(path)`, is scaled to the paper, a step that can be undone.
     """
 
     _esm = Path(__file__).with_suffix(".js")
@@ -61,9 +60,6 @@ class SketchPad(Still, anywidget.AnyWidget):
     def drawing(self, drawing: Drawing) -> None:
         self._step(drawing)
 
-    def to_image(self, side: int | None = None) -> Image.Image:
-        return self._drawing.to_image(side)
-
     def on_drawn(self, callback: Callable[[Drawing], Any]) -> None:
         """Call `callback(drawing)` after each change."""
         self._callbacks.append(callback)
@@ -73,13 +69,6 @@ class SketchPad(Still, anywidget.AnyWidget):
         if not isinstance(name, str) or name not in PRESETS:
             raise ValueError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}.")
         self._step(PRESETS[name], f"Preset: {name}.")
-
-    def load(self, path: str | Path) -> None:
-        """Show a drawing from a file, see `Drawing.load`."""
-        self._step(Drawing.load(path), f"Opened {Path(path).name}.")
-
-    def save(self, path: str | Path) -> None:
-        self._drawing.save(path)
 
     def undo(self) -> None:
         self._move(-1, "There is nothing to undo.")
@@ -95,7 +84,7 @@ class SketchPad(Still, anywidget.AnyWidget):
     def still(self) -> tuple[plots.Figure, str]:
         paper, count = f"<SketchPad of {self.size} x {self.size} pixels", len(self.strokes)
         if count:
-            return plots.grid([[self.to_image()]], size=2.4), f"{paper}, {count} stroke{'s' * (count > 1)}>"
+            return plots.grid([[self.drawing.to_image()]], size=2.4), f"{paper}, {count} stroke{'s' * (count > 1)}>"
         images = [drawing.to_image(150) for drawing in PRESETS.values()]
         return plots.grid([images], None, list(PRESETS), 0.75), f"{paper}, empty; shown: presets {', '.join(PRESETS)}>"
 
