@@ -1,6 +1,7 @@
-"""AP, P and Acc: of rankings, against loops and other packages; from embeddings, as whole rankings give them."""
+"""AP, P and Acc from embeddings: as loops over whole rankings and other packages give them."""
 
 import sys
+from itertools import accumulate
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate, retrieval_precision
 
-from sfhelpers import metrics
 from sfhelpers.metrics import AP, Acc, P, evaluate_retrieval, retrieval
 from tests.backbone_fixtures import refused
 from tools.bench import peak_megabytes
@@ -24,6 +24,17 @@ WORKED_OUT = [
 ]
 DENOMINATORS = ("k", "min", "found", "relevant")
 CUTS = ("k", "gallery", "relevant")
+KS = (1, 3, 7, 500)
+MEASURES = (
+    *(AP(), AP(interpolated=True), *map(Acc, KS)),
+    *(AP(k, name, flag) for k in KS for name in DENOMINATORS for flag in (False, True)),
+    *(P(k, name) for k in KS for name in CUTS),
+)
+
+
+def circle(places):
+    """(N, 2) embeddings whose cosine with (1, 0) falls with their places, from 0 to 100."""
+    return np.stack([np.cos(places / 40), np.sin(places / 40)], axis=1)
 
 
 def rankings_with_ties():
@@ -36,27 +47,33 @@ def rankings_with_ties():
         yield generator.integers(1, generator.integers(2, 12), size=size).astype(float), relevant
 
 
-def slow(ranking, n_relevant, k, interpolated=False):
-    """AP@k over each denominator and P@k in each variant, counted item by item."""
-    precisions = [sum(ranking[:i]) / i for i in range(1, min(k, len(ranking)) + 1)]
-    if interpolated:
-        precisions = [max(precisions[i:]) for i in range(len(precisions))]
-    total = sum(p for p, r in zip(precisions, ranking, strict=False) if r)
-    found = sum(ranking[:k])
-    over = {"k": k, "min": min(k, n_relevant), "found": max(found, 1), "relevant": n_relevant}
-    average = {name: total / divisor for name, divisor in over.items()}
-    cut = min(k, n_relevant)
-    return average, {"k": found / k, "gallery": found / min(k, len(ranking)), "relevant": sum(ranking[:cut]) / cut}
+def ranked(scores, relevant):
+    """Relevance, best first, among equals the irrelevant first."""
+    return [int(right) for _, right in sorted(zip(-scores, relevant, strict=True))]
+
+
+def by_loop(measure, ranking):
+    """The value of a measure, counted item by item."""
+    k, total = measure.k or len(ranking), sum(ranking)
+    if isinstance(measure, Acc):
+        return any(ranking[:k])
+    if isinstance(measure, P):
+        cut = {"k": k, "gallery": min(k, len(ranking)), "relevant": min(k, total)}[measure.denominator]
+        return sum(ranking[:cut]) / cut
+    precisions = [found / i for i, found in enumerate(accumulate(ranking[:k]), 1)]
+    if measure.interpolated:
+        precisions = [*accumulate(precisions[::-1], max)][::-1]
+    over = {"k": k, "min": min(k, total), "found": max(sum(ranking[:k]), 1), "relevant": total}
+    summed = sum(p for p, right in zip(precisions, ranking, strict=False) if right)
+    return summed / over[measure.denominator if measure.k else "relevant"]
 
 
 @pytest.mark.parametrize(("text", "k", "at_k", "p", "p_zse", "ap", "voc"), WORKED_OUT)
 def test_values_worked_out_by_hand(text, k, at_k, p, p_zse, ap, voc):
-    relevance, total = [int(item) for item in text], text.count("1")
-    ours = [metrics.average_precision_at_k(relevance, total, k, name) for name in DENOMINATORS]
-    ours += [metrics.average_precision_at_k(relevance, total, k, "min", interpolated=True)]
-    ours += [metrics.precision_at_k(relevance, total, k), metrics.precision_at_k(relevance, total, k, "relevant")]
-    ours += [metrics.average_precision(relevance), metrics.average_precision(relevance, interpolated=True)]
-    assert ours == pytest.approx((*at_k, p, p_zse, ap, voc), abs=5e-5)
+    measures = [*(AP(k, name) for name in DENOMINATORS), AP(k, interpolated=True), P(k), P(k, "relevant")]
+    measures += [AP(), AP(interpolated=True)]
+    found = evaluate_retrieval(np.eye(1, 2), circle(np.arange(len(text))), ["1"], list(text), measures)
+    assert [found[measure].item() for measure in measures] == pytest.approx((*at_k, p, p_zse, ap, voc), abs=5e-5)
 
 
 def test_a_thousand_rankings_with_ties_agree_with_a_loop_over_items_scikit_learn_and_torchmetrics(monkeypatch):
@@ -64,69 +81,27 @@ def test_a_thousand_rankings_with_ties_agree_with_a_loop_over_items_scikit_learn
     in_float64 = SimpleNamespace(**vars(torch) | {"float32": torch.float64})
     monkeypatch.setattr(sys.modules[retrieval_average_precision.__module__], "torch", in_float64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    for scores, relevant in rankings_with_ties():
-        ranking = [r for _, r in sorted(zip(-scores, relevant, strict=True))]  # among equals the irrelevant first
-        assert metrics.rank(scores, relevant).tolist() == ranking
-        total, size = sum(ranking), len(ranking)
-        for k in (1, 3, size, size + 4):
-            average, precision = slow(ranking, total, k)
-            envelope, _ = slow(ranking, total, k, interpolated=True)
-            for name in DENOMINATORS:
-                ours = [metrics.average_precision_at_k(ranking, total, k, name, flag) for flag in (False, True)]
-                assert ours == pytest.approx([average[name], envelope[name]], abs=1e-9)
-            for name, value in precision.items():
-                assert metrics.precision_at_k(ranking, total, k, name) == pytest.approx(value, abs=1e-9)
-            assert metrics.accuracy_at_k(scores, relevant, k) == float(any(ranking[:k]))
-            if k <= size:
-                places, right = torch.arange(size, 0, -1.0), torch.tensor(ranking)
-                found = retrieval_average_precision(places, right, k).item()
-                assert average["found"] == pytest.approx(found, abs=1e-9)
-                assert precision["k"] == pytest.approx(retrieval_precision(places, right, k).item(), abs=1e-9)
-                assert retrieval_hit_rate(places, right, k).item() == float(any(ranking[:k]))
-        ours = metrics.average_precision(ranking)
-        assert ours == pytest.approx(average_precision_score(ranking, -np.arange(size)), abs=1e-9)
+    scores, relevant = zip(*rankings_with_ties(), strict=True)
+    query, galleries = np.arange(1000), np.repeat(np.arange(1000), [*map(len, scores)])
+    sides = np.tile([1.0, 0.0], (1000, 1)), circle(12 - np.concatenate(scores))
+    found = evaluate_retrieval(*sides, query < 1000, np.concatenate(relevant), MEASURES, (query, galleries))
+    for i, ranking in enumerate(map(ranked, scores, relevant)):
+        values = {measure: column[i] for measure, column in found.items()}
+        expected = [by_loop(measure, ranking) for measure in MEASURES]
+        np.testing.assert_allclose(list(values.values()), expected, atol=1e-9)
+        places, right = torch.arange(len(ranking), 0, -1.0), torch.tensor(ranking)
+        for k in (k for k in KS if k <= len(ranking)):
+            theirs = [f(places, right, k).item() for f in (retrieval_average_precision, retrieval_precision)]
+            assert [values[AP(k, "found")], values[P(k)]] == pytest.approx(theirs, abs=1e-9)
+            assert values[Acc(k)] == retrieval_hit_rate(places, right, k).item()
+        assert values[AP()] == pytest.approx(average_precision_score(ranking, places), abs=1e-9)
         # scikit-learn's rule for ties is the milder one: equal scores share the precision after the last of them.
-        assert ours <= average_precision_score(relevant, scores) + 1e-12
-
-
-def test_a_batch_is_its_rankings_one_by_one_as_arrays_or_tensors():
-    generator = np.random.default_rng(6)
-    relevance = np.maximum(generator.random((50, 12)) < 0.4, np.eye(1, 12, dtype=bool))
-    total = relevance.sum(1) + generator.integers(0, 5, size=50)
-    variants = [(metrics.average_precision_at_k, name) for name in DENOMINATORS]
-    for function, name in (*variants, *((metrics.precision_at_k, name) for name in CUTS)):
-        batch = function(relevance, total, 5, name)
-        assert batch.dtype == np.float64 and batch.shape == (50,)
-        one = [function(relevance[i], int(total[i]), 5, name) for i in range(50)]
-        assert all(isinstance(value, float) for value in one) and batch.tolist() == one
-        np.testing.assert_array_equal(batch, function(torch.from_numpy(relevance), torch.from_numpy(total), 5, name))
-        np.testing.assert_array_equal(function(relevance, 12, 5, name), function(relevance, [12] * 50, 5, name))
-    scores = generator.integers(0, 4, size=(50, 12))
-    np.testing.assert_array_equal(metrics.rank(scores, relevance), list(map(metrics.rank, scores, relevance)))
-
-
-def test_a_query_without_a_relevant_item_has_no_value_and_no_queries_give_none():
-    relevance = np.array([[1, 0, 0], [0, 0, 0]])
-    found = [metrics.average_precision(relevance), metrics.accuracy_at_k([[3.0, 2, 1]] * 2, relevance, 1)]
-    found += [metrics.average_precision_at_k(relevance, [1, 0], 2, name) for name in ("min", "found", "relevant")]
-    found += [metrics.precision_at_k(relevance, [1, 0], 1, name) for name in CUTS]
-    assert all(values[0] == 1 and np.isnan(values[1]) for values in found)
-    assert metrics.average_precision_at_k(np.zeros((0, 5), bool), np.zeros(0, int), 3, interpolated=True).shape == (0,)
+        assert values[AP()] <= average_precision_score(relevant[i], scores[i]) + 1e-12
 
 
 def test_names_are_those_of_the_papers_and_definitions_tell_the_variants_apart():
-    measures = [metrics.AP(), metrics.AP(200), metrics.P(200), metrics.Acc(1)]
-    assert [measure.name for measure in measures] == ["mAP@all", "mAP@200", "P@200", "Acc@1"]
-    variants = [metrics.AP(200, name, flag) for name in DENOMINATORS for flag in (False, True)]
-    variants += [*(metrics.P(200, name) for name in CUTS), metrics.Acc(200)]
-    assert len({variant.definition for variant in variants}) == len(variants)
-
-
-MEASURES = (
-    *(AP(), AP(interpolated=True), Acc(1), Acc(5)),
-    *(AP(7, name, flag) for name in DENOMINATORS for flag in (False, True)),
-    *(P(k, name) for k in (7, 500) for name in CUTS),
-)
+    assert [measure.name for measure in (AP(), AP(200), P(200), Acc(1))] == ["mAP@all", "mAP@200", "P@200", "Acc@1"]
+    assert len({measure.definition for measure in MEASURES}) == len(MEASURES)
 
 
 def signs(number, seed, dimensions=16):
@@ -144,8 +119,8 @@ def assert_as_one_by_one(found, queries, gallery, query_labels, gallery_labels, 
     """Every measure from the ranking of the whole gallery, or of the competing part of it, query by query."""
     for i, (query, label) in enumerate(zip(queries, query_labels, strict=True)):
         among = slice(None) if competing is None else competing[i]
-        ranking = metrics.rank(gallery[among] @ query, gallery_labels[among] == label)
-        expected = [measure(np.flatnonzero(ranking) + 1.0, ranking.sum(), len(ranking)) for measure in MEASURES]
+        ranking = ranked(gallery[among] @ query, gallery_labels[among] == label)
+        expected = [by_loop(measure, ranking) for measure in MEASURES]
         np.testing.assert_allclose([found[measure][i] for measure in MEASURES], expected, atol=1e-12)
 
 
@@ -248,22 +223,11 @@ ONE, TWO, EMPTY = (np.ones(shape, dtype=np.float32) for shape in ((1, 2), (2, 2)
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
-        (metrics.average_precision, (np.zeros((3, 0)),), "empty"),
-        (metrics.average_precision, ([0, 1, np.nan],), "0 and 1"),
-        (metrics.average_precision, (np.zeros((2, 2, 2)),), "shape"),
-        *((metrics.average_precision_at_k, ([1, 0], 1, k), "from 1") for k in (0, None, True)),
-        (metrics.average_precision_at_k, ([1, 0], 1, 1, "mean"), "'found'"),
-        (metrics.average_precision_at_k, ([[0, 1], [1, 1]], 1, 2), "n_relevant is 1 at query 1, whose ranking shows 2"),
-        (metrics.average_precision_at_k, ([1, 1], 2.0, 2), "whole"),
-        (metrics.average_precision_at_k, ([[1, 1]], [2, 2], 2), "n_relevant has shape"),
-        (metrics.precision_at_k, ([1, 0], 2, 3), "fewer than k"),
-        (metrics.precision_at_k, ([1, 0], 1, 1, "min"), "'gallery'"),
-        (metrics.rank, ([1.0, np.nan], [1, 0]), "NaN"),
-        (metrics.rank, (["a", "b"], [1, 0]), "numbers"),
-        (metrics.rank, ([1.0, 2.0], [1, 0, 0]), "shape"),
-        (metrics.rank, ([], []), "empty"),
-        (metrics.accuracy_at_k, ([1.0, 2.0], [1, 0], 0), "from 1"),
-        (metrics.AP, (None, "k"), "no k"),
+        *((P, (k,), "k is .*: give a whole number from 1") for k in (0, None, True)),
+        *((measure, (0,), "from 1") for measure in (AP, Acc)),
+        (AP, (1, "mean"), "choose 'k' or 'min' or 'found' or 'relevant'"),
+        (AP, (None, "k"), "no k"),
+        (P, (1, "min"), "'gallery'"),
         (evaluate_retrieval, (ONE, np.zeros((0, 2)), ["cow"], []), "empty"),
         (evaluate_retrieval, (TWO, TWO, ["bat", "cow"], ["bat", "bat"]), "query 1 with label cow"),
         (evaluate_retrieval, (ONE, np.ones((2, 3)), ["cow"], ["cow", "bat"]), "of one head"),

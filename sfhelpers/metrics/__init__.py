@@ -4,5 +4,4 @@ What papers call by one name ("mAP@200" has four definitions) says which one it 
 """
 
 from sfhelpers.metrics.predictions import *
-from sfhelpers.metrics.ranking import *
 from sfhelpers.metrics.retrieval import *

@@ -1,4 +1,5 @@
-"""Retrieval metrics from embeddings, for galleries of any size: exact, in bounded memory, all metrics in one pass.
+"""Retrieval metrics, AP, P and Acc@k, from embeddings, for galleries of any size: exact, in bounded memory, all in one
+pass. Ties count against the query: of equal scores the irrelevant stand first.
 
 The rank of the j-th best relevant item is j plus the number of irrelevant items that score as high or higher: so, a
 block of queries at a time, the irrelevant similarities are sorted, without indices, and the relevant ones looked up.
@@ -6,20 +7,120 @@ block of queries at a time, the irrelevant similarities are sorted, without indi
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from sfhelpers.metrics.arrays import to_array
-from sfhelpers.metrics.ranking import AP, Measure, P
+from sfhelpers.metrics.arrays import one_of, to_array, whole
 
-__all__ = ["STANDARD", "evaluate_retrieval"]
-STANDARD = (AP(), AP(200), P(100), P(200))
+__all__ = ["AP", "Acc", "Measure", "P", "evaluate_retrieval"]
 Sides = tuple[Any, Any]  # of the queries and of the gallery
 MEGABYTES = 128  # what the blocks may take that are worked on at a time; one query a thread is the least
 RELEVANT_BYTES = 120  # of one relevant item on its way to the metrics: about 15 arrays of 8 bytes
+TIES = "ties against the query"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One definition, for the first k ranks: its `name` in the papers' tables, its `definition` for a result row.
+
+    From the ranks (Q, M) of Q queries' relevant items, from 1, best first, then inf, how many each has (Q,), one or
+    more, and its gallery's size (Q,), it makes (Q,) float64 in [0, 1].
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        whole(self.k)
+
+    @property
+    def name(self) -> str:
+        return f"{type(self).__name__}@{self.k}"
+
+
+class Acc(Measure):
+    """Accuracy at k (fine-grained): 1 if a relevant item is among the first k, else 0."""
+
+    @property
+    def definition(self) -> str:
+        return f"share of queries with their paired photo among the first {self.k}; {TIES}"
+
+    def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+        return (ranks <= self.k).any(1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class P(Measure):
+    """Precision at k; H(i) of the first i items are relevant, R in the whole gallery of N.
+
+    Its denominators differ only where gallery or class is smaller than k: "k" is H(k)/k (ClipPrompt, Dr. CLIP),
+    "gallery" H(k)/min(k, N) (SAKE, sem-pcyc), "relevant" H(c)/c with c = min(k, R) (ZSE).
+    """
+
+    denominator: str = "k"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self.denominator, ("k", "gallery", "relevant"), "denominator")
+
+    @property
+    def definition(self) -> str:
+        over = {"k": f"{self.k}", "gallery": f"min({self.k}, gallery)", "relevant": f"min({self.k}, R relevant)"}
+        first = over["relevant" if self.denominator == "relevant" else "k"]
+        return f"relevant items in the first {first} / {over[self.denominator]}; {TIES}"
+
+    def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+        among = {"k": np.full_like(n_gallery, self.k), "gallery": n_gallery, "relevant": n_relevant}[self.denominator]
+        cut = np.minimum(self.k, among)  # for all three: nothing stands between min(k, gallery) and k
+        return (ranks <= cut[:, None]).sum(1) / cut
+
+
+@dataclass(frozen=True)
+class AP(Measure):
+    """Average precision: S(k), the sum of H(i)/i over the relevant ranks i <= k, over a denominator.
+
+    It is "k" (CVAE's code), "min", min(k, R) (SAKE and ZSE, both interpolated), "found", H(k) (sem-pcyc, ClipPrompt,
+    Dr. CLIP, torchmetrics; 0 where nothing was found), or "relevant", R. For k None, the whole gallery, all are R.
+    `interpolated` makes precision within the first k non-increasing from the right first (the VOC envelope).
+    """
+
+    k: int | None = None
+    denominator: str = "min"
+    interpolated: bool = False
+
+    def __post_init__(self) -> None:
+        one_of(self.denominator, ("k", "min", "found", "relevant"), "denominator")
+        if self.k is not None:
+            super().__post_init__()
+        elif self.denominator == "k":
+            raise ValueError("denominator is 'k' but there is no k: give one, or choose 'relevant'.")
+
+    @property
+    def name(self) -> str:
+        return f"mAP@{self.k or 'all'}"
+
+    @property
+    def definition(self) -> str:
+        among = f"in the first {self.k}" if self.k else "in the gallery"
+        over = {"k": f"{self.k}", "min": f"min({self.k}, R relevant)", "found": "their number"}
+        divisor = over.get(self.denominator if self.k else "relevant", "R relevant")
+        envelope = ", precision interpolated (VOC envelope)" if self.interpolated else ""
+        return f"sum of precisions at the relevant items {among} / {divisor}{envelope}; {TIES}"
+
+    def __call__(self, ranks: np.ndarray, n_relevant: np.ndarray, n_gallery: np.ndarray) -> np.ndarray:
+        k = self.k or np.finfo(np.float64).max
+        within = ranks <= k
+        precision = np.where(within, np.arange(1.0, ranks.shape[1] + 1) / ranks, 0.0)
+        if self.interpolated:
+            precision = np.where(within, np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1], 0.0)
+        over = {"k": k, "min": np.minimum(k, n_relevant), "found": np.maximum(within.sum(1), 1), "relevant": n_relevant}
+        return precision.sum(1) / over[self.denominator if self.k else "relevant"]
+
+
+STANDARD = (AP(), AP(200), P(100), P(200))
 
 
 def evaluate_retrieval(
