@@ -202,6 +202,10 @@ def test_definitions_differ_as_they_say_and_a_pair_whose_points_coincide_has_no_
     places["s2p"] = places["s2p"] + torch.tensor([0.0625, 0.0])  # all points on the threshold of 1/16
     both, s2p, p2s, strict, points, box = (score(places, data, 0.0625, name).mean() for name in DEFINITIONS)
     assert (both, s2p, p2s, points) == (1, 1, 1, 1) and strict == pytest.approx(0.5) and box < 1
+    pred, true, seen = correspondence.directed(places, data)
+    sides = [np.ptp(points[shown], axis=0).max() for points, shown in zip(true, seen, strict=True)]
+    by_hand = metrics.pck(pred, true, 0.09, sides, seen)
+    np.testing.assert_array_equal(score(places, data, 0.09, list(DEFINITIONS)[-1]), by_hand)
     data, (box,) = world(3, 0), (name for name in DEFINITIONS if "box" in name)
     data.points["photo"][0] = 0.25
     assert [len(score(truth(data), data, 0.05, name)) for name in (box, next(iter(DEFINITIONS)))] == [11, 12]

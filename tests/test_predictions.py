@@ -40,15 +40,10 @@ def test_pck_agrees_with_a_loop_over_points_whatever_hidden_ones_are(strict, fil
     np.testing.assert_array_equal(metrics.pck(pred, true, 0.1, base, visible, strict, per="point"), per_point)
 
 
-def test_a_point_on_the_threshold_is_right_for_psc6k_and_wrong_for_sketchfusion_and_boxes_are_a_base():
+def test_a_point_on_the_threshold_is_right_for_psc6k_and_wrong_for_sketchfusion_and_may_lie_outside():
     pred, none = np.array([[[12.8, 0], [0, 12.9], [9, 9], [10, 10]]]), np.zeros((1, 4, 2))
     found = [metrics.pck(pred, none, 0.05, 256, strict=strict)[0] for strict in (False, True)]
     assert found == [0.5, 0.25] and metrics.pck([[300.0, -20]], [[299.0, -20]], 0.05, 256) == 1
-    true = np.array([[[10, 10], [30, 15], [500, 0]], [[0, 0], [4, 90], [2, 30]]], dtype=float)
-    visible = np.array([[1, 1, 0], [1, 1, 1]])
-    base = metrics.keypoint_box_side(true, visible)
-    assert base.tolist() == [20, 90] and metrics.keypoint_box_side(true[1]) == 90
-    assert metrics.pck(true + [8, 0], true, 0.1, base, visible).tolist() == [0, 1]
 
 
 def masks(seed):
@@ -59,33 +54,32 @@ def masks(seed):
 
 
 PRED, TRUE = masks(1), masks(2)
-OF_MASKS = (metrics.foreground_iou, metrics.two_class_iou, metrics.pixel_accuracy)
 
 
 def test_every_metric_of_masks_agrees_with_scikit_learn():
-    for pred, true in zip(PRED, TRUE, strict=True):
-        one, flat = (pred[None], true[None]), (true.ravel(), pred.ravel())
-        overlaps = [sklearn.metrics.jaccard_score(*flat, pos_label=label, zero_division=1.0) for label in (True, False)]
-        assert metrics.foreground_iou(*one)[0] == pytest.approx(overlaps[0])
-        assert metrics.two_class_iou(*one)[0] == pytest.approx(np.mean(overlaps))
-        recall = sklearn.metrics.recall_score(*flat, labels=[True, False], average=None, zero_division=1.0)
-        shares = {"all": (pred == true).mean(), "foreground": recall[0]}
-        shares["class_mean"] = np.mean([recall[k] for k, present in enumerate((true.any(), not true.all())) if present])
-        assert {kind: metrics.pixel_accuracy(*one, kind)[0] for kind in shares} == pytest.approx(shares)
+    found = metrics.mask_scores(PRED, TRUE)
     theirs = sklearn.metrics.jaccard_score(TRUE.ravel(), PRED.ravel())
-    assert metrics.dataset_iou(PRED, TRUE) == pytest.approx(theirs), "images weigh by their area"
+    assert found.pop("dataset IoU") == [pytest.approx(theirs)], "images weigh by their area"
+    np.testing.assert_array_equal(found["foreground IoU"], metrics.foreground_iou(PRED, TRUE))
+    for i, (pred, true) in enumerate(zip(PRED, TRUE, strict=True)):
+        flat = true.ravel(), pred.ravel()
+        overlaps = [sklearn.metrics.jaccard_score(*flat, pos_label=label, zero_division=1.0) for label in (True, False)]
+        recall = sklearn.metrics.recall_score(*flat, labels=[True, False], average=None, zero_division=1.0)
+        present = [recall[k] for k, there in enumerate((true.any(), not true.all())) if there]
+        expected = {"foreground IoU": overlaps[0], "mIoU": np.mean(overlaps), "pAcc": (pred == true).mean()}
+        expected |= {"pAcc (foreground)": recall[0], "pAcc (class mean)": np.mean(present)}
+        assert {metric: values[i] for metric, values in found.items()} == pytest.approx(expected)
 
 
 @pytest.mark.filterwarnings("error")
 def test_empty_masks_and_no_images_have_a_defined_value():
-    empty, full, none = np.zeros((1, 3, 3), bool), np.ones((1, 3, 3), bool), np.zeros((0, 3, 4), bool)
-    for metric in OF_MASKS:
-        pairs = ((empty, empty), (full, full), (full, empty), (empty, full))
-        assert [metric(*pair)[0] for pair in pairs] == [1, 1, 0, 0] and metric(none, none).shape == (0,)
-    for kind, wrong in (("foreground", 1), ("class_mean", 0)):
-        assert [metrics.pixel_accuracy(pred, empty, kind)[0] for pred in (empty, full)] == [1, wrong]
-        assert metrics.pixel_accuracy(none, none, kind).shape == (0,)
-    assert metrics.dataset_iou(empty, empty) == metrics.dataset_iou(none, none) == 1
+    pred, true = (np.array(values, dtype=bool).reshape(4, 1, 1) for values in ([0, 1, 1, 0], [0, 1, 0, 1]))
+    found = metrics.mask_scores(pred, true)
+    assert found.pop("dataset IoU") == [1 / 3] and found.pop("pAcc (foreground)").tolist() == [1, 1, 1, 0]
+    assert [values.tolist() for values in found.values()] == [[1, 1, 0, 0]] * 4
+    none, empty = (metrics.mask_scores(pred[:n], true[:n]) for n in (0, 1))
+    assert none.pop("dataset IoU") == empty["dataset IoU"] == [1]
+    assert {values.shape for values in none.values()} == {(0,)}
 
 
 def recognised(number=1000):
@@ -112,7 +106,7 @@ def test_tensors_one_item_and_a_batch_give_the_same_float64_values():
     for metric, items, one_too in (
         (lambda p, t, v: metrics.pck(p, t, 0.1, 256, v), (pred, true, visible), True),
         (lambda scores, labels: metrics.top_k_accuracy(scores, labels, 2), recognised(), True),
-        *((metric, (PRED, TRUE), False) for metric in OF_MASKS),
+        (metrics.foreground_iou, (PRED, TRUE), False),
     ):
         batch = metric(*items)
         assert batch.dtype == np.float64 and batch.shape == (len(items[0]),)
@@ -138,10 +132,9 @@ def test_calibration_error_agrees_with_torchmetrics_and_reliability_with_what_is
     ours = metrics.calibration_error(probabilities, labels, bins)
     theirs = multiclass_calibration_error(*map(torch.from_numpy, (probabilities, labels)), num_classes=7, n_bins=bins)
     assert ours == pytest.approx(theirs.item(), abs=1e-9)
-    table = metrics.reliability(np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [1.0, 0.0]]), [0, 1, 0, 0], bins=5)
-    assert table.count.tolist() == [0, 0, 1, 0, 3] and np.isnan(table.accuracy[[0, 1, 3]]).all()
-    assert table.accuracy[[2, 4]] == pytest.approx([1, 2 / 3])
-    assert table.confidence[[2, 4]] == pytest.approx([0.6, 2.8 / 3])
+    table = metrics.reliability(np.array([[0.9, 0.1], [0.9, 0.1], [0.8, 0.2], [1.0, 0.0]]), [0, 1, 0, 0], bins=5)
+    assert table.count.tolist() == [0, 0, 0, 1, 3] and np.isnan(table.accuracy[:3]).all()
+    assert table.accuracy[3:] == pytest.approx([1, 2 / 3]) and table.confidence[3:] == pytest.approx([0.8, 2.8 / 3])
 
 
 def test_a_method_is_not_better_than_itself_a_constant_lead_is_certain_and_where_thirds_cancel_out_is_a_tie():
@@ -178,14 +171,13 @@ ONE, NAN = np.zeros((1, 8, 2)), np.full((1, 8, 2), np.nan)
         (metrics.pck, (ONE, ONE, 0.1, 256, np.ones((1, 7))), "visible"),
         (metrics.pck, (ONE, ONE, 0.1, 256, np.full((1, 8), 2)), "0 and 1"),
         (metrics.pck, (ONE, ONE, 0.1, 256, None, False, "image"), "'point'"),
-        *((metrics.keypoint_box_side, (ONE[0], seen), "pair 0") for seen in (None, np.zeros(8))),
         (metrics.foreground_iou, (PRED, TRUE[:, :5]), "shape"),
-        (metrics.dataset_iou, (PRED[0], TRUE[0]), r"\(B, H, W\)"),
+        (metrics.mask_scores, (PRED[0], TRUE[0]), r"\(B, H, W\)"),
         (metrics.foreground_iou, (PRED.astype(float), TRUE), "threshold"),
         (metrics.foreground_iou, (np.zeros((2, 0, 3), dtype=bool), np.zeros((2, 0, 3), dtype=bool)), "pixel"),
         (metrics.iou_by_threshold, (torch.ones(1, 2, 2), torch.ones(1, 3, 3), [0.5]), "shape"),
-        (metrics.pixel_accuracy, (PRED, TRUE, "mean"), "class_mean"),
         (metrics.top_k_accuracy, ([[0.1, np.nan]], [0]), "NaN"),
+        (metrics.top_k_accuracy, ([["a", "b"]], [0]), "holds <U1: give numbers"),
         *((metrics.top_k_accuracy, ([[0.1, 0.2]], [label]), "classes 0 to 1") for label in (2, -1, 0.5)),
         (metrics.top_k_accuracy, ([[0.1, 0.2]], 0), "labels has shape"),
         (metrics.top_k_accuracy, (np.zeros((2, 0)), [0, 0]), "empty"),

@@ -30,12 +30,6 @@ def numbers(values: np.ndarray, name: str) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def flags(values: np.ndarray, name: str) -> np.ndarray:
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise ValueError(f"{name} holds values other than 0 and 1: compare labels first, or apply a threshold.")
-    return values.astype(bool)
-
-
 def whole(k: Any, name: str = "k") -> int:
     if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
         raise ValueError(f"{name} is {k!r}: give a whole number from 1.")

@@ -2,19 +2,17 @@
 paired bootstrap over the things that were asked, which tells whether one method is better (Efron, Tibshirani 1993)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn.metrics
 import torch
 from torch import Tensor
 
-from sfhelpers.metrics.arrays import flags, numbers, one_of, to_array, whole
+from sfhelpers.metrics.arrays import numbers, one_of, to_array, whole
 
 __all__ = ["Reliability", "calibration_error", "confusion_matrix", "macro_mean", "reliability", "top_k_accuracy"]
-__all__ += ["dataset_iou", "foreground_iou", "iou_by_threshold", "pixel_accuracy", "two_class_iou"]
-__all__ += ["keypoint_box_side", "paired_bootstrap", "pck"]
+__all__ += ["foreground_iou", "iou_by_threshold", "mask_scores", "paired_bootstrap", "pck"]
 DRAWS = 10_000  # of the bootstrap
 
 
@@ -25,14 +23,24 @@ def pck(
 
     Args:
         pred, true: (J, 2) points of one directed pair, or (B, J, 2), in pixels, inside the image or not.
-        base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's (`keypoint_box_side`).
+        base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's.
         visible: (J,) or (B, J) bool or 0/1, the points that count; all if None. Hidden ones may be anything.
         strict: a point exactly on the threshold is wrong (`<`, SketchFusion's code) instead of right (PSCNet's).
         per: "pair" (both papers): a float, or (B,), NaN for a pair without a visible point; or "point": (P,), 1 or 0
             for each visible point, pair by pair.
     """
     one_of(per, ("pair", "point"), "per")
-    pred, true, visible = _points(pred, true, visible)
+    pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
+    if pred.shape != true.shape or pred.shape[-1] != 2:
+        raise ValueError(f"predicted points have shape {pred.shape}, true ones {true.shape}: give (B, J, 2) for both.")
+    visible = np.ones(pred.shape[:-1], dtype=bool) if visible is None else visible
+    visible = to_array(visible, "visible", shapes=(pred.shape[:-1],))
+    if visible.dtype.kind not in "biuf" or not np.isin(visible, (0, 1)).all():
+        raise ValueError("visible holds values other than 0 and 1: compare labels first, or apply a threshold.")
+    visible, pred, true = visible.astype(bool), pred.astype(np.float64), true.astype(np.float64)
+    for points, name in ((pred, "predicted"), (true, "true")):
+        if len(bad := np.argwhere(np.atleast_2d(visible & ~np.isfinite(points).all(-1)))):
+            raise ValueError(f"{name} point {bad[0][1]} of pair {bad[0][0]} is not finite: mark it hidden, or mend it.")
     limit = float(alpha) * to_array(base, "base", shapes=((), pred.shape[:-2])).astype(np.float64)[..., None]
     if not (np.isfinite(limit) & (limit > 0)).all():
         raise ValueError(f"alpha {alpha} times base is not above 0: give a share such as 0.1 and a base in pixels.")
@@ -44,59 +52,32 @@ def pck(
     return np.where(shown > 0, right.sum(-1) / np.maximum(shown, 1), np.nan)[()]
 
 
-def keypoint_box_side(points: Any, visible: Any = None) -> np.ndarray | float:
-    """The longer side in pixels of the box around the visible true points, the base of PCK "by bounding box"."""
-    points, _, visible = _points(points, points, visible)
-    high = np.where(visible[..., None], points, -np.inf).max(-2)
-    sides = (high - np.where(visible[..., None], points, np.inf).min(-2)).max(-1)
-    if (sides <= 0).any():
-        raise ValueError(f"pair {(sides <= 0).argmax()} has fewer than two visible places: leave it out.")
-    return sides
-
-
-def _points(pred: Any, true: Any, visible: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
-    if pred.shape != true.shape or pred.shape[-1] != 2:
-        raise ValueError(f"predicted points have shape {pred.shape}, true ones {true.shape}: give (B, J, 2) for both.")
-    visible = np.ones(pred.shape[:-1], dtype=bool) if visible is None else visible
-    shown = flags(to_array(visible, "visible", shapes=(pred.shape[:-1],)), "visible")
-    pred, true = pred.astype(np.float64), true.astype(np.float64)
-    for points, name in ((pred, "predicted"), (true, "true")):
-        if len(bad := np.argwhere(np.atleast_2d(shown & ~np.isfinite(points).all(-1)))):
-            raise ValueError(f"{name} point {bad[0][1]} of pair {bad[0][0]} is not finite: mark it hidden, or mend it.")
-    return pred, true, shown
-
-
 def foreground_iou(pred: Any, true: Any) -> np.ndarray:
     """(B,) intersection over union of (B, H, W) bool masks' foreground; 1 where both are empty, 0 where only one is."""
     both, wrong, missed, _ = _counts(pred, true)
     return _ratio(both, both + wrong + missed)
 
 
-def two_class_iou(pred: Any, true: Any) -> np.ndarray:
-    """(B,) mean of the foreground's and the background's IoU; milder, as all-background gets near half of it."""
+def mask_scores(pred: Any, true: Any) -> dict[str, np.ndarray]:
+    """Metric -> (B,) values of (B, H, W) bool masks, for "dataset IoU" (1,).
+
+    "foreground IoU" is `foreground_iou`; "mIoU" its mean with the background's, milder, as all-background gets near
+    half of it; "dataset IoU" that of all images taken as one, where large objects weigh more. "pAcc" is the share of
+    right pixels; of the true foreground, 1 where there is none to find; or the mean over the classes (foreground,
+    background) present in the true mask.
+    """
     both, wrong, missed, neither = _counts(pred, true)
-    return (_ratio(both, both + wrong + missed) + _ratio(neither, neither + wrong + missed)) / 2
-
-
-def dataset_iou(pred: Any, true: Any) -> float:
-    """`foreground_iou` of all images taken as one: sum of intersections / sum of unions; large objects weigh more."""
-    both, wrong, missed, _ = (count.sum() for count in _counts(pred, true))
-    return float(_ratio(both, both + wrong + missed))
-
-
-def pixel_accuracy(pred: Any, true: Any, kind: str = "all") -> np.ndarray:
-    """(B,) share of pixels of (B, H, W) bool masks that are right: of "all"; of the true "foreground", 1 where there is
-    none to find; or "class_mean", the mean over the classes (foreground, background) present in the true mask."""
-    one_of(kind, ("all", "foreground", "class_mean"), "kind")
-    both, wrong, missed, neither = _counts(pred, true)
-    if kind == "all":
-        return (both + neither) / (both + wrong + missed + neither)
+    union = both + wrong + missed
     foreground, background = _ratio(both, both + missed), _ratio(neither, neither + wrong)
-    if kind == "foreground":
-        return foreground
     has_object, has_rest = both + missed > 0, neither + wrong > 0
-    return (foreground * has_object + background * has_rest) / (has_object * 1 + has_rest)
+    return {
+        "foreground IoU": _ratio(both, union),
+        "mIoU": (_ratio(both, union) + _ratio(neither, neither + wrong + missed)) / 2,
+        "pAcc": (both + neither) / (union + neither),
+        "pAcc (foreground)": foreground,
+        "pAcc (class mean)": (foreground * has_object + background * has_rest) / (has_object * 1 + has_rest),
+        "dataset IoU": _ratio(both.sum(keepdims=True), union.sum(keepdims=True)),
+    }
 
 
 def iou_by_threshold(probabilities: Tensor, masks: Tensor, candidates: Sequence[float]) -> Tensor:
@@ -157,8 +138,7 @@ def macro_mean(values: Any, labels: Any) -> float:
     return float((np.bincount(of, numbers(values, "values")) / np.bincount(of)).mean())
 
 
-@dataclass(frozen=True)
-class Reliability:
+class Reliability(NamedTuple):
     """Items in bins by their confidence; its mean and the share that is right are NaN in an empty bin."""
 
     count: np.ndarray  # (bins,) items
@@ -176,7 +156,7 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:
     if (probabilities < 0).any() or not np.allclose(probabilities.sum(1), 1, atol=1e-3):
         raise ValueError("probabilities are negative or do not sum to 1 in each row: apply softmax to logits first.")
     confidence = probabilities.max(1)
-    of = np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), confidence) - 1, 0, bins - 1)
+    of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
     count = np.bincount(of, minlength=bins)
     with np.errstate(invalid="ignore"):
         means = [np.bincount(of, weights=values, minlength=bins) / count for values in (confidence, right)]

@@ -212,7 +212,6 @@ def score(places: Places, data: PreparedPoints, alpha: float, definition: str = 
     size = FRAME
     if base == "box":
         low, high = (np.where(visible[..., None], true, far) for far in (np.inf, -np.inf))
-        boxed = (high.max(1) > low.min(1)).any(1)  # a side above 0
-        pred, true, visible = pred[boxed], true[boxed], visible[boxed]
-        size = metrics.keypoint_box_side(true, visible)
+        sides = np.subtract(high.max(1), low.min(1), dtype=np.float64).max(1)
+        pred, true, visible, size = (values[sides > 0] for values in (pred, true, visible, sides))
     return np.asarray(metrics.pck(pred, true, alpha, size, visible, strict, per))

@@ -35,6 +35,7 @@ DEFINITIONS = {
 CHOSEN = "threshold chosen on validation pairs, no CRF"
 PAPER = f"threshold {PAPER_THRESHOLD} (paper), no CRF"
 REFINED = "threshold chosen on validation pairs, then dense CRF"
+scores = metrics.mask_scores  # every metric of DEFINITIONS
 
 
 class SketchSegmenter(nn.Module):
@@ -140,13 +141,6 @@ class Segmentation(Task):
             if unrefined:
                 values = metrics.foreground_iou(maps >= PAPER_THRESHOLD, data.pair_masks)
                 yield of("foreground IoU", f"{DEFINITIONS['foreground IoU']}; {PAPER}", values)
-
-
-def scores(pred: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
-    """Metric, one of DEFINITIONS -> (N,) one value a pair ("dataset IoU": one in all); masks (N, side, side) bool."""
-    overlaps = metrics.foreground_iou(pred, masks), metrics.two_class_iou(pred, masks)
-    right = (metrics.pixel_accuracy(pred, masks, kind) for kind in ("all", "foreground", "class_mean"))
-    return dict(zip(DEFINITIONS, (*overlaps, *right, np.array([metrics.dataset_iou(pred, masks)])), strict=True))
 
 
 @torch.no_grad()
