@@ -16,7 +16,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from sfhelpers.drawing import PRESETS, Drawing, Stroke
-from sfhelpers.plots.matches import Answer, search_sheet
+from sfhelpers.plots.matches import search_sheet
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base
@@ -226,7 +226,7 @@ def test_a_gallery_of_one_photo_works(tiny_backbone, heads, tmp_path):
 
 def test_a_match_is_drawn_where_it_is(widget):
     found, one = widget.found, replace(widget.found.matches[0], sketch=(0.5, 0.5), photo=(0.25, 0.5))
-    pages = [search_sheet([Answer(replace(found, matches=some), [found.picture], ["cat"])]) for some in ((), (one,))]
+    pages = [search_sheet({"": (replace(found, matches=some), [(found.picture, "cat")])}) for some in ((), (one,))]
     pixels = [np.asarray(Image.open(io.BytesIO(page.png(live=True))), dtype=int) for page, _ in pages]
     changed = np.abs(pixels[0] - pixels[1]).sum(2) > 60
     high, wide = changed.shape

@@ -35,10 +35,8 @@ def picture(image: Picture) -> np.ndarray:
     values = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if isinstance(image, Tensor) and image.ndim == 3:
         values = values.transpose(1, 2, 0)
-    if values.ndim == 2 and values.dtype.kind == "f":
-        return color_map(values, 0, 1)
     if values.ndim == 2:
-        values = np.repeat((values * np.uint8(255) if values.dtype == bool else values)[..., None], 3, axis=2)
+        return color_map(values, 0, 1) if values.dtype.kind == "f" else picture(Image.fromarray(values))
     if values.ndim != 3 or values.shape[2] != 3:
         shape = tuple(image.shape)
         raise ValueError(f"an image of shape {shape} cannot be shown: pass (3, H, W), (H, W, 3) or (H, W).")

@@ -1,6 +1,6 @@
 """Matched points of two images, right and wrong told apart (paper, Fig. 3), and a sheet for all that a sketch found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ WIDTH, GAP, APART = 432, 7, 28  # px; narrow enough to stand beside a sketch pad
 HEAD, CAPTION, SCORES, BAR = 21, 34, 20, 26  # px, heights: a heading, words below a photo, scores, a bar with its name
 NAMES, NUMBERS = 84, 40  # px, room beside a bar
 NAMED = 3  # categories with a bar
+Answers = Mapping[str, tuple[Any, Sequence[tuple[Picture, str]]]]  # title -> `search.Found`, best photos with captions
 
 
 @dataclass(frozen=True)
@@ -89,41 +90,31 @@ def connect_numbered(axes: Axes, boxes: Sequence[Box], ends: Sequence, k: int) -
     return color
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What is drawn: what a sketch found, a `search.Found`, beside the pictures of the best photos."""
-
-    found: Any
-    photos: Sequence[Picture]  # thumbnails, best first
-    captions: Sequence[str]  # a line or two below each
-    title: str = ""  # above all
-
-
 def _side(count: int) -> int:
     return (WIDTH - 4 - (count - 1) * GAP) // count
 
 
-def search_sheet(answers: Sequence[Answer]) -> tuple[Figure, list[Box]]:
+def search_sheet(answers: Answers) -> tuple[Figure, list[Box]]:
     """Answers side by side, 432 px each; and where in [0, 1] of the sheet the first one's sketch and its photos are."""
-    photos = max(_side(max(4, len(answer.photos))) for answer in answers) + CAPTION
-    height = 24 * any(answer.title for answer in answers) + 3 * HEAD + photos + _side(2) + SCORES + _side(3) + 2
+    row = max(_side(max(4, len(photos))) for _, photos in answers.values()) + CAPTION
+    height = 24 * any(answers) + 3 * HEAD + row + _side(2) + SCORES + _side(3) + 2
     width = len(answers) * (WIDTH + APART) - APART
     axes = sheet(width, height)
-    boxes = [_draw(axes, answer, 2 + k * (WIDTH + APART)) for k, answer in enumerate(answers)]
+    boxes = [_draw(axes, 2 + k * (WIDTH + APART), name, *answers[name]) for k, name in enumerate(answers)]
     return axes.figure, (np.array(boxes[0]) / (width, height, width, height)).tolist()
 
 
-def _draw(axes: Axes, answer: Answer, left: int) -> list[Box]:
+def _draw(axes: Axes, left: int, title: str, found: Any, photos: Sequence[tuple[Picture, str]]) -> list[Box]:
     """The boxes of the sketch and of the photos."""
-    found, heading = answer.found, {"size": 8.5, "color": PALE}
-    write(axes, left, 3, answer.title, 10.5, va="top", weight="bold")
-    top = HEAD + 24 * bool(answer.title)
+    heading = {"size": 8.5, "color": PALE}
+    write(axes, left, 3, title, 10.5, va="top", weight="bold")
+    top = HEAD + 24 * bool(title)
     write(axes, left, top - 5, "Photos, the most similar first (cosine of embeddings)", **heading)
-    side, photos = _side(max(4, len(answer.photos))), []
-    for k, (photo, caption) in enumerate(zip(answer.photos, answer.captions, strict=True)):
+    side, placed = _side(max(4, len(photos))), []
+    for k, (photo, caption) in enumerate(photos):
         x, chosen = left + k * (side + GAP), found.order[k] == found.photo
         paste(axes, photo, x, top, side)
-        photos.append((x, top, side, side))
+        placed.append((x, top, side, side))
         style = {"color": BLUE, "weight": "bold"} if chosen else {}
         write(axes, x + side / 2, top + side + 3, caption, 8, ha="center", va="top", **style)
         if chosen:
@@ -146,4 +137,4 @@ def _draw(axes: Axes, answer: Answer, left: int) -> list[Box]:
             write(axes, x - 6, middle, name[:13], ha="right", va="center")
             axes.barh([middle] * 2, [full, full * probability], 12, x, color=[HAIR, BLUE])
             write(axes, x + full + NUMBERS, middle, f"{probability:.0%}", ha="right", va="center")
-    return [boxes[0], *photos]
+    return [boxes[0], *placed]

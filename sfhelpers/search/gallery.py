@@ -135,10 +135,8 @@ class Gallery:
         return [(self.records[n].path, float(score)) for n, score in zip(places[0], scores[0], strict=True)]
 
     def save(self, path: str | Path) -> Path:
-        """Write the gallery as one file, whole or not at all: safetensors with the embeddings; nothing is pickled.
-
-        OSError if it cannot be written, or if what is in its place is no index; an earlier file stays as it was.
-        """
+        """Write one file, whole or not at all: safetensors with the embeddings; nothing is pickled. OSError if it
+        cannot be written, or if what is in its place is no index; an earlier file stays as it was."""
         path = given(path)
         photos = [(r.path.expanduser().absolute().relative_to(self.root).as_posix(), r.category) for r in self.records]
         described = {"format": FORMAT, "root": str(self.root), "photos": photos, "made_by": self.made_by}

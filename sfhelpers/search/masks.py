@@ -72,13 +72,12 @@ def write_gallery(
 
 def _write(folder: Path, record: Record, probability: Tensor, threshold: float) -> Masked:
     image = open_image(record.path)
-    width, height = image.size
-    fit = Square.of(width, height, min(CRF_SIDE, max(width, height)))
-    small = image.resize((fit.inner_width, fit.inner_height), Image.Resampling.BOX)
+    inner = Square.of(*image.size, min(CRF_SIDE, max(image.size))).inner
+    small = image.resize(inner, Image.Resampling.BOX)
     fitted = torch.from_numpy(Square.of(*small.size, len(probability)).undo_map(probability))
     pixels = torch.from_numpy(np.asarray(small, np.float32).transpose(2, 0, 1) / 255)
     refined = refine_with_crf(pixels, fitted, threshold)[None, None]
-    mask = F.interpolate(refined, size=(height, width), mode="bilinear", align_corners=False)[0, 0].numpy() >= 0.5
+    mask = F.interpolate(refined, size=image.size[::-1], mode="bilinear", align_corners=False)[0, 0].numpy() >= 0.5
     for kind, picture in (("mask", mask.astype(np.uint8) * 255), ("overlay", plots.overlay(image, mask))):
         Image.fromarray(picture).save(file := io.BytesIO(), format="PNG")
         replace_file(folder / f"{record.path.stem}_{kind}.png", file.getvalue())

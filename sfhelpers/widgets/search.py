@@ -8,7 +8,7 @@ from PIL import Image
 from sfhelpers import plots
 from sfhelpers.drawing import PRESETS, Drawing
 from sfhelpers.files import shown
-from sfhelpers.plots.matches import Answer, search_sheet
+from sfhelpers.plots.matches import search_sheet
 from sfhelpers.search.searcher import Found, Searcher
 from sfhelpers.widgets.base import Clickable, Live, State
 from sfhelpers.widgets.sketchpad import SketchPad
@@ -63,7 +63,7 @@ class SketchSearch(Live):
         found, boxes, said, told = None, [], EMPTY, "nothing drawn yet"
         if state["drawing"].strokes:
             found = self.searcher.search(state["drawing"], state["points"], state["place"])
-            (figure, boxes), told = search_sheet([self._answer(found)]), self._told(found)
+            (figure, boxes), told = search_sheet({"": self._answer(found)}), self._told(found)
             self.image.value = figure.png(live=True)
             said = "<br>".join(html.escape(line) for line in (told, found.note, HINT) if line)
         self.found, self._boxes, self._said = found, boxes, said
@@ -76,11 +76,11 @@ class SketchSearch(Live):
                 points = [*(self.state["points"] or []), (u, v)][-MOST_POINTS:]
                 self.update(**{"place": k - 1} if k else {"points": points})
 
-    def _answer(self, found: Found, title: str = "") -> Answer:
-        best = [int(k) for k in found.order[: self.top]]
-        photos = [self.searcher.gallery.picture(k) for k in best]
-        words = [f"{self._name(k)[:13]}\n{score:.2f}" for k, score in zip(best, found.scores, strict=False)]
-        return Answer(found, photos, words, title)
+    def _answer(self, found: Found) -> tuple[Found, list[tuple[Image.Image, str]]]:
+        """What a sketch found, and the best photos with a caption each."""
+        best = zip(found.order[: self.top].tolist(), found.scores, strict=False)
+        photos = [(self.searcher.gallery.picture(k), f"{self._name(k)[:13]}\n{score:.2f}") for k, score in best]
+        return found, photos
 
     def _name(self, index: int) -> str:
         """A photo's category, or else its file's name."""
@@ -100,5 +100,5 @@ class SketchSearch(Live):
         """Two presets, each with what it finds."""
         found = {name: self.searcher.search(PRESETS[name]) for name in self._presets[:STILLS]}
         said = [f"{name} finds {self._name(one.photo)} with cosine {one.scores[0]:.2f}" for name, one in found.items()]
-        figure = search_sheet([self._answer(one, name) for name, one in found.items()])[0]
+        figure = search_sheet({name: self._answer(one) for name, one in found.items()})[0]
         return figure, f"<SketchSearch in {len(self.searcher.gallery)} photos; shown: {', '.join(said)}>"
