@@ -50,17 +50,21 @@ def test_of_exif_the_orientation_alone_counts_and_the_size_is_known_from_the_hea
             assert image_size(tmp_path / "x") == seen.size
 
 
-def drawn(mode, colour, pixels=(), palette=()):
+def in_palette(index, colours):
+    image = Image.frombytes("P", index.shape[::-1], index.astype(np.uint8).tobytes())
+    image.putpalette(np.asarray(colours, np.uint8).tobytes())
+    return image
+
+
+def drawn(mode, colour, pixels=()):
     image = Image.new(mode, (16, 16), colour)
-    if palette:
-        image.putpalette(palette)
     for place, value in dict(pixels).items():
         image.putpixel(place, value)
     return image
 
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-IN_PALETTE = drawn("P", 1, {(2, 2): 0}, [0, 0, 0, 10, 200, 30])
+IN_PALETTE = in_palette(np.pad([[0]], (2, 13), constant_values=1), [BLACK, (10, 200, 30)])
 CLEAR = drawn("RGBA", (0, 0, 0, 0), {(3, 3): (200, 0, 0, 255), (4, 4): (0, 0, 0, 128)})
 DEEP = drawn("I;16", 0, {(9, 9): 32896, (0, 0): 65535})  # 32896 is 128/255 of 65535
 
@@ -149,12 +153,6 @@ def shape(seed):
     return far < radius, (far >= radius) & (far < radius + rng.integers(3, 9)), rng
 
 
-def in_palette(index, colours):
-    image = Image.frombytes("P", index.shape[::-1], index.astype(np.uint8).tobytes())
-    image.putpalette(np.asarray(colours, np.uint8).tobytes())
-    return image
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_a_mask_may_be_soft_lossy_coloured_or_a_palette_in_which_255_is_ignored(tmp_path, seed):
     true, border, rng = shape(seed)
@@ -205,8 +203,7 @@ def test_load_images_gives_a_batch_in_the_unit_range_of_none_an_empty_one_and_re
     for name, width in (("a.png", 60), ("b.png", 24)):
         Image.fromarray(NOISE[:, :width]).save(tmp_path / name)
     batch = load_images([tmp_path / "a.png", tmp_path / "b.png"], 32)
-    assert batch.shape == (2, 3, 32, 32) and batch.dtype == torch.float32
-    assert batch.min() >= 0 and batch.max() <= 1
+    assert batch.shape == (2, 3, 32, 32) and batch.dtype == torch.float32 and 0 <= batch.min() <= batch.max() <= 1
     assert load_images([], 32).shape == (0, 3, 32, 32)
     for path in ("a.png", tmp_path / "a.png"):
         with refused(r"a\.png alone: put it into a list\.$", TypeError):
