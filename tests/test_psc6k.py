@@ -119,7 +119,7 @@ def test_a_table_that_cannot_be_or_is_not_there_is_refused(toy, table, tmp_path)
 
 
 def test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused(toy):
-    few = replace(toy, records=tuple(sketchy.read(toy.root, limit=2)))
+    few = replace(toy, records=tuple(sketchy.read(toy.root, UNSEEN, limit=2)))
     bad = ("no split '70:30'", toy, "70:30"), ("limit is -1", toy, "60:40", -1), ("needs three", few, "60:40")
     for said, *given in bad:
         with refused(said):

@@ -14,7 +14,7 @@ from torch import nn
 
 from sfhelpers import results, toyworld
 from sfhelpers.datasets import Dataset, Record, load_dataset, splits
-from sfhelpers.datasets.problems import GROUP, PROBLEMS, Groups, problems_of
+from sfhelpers.datasets.splits import GROUP, PROBLEMS, Groups, problems_of
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc, evaluate_retrieval

@@ -44,9 +44,7 @@ class Sketches(Dataset):
         return load_images([item.path for item in items], side)
 
 
-def load_sketches(
-    name: str = "toy", root: str | Path = "", split: str = "default", skip_broken: bool = False
-) -> Sketches:
+def load_sketches(name: str, root: str | Path = "", split: str = "default", skip_broken: bool = False) -> Sketches:
     """Find labelled sketches, part them, and check that each can be read. Errors as of `load_dataset`.
 
     Args:

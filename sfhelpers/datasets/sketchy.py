@@ -17,9 +17,7 @@ UNSEEN = (
 RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; sketches centred
 
 
-def read(
-    root: Path, unseen: Collection[str] = UNSEEN, limit: int = 0, seed: int = 0, skip_broken: bool = False
-) -> list[Record]:
+def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
     """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
 
     Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos of unseen categories

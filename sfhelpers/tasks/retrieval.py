@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfhelpers.datasets import Dataset, Record
-from sfhelpers.datasets.problems import GROUP, PROBLEMS, Level, names_of, numbers, problems_of
 from sfhelpers.datasets.records import fingerprint
+from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks.arms import CORE, DIM, reading_size
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
