@@ -40,9 +40,8 @@ def maps(tiny_backbone, heads):
 def passes(tiny_backbone):
     """How many images and noise draws went through the UNet, pass by pass."""
     seen = []
-    hook = tiny_backbone.diffusion.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-    yield seen
-    hook.remove()
+    with tiny_backbone.diffusion.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0]))):
+        yield seen
 
 
 def test_plain_sources_are_the_backbones_own_and_are_concatenated_standardised_whatever_the_injection(
@@ -222,7 +221,6 @@ def test_the_spectrum_is_the_logarithm_of_the_mean_magnitude_and_its_middle_the_
 def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside_it(grid):
     maps = drawn(2, 3, grid, grid) + 4
     low, high = pilot.band_pass(maps, 0, 2.1), pilot.band_pass(maps, 2.2, float("inf"))
-    close = partial(torch.testing.assert_close, atol=1e-5, rtol=0)
     close(low + high, maps)
     close(low.mean((2, 3)), maps.mean((2, 3)))
     close(pilot.band_pass(low, 2.2, 99), torch.zeros_like(low))
@@ -234,21 +232,14 @@ def test_low_and_high_band_add_up_to_the_whole_and_a_band_keeps_the_waves_inside
 def test_what_makes_no_map_or_cannot_be_measured_is_refused_in_one_sentence(tiny_backbone, maps, heads, two_images):
     mixed, none = FeatureMaps(tiny_backbone, {"fused": heads["late fusion"]}), FeatureMaps(tiny_backbone, {})
     wrong = [("source", "SD f5"), ("injection", "down"), ("timestep", 1000), ("draws", 2.0), ("seed", 2**32)]
-    calls = [partial(maps, two_images, Settings(**{name: value})) for name, value in [*wrong, ("prompt", None)]]
-    calls += [partial(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
-    calls += [partial(FeatureMaps, tiny_backbone, {}, **wrong) for wrong in ({"batch_size": 0}, {"megabytes": -1})]
-    calls += [partial(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
-    calls += [
-        lambda: mixed(two_images, Settings("fused", "up")),
-        lambda: pilot.pca_maps(made(2).unflatten(0, (1, 2)), "all"),
-        lambda: pilot.pca_maps(made(3)[None], "pair"),
-        lambda: pilot.principal_components(torch.full((1, 3, 4, 4), torch.inf)),
-        lambda: pilot.spectrum([1, 2]),
-        lambda: pilot.toy_pairs(0),
-        lambda: pilot.toy_pairs(1, ()),
-        lambda: pilot.toy_pairs(1, ("unicorn",)),
-        lambda: pilot.radial_profile(np.zeros((4, 4))),
-    ]
-    for call in calls:
+    calls = [(maps, two_images, Settings(**{name: value})) for name, value in [*wrong, ("prompt", None)]]
+    calls += [(none, two_images, Settings(*where)) for where in (("fused",), ("SD f3", "up"), (CONCATENATED,))]
+    calls += [(maps, images, Settings()) for images in (two_images[0], two_images * 255, two_images[:0])]
+    calls += [(FeatureMaps, tiny_backbone, {}, *sizes) for sizes in ((200, 0), (-1,))]
+    calls += [(pilot.toy_pairs, *asked) for asked in ((0,), (1, ()), (1, ("unicorn",)))]
+    calls += [(pilot.pca_maps, made(2).unflatten(0, (1, 2)), "all"), (pilot.pca_maps, made(3)[None], "pair")]
+    calls += [(pilot.principal_components, torch.full((1, 3, 4, 4), torch.inf)), (pilot.spectrum, [1, 2])]
+    calls += [(pilot.radial_profile, np.zeros((4, 4))), (mixed, two_images, Settings("fused", "up"))]
+    for call, *given in calls:
         with refused():
-            call()
+            call(*given)

@@ -39,7 +39,7 @@ class Explorer(Live):
     the controls start. ValueError if they do not fit together or cannot be shown.
     """
 
-    # A subclass has `_own()`: its widget for the picture, its state, its controls; and `_picture(state, maps, chosen)`.
+    # A subclass has `_own()`, its own widget, state and controls, and `_picture(state, pictures, maps, chosen)`.
     def __init__(
         self, pairs: Sequence[Sequence[Picture]], labels: Sequence[str], maps: FeatureMaps, settings: Settings = DEFAULT
     ):
@@ -72,7 +72,8 @@ class Explorer(Live):
         return {**state, "timestep": own if state["timestep"] is None else state["timestep"]}
 
     def _drawn(self, state: State) -> tuple[plots.Figure, str]:
-        figure, words = self._picture(state, *self._features(state))
+        pictures = self.pictures[self.labels.index(state["label"])]
+        figure, words = self._picture(state, pictures, *self._features(state))
         note = self.maps.notes(_settings(state, state["label"]))
         return figure, "<br>".join([*words, html.escape(note)] if note else words)
 

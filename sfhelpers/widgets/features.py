@@ -53,11 +53,10 @@ class PCAExplorer(Explorer):
                 return super()._checked({**state, "point": tuple(point)})
         raise ValueError(f'point is {point!r}: give ("sketch" or "photo", x, y) with x and y from 0 to 1.')
 
-    def _picture(self, state: State, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
+    def _picture(self, state: State, pictures: list, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
         colors, bases = pca_maps(maps, state["basis"])
         own = bases if state["basis"] == "image" else bases * 2  # one for the sketch, one for the photo
         figure, axes = _panels()
-        pictures = self.pictures[self.labels.index(state["label"])]
         for side, picture, color, explained in zip(SIDES, pictures, colors[chosen], own, strict=True):
             caption = "{} × {}, {:.0%} explained".format(*color.shape[:2], sum(explained))
             show(axes[f"{side} picture"], picture).axes.set_ylabel(side, size=9, color=INK)
@@ -125,7 +124,7 @@ class FrequencyExplorer(Explorer):
                 return super()._checked({**state, "band": (float(low), float(high))})
         raise ValueError(f"band is {band!r}: give (low, high) in cycles per image, from 0 to {self.top:g}.")
 
-    def _picture(self, state: State, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
+    def _picture(self, state: State, pictures: list, maps: Tensor, chosen: int) -> tuple[plots.Figure, list[str]]:
         low, high = state["band"]
         kept = band_pass(maps.flatten(0, 1), low, math.inf if high == self.top else high).unflatten(0, maps.shape[:2])
         energy, left = (part[chosen].var(dim=(2, 3), correction=0).sum(dim=1) for part in (maps, kept))
@@ -139,7 +138,6 @@ class FrequencyExplorer(Explorer):
         space = {"left": 0.005, "right": 0.995, "top": 0.935, "bottom": 0.01, "wspace": 0.05, "hspace": 0.38}
         axes = figure.subplot_mosaic(PANELS, gridspec_kw=space)
         logs, grid = spectrum(maps[chosen]), maps.shape[-1]
-        pictures = self.pictures[self.labels.index(state["label"])]
         for side, picture, color, log in zip(SIDES, pictures, colors, logs, strict=True):
             show(axes[side], picture, side)
             show(axes[f"{side} left"], color, f"PCA map, {side}")

@@ -15,7 +15,6 @@ from sfhelpers.widgets.sketchpad import SketchPad
 
 TOP = 6  # photos that are shown
 MOST_POINTS = 7  # as many as there are colours that everybody can tell apart
-STILLS = 2  # drawings in the still picture
 EMPTY = "Draw something: the answer comes after every stroke."
 HINT = "A click on a photo looks into that one, a click on the sketch chooses a point to be matched."
 
@@ -98,7 +97,7 @@ class SketchSearch(Live):
 
     def still(self) -> tuple[plots.Figure, str]:
         """Two presets, each with what it finds."""
-        found = {name: self.searcher.search(PRESETS[name]) for name in self._presets[:STILLS]}
+        found = {name: self.searcher.search(PRESETS[name]) for name in self._presets[:2]}
         said = [f"{name} finds {self._name(one.photo)} with cosine {one.scores[0]:.2f}" for name, one in found.items()]
         figure = search_sheet({name: self._answer(one) for name, one in found.items()})[0]
         return figure, f"<SketchSearch in {len(self.searcher.gallery)} photos; shown: {', '.join(said)}>"
