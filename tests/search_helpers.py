@@ -13,7 +13,8 @@ from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.heads import save_heads
 from tests.backbone_fixtures import one_sentence, untrained_head
 
-RUN = SimpleNamespace(dataset="toy", split="default", limit=4, epochs=1, learning_rate=1e-3, seed=0)
+RUN = SimpleNamespace(notebook="00_any", backbone="tiny", dataset="folder", split="parts", device="cpu", limit=4)
+RUN.seed, RUN.epochs, RUN.learning_rate, RUN.batch_size = 0, 1, 2e-3, 8
 
 
 def photo(path, seed=0, size=(40, 40)):

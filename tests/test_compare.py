@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,11 +20,10 @@ from sfhelpers.tasks.prepared import prepare_images, reader, take
 from sfhelpers.tasks.recognition import SketchRecogniser
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
 from tests.backbone_fixtures import files, refused
+from tests.search_helpers import RUN
 
 METHODS = (*arms.METHODS, MEAN_MASK)
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
-RUN = SimpleNamespace(notebook="04_segmentation", backbone="tiny", dataset="folder", split="parts", seed=0)
-RUN.device, RUN.epochs = "cpu", 1
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +16,10 @@ from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.correspondence import DEFINITIONS, SAME_PIXEL, SIDES, Correspondence, SketchMatcher, sample, score
 from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_points
 from tests.backbone_fixtures import refused, trained
+from tests.search_helpers import RUN
 from tests.test_segmentation import TinyExtractor
 
 METHODS = (*arms.METHODS, *Correspondence.baselines)
-RUN = SimpleNamespace(notebook="03_correspondence", backbone="tiny", dataset="folder", split="x", seed=0, device="cpu")
-RUN.epochs = 1
 GRID = 12
 COLOURS = torch.eye(3).repeat_interleave(2, 0) * torch.tensor([1.0, 0.4]).repeat(3)[:, None]  # six, told apart
 

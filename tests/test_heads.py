@@ -77,17 +77,13 @@ def test_models_of_the_first_seed_and_of_an_arm_alone_are_kept_and_come_back_in_
     assert files(tmp_path) == before
 
 
-def test_a_missing_file_an_empty_folder_and_a_file_in_its_place_are_one_sentence(tiny_backbone, tmp_path):
+def test_what_is_not_there_or_in_the_way_and_a_head_of_another_backbone_or_task_are_refused(saved, tiny_backbone):
     with refused("run 05_retrieval, which writes some", FileNotFoundError):
-        heads.load_head(tmp_path / "fused.safetensors", tiny_backbone, "retrieval")
+        heads.load_head(saved.with_name("none.safetensors"), tiny_backbone, "retrieval")
     with refused("no trained models.*run 04_segmentation", FileNotFoundError):
-        heads.load_heads(tmp_path, tiny_backbone)
-    (tmp_path / "heads").write_text("")
-    with refused(r"heads could not be written \(File exists\)", FileExistsError):
-        heads.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, tmp_path / "heads")
-
-
-def test_a_head_of_another_backbone_or_task_is_refused(saved, tiny_backbone):
+        heads.load_heads(saved.with_name("none"), tiny_backbone)
+    with refused(r"fused.safetensors could not be written \(File exists\)", FileExistsError):
+        heads.save_heads(RUN, [trial(tiny_backbone)], tiny_backbone.weights_sha256, saved)
     with refused("was trained on a backbone with weights"):
         heads.load_head(saved, randomised(tiny_backbone))
     with refused("a trained model of segmentation, not of correspondence: pass one that 03_"):

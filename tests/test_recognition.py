@@ -16,10 +16,10 @@ from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
 from sfhelpers.toyworld import quick
 from tests.backbone_fixtures import refused, small
 from tests.cells import handbuilt, solutions
+from tests.search_helpers import RUN
 
 FEW = ("airplane", "cup", "key")
 METHODS = ("fused", "CLIP only", "B-CLIP", "B-SD", "class prior", "chance")
-RUN = SimpleNamespace(notebook="06_recognition", backbone="tiny", seed=0, device="cpu", epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +127,13 @@ def test_misuse_is_refused_in_one_sentence(tiny_backbone, sketches):
         kept = [item for item in sketches.records if item.part != part or item.category not in categories]
         return Sketches("x", sketches.root, "", tuple(kept))
 
+    extractor = small(tiny_backbone)
     for categories in ([], ["cat"], ["cat", "cat"]):
         with refused():
-            SketchRecogniser(small(tiny_backbone), categories, dim=12)
+            SketchRecogniser(extractor, categories, dim=12)
     for some, said in ((sketches, "'key'"), (sketches.select("none"), "no sketch")):
         with refused(said):
-            recognition.prepare_sketches(small(tiny_backbone), some, FEW[:2], 64)
-
+            recognition.prepare_sketches(extractor, some, FEW[:2], 64)
     for said, data, settings in (
         ("have fewer", sketches, {"shots": 9}),
         ("shots is -1", sketches, {"shots": -1}),
