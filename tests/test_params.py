@@ -9,18 +9,17 @@ import torch
 
 from sfhelpers import params
 from tests import search_helpers
-from tests.cells import tagged
+from tests.cells import run_cells
 
 NAME = "04_segmentation"
 CHECK = "run = params.check(...)"
 
 
 def values(tmp_path, **changes):
-    """What the parameters cell of 04 may set."""
-    plain = {"backbone": "pocket", "dataset": "toy", "data_root": "", "split": "default", "limit": 0, "batch_size": 8}
-    plain |= {"seed": 0, "device": "cpu", "output_dir": str(tmp_path / "out")}
-    plain |= {"epochs": 3, "learning_rate": 1e-3, "inject": "up", "resume": False}
-    return plain | {"arms": "core", "seeds": 1, "skip_broken": False} | changes
+    """What the parameters cell of 04 sets, but for the device and the place."""
+    namespace = run_cells(NAME, {}, "parameters")
+    del namespace["__builtins__"]
+    return namespace | {"device": "cpu", "output_dir": str(tmp_path / "out")} | changes
 
 
 def as_cell(values):
@@ -32,12 +31,19 @@ def refused(namespace, error=ValueError, notebook=NAME):
 
 
 @pytest.mark.parametrize("notebook", params.NOTEBOOKS)
-def test_every_notebook_sets_the_parameters_that_are_declared_for_it(notebook, tmp_path, capsys):
-    (source,), namespace = tagged(notebook, "parameters"), {}
-    exec(source, namespace)
-    run = params.check(notebook, namespace | {"output_dir": str(tmp_path)})
+def test_every_notebook_sets_what_is_declared_for_it_and_refuses_numbers_out_of_reach_and_other_lists(
+    notebook, tmp_path, capsys
+):
+    namespace = run_cells(notebook, {}, "parameters") | {"output_dir": str(tmp_path)}
+    run = params.check(notebook, namespace)
     assert set(vars(run)) - {"notebook"} == set(namespace) - {"__builtins__"}
     assert "expected: about" in capsys.readouterr().out
+    beyond = {int: (2**31, 10**26, -(10**26), 10**400), float: (1e300, -1e300, 10**400, 5e-324)}
+    beyond[list] = ([], [1.5], ["1"], [True], [None], [[1]], [1, -1], [10**26], [1, "a\nb"], {1: 1}, {1}, "[1]", None)
+    for name, value in namespace.items():
+        for wrong in beyond.get(type(value), ()):
+            said = refused(namespace | {name: wrong}, (TypeError, ValueError), notebook)
+            assert said.startswith(f"{name} must be ")
 
 
 def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp_path, capsys):
@@ -47,7 +53,7 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     assert run.output_dir == tmp_path / "out" and list(run.output_dir.iterdir()) == []
     run = params.check(NAME, values(tmp_path, backbone=str(tmp_path), dataset="folder", data_root=str(tmp_path)))
     assert (run.backbone, run.data_root) == (str(tmp_path), tmp_path)
-    params.check(NAME, values(tmp_path, limit=10))
+    params.check(NAME, values(tmp_path, epochs=3))
     printed = capsys.readouterr().out
     assert "epochs         3" in printed and "about 1 min 52 s" in printed and "2.1 GB" in printed
 
@@ -105,18 +111,6 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
 def test_a_value_that_cannot_be_is_refused_and_says_what_to_pass(tmp_path, name, value, error, words):
     assert words in refused(values(tmp_path) | {name: value}, error)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("notebook", params.NOTEBOOKS)
-def test_numbers_out_of_reach_and_lists_of_anything_else_are_refused_by_every_notebook(tmp_path, notebook):
-    (source,), namespace = tagged(notebook, "parameters"), {}
-    exec(source, namespace)
-    beyond = {int: (2**31, 10**26, -(10**26), 10**400), float: (1e300, -1e300, 10**400, 5e-324)}
-    beyond[list] = ([], [1.5], ["1"], [True], [None], [[1]], [1, -1], [10**26], [1, "a\nb"], {1: 1}, {1}, "[1]", None)
-    for name, value in list(namespace.items()):
-        for wrong in beyond.get(type(value), ()):
-            said = refused(namespace | {name: wrong, "output_dir": str(tmp_path)}, (TypeError, ValueError), notebook)
-            assert said.startswith(f"{name} must be ")
 
 
 def test_few_photos_are_refused_only_where_a_part_would_have_none(tmp_path):

@@ -31,14 +31,13 @@ def test_fused_beside_the_other_arms(gallery):
     assert mean["fused"] > max(mean[method] for method in Correspondence.baselines)
 
 
-def test_the_same_place_finds_a_tenth_of_the_points_and_clips_raw_tokens_two_thirds():
+def test_what_is_found_by_the_same_place_by_clips_raw_tokens_and_of_pairs_that_are_mirrored_or_not():
     mean = means("seen categories")
-    assert mean[SAME_PIXEL] == pytest.approx(0.1, abs=0.01) and mean["B-CLIP"] == pytest.approx(2 / 3, abs=0.02)
-
-
-def test_at_10_percent_pairs_that_face_the_same_way_are_at_a_ceiling_and_of_mirrored_ones_no_arm_finds_half():
+    assert mean[SAME_PIXEL] == pytest.approx(0.1, abs=0.01), "the same place finds a tenth of the points"
+    assert mean["B-CLIP"] == pytest.approx(2 / 3, abs=0.02), "and CLIP's raw tokens two thirds"
     same, turned = (means(f"seen categories, {kind}", "PCK@10") for kind in ("not mirrored", "mirrored"))
-    assert max(same.values()) > 0.95 and max(turned.values()) < 0.5 and same["fused"] > turned["fused"] + 0.1
+    assert max(same.values()) > 0.95, "at 10 % pairs that face the same way are at a ceiling"
+    assert max(turned.values()) < 0.5 and same["fused"] > turned["fused"] + 0.1, "of mirrored ones no arm finds half"
 
 
 @pytest.mark.parametrize(("gallery", "sign"), [("seen categories", 1), ("unseen categories", -1)])

@@ -1,4 +1,4 @@
-"""What 06_recognition says of the committed rows, a test a sentence."""
+"""What 06_recognition says of the committed rows."""
 
 import pytest
 
@@ -26,19 +26,14 @@ def test_its_lead_over_clip_only_is_smaller_than_both_spreads_with_fewer_drawing
     assert 0 < fused - clip < spread + other
 
 
-def test_fixed_injection_late_fusion_and_an_untrained_unet_are_level_with_fused():
+def test_the_controls_are_level_with_fused_finetuning_comes_last_and_probes_of_sd_name_far_fewer_than_of_clip():
     for method in ("fused (fixed random injection)", "late fusion", RANDOM_UNET):
         assert APART[method][1] < 0 < APART[method][2], method
-
-
-def test_finetuning_comes_last_but_for_chance():
-    assert list(MEAN)[-3] == FINETUNING and set(list(MEAN)[-2:]) == {CHANCE, PRIOR}, "the best first"
+    assert list(MEAN)[-3] == FINETUNING and set(list(MEAN)[-2:]) == {CHANCE, PRIOR}, "last but for chance"
+    assert MEAN["B-SD"] < MEAN["B-CLIP"] - 0.15
+    assert 0 < MEAN["B-SD+CLIP"] - MEAN["B-CLIP"] < 0.05, "both together name little more than CLIP's"
 
 
 @pytest.mark.parametrize("method", ["fused", "SD only", "CLIP only", *PROBES])
 def test_more_drawings_of_a_category_are_better(method):
     assert TABLES[1][method][0] < TABLES[3][method][0] < TABLES[10][method][0]
-
-
-def test_probes_of_sd_name_far_fewer_than_of_clip_and_both_together_little_more_than_clips():
-    assert MEAN["B-SD"] < MEAN["B-CLIP"] - 0.15 and 0 < MEAN["B-SD+CLIP"] - MEAN["B-CLIP"] < 0.05

@@ -1,4 +1,4 @@
-"""What 07_ablations says of the committed rows, a test a sentence; its own cells' functions judge them."""
+"""What 07_ablations says of the committed rows; its own cells' functions judge them."""
 
 import pytest
 import torch
@@ -20,10 +20,6 @@ SHOWS = {
 }
 
 
-def test_the_committed_run_is_about_all_four_tasks_with_three_seeds():
-    assert FOUND.keys() == set(TASKS) and {found["full"].seeds for found in FOUND.values()} == {3}
-
-
 @pytest.mark.parametrize("variant", SHOWS)
 def test_the_papers_drops_show_where_places_are_asked_for_and_of_scaled_tokens_in_retrieval_too(variant):
     told = {task: CELLS.judged(variant, task)[2] for task in TASKS}
@@ -31,16 +27,14 @@ def test_the_papers_drops_show_where_places_are_asked_for_and_of_scaled_tokens_i
     assert "the other way here" not in told.values(), "no claim shows the other way round"
 
 
-def test_where_drops_show_they_are_smaller_and_only_retrievals_comes_near_the_papers():
+def test_where_drops_show_they_are_smaller_than_the_papers_and_recognition_misses_none_of_the_parts():
+    assert FOUND.keys() == set(TASKS) and {found["full"].seeds for found in FOUND.values()} == {3}
     drops = {(v, t): CELLS.judged(v, t)[:2] for v, tasks in SHOWS.items() for t in tasks}
     assert all(paper < ours < 0 for paper, ours in drops.values())
     near = {key for key, (paper, ours) in drops.items() if ours < 0.5 * paper}
-    assert near == {("w/o 1-D convolutions, tokens scaled", "retrieval")}
-
-
-def test_recognition_misses_none_of_them_and_the_learned_weights_are_missed_by_no_task():
+    assert near == {("w/o 1-D convolutions, tokens scaled", "retrieval")}, "only retrieval's comes near the paper's"
     for task in TASKS:
-        assert CELLS.beyond(FOUND[task]["full"], FOUND[task]["w/o learnable weights"]) == 0
+        assert CELLS.beyond(FOUND[task]["full"], FOUND[task]["w/o learnable weights"]) == 0, "no task misses these"
     assert all(CELLS.beyond(FOUND["recognition"]["full"], FOUND["recognition"][v]) == 0 for v in SHOWS)
 
 
