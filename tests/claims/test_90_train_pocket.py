@@ -4,7 +4,6 @@ import json
 from itertools import pairwise
 from types import SimpleNamespace
 
-import pytest
 import torch
 from torch.nn import functional as F
 
@@ -16,19 +15,15 @@ from tests.cells import run_cells
 HERE = "90_train_pocket"
 
 
-@pytest.fixture(scope="module")
-def quality(tmp_path_factory):
-    """(gallery, method) -> [foreground IoU], samples rising, as the notebook's own cell reads the committed rows."""
+def test_the_unet_alone_gains_without_stopping_and_fused_most_is_there_before_any_denoising():
     names = {"run": SimpleNamespace(curve=False), "plots": SimpleNamespace(curve=lambda *_: None), "copies": {}}
     names |= {"params": params, "results": results, "CHOSEN": "threshold chosen on validation pairs, no CRF"}
-    return {key: list(values.values()) for key, values in run_cells(HERE, names, "curve")["quality"].items()}
-
-
-@pytest.mark.parametrize("gallery", ["seen categories", "unseen categories"])
-def test_the_unet_alone_gains_without_stopping_and_fused_most_is_there_before_any_denoising(quality, gallery):
-    alone, fused = quality[gallery, "SD only"], quality[gallery, "fused"]
-    assert len(alone) > 3 and all(after - before > 0.01 for before, after in pairwise(alone))
-    assert fused[0] > max(*alone, 0.9 * fused[-1]) and 0.01 < fused[-1] - fused[0] < 0.05, "the denoiser adds slowly"
+    quality = run_cells(HERE, names, "curve")["quality"]  # (gallery, method) -> samples, rising -> foreground IoU
+    for gallery in ("seen categories", "unseen categories"):
+        alone, fused = (list(quality[gallery, method].values()) for method in ("SD only", "fused"))
+        assert len(alone) > 3 and all(after - before > 0.01 for before, after in pairwise(alone))
+        assert fused[0] > max(*alone, 0.9 * fused[-1])
+        assert 0.01 < fused[-1] - fused[0] < 0.05, "the denoiser adds slowly"
 
 
 def test_the_shipped_denoisers_loss_has_flattened_out_and_the_encoders_went_from_guessing_to_near_nothing():
