@@ -1,23 +1,19 @@
-"""Arms are trained and tested alike and told as they were measured: of segmentation, and of a task that is new here."""
+"""Arms are trained and tested alike and told as they were measured, here of segmentation."""
 
 import itertools
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sfhelpers import metrics, results, toyworld
+from sfhelpers import metrics, toyworld
 from sfhelpers.backbones import randomised
 from sfhelpers.datasets import first_sketches
-from sfhelpers.images import load_images
 from sfhelpers.kept import FILE
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
-from sfhelpers.tasks.prepared import prepare_images, reader, take
-from sfhelpers.tasks.recognition import SketchRecogniser
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
 from tests.backbone_fixtures import files, refused
 from tests.search_helpers import RUN
@@ -198,62 +194,3 @@ def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone,
         run(True, split="other")
     assert_same(first, run(False, split="other"))
     assert files(tmp_path).keys() == {*foreign, f"clip-only-seed0/{FILE}"}
-
-
-class Paper(protocol.Task):
-    """A task is added in one file: this one says how much paper a sketch leaves; it goes through all the others do."""
-
-    name, baselines, unit = "paper", ("mean paper",), "sketches"
-
-    def read(self, extractor, records, size, **noise):
-        images = prepare_images(extractor, reader(records, size), len(records), "sketches", **noise)
-        return images | {"paper": load_images([record.path for record in records], 32).mean((1, 2, 3))}
-
-    def model(self, extractor, frozen):
-        extractor.fit_statistics(frozen["train"])
-        return SketchRecogniser(extractor, ["paper", "ink"])  # it says 0 of what is about 0.9: any training helps
-
-    def examples(self, frozen):
-        return len(frozen["train"]["paper"])
-
-    def loss(self, model, frozen, indices):
-        return self.error(model, take(frozen["train"], indices)).square().mean()
-
-    def error(self, model, data):
-        return model(data)[:, 0] - data["paper"]
-
-    def validate(self, model, frozen):
-        return -self.error(model, frozen["validation"]).abs().mean().item()
-
-    @torch.no_grad()
-    def predict(self, model, frozen):
-        return model.eval()(frozen["test"])[:, 0]
-
-    def untrained(self, method, seeds, frozen, plain):
-        mean = frozen["train"]["paper"].mean()
-        yield protocol.Trial(method, seeds[0], found=mean.expand(len(frozen["test"]["paper"])))
-
-    def measure(self, trial, frozen):
-        error = (trial.found - frozen["test"]["paper"]).abs().numpy()
-        yield protocol.Measured("all", "closeness", "1 - |error|, mean over sketches", 1 - error, np.arange(len(error)))
-
-
-def test_a_task_in_one_file_is_compared_told_and_tested(tiny_backbone, toy, tmp_path):
-    parts = {name: list(toy.sketches[k:12:3]) for k, name in enumerate(("train", "validation", "test"))}
-    paper = Paper(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
-    methods = ["fused", "SD only", "mean paper"]
-    trials, frozen = protocol.compare(tiny_backbone, paper, methods, (0, 1))
-    trained = [(method, seed) for method in ("fused", "SD only") for seed in (0, 1)]
-    assert [(trial.method, trial.seed) for trial in trials] == [*trained, ("mean paper", 0)]
-    told = protocol.rows(RUN, paper, trials, frozen, "aa") + protocol.differences(RUN, paper, trials, frozen, "aa")
-    results.write(told, tmp_path / "results.json")
-    told = results.read(tmp_path / "results.json")
-    table = results.table(told, "all", "closeness")
-    assert table.keys() == set(methods) and table["fused"][1] is not None
-    found = results.differences(told, "all", "closeness")
-    assert found.keys() == {"SD only", "mean paper"}
-    for method, (mean, low, high) in found.items():
-        assert low <= mean <= high and mean == pytest.approx(table["fused"][0] - table[method][0], abs=1e-6)
-    assert results.verdict(table, found, "SD only") in results.VERDICTS
-    assert {row.n for row in told} == {len(frozen["test"]["paper"])} and {row.task for row in told} == {"paper"}
-    assert all(trial.history.best_epoch > 0 for trial in trials if trial.history)
