@@ -13,8 +13,7 @@ from PIL import Image
 from sfhelpers.metrics import foreground_iou
 from sfhelpers.pilot import FeatureMaps, Settings, band_pass
 from sfhelpers.widgets import FrequencyExplorer, MaskExplorer, PCAExplorer
-from sfhelpers.widgets.explorer import SIDES
-from sfhelpers.widgets.features import _panels
+from sfhelpers.widgets.features import SIDES, _panels
 from tests.backbone_fixtures import refused, untrained_head
 
 ALL = pytest.mark.parametrize("kind", [MaskExplorer, PCAExplorer, FrequencyExplorer])
@@ -151,9 +150,7 @@ def test_long_work_says_so_first_and_a_prompt_names_the_class_and_what_is_strang
         (PCAExplorer, {"pairs": [3, None]}, "'cat 1' is not two images"),
         (PCAExplorer, {"pairs": [(np.zeros((0, 4, 3)), np.zeros((9, 9)))] * 2}, "'cat 1' is not two images"),
         (PCAExplorer, {"settings": Settings(timestep=5000)}, "5000"),
-        (PCAExplorer, {"settings": Settings(draws=0)}, "draws"),
         (MaskExplorer, {"labels": ["cat 1"]}, "1, 2"),
-        (MaskExplorer, {"photos": []}, "0, 2"),
         (MaskExplorer, {"threshold": float("nan")}, "threshold is nan"),
         (MaskExplorer, {"probabilities": torch.full((2, 32, 32), torch.nan)}, "outside 0 to 1"),
         (MaskExplorer, {"probabilities": torch.zeros(2, 8, 8)}, "alike"),

@@ -12,8 +12,7 @@ from sklearn.decomposition import PCA
 from sfhelpers import pilot
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
-from sfhelpers.pilot import INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.pilot.maps import CONCATENATED, METHODS
+from sfhelpers.pilot.maps import CONCATENATED, INJECTIONS, METHODS, SOURCES, FeatureMaps, Settings
 from tests.backbone_fixtures import refused, untrained_head
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
@@ -44,9 +43,7 @@ def passes(tiny_backbone):
         yield seen
 
 
-def test_plain_sources_are_the_backbones_own_and_are_concatenated_standardised_whatever_the_injection(
-    tiny_backbone, maps, heads, two_images
-):
+def test_plain_sources_are_the_backbones_own_and_joined_ones_standardised(tiny_backbone, maps, heads, two_images):
     noise = {"timestep": 50, "prompt": "a photo", "seed": 3, "draws": 2}
     plain = [maps(two_images, Settings(source, **noise)) for source in SOURCES[:5]]
     blocks, tokens = tiny_backbone.diffusion.features(two_images, **noise), tiny_backbone.vision.tokens(two_images)

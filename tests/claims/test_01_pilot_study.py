@@ -117,12 +117,9 @@ def test_on_categories_that_clip_never_saw_the_tokens_are_as_far_ahead_and_fused
     assert [above(fused, block) for block in blocks] == [(part, measure) != ("unseen categories", "agreement")] * 2
 
 
-SOURCES = ("SD f1", "SD f2", "SD f3", "SD f4", "CLIP tokens", "fused", "random UNet f2", "random UNet f3", "1/f")
-
-
 def said(words, nothing=0.2, **changes):
     """The verdicts with f2 and with f3 where every source is alike, 0.5 ± 0.01, but for source -> {measure: value}."""
-    alike = dict.fromkeys(SOURCES, 0.5) | {"no features": nothing}
+    alike = dict.fromkeys((*MAIN, "1/f"), 0.5) | {"no features": nothing}
     scores = {source: dict.fromkeys(HAND.definitions, Score(value, 0.01, 50)) for source, value in alike.items()}
     for source, values in changes.items():
         scores[source.replace("_", " ")] |= {name: Score(value, 0.01, 50) for name, value in values.items()}
