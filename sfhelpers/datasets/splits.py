@@ -6,7 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -19,12 +19,8 @@ VALIDATION = 0.15  # of the classes that are not tested, at least one, choose th
 SHARE = 0.2  # of the seen classes, or of the test's images, are added for a generalised test
 Level = Literal["category", "instance"]
 GROUP = 4  # pairs of one category that enter a step together
-# Problem -> the split it stands on and the level it is trained for, each a training of its own on the same images.
-PROBLEMS: dict[str, tuple[str, Level]] = {
-    "strict": ("strict", "category"),
-    "fine-grained": ("strict", "instance"),
-    "clip-style": ("clip-style", "category"),
-}
+# Problem -> the level it is trained for, each a training of its own on the same images; the first two share a split.
+PROBLEMS: dict[str, Level] = {"strict": "category", "fine-grained": "instance", "clip-style": "category"}
 
 
 @dataclass(frozen=True)
@@ -214,18 +210,21 @@ def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> d
     if unknown := set(names) - set(PROBLEMS):
         raise ValueError(f"unknown problem {min(unknown)!r}: use some of {', '.join(PROBLEMS)}.")
     unseen = {record.category for record in dataset.records if not record.seen}
-    make = {"strict": strict, "clip-style": partial(clip_style, number=len(unseen) or 9)}
-    parted = {name: apply(dataset, make[name](dataset)) for name in {PROBLEMS[p][0] for p in names}}
+
+    @cache
+    def parted(laxer: bool) -> ZeroShot:
+        return apply(dataset, clip_style(dataset, len(unseen) or 9) if laxer else strict(dataset))
+
     # By its file, since a split may change the rest of a record.
     place = {record.path: k for side in (dataset.sketches, dataset.photos) for k, record in enumerate(side)}
-    return {name: _problem(name, parted[PROBLEMS[name][0]], place) for name in names}
+    return {name: _problem(name, parted(name == "clip-style"), place) for name in names}
 
 
 def _problem(name: str, found: ZeroShot, place: dict) -> Problem:
     def places(records: Iterable[Record]) -> Tensor:
         return torch.tensor([place[record.path] for record in records])
 
-    level = PROBLEMS[name][1]
+    level = PROBLEMS[name]
     train, validation = _own(pairs(found.train), level), pairs(found.validation)
     positions = torch.tensor([(place[sketch.path], place[photo.path]) for sketch, photo in train])
     chosen = places(s for s, _ in _own(validation, level)).unique(), places(p for _, p in validation).unique()
