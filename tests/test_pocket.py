@@ -31,11 +31,13 @@ def images():
 def trained(tmp_path_factory, images):
     """What the notebook's cells leave behind, at the size of a test."""
     run = {"seed": 0, "decoder_steps": 12, "steps": 4, "batch_size": 2, "photos": 4, "sketches": 2, "device": "cpu"}
-    run |= {"encoder_steps": 2, "individuals": 4, "imagenet": "", "output_dir": tmp_path_factory.mktemp("run")}
+    run |= {"encoder_steps": 6, "individuals": 4, "imagenet": "", "output_dir": tmp_path_factory.mktemp("run")}
     names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld, "images": images}
     names |= {"load_file": load_file, "shipped": load_backbone("pocket", "cpu")}
     names["run"] = SimpleNamespace(**run)
-    return SimpleNamespace(**run_cells(HERE, names, "decoder", "denoiser-data", "denoiser", "encoder-data", "encoder"))
+    run_cells(HERE, names, "decoder", "denoiser-data", "denoiser", "encoder-data")
+    names["before"] = {key: value.clone() for key, value in names["clip"].state_dict().items()}
+    return SimpleNamespace(**run_cells(HERE, names, "encoder"))
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +86,9 @@ def test_decoder_and_denoiser_learn_from_where_the_seed_says_and_the_encoder_doe
 
 
 def test_the_encoder_learns_with_batch_norm_as_it_was(trained):
-    names = {**vars(trained), "run": SimpleNamespace(**{**vars(trained.run), "encoder_steps": 6})}
-    run_cells(HERE, names, "encoder-data")
-    before = {key: value.clone() for key, value in names["clip"].state_dict().items()}
-    assert run_cells(HERE, names, "encoder")["encoder_losses"][-1] < 0.9 * names["encoder_losses"][0]
-    for key, value in names["clip"].state_dict().items():
-        assert torch.equal(value, before[key]) == ("running_" in key or "num_batches" in key), key
+    assert trained.encoder_losses[-1] < 0.9 * trained.encoder_losses[0]
+    for key, value in trained.clip.state_dict().items():
+        assert torch.equal(value, trained.before[key]) == ("running_" in key or "num_batches" in key), key
 
 
 def denoised(trained, folder, **settings):

@@ -1,6 +1,7 @@
 """Nothing in a backbone's folder runs, and what is read is what was sealed: by place, not by example."""
 
 import shutil
+import socket
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones.presets import read_preset
 from sfhelpers.backbones.sealed import FIELDS, TOLD, VISION, WEIGHTS, files
-from tests.backbone_fixtures import change, load, refused
+from tests.backbone_fixtures import change, folder_sha256, load, refused
 
 CALLS = {"AutoTokenizer": ["foreign.Foreign", None], "AutoModel": "foreign.Foreign", "AutoConfig": "foreign.Foreign"}
 
@@ -40,15 +41,13 @@ def test_files_that_nobody_asked_for_are_not_read(unsealed, tiny_backbone):
     assert torch.equal(loaded.vision.embed_text(["a cat"]), tiny_backbone.vision.embed_text(["a cat"]))
 
 
-@pytest.mark.parametrize("name", ["tokenizer_class", "timm_model_name"])
-@pytest.mark.parametrize(
-    "other", ["foreign.Foreign", "hf-hub:somebody/model", "local-dir:.", "TransfoXLTokenizer", 3, [], {}]
-)
-def test_a_class_is_chosen_among_known_ones(unsealed, name, other):
-    if name == "timm_model_name":
-        change(unsealed / VISION, lambda config: config["model_cfg"]["vision_cfg"].update({name: other}))
-    else:
-        change(unsealed / "vision" / TOLD[0], lambda config: config.update({name: other}))
+OTHERS = ["foreign.Foreign", "hf-hub:somebody/model", "local-dir:.", "TransfoXLTokenizer", 3, [], {}]
+
+
+@pytest.mark.parametrize(("name", "field"), [(VISION, "timm_model_name"), (f"vision/{TOLD[0]}", "tokenizer_class")])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_class_is_chosen_among_known_ones(unsealed, name, field, other):
+    change(unsealed / name, lambda config: deepest(config).update({field: other}))
     with refused("names the"):
         load(unsealed)
 
@@ -108,13 +107,15 @@ def test_weights_that_are_no_numbers_are_refused_while_loading(unsealed, name, v
         load(unsealed)
 
 
-def test_a_preset_reads_a_local_folder_and_believes_its_vision_about_quickgelu(unsealed):
+def test_a_preset_reads_a_local_folder_alone_and_believes_its_vision_about_quickgelu(unsealed, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", None)  # to be called by nobody
     (unsealed / "preset.json").unlink()
     outputs = []
     for quick in (False, True):
         change(unsealed / VISION, lambda config, quick=quick: config["model_cfg"].update(quick_gelu=quick))
         backbone = load(f"sd21:{unsealed}")
         outputs.append(backbone.vision.embed_text(["a cat"]))
-        assert backbone.name == f"sd21:{unsealed}"
+        assert backbone.name == f"sd21:{unsealed}" and backbone.device == torch.device("cpu")
+        assert backbone.weights_sha256 == folder_sha256(unsealed)
         assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
     assert not torch.equal(*outputs)
