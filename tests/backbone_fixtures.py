@@ -11,8 +11,8 @@ import open_clip
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from safetensors.torch import save_model
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_preset
@@ -29,10 +29,10 @@ TOWERS = {
 }
 
 
-def write_tiny(folder, seed=0, tower="timm", quick_gelu=False):
+def write_tiny(folder, tower="timm", quick_gelu=False):
     """Write a backbone that `load_backbone` reads; `tower` is one of TOWERS."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         _write_diffusion(folder)
         _write_vision(folder / "vision", TOWERS[tower], quick_gelu)
     write_preset(folder, size=96, quick_gelu=quick_gelu)
@@ -80,30 +80,47 @@ def folder_sha256(folder):
     return combined_sha256({name: file_sha256(folder / name) for name in WEIGHTS})
 
 
+def small_tokenizer():
+    """A CLIPTokenizer of single letters and a few words; its end token has the highest id, as CLIP's has."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    entries, merges = [*letters, *(f"{letter}</w>" for letter in letters)], []
+    for word in ("a", "photo", "sketch", "of", "cat", "car"):
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            merge = (pieces[0], pieces[1])
+            merges += [merge] if merge not in merges else []
+            pieces[:2] = ["".join(merge)]
+            entries += pieces[:1] if pieces[0] not in entries else []
+    vocabulary = {entry: i for i, entry in enumerate([*entries, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16)
+
+
 def _write_diffusion(folder):
-    vae = AutoencoderKL.load_config(POCKET_FOLDER / "vae") | {"block_out_channels": (8, 8, 8), "scaling_factor": 0.5}
-    AutoencoderKL.from_config(vae).save_pretrained(folder / "vae")
+    tokenizer = small_tokenizer()
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": 96}
+    AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents).save_pretrained(folder / "vae")
     unet = UNet2DConditionModel.load_config(POCKET_FOLDER / "unet") | {"block_out_channels": (8, 16, 24, 32)}
     unet |= {"norm_num_groups": 8, "attention_head_dim": 1, "cross_attention_dim": 32}
     UNet2DConditionModel.from_config(unet).save_pretrained(folder / "unet")
-    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPTextConfig.from_pretrained(POCKET_FOLDER / "text_encoder", **text)
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    for part in ("tokenizer", "scheduler"):
-        shutil.copytree(POCKET_FOLDER / part, folder / part)
+    text = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text |= {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(folder / "text_encoder")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    shutil.copytree(POCKET_FOLDER / "scheduler", folder / "scheduler")
 
 
 def _write_vision(folder, tower, quick_gelu):
-    shutil.copytree(POCKET_FOLDER / "tokenizer", folder)
+    tokenizer = small_tokenizer()
+    tokenizer.save_pretrained(folder)
     # A name in hf_tokenizer_name makes open_clip read the tokenizer files of this same folder, whatever the name is.
-    text = {"hf_tokenizer_name": "tokenizer", "context_length": 16, "vocab_size": 351, "pool_type": "argmax"}
-    text |= {"width": 32, "heads": 2, "layers": 1}
+    text = {"hf_tokenizer_name": "tokenizer", "context_length": 16, "vocab_size": len(tokenizer)}
+    text |= {"width": 32, "heads": 2, "layers": 1, "pool_type": "argmax"}
     config = {"embed_dim": 24, "quick_gelu": quick_gelu, "vision_cfg": dict(tower), "text_cfg": text}
     statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    written = json.dumps({"model_cfg": config, "preprocess_cfg": statistics}, indent=2)
-    (folder / "open_clip_config.json").write_text(written + "\n", encoding="utf-8")
-    weights = {key: value.contiguous() for key, value in open_clip.CLIP(**config).state_dict().items()}
-    save_file(weights, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": statistics}))
+    save_model(open_clip.CLIP(**config), str(folder / "open_clip_model.safetensors"))
 
 
 @pytest.fixture(scope="session")

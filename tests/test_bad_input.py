@@ -72,8 +72,7 @@
 | ... cut, or no index              | test_search_gallery.py::test_a_file_that_is_no_whole_index_is_refused
 | ... whose photos have moved       | test_search_gallery.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_search_gallery.py::test_a_full_disk_is_said_and_the_earlier_index_stays
-| test data in training (backbone)  | test_toyworld.py::test_no_training_picture_is_in_a_data_set
-|                                   | test_toyworld.py::test_nothing_of_an_unseen_category_is_the_subject_or_the_background_of_a_training_picture
+| test data in training (backbone)  | test_toyworld.py::test_no_training_picture_is_in_a_data_set_or_shows_anything_of_an_unseen_category
 | a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
 |                                   | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
 | ... with other images             | test_splits.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names

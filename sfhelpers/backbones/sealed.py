@@ -4,11 +4,11 @@ The libraries look for more than weights beside them: code that a config names, 
 therefore given a folder of its own, in which nothing lies but what is known here, hashed as it is put there.
 """
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,31 +36,27 @@ RUNS = {"auto_map", "trust_remote_code", "custom_pipelines"}  # fields by which 
 PREFERRED = ("*.index.json", "adapter_config.json")  # what a library would read in the place of weights, or over them
 
 
-def _named(names: str) -> dict[str, None]:
-    return dict.fromkeys(names.split())
-
-
-def _arguments(cls: type) -> dict[str, None]:
-    return dict.fromkeys(inspect.signature(cls).parameters)
+def _named(*names: str) -> dict[str, None]:
+    return dict.fromkeys(" ".join(names).split())
 
 
 _TOKENS = _named(
     "tokenizer_class model_max_length bos_token eos_token unk_token pad_token add_prefix_space errors do_lower_case"
 )
-_TEXT = {name: None for name in _arguments(CLIPTextCfg) if not name.startswith("hf_model")}
+_TEXT = {name: None for name in signature(CLIPTextCfg).parameters if not name.startswith("hf_model")}
 FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are read, each with those inside it
     "text_encoder/config.json": _named(
         "vocab_size hidden_size intermediate_size projection_dim num_hidden_layers num_attention_heads hidden_act "
         "max_position_embeddings layer_norm_eps attention_dropout initializer_range initializer_factor pad_token_id "
         "bos_token_id eos_token_id model_type"
     ),
-    "unet/config.json": _arguments(diffusers.UNet2DConditionModel),
-    "vae/config.json": _arguments(diffusers.AutoencoderKL),
-    "scheduler/scheduler_config.json": _arguments(diffusers.DDIMScheduler),
+    "unet/config.json": _named(*signature(diffusers.UNet2DConditionModel).parameters),
+    "vae/config.json": _named(*signature(diffusers.AutoencoderKL).parameters),
+    "scheduler/scheduler_config.json": _named(*signature(diffusers.DDIMScheduler).parameters),
     VISION: {
         "model_cfg": {
             **_named("embed_dim quick_gelu custom_text init_logit_scale init_logit_bias"),
-            "vision_cfg": _arguments(CLIPVisionCfg),
+            "vision_cfg": _named(*signature(CLIPVisionCfg).parameters),
             "text_cfg": _TEXT | {"tokenizer_kwargs": _named("clean strip_sep_token")},
         },
         "preprocess_cfg": _named("size mode mean std interpolation resize_mode fill_color"),
@@ -84,7 +80,6 @@ def files(folder: Path, vision: bool = True) -> list[str]:
 
 
 def _remedy(folder: Path, name: str) -> str:
-    """What helps where weights lie there in another form."""
     for pattern, remedy in (
         ("*.fp16.safetensors", "rename {} to that"),
         ("*.index.json", "load it with its library and save it again as one file, in the place of the shards of {}"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import open_clip
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import save_model
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,7 +110,6 @@ def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip
     CLIPTokenizer.from_pretrained(words).save_pretrained(folder / "tokenizer")
     for source, name in ((SHIPPED / "scheduler", "scheduler"), (words, "vision")):
         shutil.copytree(source, folder / name, dirs_exist_ok=True)
-    halved = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in halved.items()}, folder / "vision" / "open_clip_model.safetensors")
+    save_model(deepcopy(clip).half(), str(folder / "vision" / "open_clip_model.safetensors"))
     write_preset(folder, size=SIZE)
     return folder

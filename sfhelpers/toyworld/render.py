@@ -68,7 +68,6 @@ def _paint(parts: list[Part], pose: Pose, palette: Pixels, canvas: Image.Image, 
 
 
 def _fine(points: Points) -> list[tuple[float, ...]]:
-    """Pixels of the image as points of a canvas."""
     return [tuple(p) for p in (points * FINE).tolist()]
 
 
