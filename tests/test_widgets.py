@@ -20,7 +20,6 @@ from sfhelpers.plots.matches import search_sheet
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base
-from sfhelpers.widgets.base import Clickable
 from sfhelpers.widgets.search import EMPTY, SketchSearch
 from tests.backbone_fixtures import refused
 from tests.search_helpers import photo
@@ -106,7 +105,7 @@ def test_every_widget_works_without_a_front_end_and_without_pyplot(made):
 @pytest.mark.parametrize("point", [(-0.1, 0.5), (float("nan"), 0), ("0.5", 0.5), (True, 0)])
 def test_points_of_the_front_end_are_reported_and_none_beside_the_picture(point):
     found = []
-    picture = Clickable(lambda x, y: found.append((x, y)))
+    picture = base.Clickable(lambda x, y: found.append((x, y)))
     for _ in range(2):  # the same point twice is two questions
         picture._handle_custom_msg({"x": 0, "y": 0.75}, [])
     with refused(r"not in the picture: give two numbers from 0 to 1\."):
