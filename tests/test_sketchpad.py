@@ -173,11 +173,6 @@ def test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_los
     assert len(drawn.drawing.strokes) == 2 and not drawn.wrong and drawn.words == ""
 
 
-def test_a_page_cannot_set_strokes_and_size_by_itself(drawn):
-    drawn.set_state({"strokes": [], "size": 512, "line_width": 9})
-    assert (drawn.size, len(drawn.strokes), drawn.line_width) == (384, 1, 9) and agree(drawn)
-
-
 @pytest.mark.parametrize(
     ("act", "words"),
     [
@@ -187,7 +182,9 @@ def test_a_page_cannot_set_strokes_and_size_by_itself(drawn):
         (lambda pad: pad.set_state({"line_width": 0}), "width is 0"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_sentence(drawn, act, words):
+def test_what_does_not_fit_is_refused_in_one_sentence_and_a_page_sets_neither_strokes_nor_size(drawn, act, words):
     with refused(words, (ValueError, traitlets.TraitError)):
         act(drawn)
     assert (drawn.size, drawn.line_width, len(drawn.strokes)) == (384, 4, 1)
+    drawn.set_state({"strokes": [], "size": 512, "line_width": 9})
+    assert (drawn.size, drawn.line_width, len(drawn.strokes)) == (384, 9, 1) and agree(drawn)
