@@ -61,9 +61,9 @@
 | ... of 100 MB                     | test_drawing.py::test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence
 | ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_from_code_and_through_the_page
 | a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
-| trained layers of something else  | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
+| trained layers of something else  | test_heads.py::test_what_is_not_there_or_in_the_way_and_a_head_of_another_backbone_or_task_are_refused
 |                                   | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
-| ... of another task               | test_heads.py::test_a_head_of_another_backbone_or_task_is_refused
+| ... of another task               | test_heads.py::test_what_is_not_there_or_in_the_way_and_a_head_of_another_backbone_or_task_are_refused
 | ... of another configuration      | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | ... cut                           | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | an index of another backbone      | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
@@ -73,11 +73,11 @@
 | ... whose photos have moved       | test_search_gallery.py::test_photos_that_have_moved_are_found_again_by_their_new_root
 | ... its disk full                 | test_search_gallery.py::test_a_full_disk_is_said_and_the_earlier_index_stays
 | test data in training (backbone)  | test_toyworld.py::test_no_training_picture_is_in_a_data_set_or_shows_anything_of_an_unseen_category
-| a checkpoint of something else    | test_resume.py::test_a_checkpoint_of_another_training_is_refused_and_the_difference_is_named
+| a checkpoint of something else    | test_resume.py::test_a_checkpoint_is_safetensors_that_name_what_made_it_and_another_training_is_refused_by_what_differs
 |                                   | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
 | ... with other images             | test_splits.py::test_a_training_does_not_go_on_with_other_images_under_the_same_names
 | a training killed at any moment   | test_resume.py::test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone
-| ... its disk full                 | test_resume.py::test_a_full_disk_stops_in_one_sentence_and_leaves_the_earlier_checkpoint_whole
+| ... its disk full                 | test_resume.py::test_killed_or_short_of_disk_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one
 | ablations killed half way         | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings      | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
 | ... or in a broken file           | test_resume.py::test_a_broken_checkpoint_or_one_of_another_version_is_refused_in_one_sentence
@@ -106,7 +106,7 @@
 | copies in the gallery             | test_splits.py::test_copies_in_the_gallery_are_counted_and_left_out_and_their_sketches_keep_their_photo
 | 1 class, 1 image a class          | test_splits.py::test_one_class_and_one_image_a_class
 | ... in training                   | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
-| no error: 1 image a class         | test_retrieval.py::test_one_image_a_class_trains_at_category_level
+| no error: 1 image a class         | test_retrieval.py::test_loss_and_gradients_are_those_by_hand_and_nothing_without_a_triplet
 | an encoder's wrong weights        | test_backbones.py::test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence
 """  # noqa: E501  names of tests are as long as what they claim
 
