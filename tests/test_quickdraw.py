@@ -189,17 +189,16 @@ def test_a_folder_without_drawings_says_what_was_found(tmp_path):
 
 
 def test_more_drawings_than_there_are_and_splits_that_are_none_fail(folder):
-    for name, split, said in (
-        ("quickdraw", "20/5", "'airplane' has 12 drawings"),
-        *(("quickdraw", split, f"split is '{split}'") for split in ("0/5", "20/", "parts")),
-        ("folder", "20/5", "no split '20/5'"),
-        ("sketchy", "default", "no sketches 'sketchy'"),
-        ("toy", "default", "takes no data_root"),
+    for said, *given in (
+        ("'airplane' has 12 drawings", "quickdraw", folder, "20/5"),
+        *((f"split is '{split}'", "quickdraw", folder, split) for split in ("0/5", "20/", "parts")),
+        ("no split '20/5'", "folder", folder, "20/5"),
+        ("no sketches 'sketchy'", "sketchy"),
+        ("takes no data_root", "toy", folder),
+        ("-p data_root", "quickdraw"),
     ):
         with refused(said):
-            load_sketches(name, folder, split)
-    with refused("-p data_root"):
-        load_sketches("quickdraw")
+            load_sketches(*given)
 
 
 def test_a_file_changed_after_it_was_read_is_noticed(tmp_path):
