@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
+from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.heads import save_heads
 from tests.backbone_fixtures import one_sentence, untrained_head
@@ -51,8 +52,9 @@ def refused(kind, make, *arguments, **options):
     return one_sentence(error)
 
 
-def saved_head(model, backbone, folder, task):
-    """The file of an untrained model."""
+def saved_head(kind, backbone, folder, task, seed=0):
+    """The file of an untrained model of this class."""
+    model = kind(arm_of("fused", backbone, seed).extractor())
     return save_heads(RUN, [Trial("fused", 0, model=model)], backbone.weights_sha256, folder, task)[0]
 
 

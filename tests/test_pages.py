@@ -44,8 +44,7 @@ def images_of(notebook):
 
 
 def png():
-    file = io.BytesIO()
-    Image.new("L", (8, 8)).save(file, "PNG")
+    Image.new("L", (8, 8)).save(file := io.BytesIO(), "PNG")
     return file.getvalue()
 
 

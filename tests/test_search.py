@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 from torch import nn
 
 from sfhelpers import match
@@ -15,7 +15,6 @@ from sfhelpers.images import Square, load_images
 from sfhelpers.search.framing import Frame, spread_points
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
-from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.tasks.heads import Head, load_head
 from tests.search_helpers import fake, photo, refused, saved_head, sketch
@@ -56,6 +55,9 @@ def test_a_thin_frame_a_dark_page_and_light_ink_on_none_ask_as_dark_lines_on_whi
 def test_photos_are_ranked_by_cosine_and_named_by_the_softmax_over_mean_photos(searcher, tiny_backbone):
     found, gallery = searcher.search(sketch()), searcher.gallery
     assert sorted(found.order) == [0, 1, 2, 3, 4] and (np.diff(found.scores) <= 0).all() and found.note == ""
+    paths, scores = zip(*gallery.ask(sketch(), k=99), strict=True)
+    assert [gallery.records[n].path for n in found.order] == list(paths)
+    assert np.allclose(scores, found.scores, atol=1e-6)
     asked = tiny_backbone.vision.embed(Frame.of(sketch()).tensor(searcher.size)[None])
     cosine = F.cosine_similarity(asked, gallery.embeddings)
     assert np.allclose(found.scores, cosine[torch.from_numpy(found.order.copy())], atol=1e-6)
@@ -139,6 +141,7 @@ def test_what_does_not_belong_together_is_refused(gallery, tiny_backbone, heads)
         assert f"embedded by {by}" in refused(ValueError, Searcher, given, tiny_backbone, heads)
     said = refused(ValueError, Searcher, gallery, tiny_backbone, {"fused": heads["fused"]})
     assert "no trained model 'SD+CLIP concatenated'" in said
+    assert "run 03_correspondence" in refused(FileNotFoundError, match, *[sketch()] * 2, fake(), head="no.safetensors")
 
 
 ENDS = [(20 / 160, 120 / 160), (80 / 160, 40 / 160)]  # of the sketch's lines
@@ -172,26 +175,19 @@ def test_points_are_found_where_their_colour_is_in_photos_of_any_shape_and_never
     plain = Image.new("RGB", (size[0], size[1] // 5), "white")
     assert all(0 <= value <= 1 for m in match(sketch(), plain, fake(), ENDS, colours) for value in m.photo)
     assert match(sketch(), plain, fake(), [], colours) == (), "no points have no matches"
+    assert "is not near the drawing" in refused(ValueError, match, sketch(), plain, fake(), [(0.99, 0.01)], colours)
+    assert "no image nowhere.jpg" in refused(FileNotFoundError, match, sketch(), "nowhere.jpg", fake(), head=colours)
 
 
 def test_files_and_images_and_a_loaded_head_answer_alike(tiny_backbone, tmp_path, colours):
     sketch().save(tmp_path / "sketch.png")
     path = photo(tmp_path / "photo.png")
-    model = SketchMatcher(arm_of("fused", tiny_backbone, seed=0).extractor())
-    head = saved_head(model, tiny_backbone, tmp_path, "correspondence")
+    head = saved_head(SketchMatcher, tiny_backbone, tmp_path, "correspondence")
     found = match(tmp_path / "sketch.png", path, tiny_backbone, head=head)
     loaded = load_head(head, tiny_backbone)
     assert len(found) == 5 and found == match(sketch(), Image.open(path), tiny_backbone, head=loaded)
-    grey, path = np.asarray(sketch().convert("L")), tmp_path / "sketch.png"
-    clear = Image.fromarray(np.dstack([np.zeros((*grey.shape, 3), np.uint8), 255 - grey]))
-    for image in (clear, Image.fromarray(grey.astype(np.uint16) * 257)):  # of 16 bits
+    clear, path = Image.new("RGBA", (160, 160)), tmp_path / "sketch.png"
+    clear.putalpha(ImageOps.invert(sketch().convert("L")))
+    for image in (clear, Image.fromarray(np.asarray(sketch().convert("L"), np.uint16) * 257)):  # of 16 bits
         image.save(path)
         assert match(image, image, fake(), ENDS, colours) == match(path, path, fake(), ENDS, colours)
-
-
-def test_what_cannot_be_matched_is_said_in_one_sentence(colours):
-    given = (sketch(), sketch(), fake())
-    assert "is not near the drawing" in refused(ValueError, match, *given, [(0.99, 0.01)], colours)
-    assert "run 03_correspondence" in refused(FileNotFoundError, match, *given, head="nowhere.safetensors")
-    said = refused(FileNotFoundError, match, sketch(), "nowhere.jpg", fake(), head=colours)
-    assert "there is no image nowhere.jpg" in said

@@ -27,7 +27,7 @@ DASHED = {"color": PALE, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1
 class Figure(MatplotlibFigure):
     """A matplotlib figure that notebooks show without pyplot: no global state, no backend, the same bytes always."""
 
-    cut = False  # True: the picture ends where what is drawn ends, and not where the figure does
+    cut = False  # True: the picture ends where what is drawn ends, to hold words around, and not where the figure does
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"dpi": DPI, "facecolor": "white", **kwargs})
@@ -69,9 +69,10 @@ def chart(width: float, height: float, title: str = "") -> Figure:
     return figure
 
 
-def sheet(width: float, height: float, fine: float = 1) -> Axes:
+def sheet(width: float, height: float, fine: float = 1, cut: bool = False) -> Axes:
     """Axes over a whole figure whose units are pixels as shown, y downwards; drawn `fine` times as fine."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=fine * DPI)
+    figure.cut = cut
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False, aspect="auto")
     axes.set_axis_off()
     return axes

@@ -98,8 +98,7 @@ def grid(
     cell = round(size * DPI)
     lines = max((caption.count("\n") + 1 for words in captions for caption in words), default=0)
     across, down = cell + GAP, cell + GAP + 14 * lines
-    axes = sheet(count * across - GAP, len(rows) * down - GAP)
-    axes.figure.cut = True  # to hold the words around
+    axes = sheet(count * across - GAP, len(rows) * down - GAP, cut=True)
     for y, (row, words) in enumerate(zip_longest(rows, captions, fillvalue=())):
         for x, (image, caption) in enumerate(zip_longest(row, words)):
             if image is not None:

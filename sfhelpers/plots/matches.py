@@ -47,8 +47,7 @@ def matches(pairs: Sequence[Match], columns: int = 2, size: float = 1.6, title: 
         raise ValueError("there is no pair to show: pass at least one Match.")
     cell, columns = round(size * DPI), min(columns, len(pairs))
     wide, high = 2 * cell + BETWEEN + BESIDE, cell + ABOVE
-    axes = sheet(columns * wide - BESIDE, -(-len(pairs) // columns) * high - ABOVE)
-    axes.figure.cut = True  # to hold the words around
+    axes = sheet(columns * wide - BESIDE, -(-len(pairs) // columns) * high - ABOVE, cut=True)
     axes.text(0, -ABOVE, title, va="bottom", **TITLE)
     for index, pair in enumerate(pairs):
         left, top = index % columns * wide, index // columns * high

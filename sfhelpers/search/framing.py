@@ -17,7 +17,8 @@ THIN = 0.08  # of a side, a frame's width at most
 SMALLEST = 0.03  # of the image's longer side; less is a dot
 LARGEST = 1024  # px, the longer side of a sketch as it is framed
 Point = tuple[float, float]
-Sketch = str | Path | Image.Image | Drawing
+Place = str | Path
+Sketch = Place | Image.Image | Drawing
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Frame:
 
         ValueError if there is no line, or only a dot, or it is no sketch at all; FileNotFoundError for no file.
         """
-        where = f" {shown(sketch)}" if isinstance(sketch, str | Path) else ""
+        where = f" {shown(sketch)}" if isinstance(sketch, Place) else ""
         if isinstance(sketch, Drawing):
             sketch.require_ink()
             sketch = sketch.to_image()

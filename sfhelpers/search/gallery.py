@@ -18,7 +18,7 @@ from sfhelpers.fusion import ARMS
 from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.metrics.arrays import whole
-from sfhelpers.search.framing import Frame, Sketch
+from sfhelpers.search.framing import Frame, Place, Sketch
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.prepared import embed_photos
@@ -37,7 +37,7 @@ class Gallery:
     (-1 and the category "" for a photo in no class folder), `made_by`, what embedded them, and a few small pictures.
     """
 
-    def __init__(self, root: str | Path, backbone: Backbone, embed: str | Path = "clip"):
+    def __init__(self, root: Place, backbone: Backbone, embed: Place = "clip"):
         self.root, self.size = given(root).absolute(), reading_size(backbone)
         self.made_by = {"embed": str(embed), "weights_sha256": backbone.weights_sha256, "head_sha256": ""}
         self.embedder = backbone.vision.embed
@@ -63,13 +63,13 @@ class Gallery:
     @classmethod
     def from_folder(
         cls,
-        folder: str | Path,
+        folder: Place,
         backbone: Backbone,
         limit: int = 0,
         batch_size: int = 32,
         seed: int = 0,
         skip_broken: bool = False,
-        embed: str | Path = "clip",
+        embed: Place = "clip",
     ) -> "Gallery":
         """Embed the photos of a folder laid out as `photo/<class>/*`, `<class>/*`, Sketchy, or with no classes: `*`.
 
@@ -134,7 +134,7 @@ class Gallery:
         scores, places = self.faiss.search(vector.numpy(), number)
         return [(self.records[n].path, float(score)) for n, score in zip(places[0], scores[0], strict=True)]
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: Place) -> Path:
         """Write one file, whole or not at all: safetensors with the embeddings; nothing is pickled. OSError if it
         cannot be written, or if what is in its place is no index; an earlier file stays as it was."""
         path = given(path)
@@ -149,12 +149,7 @@ class Gallery:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        backbone: Backbone,
-        root: str | Path = "",
-        refresh: bool = False,
-        skip_broken: bool = False,
+        cls, path: Place, backbone: Backbone, root: Place = "", refresh: bool = False, skip_broken: bool = False
     ) -> "Gallery":
         """Open what `save` wrote; nothing is embedded again. A record then knows its photo's path and category alone.
 

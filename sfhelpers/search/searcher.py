@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from sfhelpers.backbones import Backbone
 from sfhelpers.images import Square, as_seen, open_image
-from sfhelpers.search.framing import Frame, Point, Sketch
+from sfhelpers.search.framing import Frame, Place, Point, Sketch
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.correspondence import RawFeatures, SketchMatcher, sample
@@ -138,10 +137,10 @@ def _matches(
 @torch.no_grad()
 def match(
     sketch: Sketch,
-    photo: str | Path | Image.Image,
+    photo: Place | Image.Image,
     backbone: Backbone,
     points: Sequence[Point] | None = None,
-    head: str | Path | Head | None = None,
+    head: Place | Head | None = None,
 ) -> tuple[Match, ...]:
     """Where in a photo are these points of a sketch, by a trained matcher? (paper, Sec. 6.3)
 
@@ -155,7 +154,7 @@ def match(
     """
     if not isinstance(head, Head):
         head = load_head(head or HEADS / "correspondence" / file_name("fused"), backbone, "correspondence")
-    photo = open_image(photo) if isinstance(photo, str | Path) else as_seen(photo)
+    photo = open_image(photo) if isinstance(photo, Place) else as_seen(photo)
     size, frame = reading_size(backbone), Frame.of(sketch)
     square, points = Square.of(*photo.size, size), frame.points(points)
     if not points:
