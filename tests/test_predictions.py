@@ -137,15 +137,12 @@ def test_calibration_error_agrees_with_torchmetrics_and_reliability_with_what_is
     assert table.accuracy[3:] == pytest.approx([1, 2 / 3]) and table.confidence[3:] == pytest.approx([0.8, 2.8 / 3])
 
 
-def test_a_method_is_not_better_than_itself_a_constant_lead_is_certain_and_where_thirds_cancel_out_is_a_tie():
+def test_a_lead_is_nothing_over_oneself_certain_if_constant_and_else_near_normal_and_copies_add_no_certainty():
     values = np.random.default_rng(0).random(50)
     assert metrics.paired_bootstrap(values, values) == (0, 0, 0, 50)
     assert metrics.paired_bootstrap(values + 0.1, values) == (*[pytest.approx(0.1)] * 3, 50)
     _, low, _, _ = metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)
     assert low == 0, "1 - 2/3 and 1/3 - 2/3 add up to 6e-17, and that is a tie"
-
-
-def test_the_interval_is_near_the_normal_one_and_copies_of_a_query_add_no_certainty_when_grouped():
     rng = np.random.default_rng(1)
     first, second = rng.normal(0.3, 1, 400), rng.normal(0, 1, 400)
     (mean, low, high, _), half = metrics.paired_bootstrap(first, second), 1.96 * (first - second).std(ddof=1) / 20

@@ -40,11 +40,11 @@ def test_what_is_found_by_the_same_place_by_clips_raw_tokens_and_of_pairs_that_a
     assert max(turned.values()) < 0.5 and same["fused"] > turned["fused"] + 0.1, "of mirrored ones no arm finds half"
 
 
-@pytest.mark.parametrize(("gallery", "sign"), [("seen categories", 1), ("unseen categories", -1)])
-def test_the_two_directions_differ_by_about_a_point_on_seen_categories_in_favour_of_photo_to_sketch(gallery, sign):
+def test_the_two_directions_differ_by_about_a_point_on_seen_categories_in_favour_of_photo_to_sketch():
     ways = [DEFINITION.replace("both directions", way) for way in ("sketch to photo", "photo to sketch")]
-    there, back = (means(gallery, definition=way)["fused"] for way in ways)
-    assert 0 < sign * (back - there) < 0.02
+    for gallery, sign in (("seen categories", 1), ("unseen categories", -1)):
+        there, back = (means(gallery, definition=way)["fused"] for way in ways)
+        assert 0 < sign * (back - there) < 0.02, gallery
 
 
 def test_the_default_run():
