@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import open_clip
 import pytest
@@ -56,16 +57,12 @@ def without(name):
     return lambda folder: shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink()
 
 
-def spoilt(file, tensor, shape=None):
+def spoil(file, tensor, shape, folder):
     """Take a tensor out of a file or, if a shape is given, put zeros of that shape in its place."""
-
-    def damage(folder):
-        tensors = load_file(folder / file)
-        del tensors[tensor]
-        new = {} if shape is None else {tensor: torch.zeros(shape)}
-        save_file(tensors | new, folder / file, metadata={"format": "pt"})
-
-    return damage
+    tensors = load_file(folder / file)
+    del tensors[tensor]
+    new = {} if shape is None else {tensor: torch.zeros(shape)}
+    save_file(tensors | new, folder / file, metadata={"format": "pt"})
 
 
 def rebuilt(cls, part, **changes):
@@ -91,10 +88,10 @@ NEEDS = [  # more than a text and a time step
 ]
 MISFITS = {  # what was done to a folder -> how, and what is said
     "half a file": (lambda folder: os.truncate(folder / UNET, 9000), f"{UNET} is truncated"),
-    "no tensor, diffusers": (spoilt(VAE, "encoder.conv_in.weight"), "vae does not load"),
-    "another shape, diffusers": (spoilt(UNET, "conv_in.weight", (3, 1)), "unet does not load"),
-    "another shape, transformers": (spoilt(TEXT, "final_layer_norm.weight", 3), "text_encoder does not load"),
-    "no tensor, open_clip": (spoilt(VISION, "visual.head.proj.weight"), "vision does not load"),
+    "no tensor, diffusers": (partial(spoil, VAE, "encoder.conv_in.weight", None), "vae does not load"),
+    "another shape, diffusers": (partial(spoil, UNET, "conv_in.weight", (3, 1)), "unet does not load"),
+    "another shape, transformers": (partial(spoil, TEXT, "final_layer_norm.weight", 3), "text_encoder does not load"),
+    "no tensor, open_clip": (partial(spoil, VISION, "visual.head.proj.weight", None), "vision does not load"),
     **{f"no {name}": (without(name), f"lacks .*{name}") for name in (VISION, "vae/config.json", "tokenizer")},
     "a scheduler without betas": (put("scheduler/scheduler_config.json", "{}"), "does not state beta_start, beta_end"),
     **{name: (put(name, "{}"), "stands for other weights") for name in BESIDE},

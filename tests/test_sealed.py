@@ -12,6 +12,9 @@ from sfhelpers.backbones.sealed import FIELDS, TOLD, VISION, WEIGHTS, files
 from tests.backbone_fixtures import change, folder_sha256, load, refused
 
 CALLS = {"AutoTokenizer": ["foreign.Foreign", None], "AutoModel": "foreign.Foreign", "AutoConfig": "foreign.Foreign"}
+OTHERS = ["foreign.Foreign", "hf-hub:somebody/model", "local-dir:.", "TransfoXLTokenizer", 3, [], {}]
+HASHES = [None, [], {}, {"unet/config.json": None}, {"unet/config.json": 3}, "x", {"unet/config.json": "0" * 63}]
+WRONG = ["x", None, [], {}, 1.5, True]
 
 
 def deepest(tree):
@@ -41,9 +44,6 @@ def test_files_that_nobody_asked_for_are_not_read(unsealed, tiny_backbone):
     assert torch.equal(loaded.vision.embed_text(["a cat"]), tiny_backbone.vision.embed_text(["a cat"]))
 
 
-OTHERS = ["foreign.Foreign", "hf-hub:somebody/model", "local-dir:.", "TransfoXLTokenizer", 3, [], {}]
-
-
 @pytest.mark.parametrize(("name", "field"), [(VISION, "timm_model_name"), (f"vision/{TOLD[0]}", "tokenizer_class")])
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_class_is_chosen_among_known_ones(unsealed, name, field, other):
@@ -68,10 +68,6 @@ def test_every_file_that_is_read_is_sealed(tiny_folder, tmp_path):
     (made / "tokenizer" / "vocab.json").write_text("{}")
     with refused("is not sealed"):
         load(made)
-
-
-HASHES = [None, [], {}, {"unet/config.json": None}, {"unet/config.json": 3}, "x", {"unet/config.json": "0" * 63}]
-WRONG = ["x", None, [], {}, 1.5, True]
 
 
 @pytest.mark.parametrize("preset", [
