@@ -82,17 +82,13 @@ def folder_sha256(folder):
 
 def small_tokenizer():
     """A CLIPTokenizer of single letters and a few words; its end token has the highest id, as CLIP's has."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    entries, merges = [*letters, *(f"{letter}</w>" for letter in letters)], []
+    letters, merges = "abcdefghijklmnopqrstuvwxyz", {}
     for word in ("a", "photo", "sketch", "of", "cat", "car"):
         pieces = [*word[:-1], f"{word[-1]}</w>"]
-        while len(pieces) > 1:
-            merge = (pieces[0], pieces[1])
-            merges += [merge] if merge not in merges else []
-            pieces[:2] = ["".join(merge)]
-            entries += pieces[:1] if pieces[0] not in entries else []
+        merges |= {("".join(pieces[:k]), pieces[k]): "".join(pieces[: k + 1]) for k in range(1, len(pieces))}
+    entries = [*letters, *(f"{letter}</w>" for letter in letters), *merges.values()]
     vocabulary = {entry: i for i, entry in enumerate([*entries, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=16)
+    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=16)
 
 
 def _write_diffusion(folder):

@@ -1,7 +1,7 @@
 """Frozen features are the UNet's own, whole or in two parts, or another encoder's; what cannot be read is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import pytest
 import timm
@@ -140,15 +140,11 @@ def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_ve
 
 
 def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path):
-    def written(**options):
-        model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, **options)
+    for depth in (1, 12):  # where there should be twelve blocks
+        model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, depth=depth)
         save_file(model.state_dict(), tmp_path / "model.safetensors")
-
-    written(depth=1)  # one block where there should be twelve
-    with refused(r"is not B-DINOv2: .* tensors missing"):
-        load_others(f"B-DINOv2={tmp_path}")
-    written()
-    encoder = load_others(f"B-DINOv2={tmp_path}")["B-DINOv2"]
+        with refused(r"is not B-DINOv2: .* tensors missing") if depth < 12 else nullcontext():
+            encoder = load_others(f"B-DINOv2={tmp_path}")["B-DINOv2"]
     assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
 
 
