@@ -223,7 +223,7 @@ def test_map_counts_the_category_and_acc_the_drawn_photo_alone_with_an_easier_ga
     torch.testing.assert_close(offered[:3], vectors, atol=1e-4, rtol=1e-3)
 
 
-def test_rows_carry_split_gallery_and_definition_and_fused_is_tested_against_every_other_method(compared):
+def test_rows_carry_split_gallery_and_definition_and_fused_is_tested_against_every_other_method(compared, toy):
     task, trials, frozen = compared
     rows = compare.rows(RUN, task, trials.values(), frozen, "a" * 64)
     names = {(row.split, row.gallery, row.metric, row.definition, row.method) for row in rows}
@@ -243,12 +243,10 @@ def test_rows_carry_split_gallery_and_definition_and_fused_is_tested_against_eve
     assert {row.metric for row in found} == {f"{metric}: fused - other" for metric in ("mAP@all", "Acc@1")}
     assert {(row.split, row.n) for row in found} == {("strict", 18)}
     assert set(results.differences(found, "all", "mAP@all")) == {method for method, _ in trials} - {"fused"}
-
-
-def test_one_problem_alone_is_for_all_arms_and_what_they_are_compared_by(compared, toy):
-    task, trial = Retrieval(toy, 1, 2e-3, 8, problems=("clip-style",)), compared[1]["CLIP only", "clip-style"]
-    assert task.problems("late fusion") == ("clip-style",)
-    assert [found.metric for found in task.measure(trial, {}) if found.groups is not None] == ["mAP@all"]
+    alone = Retrieval(toy, 1, 2e-3, 8, problems=("clip-style",))  # then it is for all arms, which are compared by it
+    assert alone.problems("late fusion") == ("clip-style",)
+    told = alone.measure(trials["CLIP only", "clip-style"], {})
+    assert [found.metric for found in told if found.groups is not None] == ["mAP@all"]
 
 
 def test_average_precision_and_acc_by_hand_are_the_packages_where_scores_tie_too():

@@ -87,6 +87,6 @@ def reading_size(backbone: Backbone) -> int:
     return max(backbone.diffusion.size, backbone.vision.size)
 
 
-def file_stem(method: str) -> str:
-    """A method's name for files: "SD+CLIP concatenated" becomes sd-clip-concatenated."""
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in method.lower()).split())
+def file_name(method: str, end: str = ".safetensors") -> str:
+    """The file of a method's head: "SD+CLIP concatenated" is kept as sd-clip-concatenated.safetensors."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in method.lower()).split()) + end

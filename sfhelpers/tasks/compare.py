@@ -172,7 +172,7 @@ def _train(
     rate = task.learning_rate * (arms.FINETUNING_RATE if arm.finetuned else 1)
     training = Training(model, loss, examples, validate, epochs, rate, task.batch_size, arm.seed)
     words = ", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}")))
-    folder = checkpoints and checkpoints / f"{arms.file_stem(arm.method)}-seed{arm.seed}" / problem
+    folder = checkpoints and checkpoints / arms.file_name(arm.method, f"-seed{arm.seed}") / problem
     history = training.fit(words, folder, made_by)
     started = time.perf_counter()
     found = task.predict(model, frozen)

@@ -133,7 +133,6 @@ class Correspondence(Task):
         return len(frozen["train"].images.photo_records)
 
     def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
-        """Both losses of all pairs of some photos."""
         of_photo = frozen["train"].images.pairs[:, 1]
         return model.loss(frozen["train"], torch.isin(of_photo, indices).nonzero()[:, 0])
 

@@ -13,7 +13,7 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.files import check_own, make_folder, replace_file
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.kept import from_signed, signed
-from sfhelpers.tasks.arms import DIM, arm_of, file_stem
+from sfhelpers.tasks.arms import DIM, arm_of, file_name
 from sfhelpers.tasks.compare import Trial
 
 FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
@@ -43,7 +43,6 @@ class Head:
     model: nn.Module | None = field(default=None, compare=False)  # in eval mode; None while it is only described
 
     def __post_init__(self) -> None:
-        """TypeError or ValueError for what cannot be, whoever wrote it."""
         kinds = dict.fromkeys(self.settings, int | float) | SETTINGS | get_type_hints(Head)
         for name, value in (vars(self) | self.settings).items():
             if isinstance(value, bool) or not isinstance(value, kinds[name]):
@@ -62,11 +61,6 @@ class Head:
         make = getattr(import_module(f"sfhelpers.tasks.{self.task}"), MODELS[self.task])  # when it is needed, not above
         model = make(arm_of(self.method, backbone, self.seed, self.inject).extractor(), **self.settings)
         return replace(self, model=model.eval().requires_grad_(False), settings=model.settings)
-
-
-def file_name(method: str) -> str:
-    """The file of a method's head: "SD+CLIP concatenated" is kept as sd-clip-concatenated.safetensors."""
-    return file_stem(method) + ".safetensors"
 
 
 def save_heads(

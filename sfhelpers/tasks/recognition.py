@@ -1,8 +1,4 @@
-"""Sketch recognition (paper, Sec. 6.2): say which of the known categories a sketch shows.
-
-The sketch's max-pooled feature through one linear layer, trained with cross-entropy; its baselines, linear probes of
-frozen features; and a temperature that makes the probabilities mean what they say.
-"""
+"""Sketch recognition (paper, Sec. 6.2): say which of the known categories a sketch shows, and how surely."""
 
 import time
 from collections.abc import Iterator, Sequence

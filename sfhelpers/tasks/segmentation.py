@@ -1,8 +1,4 @@
-"""Sketch-based segmentation (paper, Sec. 6.4): given a sketch, mark the pixels of the sketched concept in a photo.
-
-The cosine of the max-pooled sketch feature with every position of the photo's map, through a sigmoid with a learned
-temperature and centre, is trained with binary cross-entropy (Eq. 4), and cut at a threshold or refined by a dense CRF.
-"""
+"""Sketch-based segmentation (paper, Sec. 6.4): given a sketch, mark the pixels of the sketched concept in a photo."""
 
 import warnings
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""Correspondence without keypoint labels, PSC6K's "self-supervised" split (Lu et al., ICML 2023, train another model).
-
-Losses are those of annotated pairs, of an image and a known warp of it, and CLIP's contrast of pooled pairs.
-"""
+"""Correspondence without keypoint labels, PSC6K's "self-supervised" split (Lu et al., ICML 2023, by another model)."""
 
 import math
 from typing import Any, NamedTuple
