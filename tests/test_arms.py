@@ -152,8 +152,7 @@ def test_finetuning_moves_copies_of_both_models_and_starts_as_the_concatenated_a
     extractor = tuned.extractor()
     with torch.no_grad():
         torch.testing.assert_close(extractor(two_images), frozen.extractor()(two_images), atol=1e-5, rtol=1e-5)
-    shared = (tiny_backbone.diffusion.unet, tiny_backbone.vision.model.visual)
-    modules = (extractor.unet, extractor.tower, *shared)
+    modules = (extractor.unet, extractor.tower, tiny_backbone.diffusion.unet, tiny_backbone.vision.model.visual)
     before = [[p.clone() for p in module.parameters()] for module in modules]
     assert extractor.train().training and not extractor.unet.training and not extractor.tower.training
     extractor.pooled(extractor.prepare(two_images)).square().sum().backward()

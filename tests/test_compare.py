@@ -29,8 +29,7 @@ def small(toy):
 
 
 def compare(backbone, dataset, methods, seeds=(0,), epochs=1, **options):
-    task = Segmentation(dataset, epochs, 2e-3, 4)
-    return protocol.compare(backbone, task, methods, seeds, **options)
+    return protocol.compare(backbone, Segmentation(dataset, epochs, 2e-3, 4), methods, seeds, **options)
 
 
 @pytest.fixture(scope="module")
