@@ -167,7 +167,17 @@ HIDING = {
     "style": ("stroke: none !important; stroke: red", "stroke:var(--no)", "stroke:NONE;stroke:no", "/**/opacity:0"),
     "requiredExtensions": ("x",), "systemLanguage": ("de",), "id": ("no",), "transform": ("translate(900)",),
 }  # fmt: skip
+CUT = (
+    'clip-path="url(#c)"',
+    'mask="url(#m)"',
+    'stroke="url(#no)"',
+    'stroke-dasharray="1 9999" stroke-dashoffset="-1500"',
+)
 HIDDEN = [
+    *[LINE.format(look) for look in CUT],
+    '<svg width="9" height="9"><path d="M9 0L800 600"/></svg>',
+    '<rect x="400" y="500" width="-50" height="20"/><circle cx="500" cy="500" r="-20"/>',
+    '<path stroke="none" d="M500 500h.01v.01z"/><path d="M9 9L600 500" stroke-width=".001"/>',
     *[RECT.format(look.format(page)) for page in PAGES for look in ('fill="{}"', "style='fill: {}'")],
     *[LINE.format(f'{name}="{value}"') for name, values in HIDING.items() for value in values],
     *[f"<{tag}>{LINE.format('')}</{tag.split()[0]}>" for tag in ("defs", 'g class="no b"', 'a display="none"')],
@@ -178,7 +188,8 @@ HIDDEN = [
     "<g stroke='none'>" + LINE.format('stroke="inherit"') + "</g>",
 ]
 SHEET = """<style>@font-face {font-family: x} /* .a {} */ .no, #no {opacity: 0} path.a {fill: none} .a {fill: red}
-    g {--no: none; color: #fff} * {stroke-linecap: butt}</style>"""
+    g {--no: none; color: #fff} * {stroke-linecap: butt} @media print {g {opacity: 0}} path:hover {stroke: red}</style>
+    <clipPath id="c"><rect width="9" height="9"/></clipPath><mask id="m"><rect width="800" height="600"/></mask>"""
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
@@ -198,7 +209,15 @@ MOVES = {
     "rotate(30deg); transform-origin: 150px 50px": "rotate(30 150 50)",
     "rotate(9deg);transform-origin:top right": "rotate(9,800,0)",
 }  # fmt: skip
+SKIPPED = '<foreignObject requiredExtensions="x"><i/></foreignObject>'
 SAME = [
+    SVG.format(VIEW, f"<style>svg > g path:first-child {{stroke: var(--a, var(--b, #000))}}</style><g>{TRIANGLE}</g>"),
+    SVG.format(
+        VIEW, f'<clipPath id="c"><rect width="800" height="600"/></clipPath><g clip-path="url(#c)">{TRIANGLE}</g>'
+    ),
+    SVG.format(VIEW, TRIANGLE.replace("fill", 'stroke-dasharray="9 9" fill')),
+    SVG.format(f'{VIEW} style="background: #000"', TRIANGLE.replace("#000", "#fff")),
+    SVG.format(VIEW, f"<switch>{SKIPPED}{TRIANGLE}</switch>"),
     *[f"<!DOCTYPE svg{kind}>" + SVG.format(VIEW, TRIANGLE) for kind in KINDS],
     *[SVG.format(f'{VIEW} width="{side}" height="{side}"', TRIANGLE) for side in ("1em", "auto", "9vw", "9mm")],
     *[SVG.format(f'{VIEW} {name}="javascript: on"', TRIANGLE) for name in NAMES],
@@ -206,6 +225,7 @@ SAME = [
     *[SVG.format(VIEW, RECT.format(f'fill="{page}"') + TRIANGLE.replace("#000", ink)) for page, ink in DARK.items()],
 ]
 BESIDE = [
+    (f'<ellipse cx="500" cy="400" ry="50" {RED}/>', f'<circle cx="500" cy="400" r="50" {RED}/>'),
     (f'<path d="M-99 150L450 150L450 -9M900 9h9" {RED}/>', f'<path d="M0 150L450 150V0" {RED}/>'),
     *[(f'<g style="transform: {x}">{TRIANGLE}</g>', f'<g transform="{y}">{TRIANGLE}</g>') for x, y in MOVES.items()],
 ]
@@ -232,7 +252,7 @@ REFUSED_SVG = [
     (SVG.format("", '<image href="http://127.0.0.1/a.png"/>'), "<image>"),
     (SVG.format("", '<path d="M0 0 L nan nan"/>'), "<path> whose 'd'"),
     (SVG.format("", '<path d="M0 0 L 1e999 3" stroke="red"/>'), "not a finite number"),
-    (SVG.format("", f'<g transform="{"scale(1)" * 400}"><path d="M0 0L9 9"/></g>'), "'transform'"),
+    (SVG.format("", f'<g transform="{"scale(1)" * 400}"><path d="M0 0L9 9"/></g>'), "the transform 'scale"),
     (SVG.format("", '<path d="L 1 1"/>'), "cannot be read"),
     (SVG.format("", f'<path d="M0 0{"z" * 2_000_000}"/>'), "more than 20,000 points"),
     (SVG.format("", "<g>" * 100 + "</g>" * 100), "64 deep"),
@@ -241,15 +261,16 @@ REFUSED_SVG = [
     (SVG.format("", f'<path d="M0 0{"z" * 10_000}"/>'), "go on behind a z"),
     (SVG.format("", f'<path d="M0 0{"." * 4_900_000}"/>'), "<path> whose 'd'"),
     (SVG.format("", f'<polyline points="{"9" * 4_900_000}"/>'), "<polyline> whose 'points'"),
-    (SVG.format("", f'<g transform="{"scale(1)" * 200}">' * 60 + "<line/>" * 900 + "</g>" * 60), "transformed more"),
     (SVG.format("", f"<style>{'a{b:c}' * 800_000}</style>"), "more than 300,000 characters"),
-    (SVG.format("", f"<style>{'*{fill:none}' * 900}</style>" + "<g/>" * 9_000), "900 rules of style"),
+    (SVG.format("", f"<style>{'*{fill:none}' * 900}</style>" + "<g/>" * 9_000), "too many rules of style"),
     (SVG.format("", "".join(f'<g style="--a{i}:x{f"var(--a{i - 1})" * 9}">' for i in range(20)) + "</g>" * 20), "--a"),
-    (SVG.format("", "<style>@media print {g {fill: red}}</style>"), "has a medium or selects '@'"),
-    (SVG.format("", "<style>g > path {fill: red}</style>"), "selects 'g > path'"),
-    (SVG.format("", '<g style="transform: rotate3d(1, 1, 1, 9deg)"/>'), "transform: rotate3d"),
+    (SVG.format("", "<style>@media (width > 9px) {g {fill: red}}</style>"), "asks for '(width > 9px)'"),
+    (SVG.format("", "<style>g:no(path) {fill: red}</style>"), "selects 'g:no(path)'"),
+    (SVG.format("", '<g style="transform: rotate3d(1, 1, 1, 9deg)"/>'), "the transform 'rotate3d"),
     (SVG.format("", '<g style="animation: a 1s"/>'), "animation"),
     (SVG.format("", '<g fill="oklch(1 0 0)"/>'), "the colour 'oklch(1 0 0)'"),
+    (SVG.format("", '<g fill="color-mix(in srgb, red, blue)"/>'), "the colour 'color-mix"),
+    (SVG.format("", '<g style="transform: scale(.5); transform-origin: here"/>'), "the transform-origin 'here"),
     (SVG.format("", f'<g style="a:{"(" * 3_000}"/>'), "brackets"),
     (b"\xff\xfe<\x00s\x00v\x00g\x00", "not UTF-8"),
     (b"", "empty"),

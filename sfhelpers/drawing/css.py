@@ -1,71 +1,74 @@
-"""How an SVG's elements look, as CSS weighs attributes, rules and styles; what else could change that is refused."""
+"""The styles of an SVG as plain attributes, as CSS weighs rules, style attributes and variables (`cssselect2`)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import accumulate
 from xml.etree.ElementTree import Element
 
-import numpy as np
+import cssselect2
 import tinycss2
-from numpy.typing import NDArray
+from svgelements import Length, Matrix
 from tinycss2.color4 import parse_color
 
-NUMBER = r"[+-]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})(?:[Ee][+-]?\d{1,3})?(?!\d)"
-INHERITED = {
-    "fill": "black", "stroke": "none", "color": "black", "fill-opacity": "1", "stroke-opacity": "1",
-    "stroke-width": "1", "stroke-linecap": "butt", "visibility": "visible",
-}  # fmt: skip
-PAINTS = ("fill", "stroke", "color")
-INITIAL = INHERITED | {"display": "inline", "opacity": "1", "transform": "none", "transform-origin": "0 0"}
-UNREAD = {"d", "translate", "rotate", "scale", "animation", "animation-name", "offset-path", "transform-box"}
-ARGUMENT = rf"\(\s*(?:{NUMBER}%s|0)(?:\s*,\s*(?:{NUMBER}%s|0))*+\s*\)\s*"
-TRANSFORM = re.compile(  # as a property; attributes have no units
-    rf"(?:translate[xy]?{ARGUMENT % ('px', 'px')}|(?:scale[xy]?|matrix){ARGUMENT % ('', '')}"
-    rf"|(?:rotate|skew[xy]){ARGUMENT % (('(?:deg|grad|rad|turn)',) * 2)})*+|none"
-)
-VALID = dict.fromkeys(("opacity", "fill-opacity", "stroke-opacity"), re.compile(f"{NUMBER}%?")) | {
-    "stroke-width": re.compile(rf"(?!-){NUMBER}[a-z%]*"),
-    "visibility": re.compile("visible|hidden|collapse"),
+PAINTS = ("fill", "stroke", "color", "stop-color", "background", "background-color")
+INITIAL = {"fill": "black", "stroke": "none", "color": "black", "visibility": "visible", "stroke-width": "1"}
+UNREAD = {"d", "translate", "rotate", "scale", "zoom", "animation", "animation-name", "offset-path", "transform-box"}
+FUNCTIONS = {"matrix", "rotate"} | {
+    f"{name}{axis}" for name in ("translate", "scale", "skew") for axis in ("", "x", "y")
 }
-SELECTOR = re.compile(r"\s*(\*|[A-Za-z][\w-]*)?((?:[.#][A-Za-z_-][\w-]*)*)\s*")
+MARK = re.compile(r"[+-]?[\d.]+(px|pt|pc|mm|cm|in|%)?")
+PLACES = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,((?:[^()]|\([^()]*\))*+))?\)")
-HARMLESS = re.compile(r"@font-face\s*\{[^{}]*\}|@(charset|namespace)[^;{}]*;")  # fonts may hold a megabyte
-MAX_CSS, MAX_VALUE, MAX_VARIABLES, MAX_DEPTH = 300_000, 2_000, 200, 64
+MAX_CSS, MAX_VALUE, MAX_VARIABLES = 300_000, 2_000, 200
 MAX_MATCHES = 1_000_000  # entries of rules times elements
 
-Style = dict[str, str]
-Entries = list[tuple[str, str, bool]]  # names, values, whether they are important
-Rule = tuple[str, set[str], tuple[int, int, int], Entries]  # tag, .classes and #id, weight
+Entry = tuple[str, str, bool]  # a name, its value, whether it is important
 
 
-def rules_of(root: Element) -> list[Rule]:
-    """The rules of a file's style sheets, in order; ValueErrors, here and below, follow on "because"."""
-    elements, sheets = list(root.iter()), root.findall(".//{*}style")
-    text = HARMLESS.sub("", "\n".join("".join(sheet.itertext()) for sheet in sheets))
-    styles = {one.get("style", "") for one in elements}
-    if len(text) + sum(map(len, styles)) > MAX_CSS:
+def to_attributes(root: Element, box: list[float]) -> None:
+    """Write all styles into attributes, in place; `box` is the page's width and height in the file's own units.
+
+    ValueErrors, here and below, follow on "because".
+    """
+    elements = list(root.iter())
+    sheets = [one for one in elements if one.tag == "style" and one.get("media", "all") in ("all", "screen")]
+    text = "\n".join("".join(sheet.itertext()) for sheet in sheets)
+    if len(text) + sum(len(style) for style in {one.get("style", "") for one in elements}) > MAX_CSS:
         raise ValueError(f"its styles have more than {MAX_CSS:,} characters: simplify them.")
-    steps = [[(sign in "([{") - (sign in ")]}") for sign in one] for one in (text, *styles)]
-    if max(max(accumulate(step), default=0) for step in steps) > MAX_DEPTH:
-        raise ValueError(f"its styles nest brackets more than {MAX_DEPTH} deep: simplify them.")
-    found: list[Rule] = []
-    for item in tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True):
-        for selector in tinycss2.serialize(item.prelude).split(",") if item.type == "qualified-rule" else ["@"]:
-            match = SELECTOR.fullmatch("svg" if selector.strip() == ":root" else selector)
-            if match is None or any(sheet.get("media", "all") not in ("all", "screen") for sheet in sheets):
-                what = f"its style sheet has a medium or selects {selector.strip()!r}"
-                raise ValueError(f"{what}: use only tags, classes and ids, as in 'path.thin'.")
-            names = re.findall(r"[.#][\w-]+", match[2])
-            weight = sum(name[0] == "#" for name in names), len(names), match[1] not in (None, "*")
-            found.append((match[1] or "*", set(names), weight, _entries(tinycss2.serialize(item.content))))
-    if sum(len(entries) for *_, entries in found) * len(elements) > MAX_MATCHES:
-        raise ValueError(f"it has {len(found):,} rules of style for {len(elements):,} elements: simplify them.")
-    return found
+    for one in (one for one in elements if one.tag == "style"):
+        one.clear()  # what it says stands in attributes from here on
+    matcher, count = cssselect2.Matcher(), 0
+    for selectors, entries in _rules(tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True)):
+        count += len(entries) * len(elements)
+        if count > MAX_MATCHES:
+            raise ValueError(f"it has too many rules of style for {len(elements):,} elements: simplify them.")
+        for selector in selectors:
+            matcher.add_selector(selector, entries)
+    variables: dict[Element | None, dict[str, str]] = {None: {}}  # of an element, with those around it
+    for node in cssselect2.ElementWrapper.from_xml_root(root).iter_subtree():
+        outer = variables[node.parent.etree_element if node.parent else None]
+        variables[node.etree_element] = _write(node.etree_element, matcher.match(node), outer, box)
+
+
+def _rules(items: list) -> Iterator[tuple[list, list[Entry]]]:
+    """Selectors and entries; fonts and what holds in print alone are left out."""
+    for item in items:
+        if item.type == "at-rule" and item.lower_at_keyword in ("media", "import"):
+            if (medium := tinycss2.serialize(item.prelude).strip()) != "print":
+                raise ValueError(f"its style sheet asks for {medium[:40]!r}: write what holds there as plain rules.")
+        elif item.type == "qualified-rule":
+            try:
+                selectors = cssselect2.compile_selector_list(item.prelude)
+            except cssselect2.SelectorError:
+                selector = tinycss2.serialize(item.prelude).strip()
+                raise ValueError(
+                    f"its style sheet selects {selector[:40]!r}, which is not read: simplify it."
+                ) from None
+            yield selectors, _entries(tinycss2.serialize(item.content))
 
 
 @lru_cache(maxsize=10_000)
-def _entries(css: str) -> Entries:
+def _entries(css: str) -> list[Entry]:
     found = []
     for item in tinycss2.parse_blocks_contents(css, skip_comments=True, skip_whitespace=True):
         if item.type in ("at-rule", "qualified-rule"):
@@ -76,57 +79,70 @@ def _entries(css: str) -> Entries:
     return found
 
 
-def style_of(element: Element, outer: Style, rules: Sequence[Rule]) -> Style:
-    """All attributes and properties of an element inside one whose style is `outer`; its opacity is that of both."""
-    names = {f".{name}" for name in element.get("class", "").split()} | {f"#{element.get('id')}"}
-    found = [(False, (), name, value) for name, value in element.attrib.items() if name != "style"]
-    for tag, wanted, weight, entries in rules:
-        if tag in ("*", element.tag) and wanted <= names:
-            found += [(important, weight, name, value) for name, value, important in entries]
-    found += [(important, (MAX_CSS,), *entry) for *entry, important in _entries(element.get("style", ""))]
-    found.sort(key=lambda one: one[:2])
-    style = INITIAL | {name: value for name, value in outer.items() if name in INHERITED or name.startswith("--")}
-    style |= {name: value for _, _, name, value in found if name.startswith("--")}
-    if len(style) > len(INITIAL) + MAX_VARIABLES:
+def _write(element: Element, matches: list, outer: dict[str, str], box: list[float]) -> dict[str, str]:
+    """Write one element's style into its attributes; returns its variables."""
+    found = [(False, (-1,), 0, name, value) for name, value in element.attrib.items() if name not in ("style", "class")]
+    for weight, order, _, entries in matches:
+        found += [(important, weight, order, name, value) for name, value, important in entries]
+    style = _entries(element.get("style", ""))
+    found += [(important, (MAX_CSS,), 0, name, value) for name, value, important in style]
+    found.sort(key=lambda one: one[:3])
+    variables = outer | {name: value for *_, name, value in found if name.startswith("--")}
+    if len(variables) > MAX_VARIABLES:
         raise ValueError(f"its style has more than {MAX_VARIABLES} variables: simplify it.")
-    for _, weight, name, given in found:
-        value = VARIABLE.sub(lambda match: style.get(match[1], match[2] or ""), given).strip()
-        if "var(" in given and max(len(given), len(value)) > MAX_VALUE:  # variables in variables grow without bound
-            raise ValueError(f"its style gives {name!r} more than {MAX_VALUE:,} characters: simplify it.")
-        value = value.lower() if weight or name in INITIAL else value
-        if weight and value != "none" and (name in UNREAD or (name == "transform" and not TRANSFORM.fullmatch(value))):
+    written = {}
+    for _, weight, _, name, given in found:
+        value = given
+        while "var(" in value:  # one within another, from the inside
+            before, value = value, VARIABLE.sub(lambda match: variables.get(match[1], match[2] or ""), value).strip()
+            if value == before or len(value) > MAX_VALUE:
+                raise ValueError(f"its style gives {name!r} variables that are not read: simplify it.")
+        if name in UNREAD and weight != (-1,) and value != "none":
             raise ValueError(f"its style gives {name}: {value[:40]}, which is not read: save it as plain attributes.")
-        if value in ("inherit", "initial"):
-            style[name] = (outer if value == "inherit" else INITIAL).get(name, "auto")
-        elif _is_valid(name, value):
-            style[name] = value
-    style["opacity"] = str(_alpha(style["opacity"]) * _alpha(outer["opacity"]))
-    return style
+        if name in PAINTS:
+            value = _paint(value.lower())
+        if value is not None and not name.startswith("--"):
+            written[name] = INITIAL.get(name, value) if value == "initial" else value
+    if "transform" in written:
+        written["transform"] = _matrix(written["transform"], written.pop("transform-origin", "0 0"), box)
+    element.attrib.clear()
+    element.attrib.update(written)
+    return variables
 
 
-def _is_valid(name: str, value: str) -> bool:
-    """Whether a browser takes it; what it does not take leaves what was said before."""
-    if name in PAINTS and len(value) <= MAX_VALUE:
-        return value in ("none", "currentcolor") or value.startswith("url(") or color_of(value) is not None
-    return name not in PAINTS and (name not in VALID or VALID[name].fullmatch(value) is not None)
-
-
-def _alpha(value: str) -> float:
-    return min(max(float(value.rstrip("%")) / (100 if value.endswith("%") else 1), 0), 1)
-
-
-def paint_of(style: Style, name: str) -> tuple[NDArray[np.float64], float]:
-    """Red, green and blue in [0, 1] of "fill" or "stroke", not a number for a gradient or pattern; and its opacity."""
-    value = style["color"] if style[name] == "currentcolor" else style[name]
-    *color, alpha = color_of(value) or (np.nan, np.nan, np.nan, float(value.startswith("url(")))
-    return np.array(color), alpha * _alpha(style[f"{name}-opacity"]) * float(style["opacity"])
-
-
-@lru_cache(maxsize=10_000)
-def color_of(value: str) -> tuple[float, ...] | None:
-    """Red, green, blue and opacity, in [0, 1]; None if it is no colour of its own."""
+def _paint(value: str) -> str | None:
+    """A colour as rgba, another paint as it is; None for what a browser does not take, which leaves what was before."""
+    if value in ("none", "inherit", "initial") or value.startswith("url("):
+        return value
     color = parse_color(value)
+    if color is None or color == "currentcolor":
+        if "(" in value:
+            raise ValueError(f"it has the colour {value[:40]!r}, which is not read: write it as #rrggbb.")
+        return color and "currentColor"
     try:
-        return None if color is None or color == "currentcolor" else tuple(color.to("srgb"))
+        red, green, blue, alpha = color.to("srgb")
     except NotImplementedError:
-        raise ValueError(f"it has the colour {value!r}, which is not read: write it as #rrggbb.") from None
+        raise ValueError(f"it has the colour {value[:40]!r}, which is not read: write it as #rrggbb.") from None
+    return f"rgba({255 * red:.0f},{255 * green:.0f},{255 * blue:.0f},{alpha:g})"
+
+
+def _matrix(transform: str, origin: str, box: list[float]) -> str:
+    """A transform around its origin, as one matrix."""
+    moves, (x, y) = transform.lower().replace("px", ""), _origin(origin.lower(), box)
+    try:
+        if len(moves) > MAX_VALUE or not FUNCTIONS.issuperset(re.findall(r"([a-z]\w*)\s*\(", moves)):
+            raise ValueError
+        matrix = Matrix(f"translate({x},{y}) {moves} translate({-x},{-y})")
+        return "matrix({})".format(",".join(f"{float(getattr(matrix, name)):.9g}" for name in "abcdef"))
+    except (ValueError, TypeError):
+        raise ValueError(f"it has the transform {transform[:40]!r}, which is not read: write it as a matrix.") from None
+
+
+def _origin(value: str, box: list[float]) -> list[float]:
+    """What a transform goes around, in the units of the page."""
+    words = [*value.split(), "center"][:2]
+    words = words[::-1] if words[0] in ("top", "bottom") or words[1] in ("left", "right") else words
+    marks = [PLACES.get(word, word) for word in words]
+    if not all(map(MARK.fullmatch, marks)):
+        raise ValueError(f"it has the transform-origin {value[:40]!r}, which is not read: give it in px.")
+    return [Length(mark).value(ppi=96, relative_length=side) for mark, side in zip(marks, box, strict=True)]

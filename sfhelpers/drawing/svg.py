@@ -1,29 +1,32 @@
 """SVG in and out: our own files come back as they were, others as the outlines of what is seen of their shapes.
 
 An SVG may hold scripts, ask for other files, or unfold into gigabytes. So it is looked through first, with no entities
-allowed (`defusedxml`), its cost is bounded, and only shapes with what places them reach the library of curves.
+allowed (`defusedxml`), and its cost is bounded; `svgelements` computes outlines, and of these only what has ink in the
+picture that `resvg` makes of the file was ever seen.
 """
 
 import io
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
 import numpy as np
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
 from svgelements import SVG, Curve, Length, Move, Path, Shape
 
 from sfhelpers.drawing import css
-from sfhelpers.drawing.strokes import MAX_POINTS, Points, Stroke, clipped
+from sfhelpers.drawing.strokes import MAX_POINTS, Points, Stroke, clipped, joined
 
 INK = "#191919"  # 25 of 255, as the toy world's sketches
 OWN = "data-canvas"  # on files of our own: the canvas's side in pixels
 SPACE = "{http://www.w3.org/2000/svg}"
-SHAPES = {  # and the attribute without which they have no form
-    "path": "d", "line": "", "polyline": "points", "polygon": "points", "rect": "width", "circle": "r", "ellipse": "rx",
-}  # fmt: skip
-GROUPS = ("svg", "g", "a", "switch")
+SHAPES = {"path", "line", "polyline", "polygon", "rect", "circle", "ellipse"}
+GROUPS = {"svg", "g", "a", "switch"}
 SILENT = {"title", "desc", "metadata", "defs", "style", "symbol", "marker", "pattern", "filter", "clipPath", "mask"}
 SILENT |= {"linearGradient", "radialGradient", "view"}  # none of these is drawn where it stands
 DOCTYPE = re.compile(r"""<!DOCTYPE\s+svg(\s+(PUBLIC\s+("[^"]*"|'[^']*')|SYSTEM)\s+["'](?!file:)[^"'<>]*["'])?\s*>""")
@@ -32,24 +35,28 @@ HANDLER = re.compile(  # a browser's names of events
     "wheel|contextmenu|copy|cut|paste|input|change|drop|message|(mouse|pointer|touch|key|drag|animation|transition)[a-z]+)"
 )
 
-LENGTH = re.compile(rf"{css.NUMBER}(px|pt|pc|mm|cm|in|%)?")
-SIZE = re.compile(rf"{css.NUMBER}(px|pt|pc|mm|cm|in)?")
-NUMBERS = re.compile(rf"(?:{css.NUMBER}|[\s,])*+")
+NUMBER = r"[+-]?(?:\d{1,40}(?:\.\d{1,40})?|\.\d{1,40})(?:[Ee][+-]?\d{1,3})?(?!\d)"
+LENGTH = re.compile(rf"{NUMBER}(px|pt|pc|mm|cm|in|%)?")
+SIZE = re.compile(rf"(?!-){NUMBER}(px|pt|pc|mm|cm|in)?")
+NUMBERS = re.compile(rf"(?:{NUMBER}|[\s,])*+")
 ALLOWED = dict.fromkeys(["x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "rx", "ry", "width", "height"], LENGTH) | {
-    "r": SIZE,  # the library's per cent give an ellipse
+    "r": re.compile(rf"{NUMBER}(px|pt|pc|mm|cm|in)?"),  # the library's per cent give an ellipse
     "viewBox": NUMBERS,
     "preserveAspectRatio": re.compile(r"[A-Za-z ]*"),
-    "transform": re.compile(rf"((matrix|translate|scale|rotate|skewx|skewy)\s*\((?:{css.NUMBER}|[\s,])*+\)[\s,]*)*+"),
+    "transform": re.compile(r"matrix\([\de.,+-]*\)"),
     "points": NUMBERS,
-    "d": re.compile(rf"(?:{css.NUMBER}|[MmZzLlHhVvCcSsQqTtAa\s,])*+"),
+    "d": re.compile(rf"(?:{NUMBER}|[MmZzLlHhVvCcSsQqTtAa\s,])*+"),
 }
-PLACES = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
 TOKEN = re.compile(r"[A-Za-z]|\d*\.?\d+")
 OPEN = re.compile(r"[Zz][\s,]*(?![\s,Mm]|$)")  # goes on behind a closed line without a move
 MAX_TOKENS = 7 * MAX_POINTS  # numbers and commands of paths; a cubic curve has seven
 MAX_TAGS, MAX_DEPTH, MAX_ATTRIBUTE, MAX_OPEN, MAX_MOVES = 10_000, 64, 2_000, 200, 100_000
 CURVE_POINTS = 4_000  # shared by all curves of a file, each of which gets 2 to 32
-FAINT = 0.06  # of the range from black to white: nobody sees a line that differs less from the page
+PPI = 96  # a browser's pixels an inch
+SIDE = 1024  # pixels of the picture's longer side
+FAINT = 15  # of 255: nobody sees a line that differs less from what is around it
+GAP = 25  # pixels: what is hidden for longer was not drawn; shorter gaps are those of a dashed line
+SECONDS = 20
 
 
 def document(strokes: Sequence[Stroke], size: int) -> str:
@@ -65,38 +72,31 @@ def document(strokes: Sequence[Stroke], size: int) -> str:
 
 
 def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
-    """Lines and outlines that are seen, in pixels of the page, and the canvas's side where the file is one of ours.
+    """Lines and outlines that are seen, in the page's units, and the canvas's side where the file is one of ours.
 
     A ValueError's sentence follows on "because". Line widths only count in our own files.
     """
     root = _root(content)
-    rules = css.rules_of(root)
-    style = css.style_of(root, css.INITIAL, rules)
-    shapes = Element("svg", _page(root, style))
-    view = [float(number) for number in re.findall(css.NUMBER + "|nan", shapes.get("viewBox", "0 0 nan nan"))]
-    if len(view) != 4 or min(view[2:]) <= 0:
-        raise ValueError("it has a 'viewBox' that cannot be read: repair it.")
-    styles = list(_copy(root, shapes, style, rules, view[2:])) if style["display"] != "none" else []
-    for number, shape in enumerate(shape for shape in shapes.iter() if shape.tag in SHAPES):
-        shape.set("id", str(number))
-    lines = [shape.get(key, "") for shape in shapes.iter() for key in ("points", "d")]
-    if sum(len(TOKEN.findall(line)) for line in lines) > MAX_TOKENS:
-        raise ValueError(f"it has more than {MAX_POINTS:,} points: simplify its paths.")
-    if sum(len(OPEN.findall(line)) for line in lines) > MAX_OPEN:  # the library looks back for each one's beginning
-        raise ValueError(f"its paths go on behind a z more than {MAX_OPEN} times: begin each line with a move.")
-    if sum(shape.get("transform", "").count("(") * sum(1 for _ in shape.iter()) for shape in shapes.iter()) > MAX_MOVES:
-        raise ValueError(f"its shapes are transformed more than {MAX_MOVES:,} times: simplify its groups.")
-    colors = [css.color_of(style.get(name, "")) for name in ("background-color", "background")]
-    *color, alpha = next(filter(None, colors), (1.0, 1.0, 1.0, 1.0))
+    own = re.fullmatch("[0-9]{1,4}", root.get(OWN, ""))
+    box = _page(root)
+    try:
+        css.to_attributes(root, box or [100.0, 100.0])
+    except RecursionError:
+        raise ValueError("its styles nest brackets too deep: simplify them.") from None
+    shapes = Element("svg", {"xmlns": SPACE[1:-1]} | _placed(root))
+    _copy(root, shapes, {name: root.get(name, css.INITIAL[name]) for name in ("fill", "stroke")})
+    _check_cost(shapes)
     try:
         page = SVG.parse(io.StringIO(tostring(shapes, encoding="unicode")))
-        found = _seen(page, styles, 1 - alpha * (1 - np.array(color)), "viewBox" in shapes.attrib)
+        lines = list(_lines([Path(shape).reify() for shape in page.select(lambda item: isinstance(item, Shape))]))
     except Exception as error:  # the reader raises many kinds on paths that do not begin with a move, and the like
         raise ValueError(f"it has a shape that cannot be read ({type(error).__name__}): repair it.") from error
-    if not found:
+    strokes = [Stroke(points, width if own else 1.0) for points, width in lines]
+    if strokes and not own:
+        strokes = _seen(strokes, root)
+    if not strokes:
         raise ValueError("it holds no path, line or shape with ink on its page: choose another file.")
-    own = re.fullmatch("[0-9]{1,4}", root.get(OWN, ""))
-    return [Stroke(points, width if own else 1.0) for points, width in found], int(own[0]) if own else None
+    return strokes, int(own[0]) if own else None
 
 
 def _root(content: str) -> Element:
@@ -117,123 +117,143 @@ def _root(content: str) -> Element:
         element.tag = element.tag.removeprefix(SPACE)
         handlers = any(HANDLER.fullmatch(key.lower()) for key in element.attrib)
         links = [re.sub(r"\s", "", value).lower() for key, value in element.items() if key.endswith("href")]
-        scripts = any(link.startswith("javascript:") for link in links)
-        if handlers or scripts or element.tag.rpartition("}")[2].lower() in ("script", "foreignobject"):
+        foreign = element.tag.rpartition("}")[2].lower() in ("script", "foreignobject")
+        if handlers or any(link.startswith("javascript:") for link in links) or (foreign and not _is_skipped(element)):
             raise ValueError("it holds a script or a web page: a drawing needs none.")
     return root
 
 
-def _page(root: Element, style: css.Style) -> dict[str, str]:
-    """What places the page; sizes that depend on a window or a font are left out, as the viewBox says it all."""
-    sizes = {name: style.get(name, "") for name in ("width", "height")}
-    if not all(map(SIZE.fullmatch, sizes.values())):
-        sizes = dict.fromkeys(sizes, "auto")
-    if style["transform"] != "none":
-        raise ValueError("it moves the whole page by a transform: write that onto a group inside.")
-    found = _placed(root, style | sizes | {"x": "auto", "y": "auto"}, [])
-    if "width" in found:  # without a viewBox, the library takes per cent of the other side
-        width, height = (Length(size).value(ppi=96) for size in sizes.values())
-        found.setdefault("viewBox", f"0 0 {width} {height}")
-    return found
+def _page(root: Element) -> list[float]:
+    """Width and height of the page in the file's own units, [] if nothing says how large it is.
+
+    Sizes that depend on a window or a font are left out, as the viewBox says it all.
+    """
+    sizes = [root.attrib.pop(name, "") for name in ("width", "height")]
+    given = root.get("viewBox", "")
+    view = [float(number) for number in re.findall(NUMBER, given)] if NUMBERS.fullmatch(given) else []
+    if all(map(SIZE.fullmatch, sizes)):
+        sizes = [float(Length(size).value(ppi=PPI)) for size in sizes]
+        view = view if given else [0.0, 0.0, *sizes]
+    else:
+        sizes = view[2:]
+    if (given or view) and (len(view) != 4 or min(view[2:] + sizes) <= 0):
+        raise ValueError("it has a 'viewBox' that cannot be read: repair it.")
+    for name in ("x", "y"):
+        root.attrib.pop(name, None)
+    if view:
+        root.attrib |= {"viewBox": " ".join(map(str, view)), "width": str(sizes[0]), "height": str(sizes[1])}
+    return view[2:]
 
 
-def _copy(
-    source: Element, target: Element, outer: css.Style, rules: Sequence[css.Rule], box: Sequence[float], depth: int = 0
-) -> Iterator[css.Style]:
-    """Copy what is seen and what places it; the styles of the shapes among it."""
+def _copy(source: Element, target: Element, outer: dict[str, str], depth: int = 0) -> None:
+    """Copy what is drawn where it stands, with what places it and its paints; take out what no browser draws."""
     if depth > MAX_DEPTH:
         raise ValueError(f"it nests groups more than {MAX_DEPTH} deep: ungroup them.")
-    for element in source:
-        tag, language = element.tag, element.get("systemLanguage", "en").strip().lower()
-        if tag in SILENT or tag[0] == "{" or element.get("requiredExtensions") or not language.startswith("en"):
-            continue  # other namespaces hold an editor's notes
-        style = css.style_of(element, outer, rules)
-        is_hidden = style["display"] == "none" or float(style["opacity"]) == 0
-        if is_hidden or (style["visibility"] != "visible" and tag not in GROUPS):
+    for element in list(source):
+        tag = element.tag
+        if tag[0] == "{" or _is_skipped(element):  # other namespaces hold an editor's notes
+            source.remove(element)
+            continue
+        paints = outer | {name: element.get(name) for name in outer if element.get(name, "inherit") != "inherit"}
+        if tag in SILENT or element.get("display") == "none":
             pass
         elif tag in GROUPS:
-            inner = SubElement(target, "svg" if tag == "svg" else "g", _placed(element, style, box))
-            yield from _copy(element, inner, style, rules, box, depth + 1)
+            _copy(element, SubElement(target, tag if tag == "svg" else "g", _placed(element)), paints, depth + 1)
         elif tag not in SHAPES:
             raise ValueError(f"it holds a <{tag}> element, which is no stroke: turn it into paths or take it out.")
-        elif not SHAPES[tag] or style.get(SHAPES[tag]):
-            SubElement(target, tag, _placed(element, style, box))
-            yield style
-        if source.tag == "switch":
-            return  # the first that can be shown stands for all
+        elif set(paints.values()) != {"none"} and (tag != "path" or element.get("d")):
+            if tag == "ellipse":  # one radius says the other, too
+                radii = [element.get(name, "auto") for name in ("rx", "ry", "rx")]
+                element.attrib |= {"rx": min(radii[:2], key="auto".__eq__), "ry": min(radii[1:], key="auto".__eq__)}
+            SubElement(target, tag, paints | _placed(element) | {"stroke-width": element.get("stroke-width", "1")})
 
 
-def _placed(element: Element, style: css.Style, box: Sequence[float]) -> dict[str, str]:
-    """What places an element, each in the form that it must have; `box` is the page's width and height."""
-    found = {key: style[key].strip() for key in ALLOWED if style.get(key, "auto") != "auto"}
-    if style["transform"] != "none":
-        found["transform"] = style["transform"]
+def _is_skipped(element: Element) -> bool:
+    """Whether no browser that speaks English draws it."""
+    language = element.get("systemLanguage", "en").strip().lower()
+    return bool(element.get("requiredExtensions")) or not language.startswith("en")
+
+
+def _placed(element: Element) -> dict[str, str]:
+    """What places an element, each in the form that it must have."""
+    found = {key: value for key, value in element.attrib.items() if key in ALLOWED and value != "auto"}
     for key, value in found.items():
-        allowed = ALLOWED[key].fullmatch(value) or (key == "transform" and css.TRANSFORM.fullmatch(value))
-        if (len(value) > MAX_ATTRIBUTE and key not in ("points", "d")) or not allowed:
+        if (len(value) > MAX_ATTRIBUTE and key not in ("points", "d")) or not ALLOWED[key].fullmatch(value.strip()):
             raise ValueError(f"it has a <{element.tag}> whose {key!r} cannot be read: repair it.")
-    if "transform" in found and style["transform-origin"] != "0 0":
-        x, y = _origin(style["transform-origin"], box)
-        found["transform"] = f"translate({x},{y}) {found['transform']} translate({-x},{-y})"
     return found
 
 
-def _origin(value: str, box: Sequence[float]) -> list[float]:
-    """What a transform goes around, in the units of the page."""
-    words = [*value.split(), "center"][:2]
-    words = words[::-1] if words[0] in ("top", "bottom") or words[1] in ("left", "right") else words
-    marks = [PLACES.get(word, word) for word in words]
-    if not all(map(LENGTH.fullmatch, marks)) or (np.isnan(box).any() and "%" in "".join(marks)):
-        raise ValueError(f"it has the transform-origin {value!r}, which is not read: give it in px.")
-    return [Length(mark).value(ppi=96, relative_length=side) for mark, side in zip(marks, box, strict=True)]
+def _check_cost(shapes: Element) -> None:
+    lines = [shape.get(key, "") for shape in shapes.iter() for key in ("points", "d")]
+    if sum(len(TOKEN.findall(line)) for line in lines) > MAX_TOKENS:
+        raise ValueError(f"it has more than {MAX_POINTS:,} points: simplify its paths.")
+    if sum(len(OPEN.findall(line)) for line in lines) > MAX_OPEN:  # the library looks back for each one's beginning
+        raise ValueError(f"its paths go on behind a z more than {MAX_OPEN} times: begin each line with a move.")
 
 
-def _seen(page: SVG, styles: Sequence[css.Style], color: Points, is_bounded: bool) -> list[tuple[Points, float]]:
-    """Points, in pixels of the page, and width of every subpath that differs from what it is drawn on."""
-    drawn = page.select(lambda item: isinstance(item, Shape))
-    shapes = [(Path(shape).reify(), styles[int(shape.id)]) for shape in drawn]
-    curves = sum(isinstance(segment, Curve) for path, _ in shapes for segment in path)
+def _lines(paths: Sequence[Path]) -> Iterator[tuple[Points, float]]:
+    """Points and width of every subpath; a dot is one point."""
+    curves = sum(isinstance(segment, Curve) for path in paths for segment in path)
     pieces = int(np.clip(CURVE_POINTS // max(curves, 1), 2, 32))
-    size = np.array([page.width, page.height])
-    found: list[tuple[Points, float]] = []
-    for path, style in shapes:
-        lines = _lines(path, pieces)
-        (fill, filled), (stroke, stroked) = (css.paint_of(style, name) for name in ("fill", "stroke"))
-        if filled and _covers(lines, size):
-            found = found if filled < 1 else []
-            color, filled = filled * fill + (1 - filled) * color, 0
-        width = float(re.match(css.NUMBER, style["stroke-width"])[0])
-        is_line, is_area = (_differs(*paint, color) for paint in ((stroke, stroked * (width > 0)), (fill, filled)))
-        for line in lines:
-            corners = len(np.unique(line, axis=0))
-            if (is_line and (corners > 1 or style["stroke-linecap"] != "butt")) or (is_area and corners > 2):
-                line = line if corners > 1 else line[:1]  # a dot
-                inside = clipped(line, size) if is_bounded and np.isfinite(line).all() else [line]
-                found += [(piece, width) for piece in inside]
+    for path in paths:
+        lines: list[list[tuple[float, float]]] = []
+        for segment in path:
+            if isinstance(segment, Move):
+                lines.append([])
+            if isinstance(segment, Curve):
+                lines[-1].extend(segment.npoint(np.arange(1, pieces + 1) / pieces))
+            else:
+                lines[-1].append((segment.end.x, segment.end.y))
+        for points in (np.array(line) for line in lines if len(line) > 1):
+            corners = len(np.unique(points, axis=0))
+            if corners > 2 or path.values["stroke"] != "none":  # what is only filled has an area
+                yield points if corners > 1 else points[:1], path.stroke_width
+
+
+def _seen(strokes: Sequence[Stroke], root: Element) -> list[Stroke]:
+    """The strokes, or those stretches of them, that have ink in the file's picture."""
+    start, size = np.zeros(2), np.array([float(root.get(name, "0")) for name in ("width", "height")])
+    if not size.all():
+        start, end = (edge(joined(strokes), axis=0) + beside for edge, beside in ((np.min, -2), (np.max, 2)))
+        size = end - start
+        root.set("viewBox", " ".join(map(str, (*start, *size))))
+    scale = SIDE / size.max()
+    ink = _ink(root, (size * scale).round().astype(int).clip(1))
+    found = []
+    for stroke in strokes:
+        for piece in clipped((stroke.points - start) * scale, size * scale):
+            found += [Stroke(part / scale, stroke.width) for part in _stretches(piece, ink)]
     return found
 
 
-def _differs(paint: Points, opacity: float, color: Points) -> bool:
-    return opacity > 0 and not opacity * np.abs(color - paint).max() <= FAINT  # as what is of several colours does
+def _stretches(line: Points, ink: NDArray[np.bool_]) -> list[Points]:
+    """A line in pixels as it is if it has ink all along; else its stretches that have."""
+    along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+    steps = np.linspace(0, along[-1], int(along[-1]) + 2)
+    points = np.stack([np.interp(steps, along, axis) for axis in line.T], 1)
+    column, row = points.astype(int).T.clip(0, np.array(ink.shape)[::-1, None] - 1)
+    at = np.flatnonzero(ink[row, column])
+    runs = np.split(at, np.flatnonzero(np.diff(at) > GAP) + 1) if len(at) else []
+    if len(runs) == 1 and at[0] <= GAP and at[-1] >= len(steps) - 1 - GAP:
+        return [line]
+    return [points[run[0] : run[-1] + 1] for run in runs if len(run) > GAP]
 
 
-def _covers(lines: Sequence[Points], size: Points) -> bool:
-    """Whether a shape is a rectangle over the whole page."""
-    if len(lines) != 1:
-        return False
-    low, high = lines[0].min(axis=0), lines[0].max(axis=0)
-    x, y = lines[0].T
-    area = abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
-    return (low <= 0.02 * size).all() and (high >= 0.98 * size).all() and area >= 0.97 * np.prod(high - low)
-
-
-def _lines(path: Path, pieces: int) -> list[Points]:
-    lines: list[list[tuple[float, float]]] = []
-    for segment in path:
-        if isinstance(segment, Move):
-            lines.append([])
-        if isinstance(segment, Curve):
-            lines[-1].extend(segment.npoint(np.arange(1, pieces + 1) / pieces))
-        else:
-            lines[-1].append((segment.end.x, segment.end.y))
-    return [np.array(line, dtype=float) for line in lines if len(line) > 1]
+def _ink(root: Element, size: NDArray[np.int_]) -> NDArray[np.bool_]:
+    """Where the picture differs from most of the page or from what is around: (height, width) bool."""
+    page = root.get("background-color", root.get("background", "white"))
+    options = f"width={size[0]}, height={size[1]}, background={page!r}, dpi={PPI}, skip_system_fonts=True"
+    draw = f"import resvg_py, sys; picture = resvg_py.svg_to_bytes(svg_string=sys.stdin.read(), {options})"
+    draw += "; sys.stdout.buffer.write(bytes(picture))"
+    try:  # in a process of its own, whose time is bounded
+        done = subprocess.run([sys.executable, "-c", draw], input=tostring(root), capture_output=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"it takes longer than {SECONDS} seconds to draw: simplify it.") from None
+    if done.returncode:
+        raise ValueError("it cannot be drawn: open it in an editor and save it again.")
+    drawn = Image.open(io.BytesIO(done.stdout)).convert("RGBA")
+    picture = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+    page = Image.new("RGB", picture.size, max(picture.getcolors(SIDE**2))[1])
+    around = ImageChops.subtract(picture.filter(ImageFilter.MaxFilter(5)), picture.filter(ImageFilter.MinFilter(5)))
+    differs = np.maximum(*(np.asarray(one) for one in (around, ImageChops.difference(picture, page)))).max(2) > FAINT
+    return np.asarray(Image.fromarray(differs).filter(ImageFilter.MaxFilter(3)))
