@@ -120,6 +120,7 @@ def _root(content: str) -> Element:
         foreign = element.tag.rpartition("}")[2].lower() in ("script", "foreignobject")
         if handlers or any(link.startswith("javascript:") for link in links) or (foreign and not _is_skipped(element)):
             raise ValueError("it holds a script or a web page: a drawing needs none.")
+        element.attrib = {key: text for key, text in element.items() if not key.endswith("href") or text[:1] == "#"}
     return root
 
 
