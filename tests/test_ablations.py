@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import timm
 import torch
-from torch import nn
 
 from sfhelpers import params, results
 from sfhelpers.backbones import encoders, randomised
@@ -18,10 +17,10 @@ from sfhelpers.datasets.sketches import Sketches, load_sketches
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks import ablations, correspondence, recognition, retrieval, segmentation
 from sfhelpers.tasks.ablations import FULL, Variant
-from sfhelpers.tasks.compare import Measured, Task
-from sfhelpers.tasks.prepared import take
+from sfhelpers.tasks.compare import Measured
 from tests.backbone_fixtures import refused
 from tests.cells import defined
+from tests.test_compare import Brightness
 
 RUN = SimpleNamespace(notebook="07_ablations", backbone="tiny", dataset="toy", split="default", seed=0, device="cpu")
 RUN.epochs, RUN.learning_rate, RUN.batch_size, RUN.limit = 0, 2e-3, 8, 2
@@ -32,13 +31,7 @@ NOTEBOOK = defined("07_ablations", **NAMES)
 VARIANTS = {variant.name: variant for variant in NOTEBOOK.VARIANTS}
 
 
-class Head(nn.Module):
-    def __init__(self, extractor, **settings):
-        super().__init__()
-        self.extractor, self.settings = extractor, settings
-
-
-class Toy(Task):
+class Toy(Brightness):
     """A task on two images, by default without any training; it notes what is prepared and what is validated."""
 
     def __init__(self, name="toy", epochs=0, stop=99, **settings):
@@ -47,26 +40,17 @@ class Toy(Task):
 
     def read(self, extractor, part, size, **noise):
         self.prepared.append((extractor.inject, extractor.until, noise))
-        return extractor.prepare(torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0)), **noise)
+        images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+        return extractor.prepare(images, **noise) | {"bright": torch.ones(2)}
 
-    def examples(self, frozen):
-        return 2
-
-    def model(self, extractor, frozen):
-        return Head(extractor, **self.settings)
-
-    def loss(self, model, frozen, indices):
-        return model.extractor(take(frozen["test"], indices)).square().mean()
+    def of_problem(self, frozen, problem):
+        return frozen | {"train": frozen["test"], "validation": frozen["test"]}
 
     def validate(self, model, frozen):
         if self.validated == self.stop:
             raise KeyboardInterrupt
         self.validated += 1
-        return 0.0
-
-    @torch.no_grad()
-    def predict(self, model, frozen):
-        return model.extractor(frozen["test"]).mean((1, 2, 3)).numpy()
+        return super().validate(model, frozen)
 
     def measure(self, trial, frozen):
         yield Measured("seen categories", "closeness", "a number", np.append(trial.found, np.nan), np.arange(3))
@@ -113,7 +97,8 @@ def test_full_is_tested_again_with_each_branch_silenced(tiny_backbone):
     silent = {(r.method, r.metric[-2:]): r.value for r in rows if r.metric.startswith("closeness without ")}
     assert silent.keys() == {(method, f"f{n}") for method in (FULL, longer.name) for n in (1, 2, 3)}
     extractor = VARIANTS[FULL].arm(tiny_backbone, 0).extractor()
-    model, frozen = Head(extractor), {"test": toy.read(extractor, None, 96)}
+    frozen = toy.of_problem({"test": toy.read(extractor, None, 96)}, "")
+    model = toy.model(extractor, frozen)
     lost, whole = 0.0, toy.predict(model, frozen).mean()
     for n, branch in enumerate(("f1", "f2", "f3")):
         with ablations.silenced(extractor, n):

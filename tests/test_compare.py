@@ -1,19 +1,23 @@
-"""Arms are trained and tested alike and told as they were measured, here of segmentation."""
+"""Arms are trained and tested alike and told as they were measured: of segmentation, and of a task that is new here."""
 
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from sfhelpers import metrics, toyworld
+from sfhelpers import metrics, results, toyworld
 from sfhelpers.backbones import randomised
 from sfhelpers.datasets import first_sketches
+from sfhelpers.images import load_images
 from sfhelpers.kept import FILE
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
+from sfhelpers.tasks.prepared import take
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
 from tests.backbone_fixtures import files, refused
 from tests.search_helpers import RUN
@@ -193,3 +197,75 @@ def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone,
         run(True, split="other")
     assert_same(first, run(False, split="other"))
     assert files(tmp_path).keys() == {*foreign, f"clip-only-seed0/{FILE}"}
+
+
+class Brightness(protocol.Task):
+    """A task is added in one class: how bright a sketch is, told by the mean of its map."""
+
+    name, baselines, unit, settings = "brightness", ("mean brightness",), "sketches", {}
+
+    def read(self, extractor, records, size, **noise):
+        images = load_images([record.path for record in records], size)
+        return extractor.prepare(images, **noise) | {"bright": images.mean((1, 2, 3))}
+
+    def model(self, extractor, frozen):
+        extractor.fit_statistics(frozen["train"])
+        model = nn.Module()
+        model.extractor, model.settings = extractor, self.settings
+        return model
+
+    def examples(self, frozen):
+        return len(frozen["train"]["bright"])
+
+    def error(self, model, data):
+        return (model.extractor(data).mean((1, 2, 3)) - data["bright"]).square().mean()
+
+    def loss(self, model, frozen, indices):
+        return self.error(model, take(frozen["train"], indices))
+
+    def validate(self, model, frozen):
+        return -self.error(model, frozen["validation"]).item()
+
+    @torch.no_grad()
+    def predict(self, model, frozen):
+        return model.extractor(frozen["test"]).mean((1, 2, 3)).numpy()
+
+    def untrained(self, method, seeds, frozen, plain):
+        yield protocol.Trial(method, seeds[0], found=frozen["train"]["bright"].mean().item())
+
+    def measure(self, trial, frozen):
+        closeness = 1 - np.abs(trial.found - frozen["test"]["bright"].numpy())
+        for gallery, values in zip(("first", "second"), np.split(closeness, 2), strict=True):
+            yield protocol.Measured(gallery, "closeness", "1 - |error|", values, np.arange(len(values)) // 2)
+            yield protocol.Measured(gallery, "square", "not tested", values**2)
+
+
+def test_a_task_in_one_class_is_compared_told_and_tested(tiny_backbone, toy):
+    parts = {name: toy.sketches[k:24:3] for k, name in enumerate(("train", "validation", "test"))}
+    task = Brightness(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
+    methods = ["fused", "SD only", "mean brightness"]
+    trials, frozen = protocol.compare(tiny_backbone, task, methods, (0, 1))
+    assert [trial.method for trial in trials] == ["fused", "fused", "SD only", "SD only", "mean brightness"]
+    assert all(trial.history.best_epoch > 0 for trial in trials if trial.history)
+    told = protocol.rows(RUN, task, trials, frozen, "aa") + protocol.differences(RUN, task, trials, frozen, "aa")
+    assert {(row.task, row.n) for row in told} == {("brightness", 4), ("brightness", 2)}, "sketches, pairs of them"
+    for gallery in ("first", "second"):
+        table, found = (of(told, gallery, "closeness") for of in (results.table, results.differences))
+        assert {*table} == {*methods} and {*found} == {*methods[1:]}
+        for method, (mean, low, high) in found.items():
+            assert low <= mean <= high and mean == pytest.approx(table["fused"][0] - table[method][0], abs=1e-6)
+            assert results.verdict(table, found, method) in results.VERDICTS
+    flat = {"test": {"bright": torch.ones(8)}}  # then queries do not differ: the mean over seeds has no spread
+    trials = [replace(trial, found=lead) for trial, lead in zip(trials, (0.8, 0.6, 0.5, 0.4, 0.9), strict=True)]
+    told = protocol.differences(RUN, task, trials, flat, "aa")
+    wanted = {"SD only": pytest.approx((0.25,) * 3), "mean brightness": pytest.approx((-0.2,) * 3)}
+    asked = [
+        ("first", "closeness"),
+        ("second", "closeness"),
+        ("third", "closeness"),
+        ("first", "square"),
+    ]
+    assert [results.differences(told, *where) for where in asked] == [wanted, wanted, {}, {}] and len(told) == 2 * 2 * 3
+    assert all("averaged over its seeds (fused 2, " in row.definition for row in told)
+    assert all(("mean brightness 1)" in row.definition) == (row.method == "mean brightness") for row in told)
+    assert not protocol.differences(RUN, task, trials[2:], flat, "aa"), "without fused there is nothing to compare"

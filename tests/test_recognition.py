@@ -162,10 +162,6 @@ def test_rows_carry_their_definition_and_the_values_that_metrics_give(task, comp
     tested = compare.differences(RUN, task, trials, frozen, "abc")
     assert {row.method for row in tested} == set(METHODS) - {"fused"} and len(tested) == 3 * 5
     assert all("over test sketches" in row.definition for row in tested)
-    found = results.differences(tested, recognition.GALLERY, "Acc@1")
-    for method, (mean, low, high) in found.items():
-        assert low <= mean <= high and mean == pytest.approx(table["fused"][0] - table[method][0], abs=1e-6)
-        assert results.verdict(table, found, method) in results.VERDICTS
     labels = frozen["test"]["labels"]
     answers = nn.functional.one_hot(labels, 3).float()
     answers[(labels == 1).nonzero()[:3, 0]] = torch.tensor([0.0, 0.0, 1.0])

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sfhelpers import results
-from sfhelpers.tasks import compare
 from tests.backbone_fixtures import folder_sha256, refused
 
 ROOT = Path(__file__).parents[1]
@@ -61,32 +60,6 @@ def test_committed_results_were_measured_with_the_shipped_weights():
         assert rows, f"{file} holds no rows"
         others = {row.weights_sha256 for row in rows if row.backbone == "pocket"} - {shipped}
         assert not others, f"{file} is stale: measure it again"
-
-
-class Noisy(compare.Task):
-    """Forty queries of twenty photos in two galleries; a trial's `found` is its lead."""
-
-    name = "noise"
-
-    def measure(self, trial, frozen):
-        for gallery, noise in zip(("seen", "unseen"), np.random.default_rng(1).random((2, 40)), strict=True):
-            yield compare.Measured(gallery, "AP", "d", noise + trial.found, np.arange(40) // 2)
-            yield compare.Measured(gallery, "P@5", "not tested", noise)
-
-
-def test_trials_are_compared_gallery_by_gallery_over_seeds_and_read_back():
-    leads = {("fused", 0): 0.2, ("fused", 1): 0.4, ("SD only", 0): 0.0, ("SD only", 1): 0.1, ("CLIP only", 0): 0.6}
-    trials = [compare.Trial(method, seed, found=lead) for (method, seed), lead in leads.items()]
-    task = Noisy({}, "toy", "default", "", 1, 1e-3, 8)
-    rows = compare.differences(RUN, task, trials, {}, "aa")
-    expected = {"SD only": pytest.approx((0.25, 0.25, 0.25)), "CLIP only": pytest.approx((-0.3, -0.3, -0.3))}
-    for gallery in ("seen", "unseen"):
-        assert results.differences(rows, gallery, "AP") == expected
-    assert results.differences(rows, "elsewhere", "AP") == results.differences(rows, "seen", "P@5") == {}
-    assert {row.n for row in rows} == {20} and len(rows) == 2 * 2 * 3
-    assert all("averaged over its seeds (fused 2, " in row.definition for row in rows)
-    assert all(("CLIP only 1)" in row.definition) == (row.method == "CLIP only") for row in rows)
-    assert not compare.differences(RUN, task, trials[2:], {}, "aa"), "without fused there is nothing to compare"
 
 
 @pytest.mark.parametrize(
