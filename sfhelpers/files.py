@@ -40,6 +40,7 @@ def replace_file(path: Path, content: bytes) -> None:
     It has the earlier file's mode, or what the umask leaves; a link is replaced, not what it leads to.
     """
     with writing(path, "name another file, in a folder that you may write to", len(content)):
+        path = given(path)
         remove_left(path.parent)
         mode = path.stat().st_mode & 0o777 if path.is_file() else 0
         beside = path.with_name(f".sketchfusion-{HERE}-{os.getpid()}-{secrets.token_hex(4)}")  # short, whatever its own

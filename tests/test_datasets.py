@@ -1,5 +1,6 @@
 """Folders and Sketchy's tree read as records: who belongs together, in which part, and every bad layout told."""
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from PIL import Image
 
 from sfhelpers import toyworld
-from sfhelpers.datasets import load_dataset, pairs
-from sfhelpers.datasets.records import LONGEST, PARTS, part_of
+from sfhelpers.datasets import Dataset, Record, load_dataset, pairs
+from sfhelpers.datasets.records import LONGEST, PARTS, check_apart, part_of
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
+from sfhelpers.datasets.splits import without_duplicates
 from sfhelpers.toyworld import quick
 from tests.search_helpers import photo, refused
 
@@ -38,6 +40,8 @@ def test_names_that_are_not_ascii_and_come_composed_or_not(own):
     photo(own / "photo" / "cat" / f"{'猫' * (LONGEST // 3)}.jpg")
     assert len(load_dataset("folder", own).photos) == 8
     photo(own / "photo" / "cat" / f"{'x' * (LONGEST + 1)}.jpg")
+    assert len(load_dataset("folder", own).photos) == 9
+    photo(own / "mask" / "cat" / f"{'x' * (LONGEST + 1)}.png")
     assert_fails([f"photo/cat/{'x' * (LONGEST + 1)}.jpg has a name of {LONGEST + 1} bytes"], "folder", own)
 
 
@@ -57,6 +61,13 @@ def test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted(own,
     assert sketches.images([0, 46], 32).shape == (2, 3, 32, 32) and sketches.images([], 32).shape == (0, 3, 32, 32)
 
 
+def test_names_that_move_the_cursor_are_escaped(own):
+    path = photo(own / "a\n\x1b[31m.png")
+    twins = [Record(path, "photo", category, "a") for category in ("cat", "dog")]
+    assert r"cat/a\n\x1b[31m.png" in refused(ValueError, check_apart, twins[:1], twins[1:])
+    assert r"a\n\x1b[31m.png of" in refused(ValueError, without_duplicates, Dataset("toy", own, "", tuple(twins)))
+
+
 def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
     for name in (".DS_Store", "Thumbs.db", "._a.jpg", "../readme.txt", "../.jpg"):
         (own / "photo" / "cat" / name).write_bytes(b"junk")
@@ -68,16 +79,20 @@ def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
     (own / "photo" / "cat" / "loop.png").symlink_to("loop.png")
     (own / "photo" / "owl").symlink_to("no_owls")
     photo(own / "photo" / "dog" / "more" / "d.jpg")
-    named = r"cat/gone\.jpg, cat/loop\.png, dog/more/d\.jpg and 1 more\.$"
-    with pytest.warns(UserWarning, match=rf"^links that lead nowhere .*\(4 in all\): {named}"):
+    photo(own / "photo" / "dog" / "more.jpg" / "2020" / "e.jpg")
+    photo(own / "photo" / "dog" / "more" / ".thumbs" / "2020" / "e.jpg")
+    os.mkfifo(own / "photo" / "dog" / "pipe.jpg")
+    named = r"cat/gone\.jpg, cat/loop\.png, dog/more/d\.jpg and 3 more\.$"
+    with pytest.warns(UserWarning, match=rf"^links that lead nowhere, what is no file .*\(6 in all\): {named}"):
         assert len(load_dataset("folder", own).photos) == 6
 
 
 @pytest.mark.parametrize("domain", ["photo", "sketch"])
 def test_files_of_kinds_that_are_not_read_are_counted_by_kind_and_jfif_is_read(own, domain):
+    (own / domain / "dog" / "more" / "2020").mkdir(parents=True)
     endings = [".HEIC", ".heic", ".heic", ".avif", ".jp2", ".svg", ".jpg_large", ".JXL", ""] * 7
     for k, ending in enumerate(endings):
-        (own / domain / ("cat", "dog")[k % 2] / f"IMG_{k}{ending}").write_bytes(b"not read")
+        (own / domain / ("cat", "dog/more", "dog/more/2020")[k % 3] / f"IMG_{k}{ending}").write_bytes(b"not read")
     counted = Counter(ending.lower() or "without an ending" for ending in endings)
     photo(own / domain / "dog" / "really_a_png.JFIF")
     photo(own / domain / "loose.png")
@@ -100,7 +115,9 @@ def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_siz
     mask.crop((0, 0, 16, 16)).save(own / "mask" / "cat" / "a.png")
     assert_fails(["mask/cat/a.png is 16 x 16", "40 x 40"], "folder", own)
     mask.save(own / "mask" / "cat" / "zzz.png")
-    assert_fails(["mask/cat/zzz.png"], "folder", own)
+    (own / "mask" / "cat" / "b.gif").write_bytes(photo(own / "mask" / "cat" / "b.png").read_bytes())
+    words = ["2 of 4 masks", "(cat/b.gif is named like no photo", "or like another mask, cat/zzz.png is"]
+    assert_fails(words, "folder", own)
     photo(own / "photo" / "cat" / "a.png")  # would share a result file
     assert_fails(["called 'a'", "cat"], "folder", own)
 
@@ -184,6 +201,11 @@ def test_sketchy_layout_errors_say_what_was_found(tmp_path, own):
     photo(base / RENDERING / "apple" / "n999_1-1.png")
     with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
         assert len(load_dataset("sketchy", base.parent).sketches) == 4
+    (mask := next(base.parent.glob("mask/*/apple/*.png"))).rename(mask.with_suffix(".bmp"))
+    assert all(p.mask for p in load_dataset("sketchy", base.parent).photos)
+    photo(mask.with_name("zzz.png"))
+    assert_fails(["1 of 3 masks", "apple/zzz.png"], "sketchy", base.parent)
+    mask.with_name("zzz.png").unlink()
     (base / RENDERING / "apple").rename(base / RENDERING / "pear")
     assert_fails(["apple", "pear"], "sketchy", tmp_path / "s")
     (base / RENDERING).rename(base / "tx_000000000000")

@@ -36,8 +36,8 @@ BOXES = {NAME: (60, 60, "its words", "data", PHOTO), "UNet": (250, 60, "4 Ã— 9 Ã
 CURVES = {NAME: ([0, 1], [1, 1]), "b": ([1, 1], None)}
 BOTH = [PHOTO, PHOTO, POINTS, POINTS]
 KINDS = {  # what is drawn, and how many times as fine as shown
-    "grid": (lambda: plots.grid([[PHOTO, SKETCH], [MASK, None]], [NAME, "two\nlines"], [NAME, "a long label"]), 1),
-    "captions": (lambda: plots.grid([[PHOTO] * 3, [PHOTO]], captions=[["one\nline"] * 3, [NAME]], title=NAME), 1),
+    "grid": (lambda: plots.grid([[PHOTO, SKETCH], [MASK, None]], [NAME, "two\nlines"], [NAME, "a long \ud800"]), 1),
+    "captions": (lambda: plots.grid([[PHOTO] * 3, [PHOTO]], captions=[["one\nline"] * 3, [NAME]], title="\ud800$"), 1),
     "mask_grid": (lambda: plots.mask_grid([SKETCH], [PHOTO], [PHOTO[..., 0]], [MASK], [~MASK], [NAME]), 1),
     "curve": (lambda: plots.curve([1, 3], CURVES, "x", "y", NAME, {NAME: 0}), 1.5),
     "bars": (lambda: plots.bars_with_spread({NAME: ARMS, "un": ARMS}, "IoU", {NAME: (NAME, 0.3)}, "fused", NAME), 1.5),

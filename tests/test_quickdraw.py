@@ -171,8 +171,13 @@ def test_strokes_written_as_points_are_refused_and_drawings_that_the_game_did_no
 
 def test_an_enormous_line_is_refused_without_reading_it_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(ndjson, "MAX_LINE", 1000)
-    with refused("1 of 2 drawings .*line 2 has more than"):
-        quickdraw.read(lines(tmp_path, line("1"), b"1" * 5000, line("2")))
+    for long in (b"1" * 1001, b"1" * 1002, b"1" * 2003, b" " * 3000 + line("2")):
+        lines(tmp_path, line("1"), long, line("3"), long)
+        with refused("2 of 4 drawings .*line 2 has more than.*line 4 has"):
+            quickdraw.read(tmp_path)
+        with pytest.warns(UserWarning, match="2 of 4 drawings"):
+            assert [doodle.line for doodle in quickdraw.read(tmp_path, skip_broken=True)] == [1, 3]
+        assert Drawing.load(tmp_path / "cat.ndjson", 2).strokes
 
 
 def test_a_folder_without_drawings_says_what_was_found(tmp_path):
@@ -181,11 +186,22 @@ def test_a_folder_without_drawings_says_what_was_found(tmp_path):
         quickdraw.read(tmp_path)
     (tmp_path / "cat.ndjson").write_bytes(b"")
     os.mkfifo(tmp_path / "dog.ndjson")
+    (tmp_path / "eel.ndjson").symlink_to("/dev/zero")
     (tmp_path / "owl.ndjson").symlink_to("nowhere")
-    with refused(r"cat\.ndjson line 1 cannot be used .*dog\.ndjson cannot be read .*owl\.ndjson cannot be read"):
+    with refused(r"cat\.ndjson line 1 cannot be used .*dog\.ndjson cannot be read .*eel\.ndjson cannot be read"):
         quickdraw.read(tmp_path)
-    with pytest.warns(UserWarning), refused("no usable drawing"):
+    with pytest.warns(UserWarning, match=r"owl\.ndjson cannot be read"), refused("no usable drawing"):
         quickdraw.read(tmp_path, skip_broken=True)
+
+
+def test_every_ending_of_a_file_is_read_or_counted_and_two_files_of_one_category_are_refused(tmp_path):
+    for number, name in enumerate(("cat.ndjson", "caf\u00e9.NDJSON", "dog.ndjson.gz", "owl.ndjson (1)", "a.json")):
+        (tmp_path / name).write_bytes(line(str(number)))
+    with pytest.warns(UserWarning, match=r"^2 files .*left out \(dog\.ndjson\.gz, owl\.ndjson \(1\)\)"):
+        assert [doodle.category for doodle in quickdraw.read(tmp_path)] == ["caf\u00e9", "cat"]
+    (tmp_path / "cafe\u0301.ndjson").write_bytes(line("9"))
+    with refused("has the category of another file"):
+        quickdraw.read(tmp_path)
 
 
 def test_more_drawings_than_there_are_and_splits_that_are_none_fail(folder):

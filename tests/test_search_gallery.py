@@ -191,9 +191,13 @@ def test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its
     said = refused(ValueError, Gallery.load, saved, fake("e" * 64))
     assert "embedded by another backbone or retrieval head than fake has now: load the one" in said
     tensors, described, _ = kept.from_signed(saved, KEY)
-    saved.write_bytes(kept.signed(tensors, described | {"format": 1}, KEY))
-    said = refused(ValueError, Gallery.load, saved, fake())
-    assert said.endswith("was written by another version of sfhelpers: make the index anew.")
+    for version in ({"format": 1}, {}):
+        saved.write_bytes(kept.signed(tensors, {"root": described["root"], **version}, KEY))
+        said = refused(ValueError, Gallery.load, saved, fake())
+        assert said.endswith("was written by another version of sfhelpers: make the index anew.")
+    photos = [[name, "\x1b[31m\n"] for name, _ in described["photos"]]
+    saved.write_bytes(kept.signed(tensors, described | {"photos": photos}, KEY))
+    assert Gallery.load(saved, fake()).categories == (r"\x1b[31m\n",)
     assert len(Gallery.load(Gallery.from_folder(folder, fake()).save(saved), fake())) == 7
 
 

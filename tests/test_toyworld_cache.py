@@ -53,7 +53,8 @@ def damages(folder):
     yield from (path.unlink for path in (*some, manifest))
     yield from (partial(path.write_bytes, path.read_bytes()[: dice.randrange(200)]) for path in some)
     yield from (partial(shutil.copy, path, path.with_name("another" + path.suffix)) for path in some)
-    yield from (partial(manifest.write_text, text) for text in ("", "{}", "[]", "3", "{"))
+    yield from (partial(manifest.write_text, text) for text in ("", "{}", "[]", "3", "{", "[" * 100_000))
+    yield lambda: (manifest.unlink(), os.mkfifo(manifest))
 
 
 def test_a_world_that_is_not_as_it_was_drawn_is_drawn_anew_with_a_word(cache):

@@ -14,7 +14,7 @@ from sfhelpers.backbones.encoders import load_encoder
 from sfhelpers.backbones.presets import read_preset
 from sfhelpers.datasets import load_dataset
 from sfhelpers.drawing import Drawing
-from sfhelpers.files import file_sha256
+from sfhelpers.files import file_sha256, replace_file
 from sfhelpers.images import image_size, open_image, open_mask
 from sfhelpers.kept import FILE, Checkpoint, remove_trainings
 from sfhelpers.search.gallery import Gallery, find_images
@@ -88,7 +88,17 @@ def test_a_class_that_may_not_be_read_is_named_and_does_not_stop_the_others(own,
         assert len(find_images(own, "photo", skip_broken=True)) == (4 if domain == "photo" else 6)
 
 
+def test_a_folder_of_closed_classes_and_a_closed_root_are_told(own):
+    (own / "photo").chmod(0o444)
+    with nobody(), pytest.warns(UserWarning), refused(f"no photos under {own}.*: cat, dog, owl"):
+        load_dataset("folder", own, skip_broken=True)
+    own.chmod(0o444)
+    with nobody(), refused("cannot be read", PermissionError):
+        load_dataset("sketchy", own)
+
+
 GIVEN = {
+    "written": lambda path, folder: replace_file(Path(path), b""),
     "data_root": lambda path, folder: params.check("04_segmentation", values(folder, dataset="folder", data_root=path)),
     "output_dir": lambda path, folder: params.check("04_segmentation", values(folder, output_dir=path)),
     "backbone": lambda path, folder: params.check("04_segmentation", values(folder, backbone=path)),
@@ -99,7 +109,9 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize("path", ["loop", "x" * 300, "x/" * 3000, "a\0b", "~nobody-of-that-name/x"], ids=range(5))
+@pytest.mark.parametrize(
+    "path", ["loop", "x" * 300, "x/" * 3000, "a\0b", "~nobody-of-that-name/x", "\ud800"], ids=range(6)
+)
 @pytest.mark.parametrize("how", GIVEN)
 def test_a_path_that_cannot_be_is_one_sentence_wherever_it_is_given(tmp_path, monkeypatch, how, path):
     monkeypatch.chdir(tmp_path)

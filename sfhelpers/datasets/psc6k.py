@@ -112,7 +112,8 @@ def read(path: Path, dataset: Dataset) -> list[KeypointPair]:
         if all(key in known for key in keys):
             photo, sketch = (known[key] for key in keys)
             if _instance(photo) != _instance(sketch):
-                raise ValueError(f"{where} pairs {sketch.path.name} with {photo.path.name}, which it does not show.")
+                both = shown(f"{sketch.path.name} with {photo.path.name}")
+                raise ValueError(f"{where} pairs {both}, which it does not show.")
             found += [KeypointPair(sketch, photo, in_sketch, in_photo, visible)] * bool(visible.any())
     return found
 

@@ -48,10 +48,17 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
     numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
     if numbers is None and split != "default":
         raise ValueError(f"split is {split!r}: pass default, or how many of a category train and are tested, as 20/5.")
-    files = {records.called(path.stem): path for path in sorted(root.glob("*.ndjson")) if not path.name.startswith(".")}
+    paths = [path for path in records.entries(root) if ".ndjson" in path.name.lower()]
+    files = {records.called(path.stem): path for path in paths if path.suffix.lower() == ".ndjson"}
     if not files:
         found = f"expected <category>.ndjson there (found: {records.contents(root)})"
         raise ValueError(f"no Quick, Draw! files under {shown(root)}: {found}; pass the folder that holds them.")
+    others = [path for path in paths if path not in files.values()]
+    if twins := records.listed(path.name for path in others if path.suffix.lower() == ".ndjson"):
+        raise ValueError(f"{twins} under {shown(root)} has the category of another file: rename it, or make them one.")
+    if packed := records.listed(path.name for path in others):
+        what = f"{len(others)} files under {shown(root)} do not end in .ndjson and are left out ({packed})"
+        warnings.warn(f"{what}: unpack or rename those that are wanted.", stacklevel=3)
     found, problems, unrecognized = _indexed(files)
     counted = f"{len(problems)} of {len(found) + len(problems)} drawings"
     records.tell_broken(problems, counted, root, skip_broken, name)
@@ -124,8 +131,8 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    if path.is_fifo():  # opening it would wait for a writer
-        raise OSError(errno.EINVAL, "it is a pipe")
+    if path.exists() and not path.is_file():  # a pipe would have us wait, a device never ends
+        raise OSError(errno.EINVAL, "it is no file")
     with path.open("rb") as file:
         yield from ndjson.lines(file)
 

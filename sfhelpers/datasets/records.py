@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import cycle
+from os.path import isdir, isfile
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -17,7 +18,7 @@ from sfhelpers import images
 from sfhelpers.files import file_sha256, given, reading, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
-LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
+LONGEST = 255 - len("_overlay.png")  # bytes of a masked photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
 nfc = partial(unicodedata.normalize, "NFC")  # the same letters come as other bytes from another system
 
@@ -117,7 +118,7 @@ def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
     known = {record.digest: record for record in train}
     for record in test:
         if (other := known.get(record.digest)) is not None:
-            learned, tested = (f"{r.category}/{r.path.name}" for r in (other, record))
+            learned, tested = (shown(f"{r.category}/{r.path.name}") for r in (other, record))
             what = f"{learned} is trained on and is the same file as the test image {tested}"
             raise ValueError(f"{what}: remove one of them.")
 
@@ -170,7 +171,7 @@ def listed(names: Iterable[str], most: int = 3) -> str:
 
 def contents(folder: Path) -> str:
     """What a folder holds, for error messages: `photo/, sketch/ and 2 more`, or `nothing`."""
-    return listed(path.name + "/" * path.is_dir() for path in entries(folder)) or "nothing"
+    return listed(path.name + "/" * isdir(path) for path in entries(folder)) or "nothing"
 
 
 def image_files(folder: Path, skip_broken: bool = False, loose: bool = False) -> dict[str, list[Path]]:
@@ -185,21 +186,22 @@ def image_files(folder: Path, skip_broken: bool = False, loose: bool = False) ->
             category = called(place.name) if place.is_dir() else ""
             lost += [place] * (not place.exists() and not place.suffix)
             for path in entries(place) if category else [place]:
-                if path.suffix.lower() not in images.EXTENSIONS:
-                    lost += [inner for inner in path.glob("[!.]*") if inner.suffix.lower() in images.EXTENSIONS]
-                    kinds[path.suffix.lower() or "without an ending"] += path.is_file()
-                elif path.is_file() and (category or loose):
-                    found.setdefault(category, []).append(path)
-                else:
-                    lost.append(path)
+                below = (p for p in path.rglob("*") if not (isdir(p) or "/." in p.relative_to(folder).as_posix()))
+                for file in below if path.is_dir() else [path]:
+                    if file.suffix.lower() not in images.EXTENSIONS:
+                        kinds[file.suffix.lower() or "without an ending"] += isfile(file)
+                    elif file == path and path.is_file() and (category or loose):
+                        found.setdefault(category, []).append(path)
+                    else:
+                        lost.append(file)
         except OSError as error:
             found[called(place.name)] = []
             closed.append(f"{place.name} cannot be read ({os.strerror(error.errno)})")
     tell_broken(closed, f"{len(closed)} folders", folder, skip_broken)
     if lost:
         named = listed(sorted(path.relative_to(folder) for path in lost))
-        what = f"links that lead nowhere and images in no class's own folder are left out under {shown(folder)}"
-        warnings.warn(f"{what} ({len(lost)} in all): {named}.", stacklevel=3)
+        what = "links that lead nowhere, what is no file and images in no class's own folder are left out"
+        warnings.warn(f"{what} under {shown(folder)} ({len(lost)} in all): {named}.", stacklevel=3)
     if told := [f"{number} {shown(kind)}" for kind, number in kinds.most_common() if number]:
         what = f"files of kinds that are not read are left out under {shown(folder)}"
         warnings.warn(f"{what} ({listed(told, 9)}): save those that are wanted as PNG or JPEG.", stacklevel=3)
@@ -219,6 +221,21 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
 
+def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str], Path]:
+    """(category, stem) -> the mask of a photo; a ValueError or, with `skip_broken`, a warning names those of none."""
+    known = Counter((category, nfc(path.stem)) for category, paths in photos.items() for path in paths)
+    for category, stem in [key for key, count in known.items() if count > 1]:
+        where = shown(photos[category][0].parent)
+        raise ValueError(f"some photos in {where} are called {stem!r} but for the extension: rename all but one.")
+    found = image_files(place, skip_broken)
+    files = [((category, nfc(path.stem)), path) for category, paths in found.items() for path in paths]
+    masks = dict(files)
+    lone = [path.relative_to(place) for key, path in files if key not in known or masks[key] != path]
+    problems = [f"{name} is named like no photo, mask/<class>/<stem>.png, or like another mask" for name in lone]
+    tell_broken(problems, f"{len(lone)} of {len(files)} masks", place, skip_broken)
+    return masks
+
+
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     with reading(folder):
@@ -227,7 +244,7 @@ def entries(folder: Path) -> list[Path]:
 
 def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:
     """Decode every image once, so that no damaged file stops the work later; errors as of `tell_broken`."""
-    problems = {r.path: _problem(r, root, name) for r in tqdm(found, desc="checking images", leave=False)}
+    problems = {r.path: _problem(r, root) for r in tqdm(found, desc="checking images", leave=False)}
     told = [problem for problem in problems.values() if problem]
     tell_broken(told, f"{len(told)} of {len(found)} images", root, skip_broken, name)
     return [record for record in found if not problems[record.path]]
@@ -244,8 +261,8 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
         warnings.warn(f"{summary} and are skipped: {listed(problems, most=20)}.", stacklevel=4)
 
 
-def _problem(record: Record, root: Path, name: str) -> str:
-    if name and (size := len(os.fsencode(record.path.stem))) > LONGEST:
+def _problem(record: Record, root: Path) -> str:
+    if record.mask and (size := len(os.fsencode(record.path.stem))) > LONGEST:
         return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
     for path, kind in ((record.path, record.domain), (record.mask, "mask")):
         if path and (found := images.problem(path, kind)):

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection
 from dataclasses import replace
+from os.path import isdir
 from pathlib import Path
 
 from sfhelpers.datasets import records
@@ -30,12 +31,13 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
         has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
         raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
     unseen, photos = {records.plain(name) for name in unseen}, []
+    masks = records.masks_in(base / "mask" / RENDERING, files["photo"], skip_broken)
     for category, paths in sorted(files["photo"].items()):
         seen = records.plain(category) not in unseen
         for path in paths:
-            mask = base / "mask" / RENDERING / path.parent.name / f"{path.stem}.png"
+            mask = masks.get((category, records.nfc(path.stem)))
             part = records.part_of(category, path.stem) if seen and len(paths) > 1 else "test"
-            photos.append(Record(path, "photo", category, path.stem, mask if mask.is_file() else None, part, seen))
+            photos.append(Record(path, "photo", category, path.stem, mask, part, seen))
     chosen = records.limited(photos, limit, seed)
     return chosen + _sketches(base, files["sketch"], photos, chosen)
 
@@ -43,7 +45,7 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
 def tree(root: Path) -> Path:
     """The folder `256x256` of a root that is it or holds it, alone or within the folders that it is published in."""
     places = [root / place / "256x256" for place in ("", "rendered_256x256", "Sketchy/rendered_256x256")]
-    return root if root.name == "256x256" else next(filter(Path.is_dir, places), places[0])
+    return root if root.name == "256x256" else next(filter(isdir, places), places[0])
 
 
 def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:

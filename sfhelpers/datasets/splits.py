@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sfhelpers.datasets.records import Dataset, Record, check_apart, listed, pairs, part_of
+from sfhelpers.files import shown
 
 VALIDATION = 0.15  # of the classes that are not tested, at least one, choose the epoch
 SHARE = 0.2  # of the seen classes, or of the test's images, are added for a generalised test
@@ -145,7 +146,7 @@ def without_duplicates(dataset: Dataset) -> Dataset:
     for photo in dataset.photos:
         kept = first.setdefault(photo.digest, photo)
         if kept.category != photo.category:
-            this, that = (f"{record.path.name} of class {record.category!r}" for record in (photo, kept))
+            this, that = (f"{shown(record.path.name)} of class {record.category!r}" for record in (photo, kept))
             raise ValueError(f"{this} is the same file as {that}: remove one of them.")
         twin[photo.category, photo.instance] = kept.instance
     if not (surplus := len(dataset.photos) - len(first)):

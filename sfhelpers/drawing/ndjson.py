@@ -28,18 +28,20 @@ def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Number from 1, offset and content of every line that is not blank; of one too long its start, as the last.
+    """Number from 1, offset and content of every line that is not blank; of one too long its start.
 
     Of a file of blank lines only, the first one, so that what is wrong has a place.
     """
     found = False
     for number in count(1):
         offset, content = file.tell(), file.readline(MAX_LINE + 1)
-        if content.strip():
+        if content.strip() or len(content) > MAX_LINE:
             found = True
             yield number, offset, content
-        if not 0 < len(content) <= MAX_LINE:
+        if not content:
             break
+        while len(content) > MAX_LINE and not content.endswith(b"\n"):  # what is left of a line too long
+            content = file.readline(MAX_LINE + 1)
     if not found:
         file.seek(0)
         yield 1, 0, file.readline(MAX_LINE + 1)

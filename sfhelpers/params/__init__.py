@@ -114,8 +114,12 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
     kind, (expected, advice) = parameter.type, KINDS[parameter.type]
     numbers = value if kind is list and isinstance(value, list | tuple) else [value] * (kind in (int, float))
     fits = type(value) is kind or (kind, type(value)) in ((float, int), (list, tuple))
+    try:
+        told = " ".join(reprlib.repr(value).split())
+    except ValueError:  # Python writes no number of over 4,300 digits
+        told = "of too many digits"
     if not fits or (kind is list and not (numbers and all(type(number) is int for number in numbers))):
-        shown = f"the {type(value).__name__} {' '.join(reprlib.repr(value).split())}".replace("the str ", "the text ")
+        shown = f"the {type(value).__name__} {told}".replace("the str ", "the text ")
         raise TypeError(f"{name} must be {expected}, but it is {shown}: {advice.format(name)}.")
     if parameter.choices and value not in parameter.choices:
         raise ValueError(f"{name} {value!r} is unknown: choose {_or(parameter.choices)}.")
@@ -123,7 +127,7 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
         raise ValueError(f"{name} must be a finite number, but it is {value}: pass for example -p {name} 0.001.")
     if beyond := [number for number in numbers if not parameter.low <= number <= parameter.high]:
         bound = f"{parameter.low} or more" if beyond[0] < parameter.low else f"{parameter.high} or less"
-        raise ValueError(f"{name} must be {bound}, but it is {beyond[0]}: pass another one with -p {name}.")
+        raise ValueError(f"{name} must be {bound}, but it is {told}: pass another one with -p {name}.")
     return kind(value)
 
 

@@ -79,5 +79,6 @@ def sheet(width: float, height: float, fine: float = 1, cut: bool = False) -> Ax
 
 
 def write(axes: Axes, x: float, y: float, text: str, size: float = 9, **style: Any) -> None:
-    """Words of the user's on axes."""
+    """Words of the user's on axes; half a character, which no font has, as its number."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     axes.text(x, y, text, **{"fontsize": size, "color": INK, "linespacing": 1.1, **PLAIN, **style})

@@ -111,7 +111,7 @@ def grid(
     for x, head in enumerate(heads):
         write(axes, x * across + cell / 2, -4, head, ha="center", va="bottom")
     above = 16 * max((head.count("\n") + 1 for head in heads if head), default=0)
-    axes.text(0, -8 - above, title, va="bottom", **TITLE)
+    write(axes, 0, -8 - above, title, va="bottom", linespacing=1.2, **TITLE)
     return axes.figure
 
 

@@ -48,7 +48,7 @@ def matches(pairs: Sequence[Match], columns: int = 2, size: float = 1.6, title: 
     cell, columns = round(size * DPI), min(columns, len(pairs))
     wide, high = 2 * cell + BETWEEN + BESIDE, cell + ABOVE
     axes = sheet(columns * wide - BESIDE, -(-len(pairs) // columns) * high - ABOVE, cut=True)
-    axes.text(0, -ABOVE, title, va="bottom", **TITLE)
+    write(axes, 0, -ABOVE, title, va="bottom", linespacing=1.2, **TITLE)
     for index, pair in enumerate(pairs):
         left, top = index % columns * wide, index // columns * high
         write(axes, left, top - 4, pair.label, 8.5, va="bottom")

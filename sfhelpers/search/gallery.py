@@ -165,7 +165,7 @@ class Gallery:
         if not path.is_file():
             raise FileNotFoundError(f"there is no index {shown(path)}: make one by Gallery.from_folder and its save.")
         tensors, described, unchanged = from_signed(path, KEY)
-        if described.get("format", FORMAT) != FORMAT:
+        if described and described.get("format") != FORMAT:
             raise ValueError(f"{shown(path)} was written by another version of sfhelpers: make the index anew.")
         if not unchanged or not _is_index(tensors, described):
             raise ValueError(f"{shown(path)} is not a whole index of photos: make it anew.")
@@ -173,7 +173,8 @@ class Gallery:
         if index.made_by != described["made_by"]:
             other = f"another backbone or retrieval head than {backbone.name} has now"
             raise ValueError(f"{shown(path)} was embedded by {other}: load the one it was made with, or make it anew.")
-        photos = [Record(index.root / name, "photo", kind, Path(name).stem) for name, kind in described["photos"]]
+        told = ((index.root / name, records.called(kind)) for name, kind in described["photos"])
+        photos = [Record(path, "photo", kind, path.stem) for path, kind in told]
         known = {record.path: vector for record, vector in zip(photos, tensors["embeddings"], strict=True)}
         if refresh:
             photos = _usable_photos(index.root, skip_broken=skip_broken)

@@ -16,7 +16,7 @@ from PIL import Image
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
-from sfhelpers.files import given, replace_file, shown, writing
+from sfhelpers.files import given, read_file, replace_file, shown, writing
 from sfhelpers.toyworld.categories import CATEGORIES, individual
 from sfhelpers.toyworld.render import render_photo, render_sketch
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
@@ -128,8 +128,8 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        return json.loads((folder / MANIFEST).read_bytes()) == _sizes(folder) != {}
-    except (OSError, ValueError):
+        return json.loads(read_file(folder / MANIFEST)) == _sizes(folder) != {}
+    except (OSError, ValueError, RecursionError):
         return False
 
 
