@@ -11,19 +11,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image
+from PIL import Image, ImageFile, PngImagePlugin
 from torch import Tensor
 
 from sfhelpers.files import reading, shown
+from sfhelpers.ink import find_ink
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
 MIN_SIDE = 8  # pixels
 MAX_PIXELS = 250_000_000  # a phone's photo has 202 million at most
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # else PIL refuses 179 million by itself
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_PIXELS  # bytes of words that nobody reads
 GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever their bytes' order
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation to PIL's Transpose; 5 to 8 exchange the sides
-FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
 FEW = 16  # values; in a mask with more of them, as in a lossy file, those near an end are taken for it
 
 
@@ -41,9 +42,13 @@ def as_seen(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.round(np.clip(np.asarray(image), 0, 65535) / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        alpha = np.asarray(image)[..., 3]
+        solid = Image.fromarray(alpha >= alpha.max() / 2)  # not the soft edges
+        lines = np.mean(solid.crop(solid.getbbox())) < 0.5  # else an area, on which a few dark pixels are the drawing
         papers = (Image.new("RGBA", image.size, paper) for paper in ("white", "black"))
         image, dark = (Image.alpha_composite(paper, image) for paper in papers)
-        if 255 - image.convert("L").getextrema()[0] < min(64, dark.convert("L").getextrema()[1]):
+        light = 255 - np.asarray(image.convert("L")) < np.minimum(64, dark.convert("L"))
+        if light[np.asarray(solid)].mean() >= (0.5 if lines else 1):
             image = dark  # light ink, as programs in dark mode export it
     image = image.convert("RGB")
     image.info = {}  # or EXIF would turn it again
@@ -67,10 +72,11 @@ def problem(path: str | Path, kind: str = "photo") -> str:
     """What is wrong with a "photo", "mask" or "sketch" in a few words, "" if it can be used. Decodes the whole file."""
     try:
         image = _mask(path) if kind == "mask" else _read(path)
-        low, high = as_seen(image).convert("L").getextrema() if kind == "sketch" else (0, 255)
+        if kind == "sketch":
+            find_ink(as_seen(image))
     except (ValueError, OSError) as error:
-        return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-    return "has no line" if high - low < 255 * FAINTEST else ""
+        return f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error).split(":")[0]
+    return ""
 
 
 def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
@@ -186,9 +192,12 @@ def _mask(path: str | Path) -> np.ndarray:
         values = np.asarray(image)[..., None]
     else:
         values = np.asarray(image.convert("RGBA"))
-        values = values[..., 3:] if values[..., 3].min() < 255 else values[..., :3]
+        colours, alpha = values[..., :3] * (values[..., 3:] > 0), values[..., 3:]
+        sums = colours[alpha[..., 0] == 255].sum(axis=1)
+        own = alpha.min() == 255 or (np.isin((0, 765), sums).all() and _bright(colours, lossy) is not None)
+        values = colours if own else alpha  # what is itself black and white is no cut-out
     mask = _bright(values, lossy)
-    if image.mode == "P" and values.shape[2] == 3:
+    if image.mode == "P" and alpha.min() == 255:
         index = np.asarray(image)
         used, first = np.unique(index, return_index=True)
         colours, labels = values.reshape(-1, 3)[first], np.setdiff1d(used, (0, 255))
@@ -229,12 +238,15 @@ def _header(path: str | Path) -> Image.Image:
     most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
     try:
         with warnings.catch_warnings(action="ignore"):  # of metadata
+            ImageFile.LOAD_TRUNCATED_IMAGES = True  # broken metadata of a PNG; pixels are decoded later, without it
             image = Image.open(path, formats=FORMATS)
     except Exception as error:  # damaged headers make the readers raise many kinds
         if getattr(error, "errno", None):  # what the system says, not the reader
             raise
         bomb = isinstance(error, Image.DecompressionBombError)
         raise ValueError(f"is larger than {most}" if bomb else "is not an image that can be read") from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         reason = f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more"

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw, ImageFile
 
 from sfhelpers.images import Square, as_seen, image_size, load_images, open_image, open_mask, problem
 from tests.backbone_fixtures import refused
@@ -87,6 +87,17 @@ def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_is_kept(tmp
         assert np.abs(np.subtract(seen.getpixel(place), colour)).max() <= 4 * (name == "print.jpg")
 
 
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"pHYs", b"gAMA", b"tRNS", b"tEXt"])
+def test_what_a_png_tells_beside_its_pixels_does_not_matter(tmp_path, kind):
+    """Long, too short, or with a wrong checksum."""
+    begins = {b"zTXt": b"k\0\0", b"iTXt": b"k\0\1\0\0\0"}.get(kind)
+    part = kind + (begins + zlib.compress(bytes(2_000_000)) if begins else b"")
+    chunk = struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part) ^ (kind == b"tEXt"))
+    for place in (33, len(PNG) - 12)[: 1 + bool(begins)]:
+        (tmp_path / "x.png").write_bytes(PNG[:place] + chunk + PNG[place:])
+        assert np.array_equal(open_image(tmp_path / "x.png"), NOISE) and not ImageFile.LOAD_TRUNCATED_IMAGES
+
+
 @pytest.mark.parametrize("name", ["Ünïcode 猫.png", "really_a_png.jpg"])
 def test_a_name_need_not_be_ascii_nor_its_extension_true(tmp_path, name):
     (tmp_path / name).write_bytes(PNG)
@@ -154,6 +165,8 @@ def test_a_mask_may_have_any_high_value_be_soft_lossy_cut_out_or_a_palette_in_wh
         image.save(tmp_path / "exact.png")
         found = open_mask(tmp_path / "exact.png")
         assert found.dtype == bool and (found == mask).all()
+    margin = Image.fromarray(np.dstack([hard, np.where(np.arange(160) < 150, 255, [[0]] * 120).astype(np.uint8)]))
+    good |= {"margin.png": margin, "margin.webp": margin}
     for name, image in good.items():
         image.save(tmp_path / name, **({"quality": int(name.split(".")[0])} if name[0].isdigit() else {}))
         mask = open_mask(tmp_path / name)
@@ -181,10 +194,11 @@ def test_a_map_of_several_labels_is_refused_with_its_values_and_no_mask_is_turne
 @pytest.mark.parametrize("opaque", [255, 120])
 def test_transparent_ink_of_any_colour_is_seen(tmp_path, ink, opaque):
     clear = Image.new("RGBA", (60, 60))
-    clear.paste(ImageColor.getrgb(ink) + (opaque,), (20, 28, 40, 32))
+    ImageDraw.Draw(clear).rectangle((10, 10, 50, 50), outline=ImageColor.getrgb(ink) + (opaque,), width=2)
+    ImageDraw.Draw(clear).line((20, 30, 40, 30), fill=(90, 0, 0, opaque), width=2)  # an accent
     clear.save(tmp_path / "ink.png")
     grey = np.asarray(open_image(tmp_path / "ink.png").convert("L")).astype(int)
-    assert abs(grey[30, 30] - grey[0, 0]) >= 0.2 * opaque and problem(tmp_path / "ink.png", "sketch") == ""
+    assert abs(grey[10, 30] - grey[0, 0]) >= 0.2 * opaque and problem(tmp_path / "ink.png", "sketch") == ""
 
 
 def test_load_images_gives_a_batch_in_the_unit_range_of_none_an_empty_one_and_refuses_a_single_path(tmp_path):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 from torch import nn
 
 from sfhelpers import match
 from sfhelpers.drawing import Drawing, Stroke
-from sfhelpers.images import Square, load_images
+from sfhelpers.images import Square, load_images, problem
 from sfhelpers.search.framing import Frame, spread_points
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
@@ -50,6 +50,27 @@ def test_a_thin_frame_a_dark_page_and_light_ink_on_none_ask_as_dark_lines_on_whi
         apart = np.subtract((found.left, found.top, found.side), (expected.left, expected.top, expected.side))
         assert np.abs(apart).max() < 3 and found.paper > (200, 200, 200), seed
         assert (found.tensor(100) - expected.tensor(100)).abs().mean() < 0.02, seed
+
+
+@pytest.mark.parametrize("kind", ["plain", "double", "rounded", "turned"])
+def test_a_frame_within_the_page_is_seen_through_and_none_but_a_whole_straight_one(tmp_path, kind):
+    plain = sketch(2.2, (60, 75), 400)
+    expected = Frame.of(plain)
+    for seed in range(10):
+        page, dice = Image.new("RGB", (400, 400), "white"), np.random.default_rng(seed)
+        width, inset = dice.integers(1, 5), dice.integers(1, 12)
+        for near in (inset, inset + 6)[: 1 + (kind == "double")]:
+            box = (near, near, 399 - near, 399 - near)
+            ImageDraw.Draw(page).rounded_rectangle(box, 20 * (kind == "rounded"), outline="black", width=width)
+        page = page.rotate(dice.uniform(-1.5, 1.5) * (kind == "turned"), fillcolor="white")
+        found = Frame.of(ImageChops.darker(page, plain))
+        assert np.array_equal(found.ink, expected.ink) and found.side == expected.side, seed
+        for said in ("has no line", "is a single dot"):
+            page.save(tmp_path / "page.png")
+            assert problem(tmp_path / "page.png", "sketch") == said, "a frame is no drawing"
+            page.putpixel((200, 180), (0, 0, 0))
+        page.paste("white", (0, 0, 400, 200))  # a ground line and two posts
+        assert Frame.of(ImageChops.darker(page, plain)).side > 1.2 * expected.side
 
 
 def test_photos_are_ranked_by_cosine_and_named_by_the_softmax_over_mean_photos(searcher, tiny_backbone):

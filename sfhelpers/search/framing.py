@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from sfhelpers.drawing import Drawing
 from sfhelpers.files import shown
-from sfhelpers.images import FAINTEST, Square, as_seen, open_image
+from sfhelpers.images import Square, as_seen, open_image
+from sfhelpers.ink import find_ink
 
 FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sangkloy et al. 2016)
-THIN = 0.08  # of a side, a frame's width at most
-SMALLEST = 0.03  # of the image's longer side; less is a dot
-LARGEST = 1024  # px, the longer side of a sketch as it is framed
 Point = tuple[float, float]
 Place = str | Path
 Sketch = Place | Image.Image | Drawing
@@ -46,22 +44,9 @@ class Frame:
         image = open_image(sketch) if where else sketch
         if not isinstance(image, Image.Image):
             raise ValueError(f"a sketch of type {type(image).__name__} cannot be searched: pass an image or a Drawing.")
-        image = as_seen(image)
-        image.thumbnail((LARGEST, LARGEST))
-        image = _unframed(image)
-        pixels = np.asarray(image, dtype=np.float32) / 255
-        paper = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), axis=0)
-        difference = np.abs(pixels - paper).mean(axis=2)
-        if difference.max() < FAINTEST:
-            raise ValueError(f"the sketch{where} has no line: draw something first.")
-        ink = difference > difference.max() / 2
-        if paper.mean() < min(0.5, pixels[ink].mean()):  # light lines on a dark page ask as dark ones on a light page
-            image, paper = ImageOps.invert(image), 1 - paper
-        left, top, right, bottom = Image.fromarray(ink).getbbox()
-        extent = max(right - left, bottom - top)
-        if extent < SMALLEST * max(image.size):
-            raise ValueError(f"the sketch{where} is a single dot: draw a little more.")
-        side, colour = extent / FILL, tuple(round(255 * float(value)) for value in paper)
+        image, ink, (left, top, right, bottom), paper = find_ink(as_seen(image), f"the sketch{where} ")
+        side = max(right - left, bottom - top) / FILL
+        colour = tuple(round(255 * float(value)) for value in paper)
         key = image.size, image.tobytes()
         return cls(key, image, ink, (left + right - side) / 2, (top + bottom - side) / 2, side, colour)
 
@@ -86,19 +71,6 @@ class Frame:
             if not all(0 <= value <= 1 for value in (x, y, *self.to_square((x, y)))):
                 raise ValueError(f"the point ({x:.2f}, {y:.2f}) is not near the drawing: choose one beside a line.")
         return found
-
-
-def _unframed(image: Image.Image) -> Image.Image:
-    """The image, a thin frame at its edges painted over in the colour inside, unless nothing is left then."""
-    pixels = np.array(image)
-    for turn in range(4):
-        side = np.rot90(pixels, turn)
-        lines = side[: 1 + round(THIN * len(side))]
-        colours = np.median(lines, axis=1)
-        even = (np.abs(lines - colours[:, None]).mean(axis=2) < 255 * FAINTEST).mean(axis=1) > 0.8
-        framed = even & (np.abs(colours - colours[-1]).mean(axis=1) > 255 * FAINTEST)
-        lines[: framed.argmin()] = colours[-1]
-    return Image.fromarray(pixels) if np.ptp(pixels.mean(axis=2)) > 255 * FAINTEST else image
 
 
 def spread_points(frame: Frame, number: int) -> list[Point]:
