@@ -1,7 +1,5 @@
 """Exported pages: nothing is asked for outside, formulas are MathML, every picture is there and described."""
 
-import base64
-import io
 import re
 from html import unescape
 
@@ -9,7 +7,6 @@ import nbformat
 import pytest
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from PIL import Image
 
 from tests.backbone_fixtures import refused
 from tools import notebooks
@@ -43,17 +40,12 @@ def images_of(notebook):
     return sum("image/png" in shown and "text/html" not in shown for shown in data)
 
 
-def png():
-    Image.new("L", (8, 8)).save(file := io.BytesIO(), "PNG")
-    return file.getvalue()
-
-
 def shown():
     """A heading, formulas in text and in code, links, a figure, a widget and its state."""
     text = "# First\n\n## Loss & <b>cost</b>\n\nIt is $x_1 < \\sigma$ in `$HOME`.\n\n"
     text += "$$\\frac{a}{b}$$\n\n```sh\necho $A $B\n```\n"
     text += "[04](04_segmentation.ipynb#masks), [a file](../data/a.ipynb), `04_segmentation.ipynb`"
-    image, width = {"image/png": base64.b64encode(png()).decode()}, {"image/png": {"width": 7}}
+    image, width = {"image/png": "aaaa"}, {"image/png": {"width": 7}}
     figure = new_output("display_data", image | {"text/plain": "<figure>"}, metadata=width)
     view = {WIDGET: {"model_id": "1", "version_major": 2, "version_minor": 0}}
     widget = new_output("display_data", {**view, **image, "text/plain": '<Explorer of "cats">'})
@@ -63,18 +55,11 @@ def shown():
     return new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "widgets": state})
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '<script src="https://a.org/a.js"></script>',
-        '<link rel="stylesheet" href="//a.org/a.css">',
-        "<style>@import 'https://a.org/a.css'; p {color: red}</style>",
-        '<p style="background: url(&quot;a.png&quot;)"></p>',
-        '<svg><image xlink:href="https://a.org/a.png"></image></svg>',
-    ],
-)
-def test_what_a_browser_would_load_is_found(text):
-    assert loads(text)
+def test_what_a_browser_would_load_is_found():
+    text = """<script src="https://a.org/a.js"></script><link rel="stylesheet" href="//a.org/a.css">
+    <style>@import 'https://a.org/a.css'; p {color: red}</style><p style="background: url(&quot;a.png&quot;)"></p>
+    <svg><image xlink:href="https://a.org/b.png"></image></svg>"""
+    assert loads(text) == ["<script", ' src="', ' href="', "@import", "url(", ' xlink:href="']
     assert loads('<a href="https://a.org">a</a><img src="data:image/png;base64,aa"><use href="#a">') == []
 
 

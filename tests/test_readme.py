@@ -1,6 +1,5 @@
 """The README says what is true: generated results, links that resolve, commands that exist, an example that runs."""
 
-import base64
 import re
 import shutil
 from dataclasses import replace
@@ -19,11 +18,10 @@ from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.toyworld import SEEN, UNSEEN
 from tests.backbone_fixtures import files, refused
 from tests.search_helpers import photo, saved_head, sketch
-from tests.test_pages import png
 from tools import clean, readme
 from tools.notebooks import find
 
-ROOT = Path(__file__).parents[1]
+ROOT = params.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POCKET_README = (ROOT / "data" / "pocket" / "README.md").read_text(encoding="utf-8")
 FOUND = {line.notebook: results.committed(line.notebook) for line in readme.HEADLINES}
@@ -31,20 +29,13 @@ ROWS = FOUND["04_segmentation"]
 COUNTED = [row for gallery in readme.GALLERIES for row in readme.SEGMENTATION.of(ROWS, gallery)]
 
 
-def write_notebook(path, *images, tags=("readme",)):
-    outputs = [new_output("display_data", {"image/png": base64.b64encode(i).decode()}) for i in images]
-    cell = new_code_cell("figure", metadata={"tags": list(tags)}, outputs=outputs, id="picture")
-    path.parent.mkdir(exist_ok=True)
-    nbformat.write(new_notebook(cells=[new_code_cell("1", id="other"), cell]), path)
-    return path
-
-
 @pytest.fixture
 def project(tmp_path):
     """A folder with all that `update` needs."""
     shutil.copytree(results.COMMITTED, tmp_path / "data" / "results")
-    write_notebook(tmp_path / "notebooks" / "04_segmentation.ipynb", png())
-    (tmp_path / "README.md").write_text(f"before\n{readme.START}\nold\n{readme.END}\nafter\n", encoding="utf-8")
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "04_segmentation.ipynb", tmp_path / "notebooks")
+    (tmp_path / "README.md").write_text(readme.with_block(README, "old"), encoding="utf-8")
     return tmp_path
 
 
@@ -110,19 +101,22 @@ def test_only_the_block_between_the_marks_changes_and_twice_is_once_and_marks_mu
 
 @pytest.mark.parametrize(
     ("images", "tags", "says"),
-    [([png()], (), "0 cells tagged"), ([], ("readme",), "shows 0 pictures"), ([png()] * 2, ("readme",), "2 pictures")],
+    [(1, [], "0 cells tagged"), (0, ["readme"], "shows 0 pictures"), (2, ["readme"], "2 pictures")],
 )
 def test_a_notebook_without_the_picture_is_refused_in_one_sentence(tmp_path, images, tags, says):
+    outputs = [new_output("display_data", {"image/png": "aaaa"})] * images
+    cells = [new_code_cell("1"), new_code_cell("2", metadata={"tags": tags}, outputs=outputs)]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
     with refused(says):
-        readme.picture(write_notebook(tmp_path / "a.ipynb", *images, tags=tags))
+        readme.picture(tmp_path / "a.ipynb")
 
 
-def test_update_writes_both_files_and_main_names_them(project, capsys):
+def test_the_results_and_the_picture_of_the_readme_are_what_update_writes_and_main_names(project, capsys):
     assert readme.main(project) == 0
-    assert (project / "data" / "readme.png").read_bytes() == png()
-    text = (project / "README.md").read_text(encoding="utf-8")
-    assert text == readme.with_block(f"before\n{readme.START}{readme.END}\nafter\n", readme.block(FOUND))
-    assert capsys.readouterr().out.split() == ["data/readme.png", "README.md"]
+    written = ["data/readme.png", "README.md"]
+    assert capsys.readouterr().out.split() == written
+    for name in written:
+        assert (project / name).read_bytes() == (ROOT / name).read_bytes(), "run python -m tools.readme"
 
 
 @pytest.mark.parametrize("gone", ["README.md", "notebooks/04_segmentation.ipynb", "data/results/04_segmentation.json"])
@@ -133,12 +127,6 @@ def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(pro
     assert files(project) == before
     said = capsys.readouterr()
     assert said.out == "" and Path(gone).name in said.err and said.err.count("\n") == 1
-
-
-def test_the_results_and_the_picture_of_the_readme_are_what_the_generator_makes():
-    assert readme.with_block(README, readme.block(FOUND)) == README, "run python -m tools.readme"
-    shown = readme.picture(ROOT / "notebooks" / "04_segmentation.ipynb")
-    assert (ROOT / "data" / "readme.png").read_bytes() == shown, "run python -m tools.readme"
 
 
 def test_every_make_target_of_the_readme_exists_and_its_plain_lines_are_those_of_the_makefile():
