@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import open_clip
 import pytest
@@ -22,21 +23,12 @@ from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.heads import Head
 
+load = partial(load_backbone, device="cpu")
 TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
     "timm": TIMM | {"timm_proj": "linear", "image_size": 64},
     "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
 }
-
-
-def write_tiny(folder, tower="timm", quick_gelu=False):
-    """Write a backbone that `load_backbone` reads; `tower` is one of TOWERS."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        _write_diffusion(folder)
-        _write_vision(folder / "vision", TOWERS[tower], quick_gelu)
-    write_preset(folder, size=96, quick_gelu=quick_gelu)
-    return folder
 
 
 CODE = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\nclass Foreign: pass\n"
@@ -50,10 +42,6 @@ def unsealed(tiny_folder, tmp_path):
     for part in {path.parent for path in made.glob("*/*")}:
         (part / "foreign.py").write_text(CODE)
     return made
-
-
-def load(folder):
-    return load_backbone(folder, device="cpu")
 
 
 def change(path, how):
@@ -91,32 +79,34 @@ def small_tokenizer():
     return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=16)
 
 
-def _write_diffusion(folder):
+def write_tiny(folder, tower="timm", quick_gelu=False):
+    """Write a backbone that `load_backbone` reads; `tower` is one of TOWERS."""
     tokenizer = small_tokenizer()
+    for part in ("tokenizer", "vision"):
+        tokenizer.save_pretrained(folder / part)
+    shutil.copytree(POCKET_FOLDER / "scheduler", folder / "scheduler")
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
-    latents = {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": 96}
-    AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks, **latents).save_pretrained(folder / "vae")
+    blocks |= {"latent_channels": 8, "scaling_factor": 0.5, "sample_size": 96}
     unet = UNet2DConditionModel.load_config(POCKET_FOLDER / "unet") | {"block_out_channels": (8, 16, 24, 32)}
     unet |= {"norm_num_groups": 8, "attention_head_dim": 1, "cross_attention_dim": 32}
-    UNet2DConditionModel.from_config(unet).save_pretrained(folder / "unet")
     text = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     text |= {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "hidden_size": 32, "intermediate_size": 64}
     text |= {"num_hidden_layers": 1, "num_attention_heads": 2}
-    CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(folder / "text_encoder")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    shutil.copytree(POCKET_FOLDER / "scheduler", folder / "scheduler")
-
-
-def _write_vision(folder, tower, quick_gelu):
-    tokenizer = small_tokenizer()
-    tokenizer.save_pretrained(folder)
     # A name in hf_tokenizer_name makes open_clip read the tokenizer files of this same folder, whatever the name is.
-    text = {"hf_tokenizer_name": "tokenizer", "context_length": 16, "vocab_size": len(tokenizer)}
-    text |= {"width": 32, "heads": 2, "layers": 1, "pool_type": "argmax"}
-    config = {"embed_dim": 24, "quick_gelu": quick_gelu, "vision_cfg": dict(tower), "text_cfg": text}
+    words = {"hf_tokenizer_name": "tokenizer", "context_length": 16, "vocab_size": len(tokenizer)}
+    words |= {"width": 32, "heads": 2, "layers": 1, "pool_type": "argmax"}
+    clip = {"embed_dim": 24, "quick_gelu": quick_gelu, "vision_cfg": dict(TOWERS[tower]), "text_cfg": words}
     statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": statistics}))
-    save_model(open_clip.CLIP(**config), str(folder / "open_clip_model.safetensors"))
+    described = {"model_cfg": clip, "preprocess_cfg": statistics}
+    (folder / "vision" / "open_clip_config.json").write_text(json.dumps(described))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, **blocks).save_pretrained(folder / "vae")
+        UNet2DConditionModel.from_config(unet).save_pretrained(folder / "unet")
+        CLIPTextModel(CLIPTextConfig(**text)).save_pretrained(folder / "text_encoder")
+        save_model(open_clip.CLIP(**clip), str(folder / "vision" / "open_clip_model.safetensors"))
+    write_preset(folder, size=96, quick_gelu=quick_gelu)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,14 +16,13 @@ from sfhelpers.images import load_images
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
 from tests.cells import run_cells, solutions
-from tests.search_helpers import photo
-from tests.test_pilot_maps import drawn, wave
+from tests.search_helpers import RUN, photo
+from tests.test_pilot_maps import drawn, made, wave
 
 HERE, SIDES = "01_pilot_study", ("sketch", "photo")
 NAMES = {"np": np, "pilot": pilot, "results": results, "__name__": __name__}  # dataclasses look their module up
 HAND = SimpleNamespace(**run_cells(HERE, NAMES, "handbuilt", "claims"))
 Score, DEFINITIONS = HAND.Score, HAND.definitions
-RUN = SimpleNamespace(notebook=HERE, backbone="pocket", dataset="folder", split="x", seed=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +53,8 @@ def test_the_silhouette_is_what_the_sketch_outlines(monkeypatch):
 
 
 def test_pca_colours_are_the_packages():
-    maps = drawn(2, 16, 12, 12).exp() * torch.linspace(3, 0.2, 16)[:, None, None]
-    (colours,), _ = pilot.pca_maps(maps[None], "pair")
-    assert np.abs(255 * HAND.pca_map(maps).numpy() - colours).max() < 0.5 + 1e-3  # rounding
+    (colours,), _ = pilot.pca_maps(made(2)[None], "pair")
+    assert np.abs(255 * HAND.pca_map(made(2)).numpy() - colours).max() < 0.5 + 1e-3  # rounding
 
 
 def test_removing_the_mean_leaves_nothing_of_a_constant_and_a_window_no_cross_of_a_ramp():
@@ -199,9 +197,8 @@ def test_rows_and_back_lose_nothing():
 
 
 def test_own_pairs_are_squared_and_class_in_a_prompt_is_each_pairs_category(tiny_backbone, tmp_path):
-    for number, (folder, count) in enumerate(
-        {"photo/cat": 3, "sketch/cat": 2, "photo/dog": 1, "sketch/dog": 4}.items()
-    ):
+    counts = {"photo/cat": 3, "sketch/cat": 2, "photo/dog": 1, "sketch/dog": 4}
+    for number, (folder, count) in enumerate(counts.items()):
         for k in range(count):
             photo(tmp_path / folder / f"{k}.png", 10 * number + k, size=(20 + 9 * k, 30))
     images, labels = HAND.own_pairs(load_dataset("folder", tmp_path), 2, size=64)

@@ -163,16 +163,11 @@ def test_a_scheme_shows_what_is_learned_and_its_arrows_end_at_the_boxes():
 
 
 def test_wrong_shapes_and_counts_fail():
-    for call in (
-        lambda: plots.picture(np.zeros((2, 4, 6, 3))),
-        lambda: plots.overlay(PHOTO, MASK.T),
-        lambda: plots.grid([]),
-        lambda: plots.grid([[PHOTO]], row_labels=["one", "two"]),
-        lambda: plots.grid([[PHOTO]], column_labels=[]),
-        lambda: matches([]),
-    ):
+    calls = [(plots.picture, np.zeros((2, 4, 6, 3))), (plots.overlay, PHOTO, MASK.T), (plots.grid, []), (matches, [])]
+    calls += [(plots.grid, [[PHOTO]], *labels) for labels in ((["one", "two"],), (None, []))]
+    for call, *given in calls:
         with refused():
-            call()
+            call(*given)
 
 
 def test_a_figure_is_saved_whole_or_the_earlier_file_stays(tmp_path, monkeypatch):

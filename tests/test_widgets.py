@@ -119,7 +119,6 @@ def test_the_front_end_is_our_own_and_asks_no_other_machine(path):
 
 
 LINE, MORE = Stroke([[20, 20], [300, 200]], 4), Stroke([[40, 300], [300, 310]], 4)
-DOT = Drawing(strokes=(Stroke([[9, 9]], 4),))
 
 
 @pytest.fixture
@@ -177,7 +176,7 @@ def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"drawing": DOT}, "the drawing is a single dot"),
+        ({"drawing": Drawing(strokes=(Stroke([[9, 9]], 4),))}, "the drawing is a single dot"),
         ({"drawing": "<i>cat"}, "drawing is of type str"),
         ({"place": 6}, "place is 6"),
         ({"place": "<i>"}, "place is &#x27;&lt;i&gt;&#x27;"),
