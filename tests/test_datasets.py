@@ -38,7 +38,6 @@ def test_names_that_are_not_ascii_and_come_composed_or_not(own):
     found = [(s.category, s.instance, p.instance) for s, p in pairs(dataset)]
     assert found[1:4] == [("cat", "s1", "a"), ("cat", "s2", "b"), ("cat", "s1", "c")] and len(found) == 7
     photo(own / "photo" / "cat" / f"{'猫' * (LONGEST // 3)}.jpg")
-    assert len(load_dataset("folder", own).photos) == 8
     photo(own / "photo" / "cat" / f"{'x' * (LONGEST + 1)}.jpg")
     assert len(load_dataset("folder", own).photos) == 9
     photo(own / "mask" / "cat" / f"{'x' * (LONGEST + 1)}.png")
@@ -59,11 +58,8 @@ def test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted(own,
     sketches = load_sketches("folder", own)
     assert len(sketches) == 47 and (split == "default" or sketches.records == dataset.sketches)
     assert sketches.images([0, 46], 32).shape == (2, 3, 32, 32) and sketches.images([], 32).shape == (0, 3, 32, 32)
-
-
-def test_names_that_move_the_cursor_are_escaped(own):
-    path = photo(own / "a\n\x1b[31m.png")
-    twins = [Record(path, "photo", category, "a") for category in ("cat", "dog")]
+    escaped = photo(own / "a\n\x1b[31m.png")
+    twins = [Record(escaped, "photo", category, "a") for category in ("cat", "dog")]
     assert r"cat/a\n\x1b[31m.png" in refused(ValueError, check_apart, twins[:1], twins[1:])
     assert r"a\n\x1b[31m.png of" in refused(ValueError, without_duplicates, Dataset("toy", own, "", tuple(twins)))
 
@@ -201,11 +197,8 @@ def test_sketchy_layout_errors_say_what_was_found(tmp_path, own):
     photo(base / RENDERING / "apple" / "n999_1-1.png")
     with pytest.warns(UserWarning, match=r"1 sketch.*n999_1-1\.png"):
         assert len(load_dataset("sketchy", base.parent).sketches) == 4
-    (mask := next(base.parent.glob("mask/*/apple/*.png"))).rename(mask.with_suffix(".bmp"))
-    assert all(p.mask for p in load_dataset("sketchy", base.parent).photos)
-    photo(mask.with_name("zzz.png"))
-    assert_fails(["1 of 3 masks", "apple/zzz.png"], "sketchy", base.parent)
-    mask.with_name("zzz.png").unlink()
+    next(base.parent.glob("mask/*/apple/*.png")).rename(base.parent / "mask" / RENDERING / "apple" / "zzz.bmp")
+    assert_fails(["1 of 2 masks", "apple/zzz.bmp"], "sketchy", base.parent)
     (base / RENDERING / "apple").rename(base / RENDERING / "pear")
     assert_fails(["apple", "pear"], "sketchy", tmp_path / "s")
     (base / RENDERING).rename(base / "tx_000000000000")

@@ -173,9 +173,7 @@ def test_an_enormous_line_is_refused_without_reading_it_whole(tmp_path, monkeypa
     monkeypatch.setattr(ndjson, "MAX_LINE", 1000)
     for long in (b"1" * 1001, b"1" * 1002, b"1" * 2003, b" " * 3000 + line("2")):
         lines(tmp_path, line("1"), long, line("3"), long)
-        with refused("2 of 4 drawings .*line 2 has more than.*line 4 has"):
-            quickdraw.read(tmp_path)
-        with pytest.warns(UserWarning, match="2 of 4 drawings"):
+        with pytest.warns(UserWarning, match="2 of 4 drawings .*line 2 has more than.*line 4 has"):
             assert [doodle.line for doodle in quickdraw.read(tmp_path, skip_broken=True)] == [1, 3]
         assert Drawing.load(tmp_path / "cat.ndjson", 2).strokes
 

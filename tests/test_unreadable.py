@@ -109,9 +109,7 @@ GIVEN = {
 }
 
 
-@pytest.mark.parametrize(
-    "path", ["loop", "x" * 300, "x/" * 3000, "a\0b", "~nobody-of-that-name/x", "\ud800"], ids=range(6)
-)
+@pytest.mark.parametrize("path", ["loop", "x" * 300, "x/" * 3000, "a\0b", "~nobody-of-that-name/x"], ids=range(5))
 @pytest.mark.parametrize("how", GIVEN)
 def test_a_path_that_cannot_be_is_one_sentence_wherever_it_is_given(tmp_path, monkeypatch, how, path):
     monkeypatch.chdir(tmp_path)
