@@ -24,9 +24,8 @@ from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.heads import Head
 
 load = partial(load_backbone, device="cpu")
-TIMM = {"timm_model_name": "test_efficientnet", "timm_model_pretrained": False, "timm_pool": "avg"}
 TOWERS = {
-    "timm": TIMM | {"timm_proj": "linear", "image_size": 64},
+    "timm": {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
     "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
 }
 
@@ -151,6 +150,12 @@ def refused(said=None, kind=ValueError):
     with pytest.raises(kind, match=said) as error:
         yield error
     one_sentence(error)
+
+
+def not_loaded(folder, said, kind=ValueError):
+    """Nothing loads from there, for the reason said."""
+    with refused(said, kind):
+        load(folder)
 
 
 def files(folder):

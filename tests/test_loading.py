@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
 from sfhelpers.backbones.sealed import WEIGHTS
-from tests.backbone_fixtures import change, folder_sha256, load, refused
+from tests.backbone_fixtures import change, folder_sha256, load, not_loaded, refused
 
 TEXT, UNET, VAE, VISION = WEIGHTS
 
@@ -46,8 +46,7 @@ def test_a_tokenizer_in_the_older_layout_loads_and_half_of_one_is_refused(unseal
     (folder / "tokenizer.json").unlink()
     assert load(unsealed).diffusion.tokenizer.get_vocab() == tiny_backbone.diffusion.tokenizer.get_vocab()
     (folder / "merges.txt").unlink()
-    with refused(r"lacks tokenizer/tokenizer\.json", FileNotFoundError):
-        load(unsealed)
+    not_loaded(unsealed, r"lacks tokenizer/tokenizer\.json", FileNotFoundError)
 
 
 def put(name, text):
@@ -109,8 +108,7 @@ MISFITS = {  # what was done to a folder -> how, and what is said
 def test_a_folder_that_is_cut_or_does_not_fit_together_is_refused(unsealed, misfit):
     damage, said = MISFITS[misfit]
     damage(unsealed)
-    with refused(said, (ValueError, FileNotFoundError)):
-        load(unsealed)
+    not_loaded(unsealed, said, (ValueError, FileNotFoundError))
 
 
 def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(unsealed, monkeypatch):
@@ -120,8 +118,7 @@ def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(unseale
     monkeypatch.setitem(PRESETS, "wrong", replace(good, model="ViT-L-14-336"))
     (unsealed / "preset.json").unlink()
     shutil.rmtree(unsealed / "vision")
-    with refused("QuickGELU is False in the model and True in its weights"):
-        load(f"wrong:{unsealed}")
+    not_loaded(f"wrong:{unsealed}", "QuickGELU is False in the model and True in its weights")
 
 
 def test_unknown_names_devices_and_types_are_refused(tmp_path):
@@ -140,6 +137,5 @@ def test_a_hub_id_is_read_from_where_the_hub_puts_it_and_every_mirror_that_fails
     monkeypatch.setattr("sfhelpers.backbones.loading.snapshot_download", hub)
     assert load("sd21:somebody/a-mirror").weights_sha256 == folder_sha256(tiny_folder)
     mirrors = PRESETS["sd21"].ids
-    with refused(".*".join(mirrors), FileNotFoundError):
-        load("sd21")
+    not_loaded("sd21", ".*".join(mirrors), FileNotFoundError)
     assert [call.args[0] for call in hub.call_args_list] == ["somebody/a-mirror", *mirrors]

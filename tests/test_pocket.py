@@ -10,11 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from sfhelpers import toyworld
-from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.pocket import data, models, training
-from tests.backbone_fixtures import folder_sha256, refused
+from tests.backbone_fixtures import folder_sha256, load, refused
 from tests.cells import run_cells
 
 HERE = "90_train_pocket"
@@ -33,7 +32,7 @@ def trained(tmp_path_factory, images):
     run = {"seed": 0, "decoder_steps": 12, "steps": 4, "batch_size": 2, "photos": 4, "sketches": 2, "device": "cpu"}
     run |= {"encoder_steps": 6, "individuals": 4, "imagenet": "", "output_dir": tmp_path_factory.mktemp("run")}
     names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld, "images": images}
-    names |= {"load_file": load_file, "shipped": load_backbone("pocket", "cpu")}
+    names |= {"load_file": load_file, "shipped": load("pocket")}
     names["run"] = SimpleNamespace(**run)
     run_cells(HERE, names, "decoder", "denoiser-data", "denoiser", "encoder-data")
     names["before"] = {key: value.clone() for key, value in names["clip"].state_dict().items()}
@@ -42,8 +41,7 @@ def trained(tmp_path_factory, images):
 
 @pytest.fixture(scope="module")
 def backbone(trained):
-    folder = trained.words.parent / "made"
-    return load_backbone(models.write_folder(folder, *(vars(trained)[part] for part in PARTS)), device="cpu")
+    return load(models.write_folder(trained.words.parent / "made", *(vars(trained)[part] for part in PARTS)))
 
 
 def assert_close(found, expected, share=0.03):

@@ -173,18 +173,15 @@ def test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_los
     assert len(drawn.drawing.strokes) == 2 and not drawn.wrong and drawn.words == ""
 
 
-@pytest.mark.parametrize(
-    ("act", "words"),
-    [
-        (lambda pad: SketchPad(300), "'size' trait .* not the int 300"),
-        (lambda pad: setattr(pad, "drawing", "cup"), "drawing is a str"),
-        (lambda pad: setattr(pad, "line_width", "wide"), "width is 'wide'"),
-        (lambda pad: pad.set_state({"line_width": 0}), "width is 0"),
-    ],
-)
-def test_what_does_not_fit_is_refused_in_one_sentence_and_a_page_sets_neither_strokes_nor_size(drawn, act, words):
-    with refused(words, (ValueError, traitlets.TraitError)):
-        act(drawn)
-    assert (drawn.size, drawn.line_width, len(drawn.strokes)) == (384, 4, 1)
+def test_what_does_not_fit_is_refused_in_one_sentence_and_a_page_sets_neither_strokes_nor_size(drawn):
+    for words, act, *given in (
+        ("'size' trait .* not the int 300", SketchPad, 300),
+        ("drawing is a str", setattr, drawn, "drawing", "cup"),
+        ("width is 'wide'", setattr, drawn, "line_width", "wide"),
+        ("width is 0", drawn.set_state, {"line_width": 0}),
+    ):
+        with refused(words, (ValueError, traitlets.TraitError)):
+            act(*given)
+        assert (drawn.size, drawn.line_width, len(drawn.strokes)) == (384, 4, 1)
     drawn.set_state({"strokes": [], "size": 512, "line_width": 9})
     assert (drawn.size, drawn.line_width, len(drawn.strokes)) == (384, 9, 1) and agree(drawn)
