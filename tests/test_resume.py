@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import random
 import signal
 from functools import partial
@@ -16,7 +17,7 @@ from torch import nn
 from sfhelpers import kept
 from tests import fit_fixtures as fixtures
 from tests.backbone_fixtures import refused
-from tests.fit_fixtures import network, never, run, scripted, stopping
+from tests.fit_fixtures import network, never, run, stopping
 
 CONFIGURATION = {"dataset": "toy", "weights_sha256": "a" * 64, "seeds": (0, 1), "arm": {"inject": "up", "width": 8}}
 short = partial(run, train=40, epochs=4, steps=2, configuration=CONFIGURATION)  # 5 steps an epoch
@@ -44,10 +45,6 @@ def stopped(tmp_path):
     return tmp_path
 
 
-def names(folder):
-    return [path.name for path in folder.iterdir()]
-
-
 def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_was_left_alone(child, tmp_path):
     child(fixtures.train_in_child, None, tmp_path / "alone.json", tmp_path / "begun").join()
     alone = json.loads((tmp_path / "alone.json").read_text())
@@ -67,7 +64,7 @@ def test_killed_at_ten_random_moments_it_ends_with_the_numbers_of_the_run_that_w
         assert process.exitcode in (0, -signal.SIGKILL)
         if out.exists():  # on a machine so fast that it ended before the tenth, the next kills fall on another
             assert json.loads(out.read_text()) == alone
-            assert names(folder) == [kept.FILE]
+            assert os.listdir(folder) == [kept.FILE]
             endings += kills < 10
     assert kills == 10
 
@@ -82,12 +79,12 @@ def test_killed_or_short_of_disk_while_it_writes_a_checkpoint_it_goes_on_from_a_
         message = out.read_text()
         assert message.startswith(f"{folder / kept.FILE} could not be written (File too large): ")
         assert "\n" not in message and ". " not in message and message.endswith(".")
-    assert len(set(names(folder)) - {kept.FILE}) == (moment in ("half written", "not yet renamed"))
+    assert len(set(os.listdir(folder)) - {kept.FILE}) == (moment in ("half written", "not yet renamed"))
     counted = Mock(wraps=fixtures.noisy_loss)
     assert run(folder, loss=counted) == run()
     done = 24 if moment == "just renamed" else 22  # 5 and 10 of every epoch's 12 steps, and its end
     assert counted.call_count == fixtures.SETTINGS["epochs"] * 12 - done
-    assert names(folder) == [kept.FILE]
+    assert os.listdir(folder) == [kept.FILE]
 
 
 @pytest.mark.parametrize("steps", [100, 2])
@@ -95,21 +92,16 @@ def test_killed_or_short_of_disk_while_it_writes_a_checkpoint_it_goes_on_from_a_
 def test_stopped_after_any_step_it_ends_with_the_same_numbers_and_the_same_random_generators(tmp_path, steps, after):
     with pytest.raises(KeyboardInterrupt):
         short(tmp_path, loss=stopping(after), steps=steps)
-    assert short(tmp_path, noise=2, steps=4) == short(steps=100)
+    ended = short(tmp_path, noise=2, steps=4)
+    assert ended == short(steps=100) == short(tmp_path, loss=never, validate=never, noise=3), "then it is given back"
 
 
 @pytest.mark.parametrize(("before", "after", "best"), [([0, 2], [1, 4, 3], 3), ([0, 5, 2], [1, 3], 1)])
 def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_the_best(tmp_path, before, after, best):
     with pytest.raises(StopIteration):
-        short(tmp_path, validate=scripted(before))
-    resumed = short(tmp_path, validate=scripted(after))
-    assert resumed == short(validate=scripted(before + after)) and resumed["best_epoch"] == best
-
-
-def test_after_its_end_it_is_given_back_at_once_with_its_generators(tmp_path):
-    first = short(tmp_path, validate=scripted(range(5)))
-    assert len(first["epochs"]) == 5
-    assert short(tmp_path, loss=never, validate=never, noise=2) == first
+        short(tmp_path, validate=Mock(side_effect=before))
+    resumed = short(tmp_path, validate=Mock(side_effect=after))
+    assert resumed == short(validate=Mock(side_effect=before + after)) and resumed["best_epoch"] == best
 
 
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):
@@ -121,7 +113,7 @@ def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_tr
 
     weights = sum(parameter.nbytes for parameter in model.parameters())
     short(tmp_path, model=model, validate=watched, epochs=8)
-    assert names(tmp_path) == [kept.FILE] and sizes[0] == 0 < max(sizes) < 4 * weights + 40_000
+    assert os.listdir(tmp_path) == [kept.FILE] and sizes[0] == 0 < max(sizes) < 4 * weights + 40_000
     assert (tmp_path / kept.FILE).stat().st_size < weights + 40_000
 
 

@@ -102,9 +102,8 @@ def steps(backbone: Backbone, repeats: int, batch: int, draws: int) -> None:
 
     forwards = [lambda: extractor(prepared), lambda: _from_images(extractor, images, draws)]
     gap = (forwards[0]() - forwards[1]()).abs().max().item()
-    calls = [partial(step, forward) for forward in forwards]
-    rounds = [[timeit(call, number=1) for call in calls] for _ in range(repeats + 1)][1:]  # the first warms up
-    quick, plain = (1e3 * median(taken) for taken in zip(*rounds, strict=True))
+    rounds = [[timeit(partial(step, way), number=1) for way in forwards] for _ in range(repeats + 1)]
+    quick, plain = (1e3 * median(taken) for taken in zip(*rounds[1:], strict=True))  # the first warms up
     print(f"One training step: {backbone.name} on {backbone.device}, {batch} images of {size} px, draws={draws}")
     print(f"  prefix stored, suffix run {quick:15.1f} ms")
     print(f"  hooks over VAE, CLIP, whole UNet {plain:8.1f} ms, {plain / quick:.2f} times as long")
