@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from sfhelpers.files import reading, shown
@@ -238,15 +238,12 @@ def _header(path: str | Path) -> Image.Image:
     most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
     try:
         with warnings.catch_warnings(action="ignore"):  # of metadata
-            ImageFile.LOAD_TRUNCATED_IMAGES = True  # broken metadata of a PNG; pixels are decoded later, without it
             image = Image.open(path, formats=FORMATS)
     except Exception as error:  # damaged headers make the readers raise many kinds
         if getattr(error, "errno", None):  # what the system says, not the reader
             raise
         bomb = isinstance(error, Image.DecompressionBombError)
         raise ValueError(f"is larger than {most}" if bomb else "is not an image that can be read") from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         reason = f"is {width} x {height} pixels, and each side must have {MIN_SIDE} or more"

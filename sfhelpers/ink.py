@@ -2,8 +2,6 @@
 
 import numpy as np
 from PIL import Image, ImageOps
-from scipy.ndimage import label
-from scipy.stats import siegelslopes
 
 FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
 THIN = 0.08  # of a side, a frame's width at most
@@ -31,33 +29,15 @@ def find_ink(image: Image.Image, said: str = "") -> tuple[Image.Image, np.ndarra
 
 
 def _unframed(image: Image.Image) -> Image.Image:
-    """Thin bars at the edges, unless nothing is left then, and a straight frame painted over in the colour inside."""
-    pixels, frame = np.array(image), []
+    """A thin frame on all four sides, or bars at the edges if something is left then, painted over as it is inside."""
+    pixels, sides = np.array(image), []
     for turn in range(4):
         side = np.rot90(pixels, turn)
         lines = side[: 1 + round(THIN * len(side))]
         colours = np.median(lines, axis=1)
         even = (np.abs(lines - colours[:, None]).mean(axis=2) < 255 * FAINTEST).mean(axis=1) > 0.8
-        framed = even & (np.abs(colours - colours[-1]).mean(axis=1) > 255 * FAINTEST)
-        lines[: framed.argmin()] = colours[-1]
-        lines = lines[: 1 + len(lines) * 2 // 3]  # drawings, too, may end at THIN
-        found = _line(np.abs(lines - colours[-1]).mean(axis=2) > 255 * FAINTEST)
-        frame += [(lines, found, colours[-1])] if framed[0] or found.any() else []
-    whole = len(frame) == 4  # else what is near an edge may be ground, or the drawing
-    for lines, found, colour in frame * whole:
-        lines[found] = colour
+        sides.append((lines, even & (np.abs(colours - colours[-1]).mean(axis=1) > 255 * FAINTEST), colours[-1].copy()))
+    whole = all(framed[: 1 + len(framed) * 2 // 3].any() for _, framed, _ in sides)  # drawings, too, may end at THIN
+    for lines, framed, inside in sides:
+        lines[: len(framed) - framed[::-1].argmax() if whole else framed.argmin()] = inside
     return Image.fromarray(pixels) if whole or np.ptp(pixels.mean(axis=2)) > 255 * FAINTEST else image
-
-
-def _line(ink: np.ndarray) -> np.ndarray:
-    """Of ink (H, W) bool along a side, the innermost straight line with all that it touches or has behind it."""
-    if ink.any(axis=0).sum() <= max(1, 0.6 * ink.shape[1]):
-        return np.zeros_like(ink)
-    columns, inner = np.arange(ink.shape[1]), len(ink) - 1 - ink[::-1].argmax(axis=0)
-    few = slice(None, None, 1 + len(columns) // 100)
-    slope, start = siegelslopes(inner[few], columns[few])
-    line = start + slope * columns
-    on = ink.any(axis=0) & (np.abs(inner - line) < 1.5)
-    parts = label(ink, np.ones((3, 3)))[0]
-    touched = np.isin(parts, parts[inner[on], columns[on]])
-    return (touched | (np.arange(len(ink))[:, None] <= line)) & (on.mean() > 0.6)

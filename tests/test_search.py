@@ -52,8 +52,8 @@ def test_a_thin_frame_a_dark_page_and_light_ink_on_none_ask_as_dark_lines_on_whi
         assert (found.tensor(100) - expected.tensor(100)).abs().mean() < 0.02, seed
 
 
-@pytest.mark.parametrize("kind", ["plain", "double", "rounded", "turned"])
-def test_a_frame_within_the_page_is_seen_through_and_none_but_a_whole_straight_one(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["plain", "double"])
+def test_a_frame_within_the_page_is_seen_through_and_none_but_a_whole_one(tmp_path, kind):
     plain = sketch(2.2, (60, 75), 400)
     expected = Frame.of(plain)
     for seed in range(10):
@@ -61,8 +61,7 @@ def test_a_frame_within_the_page_is_seen_through_and_none_but_a_whole_straight_o
         width, inset = dice.integers(1, 5), dice.integers(1, 12)
         for near in (inset, inset + 6)[: 1 + (kind == "double")]:
             box = (near, near, 399 - near, 399 - near)
-            ImageDraw.Draw(page).rounded_rectangle(box, 20 * (kind == "rounded"), outline="black", width=width)
-        page = page.rotate(dice.uniform(-1.5, 1.5) * (kind == "turned"), fillcolor="white")
+            ImageDraw.Draw(page).rectangle(box, outline="black", width=width)
         found = Frame.of(ImageChops.darker(page, plain))
         assert np.array_equal(found.ink, expected.ink) and found.side == expected.side, seed
         for said in ("has no line", "is a single dot"):

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path as FilePath
 from xml.etree.ElementTree import Element, ParseError, SubElement, tostring
 
 import numpy as np
@@ -52,6 +53,7 @@ OPEN = re.compile(r"[Zz][\s,]*(?![\s,Mm]|$)")  # goes on behind a closed line wi
 MAX_TOKENS = 7 * MAX_POINTS  # numbers and commands of paths; a cubic curve has seven
 MAX_TAGS, MAX_DEPTH, MAX_ATTRIBUTE, MAX_OPEN, MAX_MOVES = 10_000, 64, 2_000, 200, 100_000
 CURVE_POINTS = 4_000  # shared by all curves of a file, each of which gets 2 to 32
+RENDERER = FilePath(__file__).with_name("rendered.py")
 PPI = 96  # a browser's pixels an inch
 SIDE = 1024  # pixels of the picture's longer side
 FAINT = 15  # of 255: nobody sees a line that differs less from what is around it
@@ -243,11 +245,9 @@ def _stretches(line: Points, ink: NDArray[np.bool_]) -> list[Points]:
 def _ink(root: Element, size: NDArray[np.int_]) -> NDArray[np.bool_]:
     """Where the picture differs from most of the page or from what is around: (height, width) bool."""
     page = root.get("background-color", root.get("background", "white"))
-    options = f"width={size[0]}, height={size[1]}, background={page!r}, dpi={PPI}, skip_system_fonts=True"
-    draw = f"import resvg_py, sys; picture = resvg_py.svg_to_bytes(svg_string=sys.stdin.read(), {options})"
-    draw += "; sys.stdout.buffer.write(bytes(picture))"
+    command = [sys.executable, RENDERER, *map(str, size), page]
     try:  # in a process of its own, whose time is bounded
-        done = subprocess.run([sys.executable, "-c", draw], input=tostring(root), capture_output=True, timeout=SECONDS)
+        done = subprocess.run(command, input=tostring(root), capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise ValueError(f"it takes longer than {SECONDS} seconds to draw: simplify it.") from None
     if done.returncode:
