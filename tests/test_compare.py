@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -176,9 +177,6 @@ def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone,
         options = {"checkpoints": tmp_path, "resume": resume, "configuration": changes, "epochs": epochs}
         return compare(tiny_backbone, small, ["CLIP only"], **options)[0][0]
 
-    def broken(*given, **noise):
-        raise ValueError("an image is broken")
-
     first, foreign = run(False), ("mine.txt", "clip-only-seed0/notes.md", f"mine/{FILE}")
     for name in (*foreign, f"sd-only-seed1/strict/{FILE}"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +184,7 @@ def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone,
     kept = files(tmp_path)
     run(False, epochs=0)
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="an image is broken"):
-        patch.setattr(Segmentation, "read", broken)
+        patch.setattr(Segmentation, "read", Mock(side_effect=ValueError("an image is broken")))
         run(False)
     assert files(tmp_path) == kept
     with refused("is of another training .*split was not set and is 'other'"):

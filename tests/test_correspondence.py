@@ -185,9 +185,9 @@ def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_t
     by_hand = metrics.pck(pred, data.points["photo"] * 256, 0.05, 256, data.visible)
     assert (row.value, row.n) == (pytest.approx(by_hand.mean()), len(data))
     found = [found for found in task.measure(trials["fused"], frozen) if found.groups is not None]
-    assert [m.gallery for m in found] == ["seen categories", "unseen categories"]
     for part, measured in zip(("seen", "unseen"), found, strict=True):
-        assert (measured.metric, measured.definition) == ("PCK@5", next(iter(DEFINITIONS)))
+        assert (measured.gallery, measured.metric) == (f"{part} categories", "PCK@5")
+        assert measured.definition == next(iter(DEFINITIONS))
         np.testing.assert_array_equal(measured.values, score(trials["fused"].found[part], frozen[part], 0.05))
         assert len(set(measured.groups)) == len(frozen[part].images.photo_records)
 

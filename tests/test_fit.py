@@ -150,14 +150,11 @@ def test_two_processes_give_the_loss_curve_of_one_and_both_its_numbers_though_on
     assert alone["weights"][moved] != start["weights"][moved]
 
 
-def test_two_processes_that_were_stopped_go_on_to_the_same_bits_and_one_process_does_not_go_on_from_theirs(found):
+def test_two_processes_stop_with_one_sentence_and_go_on_to_the_same_bits_as_one_process_does_not_from_theirs(found):
+    first, second = (process["broken on one"] for process in found[0])
+    assert first == second and "epoch 1" in first and "learning_rate" in first
     assert all(process["resumed"] == process["alone"] for process in found[0])
     draws = [process["alone"]["next draws"] for process in found[0]]
     assert draws[0] != draws[1]  # each had a random generator of its own
     with refused("fit processes was 2 and is 1"):
         run(found[1] / "alone", **SHARED)
-
-
-def test_a_loss_that_breaks_in_one_process_stops_both_with_the_same_sentence(found):
-    first, second = (process["broken on one"] for process in found[0])
-    assert first == second and "epoch 1" in first and "learning_rate" in first

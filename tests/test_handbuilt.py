@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -40,10 +41,8 @@ def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(tiny_b
     assert not torch.allclose(mine(two_images), ours(prepared), atol=1e-2)
     mine.load_state_dict(ours.state_dict())
     tokens, noised = tiny_backbone.vision.tokens(two_images), tiny_backbone.diffusion.noised(two_images)
-    for feature, theirs in zip(mine.features(noised, tokens), ours.features(prepared).values(), strict=True):
-        torch.testing.assert_close(feature, theirs, atol=1e-6, rtol=0)
-    maps = mine(two_images), ours(prepared)
-    torch.testing.assert_close(*maps, atol=1e-6, rtol=0)
+    features, maps = [*ours.features(prepared).values()], (mine(two_images), ours(prepared))
+    torch.testing.assert_close([*mine.features(noised, tokens), maps[0]], [*features, maps[1]], atol=1e-6, rtol=0)
     target = torch.rand(maps[0].shape, generator=torch.Generator().manual_seed(seed))
     for result in maps:
         (result - target).square().sum().backward()  # a sum, so that no gradient is small against 1e-6
@@ -54,12 +53,9 @@ def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(tiny_b
 
 
 def test_a_hook_that_fails_leaves_the_unet_as_it_was(tiny_backbone, two_images):
-    def fail(block, output):
-        raise RuntimeError("no")
-
     diffusion = tiny_backbone.diffusion
     with pytest.raises(RuntimeError, match="no"):
-        EXTRACTOR.run_unet(diffusion, diffusion.noised(two_images), fail)
+        EXTRACTOR.run_unet(diffusion, diffusion.noised(two_images), Mock(side_effect=RuntimeError("no")))
     assert not any(block._forward_hooks for block in diffusion.unet.up_blocks)
 
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ import torch
 
 from sfhelpers import results
 from tests.backbone_fixtures import folder_sha256, refused
+from tests.search_helpers import RUN
 
 ROOT = Path(__file__).parents[1]
-RUN = SimpleNamespace(notebook="04", backbone="pocket", dataset="toy", split="default", seed=0, epochs=3, device="cpu")
 
 
 def make(method="fused", value=0.5, **changes):
