@@ -265,6 +265,10 @@ REFUSED_SVG = [
     (SVG.format("", f"<style>{'*{fill:none}' * 900}</style>" + "<g/>" * 9_000), "too many rules of style"),
     (SVG.format("", "".join(f'<g style="--a{i}:x{f"var(--a{i - 1})" * 9}">' for i in range(20)) + "</g>" * 20), "--a"),
     (SVG.format("", "<style>@media (width > 9px) {g {fill: red}}</style>"), "asks for '(width > 9px)'"),
+    (
+        SVG.format("", "<style>g {--a: var(--b); --b: var(--a); fill: var(--a)}</style><g/>"),
+        "variables that are not read",
+    ),
     (SVG.format("", "<style>g:no(path) {fill: red}</style>"), "selects 'g:no(path)'"),
     (SVG.format("", '<g style="transform: rotate3d(1, 1, 1, 9deg)"/>'), "the transform 'rotate3d"),
     (SVG.format("", '<g style="animation: a 1s"/>'), "animation"),

@@ -13,13 +13,14 @@ from tinycss2.color4 import parse_color
 PAINTS = ("fill", "stroke", "color", "stop-color", "background", "background-color")
 INITIAL = {"fill": "black", "stroke": "none", "color": "black", "visibility": "visible", "stroke-width": "1"}
 UNREAD = {"d", "translate", "rotate", "scale", "zoom", "animation", "animation-name", "offset-path", "transform-box"}
+SILENT = ("charset", "namespace", "font-face", "keyframes")
 FUNCTIONS = {"matrix", "rotate"} | {
     f"{name}{axis}" for name in ("translate", "scale", "skew") for axis in ("", "x", "y")
 }
 MARK = re.compile(r"[+-]?[\d.]+(px|pt|pc|mm|cm|in|%)?")
 PLACES = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,((?:[^()]|\([^()]*\))*+))?\)")
-MAX_CSS, MAX_VALUE, MAX_VARIABLES = 300_000, 2_000, 200
+MAX_CSS, MAX_VALUE, MAX_VARIABLES, MAX_TURNS = 300_000, 2_000, 200, 20
 MAX_MATCHES = 1_000_000  # entries of rules times elements
 
 Entry = tuple[str, str, bool]  # a name, its value, whether it is important
@@ -53,17 +54,15 @@ def to_attributes(root: Element, box: list[float]) -> None:
 def _rules(items: list) -> Iterator[tuple[list, list[Entry]]]:
     """Selectors and entries; fonts and what holds in print alone are left out."""
     for item in items:
-        if item.type == "at-rule" and item.lower_at_keyword in ("media", "import"):
+        if item.type == "at-rule" and item.lower_at_keyword not in SILENT:
             if (medium := tinycss2.serialize(item.prelude).strip()) != "print":
                 raise ValueError(f"its style sheet asks for {medium[:40]!r}: write what holds there as plain rules.")
         elif item.type == "qualified-rule":
             try:
                 selectors = cssselect2.compile_selector_list(item.prelude)
             except cssselect2.SelectorError:
-                selector = tinycss2.serialize(item.prelude).strip()
-                raise ValueError(
-                    f"its style sheet selects {selector[:40]!r}, which is not read: simplify it."
-                ) from None
+                said = tinycss2.serialize(item.prelude).strip()[:40]
+                raise ValueError(f"its style sheet selects {said!r}, which is not read: simplify it.") from None
             yield selectors, _entries(tinycss2.serialize(item.content))
 
 
@@ -82,20 +81,18 @@ def _entries(css: str) -> list[Entry]:
 def _write(element: Element, matches: list, outer: dict[str, str], box: list[float]) -> dict[str, str]:
     """Write one element's style into its attributes; returns its variables."""
     found = [(False, (-1,), 0, name, value) for name, value in element.attrib.items() if name not in ("style", "class")]
-    for weight, order, _, entries in matches:
+    for weight, order, _, entries in (*matches, ((MAX_CSS,), 0, None, _entries(element.get("style", "")))):
         found += [(important, weight, order, name, value) for name, value, important in entries]
-    style = _entries(element.get("style", ""))
-    found += [(important, (MAX_CSS,), 0, name, value) for name, value, important in style]
     found.sort(key=lambda one: one[:3])
     variables = outer | {name: value for *_, name, value in found if name.startswith("--")}
     if len(variables) > MAX_VARIABLES:
         raise ValueError(f"its style has more than {MAX_VARIABLES} variables: simplify it.")
     written = {}
     for _, weight, _, name, given in found:
-        value = given
-        while "var(" in value:  # one within another, from the inside
-            before, value = value, VARIABLE.sub(lambda match: variables.get(match[1], match[2] or ""), value).strip()
-            if value == before or len(value) > MAX_VALUE:
+        value, turns = given, 0
+        while "var(" in value:  # one may stand for others, or for itself
+            value, turns = VARIABLE.sub(lambda match: variables.get(match[1], match[2] or ""), value).strip(), turns + 1
+            if turns > MAX_TURNS or len(value) > MAX_VALUE:
                 raise ValueError(f"its style gives {name!r} variables that are not read: simplify it.")
         if name in UNREAD and weight != (-1,) and value != "none":
             raise ValueError(f"its style gives {name}: {value[:40]}, which is not read: save it as plain attributes.")

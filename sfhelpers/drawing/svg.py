@@ -87,7 +87,11 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
         raise ValueError("its styles nest brackets too deep: simplify them.") from None
     shapes = Element("svg", {"xmlns": SPACE[1:-1]} | _placed(root))
     _copy(root, shapes, {name: root.get(name, css.INITIAL[name]) for name in ("fill", "stroke")})
-    _check_cost(shapes)
+    lines = [shape.get(key, "") for shape in shapes.iter() for key in ("points", "d")]
+    if sum(len(TOKEN.findall(line)) for line in lines) > MAX_TOKENS:
+        raise ValueError(f"it has more than {MAX_POINTS:,} points: simplify its paths.")
+    if sum(len(OPEN.findall(line)) for line in lines) > MAX_OPEN:  # the library looks back for each one's beginning
+        raise ValueError(f"its paths go on behind a z more than {MAX_OPEN} times: begin each line with a move.")
     try:
         page = SVG.parse(io.StringIO(tostring(shapes, encoding="unicode")))
         lines = list(_lines([Path(shape).reify() for shape in page.select(lambda item: isinstance(item, Shape))]))
@@ -184,14 +188,6 @@ def _placed(element: Element) -> dict[str, str]:
         if (len(value) > MAX_ATTRIBUTE and key not in ("points", "d")) or not ALLOWED[key].fullmatch(value.strip()):
             raise ValueError(f"it has a <{element.tag}> whose {key!r} cannot be read: repair it.")
     return found
-
-
-def _check_cost(shapes: Element) -> None:
-    lines = [shape.get(key, "") for shape in shapes.iter() for key in ("points", "d")]
-    if sum(len(TOKEN.findall(line)) for line in lines) > MAX_TOKENS:
-        raise ValueError(f"it has more than {MAX_POINTS:,} points: simplify its paths.")
-    if sum(len(OPEN.findall(line)) for line in lines) > MAX_OPEN:  # the library looks back for each one's beginning
-        raise ValueError(f"its paths go on behind a z more than {MAX_OPEN} times: begin each line with a move.")
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[tuple[Points, float]]:
