@@ -58,7 +58,7 @@
 | a gallery without photos          | test_search_gallery.py::test_a_folder_without_photos_is_said_in_one_sentence
 | a file that is no SVG, or hostile | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
 | ... no ndjson, or hostile         | test_drawing.py::test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence
-| ... of 100 MB                     | test_drawing.py::test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence
+| ... of 100 MB                     | test_drawing.py::test_other_places_suffixes_100_megabytes_and_what_takes_long_are_refused_in_one_sentence
 | ... opened on the pad             | test_sketchpad.py::test_files_are_saved_and_loaded_from_code_and_through_the_page
 | a hostile page                    | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
 | trained layers of something else  | test_heads.py::test_what_is_not_there_or_in_the_way_and_a_head_of_another_backbone_or_task_are_refused

@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from sfhelpers.drawing import PRESETS, Drawing, Stroke
+from sfhelpers.drawing import PRESETS, Drawing, Stroke, svg
 from sfhelpers.drawing.strokes import MAX_POINTS, MAX_STROKES, joined
 from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
 from tests.backbone_fixtures import refused
@@ -167,22 +167,16 @@ HIDING = {
     "style": ("stroke: none !important; stroke: red", "stroke:var(--no)", "stroke:NONE;stroke:no", "/**/opacity:0"),
     "requiredExtensions": ("x",), "systemLanguage": ("de",), "id": ("no",), "transform": ("translate(900)",),
 }  # fmt: skip
-CUT = (
-    'clip-path="url(#c)"',
-    'mask="url(#m)"',
-    'stroke="url(#no)"',
-    'stroke-dasharray="1 9999" stroke-dashoffset="-1500"',
-)
 HIDDEN = [
-    *[LINE.format(look) for look in CUT],
+    *[LINE.format(f'{name}="url(#{to})"') for name, to in (("clip-path", "c"), ("mask", "m"), ("stroke", "no"))],
+    LINE.format('stroke-dasharray="1 9999" stroke-dashoffset="-1500"'),
     '<svg width="9" height="9"><path d="M9 0L800 600"/></svg>',
     '<rect x="400" y="500" width="-50" height="20"/><circle cx="500" cy="500" r="-20"/>',
     '<path stroke="none" d="M500 500h.01v.01z"/><path d="M9 9L600 500" stroke-width=".001"/>',
     *[RECT.format(look.format(page)) for page in PAGES for look in ('fill="{}"', "style='fill: {}'")],
     *[LINE.format(f'{name}="{value}"') for name, values in HIDING.items() for value in values],
     *[f"<{tag}>{LINE.format('')}</{tag.split()[0]}>" for tag in ("defs", 'g class="no b"', 'a display="none"')],
-    "<line x2='800' y2='600' stroke='none'/><path d='M9 9M700 9'/>",
-    LINE.format("") + RECT.format(""),
+    "<line x2='800' y2='600' stroke='none'/><path d='M9 9M700 9'/>" + LINE.format("") + RECT.format(""),
     f"<switch><g/>{LINE.format('')}</switch>",
     f'<g opacity="0.2"><g opacity="20%">{LINE.format("")}</g></g>',
     "<g stroke='none'>" + LINE.format('stroke="inherit"') + "</g>",
@@ -200,7 +194,6 @@ def test_what_a_browser_does_not_show_leaves_no_stroke_and_does_not_move_what_it
 
 RED = 'stroke="red" fill="none"'
 KINDS = ("", ' SYSTEM "svg.dtd"', ' PUBLIC "-//W3C//DTD SVG 1.1//EN"\n "http://www.w3.org/TR/svg11.dtd"')
-NAMES = ("ontology", "one", "data-onload")
 DARK = {"#123": "#fff", "rgb(18, 18, 18)": "ivory", "black": "#888", "rgba(0,0,0,.9)": "white", "navy": "hsl(0 0% 90%)"}
 MOVES = {
     "rotate(90deg)": "rotate(90)", "rotate(.125turn)": "rotate(45)", "skewX(10deg)": "skewX(10)", "none": "",
@@ -220,7 +213,7 @@ SAME = [
     SVG.format(VIEW, f"<switch>{SKIPPED}{TRIANGLE}</switch>"),
     *[f"<!DOCTYPE svg{kind}>" + SVG.format(VIEW, TRIANGLE) for kind in KINDS],
     *[SVG.format(f'{VIEW} width="{side}" height="{side}"', TRIANGLE) for side in ("1em", "auto", "9vw", "9mm")],
-    *[SVG.format(f'{VIEW} {name}="javascript: on"', TRIANGLE) for name in NAMES],
+    *[SVG.format(f'{VIEW} {name}="javascript: on"', TRIANGLE) for name in ("ontology", "one", "data-onload")],
     *[SVG.format(VIEW, f"<{tag}>{TRIANGLE}</{tag}>") for tag in ("a", "switch", "svg", "g")],
     *[SVG.format(VIEW, RECT.format(f'fill="{page}"') + TRIANGLE.replace("#000", ink)) for page, ink in DARK.items()],
 ]
@@ -276,6 +269,11 @@ REFUSED_SVG = [
     (SVG.format("", '<g fill="color-mix(in srgb, red, blue)"/>'), "the colour 'color-mix"),
     (SVG.format("", '<g style="transform: scale(.5); transform-origin: here"/>'), "the transform-origin 'here"),
     (SVG.format("", f'<g style="a:{"(" * 3_000}"/>'), "brackets"),
+    (SVG.format("", "<style>g {path {fill: red}}</style>"), "rule inside a rule"),
+    (SVG.format("", f'<g style="{"".join(f"--a{i}:b;" for i in range(201))}"/>'), "more than 200 variables"),
+    (SVG.format(' viewBox="0 0 0 9"', ""), "'viewBox' that cannot be read"),
+    ('<?xml-stylesheet href="a.css"?>' + SVG.format("", ""), "style sheet is another file"),
+    (SVG.format(' style="background: url(a)" stroke="#000"', '<path d="M0 0L9 9"/>'), "cannot be drawn"),
     (b"\xff\xfe<\x00s\x00v\x00g\x00", "not UTF-8"),
     (b"", "empty"),
 ]
@@ -300,7 +298,10 @@ def test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence(name, content
     assert time.process_time() - start < 3
 
 
-def test_other_places_suffixes_and_100_megabytes_are_refused_in_one_sentence(tmp_path):
+def test_other_places_suffixes_100_megabytes_and_what_takes_long_are_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(svg, "SECONDS", 1e-3)
+    with refused("takes longer than 0.001 seconds"):
+        opened(SVG.format(VIEW, TRIANGLE))
     with (tmp_path / "large.svg").open("wb") as file:
         file.truncate(100_000_000)
     tracemalloc.start()

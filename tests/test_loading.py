@@ -100,6 +100,10 @@ MISFITS = {  # what was done to a folder -> how, and what is said
     "pieces of two models": (rebuilt(AutoencoderKL, "vae", latent_channels=4), "vae has 4 latent channels and unet 8"),
     "another tokenizer": (another_word, r"tokenizer has \d+ entries and text_encoder \d+"),
     "another QuickGELU": (lambda folder: write_preset(folder, size=96, quick_gelu=True), "QuickGELU is False"),
+    "no such layer": (
+        lambda folder: change(folder / "preset.json", lambda told: told["vision"].update(layer=9)),
+        "layer 9",
+    ),
     "no preset": (without("preset.json"), "has no preset.json: .*pass sd21:"),
 }
 
