@@ -57,9 +57,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def remove_left(folder: Path) -> None:
     """Remove what killed processes were writing beside, which may be of another machine after a day alone."""
-    for path in folder.glob(".sketchfusion-??????-*-????????"):
+    for path in folder.glob(f".sketchfusion-{'[0-9a-f]' * 6}-*-{'[0-9a-f]' * 8}"):
         maker, alive = path.name[14:-9], (p for p in psutil.process_iter(["status"]) if p.info["status"] != "zombie")
-        with contextlib.suppress(FileNotFoundError, PermissionError):  # gone meanwhile, or somebody else's
+        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
             ended = maker.startswith(HERE) and maker not in {f"{HERE}-{process.pid}" for process in alive}
             if ended or time.time() - path.lstat().st_mtime > 86_400:
                 path.unlink()
@@ -74,7 +74,7 @@ def make_folder(folder: Path) -> None:
 def check_own(folder: Path) -> None:
     """FileExistsError if a folder that a run writes into is something else, or holds a link, which may lead outside."""
     for path in chain([folder], folder.rglob("*")):  # which follows no link
-        kind = "link" if path.is_symlink() else "file" if path == folder and path.is_file() else ""
+        kind = "link" if path.is_symlink() else "file" if path == folder and path.exists() and not path.is_dir() else ""
         if kind or (path.suffix == ".safetensors" and path.is_dir()):
             said = f"{shown(path)} is a {kind or 'folder'}, and not of the run's own making"
             raise FileExistsError(f"{said}: move it away, or pass another -p output_dir.")

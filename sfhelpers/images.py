@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFilter, PngImagePlugin
 from torch import Tensor
 
 from sfhelpers.files import reading, shown
@@ -42,13 +42,13 @@ def as_seen(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.round(np.clip(np.asarray(image), 0, 65535) / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        alpha = np.asarray(image)[..., 3]
-        solid = Image.fromarray(alpha >= alpha.max() / 2)  # not the soft edges
+        solid = Image.fromarray((alpha := np.asarray(image)[..., 3]) >= alpha.max() / 2)  # not the soft edges
         lines = np.mean(solid.crop(solid.getbbox())) < 0.5  # else an area, on which a few dark pixels are the drawing
         papers = (Image.new("RGBA", image.size, paper) for paper in ("white", "black"))
         image, dark = (Image.alpha_composite(paper, image) for paper in papers)
         light = 255 - np.asarray(image.convert("L")) < np.minimum(64, dark.convert("L"))
-        if light[np.asarray(solid)].mean() >= (0.5 if lines else 1):
+        inner = np.asarray(solid.convert("L").filter(ImageFilter.MinFilter(3)), bool)
+        if light[np.asarray(solid) & ~(inner & lines)].mean() >= (0.5 if lines else 1):
             image = dark  # light ink, as programs in dark mode export it
     image = image.convert("RGB")
     image.info = {}  # or EXIF would turn it again

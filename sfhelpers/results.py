@@ -93,7 +93,7 @@ def read(path: str | Path) -> list[Row]:
         if not isinstance(records, list):
             raise TypeError("no list")
         return [Row(**record) for record in records]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(f"{path} holds no result rows ({reason}): delete it and run its notebook again.") from error
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 import tracemalloc
 
 import numpy as np
@@ -202,15 +201,17 @@ MOVES = {
     "rotate(30deg); transform-origin: 150px 50px": "rotate(30 150 50)",
     "rotate(9deg);transform-origin:top right": "rotate(9,800,0)",
 }  # fmt: skip
-SKIPPED = '<foreignObject requiredExtensions="x"><i/></foreignObject>'
+CIRCLE = '<circle cx="300" cy="300" r="200" fill="#fc0"/>'
 SAME = [
+    SVG.format(f'{VIEW} style="width: 100%; height: auto; background: none; -inkscape-stroke: none"', TRIANGLE),
+    SVG.format(VIEW, TRIANGLE.replace("fill", 'stroke-dasharray="4 20" stroke-linecap="round" fill')),
     SVG.format(VIEW, f"<style>svg > g path:first-child {{stroke: var(--a, var(--b, #000))}}</style><g>{TRIANGLE}</g>"),
     SVG.format(
         VIEW, f'<clipPath id="c"><rect width="800" height="600"/></clipPath><g clip-path="url(#c)">{TRIANGLE}</g>'
     ),
-    SVG.format(VIEW, TRIANGLE.replace("fill", 'stroke-dasharray="9 9" fill')),
+    SVG.format(VIEW, TRIANGLE.replace("#000", "url(#A)") + '<linearGradient id="A"><stop/></linearGradient>'),
     SVG.format(f'{VIEW} style="background: #000"', TRIANGLE.replace("#000", "#fff")),
-    SVG.format(VIEW, f"<switch>{SKIPPED}{TRIANGLE}</switch>"),
+    SVG.format(VIEW, f'<switch><foreignObject requiredExtensions="x"><i/></foreignObject>{TRIANGLE}</switch>'),
     *[f"<!DOCTYPE svg{kind}>" + SVG.format(VIEW, TRIANGLE) for kind in KINDS],
     *[SVG.format(f'{VIEW} width="{side}" height="{side}"', TRIANGLE) for side in ("1em", "auto", "9vw", "9mm")],
     *[SVG.format(f'{VIEW} {name}="javascript: on"', TRIANGLE) for name in ("ontology", "one", "data-onload")],
@@ -218,6 +219,7 @@ SAME = [
     *[SVG.format(VIEW, RECT.format(f'fill="{page}"') + TRIANGLE.replace("#000", ink)) for page, ink in DARK.items()],
 ]
 BESIDE = [
+    (CIRCLE + '<path d="M150 300H450" stroke="#000" visibility="hidden"/>', CIRCLE),
     (f'<ellipse cx="500" cy="400" ry="50" {RED}/>', f'<circle cx="500" cy="400" r="50" {RED}/>'),
     (f'<path d="M-99 150L450 150L450 -9M900 9h9" {RED}/>', f'<path d="M0 150L450 150V0" {RED}/>'),
     *[(f'<g style="transform: {x}">{TRIANGLE}</g>', f'<g transform="{y}">{TRIANGLE}</g>') for x, y in MOVES.items()],
@@ -262,18 +264,20 @@ REFUSED_SVG = [
         SVG.format("", "<style>g {--a: var(--b); --b: var(--a); fill: var(--a)}</style><g/>"),
         "variables that are not read",
     ),
-    (SVG.format("", "<style>g:no(path) {fill: red}</style>"), "selects 'g:no(path)'"),
     (SVG.format("", '<g style="transform: rotate3d(1, 1, 1, 9deg)"/>'), "the transform 'rotate3d"),
     (SVG.format("", '<g style="animation: a 1s"/>'), "animation"),
     (SVG.format("", '<g fill="oklch(1 0 0)"/>'), "the colour 'oklch(1 0 0)'"),
     (SVG.format("", '<g fill="color-mix(in srgb, red, blue)"/>'), "the colour 'color-mix"),
     (SVG.format("", '<g style="transform: scale(.5); transform-origin: here"/>'), "the transform-origin 'here"),
-    (SVG.format("", f'<g style="a:{"(" * 3_000}"/>'), "brackets"),
+    (SVG.format("", f'<g style="a:{"(" * 3_000}"/>'), "nests too deep"),
+    (SVG.format("", f"<defs>{'<g>' * 4_000}{'</g>' * 4_000}</defs>{TRIANGLE}"), "nests too deep"),
+    (SVG.format("", "<style>g:has(path) {fill: red}</style>"), "selects 'g:has(path)'"),
+    (SVG.format("", '<g style="transform: translate(10%, 0)"/>'), "the transform 'translate(10%, 0)"),
     (SVG.format("", "<style>g {path {fill: red}}</style>"), "rule inside a rule"),
     (SVG.format("", f'<g style="{"".join(f"--a{i}:b;" for i in range(201))}"/>'), "more than 200 variables"),
     (SVG.format(' viewBox="0 0 0 9"', ""), "'viewBox' that cannot be read"),
     ('<?xml-stylesheet href="a.css"?>' + SVG.format("", ""), "style sheet is another file"),
-    (SVG.format(' style="background: url(a)" stroke="#000"', '<path d="M0 0L9 9"/>'), "cannot be drawn"),
+    (SVG.format(r' style="\31 a: b" stroke="#000"', '<path d="M0 0L9 9"/>'), "cannot be drawn"),
     (b"\xff\xfe<\x00s\x00v\x00g\x00", "not UTF-8"),
     (b"", "empty"),
 ]
@@ -292,10 +296,8 @@ REFUSED = [("mine.svg", *case) for case in REFUSED_SVG] + [("mine.ndjson", *case
 
 @pytest.mark.parametrize(("name", "content", "words"), REFUSED, ids=range(len(REFUSED)))
 def test_a_file_that_is_none_or_hostile_is_refused_in_one_sentence(name, content, words):
-    start = time.process_time()
     with refused(f"^{re.escape(repr(name))} .*{re.escape(words)}"):
         opened(content, name)
-    assert time.process_time() - start < 3
 
 
 def test_other_places_suffixes_100_megabytes_and_what_takes_long_are_refused_in_one_sentence(tmp_path, monkeypatch):

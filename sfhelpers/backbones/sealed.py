@@ -104,14 +104,12 @@ def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterat
         state = "is not sealed" if differ[0] in found else "is sealed and not there"
         raise ValueError(f"{folder / differ[0]} {state}: restore the folder, or seal it again with write_preset.")
     with TemporaryDirectory() as made:
-        hashes = {}
-        for name in found:
-            (Path(made) / name).parent.mkdir(exist_ok=True)
-            hashes[name] = _bring(folder / name, Path(made) / name, name, (seal or {}).get(name))
+        hashes = {name: _bring(folder / name, Path(made) / name, name, (seal or {}).get(name)) for name in found}
         yield Path(made), {name: hashes[name] for name in WEIGHTS if name in hashes}
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
+    to.parent.mkdir(exist_ok=True)
     content = None if name in WEIGHTS else read_file(path)
     found = file_sha256(path) if content is None else sha256(content).hexdigest()
     if content is None:

@@ -112,7 +112,7 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
                     problems.append(f"{doodle.where} {problem}")
                     continue
                 said = json.loads(content)
-                unrecognized += said.get("recognized") is False
+                unrecognized += said.get("recognized") in (False, "false")
                 drawing = hashlib.sha256(b"/".join(stroke.points.tobytes() for stroke in strokes)).hexdigest()
                 named = said.get("key_id")
                 # A key may hold half a character, which JSON can and UTF-8 cannot.

@@ -18,7 +18,7 @@ from sfhelpers import images
 from sfhelpers.files import file_sha256, given, reading, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
-LONGEST = 255 - len("_overlay.png")  # bytes of a masked photo's name without its ending, of which 04 names pictures
+LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
 nfc = partial(unicodedata.normalize, "NFC")  # the same letters come as other bytes from another system
 
@@ -227,6 +227,8 @@ def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> d
     for category, stem in [key for key, count in known.items() if count > 1]:
         where = shown(photos[category][0].parent)
         raise ValueError(f"some photos in {where} are called {stem!r} but for the extension: rename all but one.")
+    if not place.is_dir() and (near := listed(p.name for p in entries(place.parent) if "mask" in p.name.lower())):
+        warnings.warn(f"{near} under {shown(place.parent)} is not read: masks lie in {place.name}/.", stacklevel=3)
     found = image_files(place, skip_broken)
     files = [((category, nfc(path.stem)), path) for category, paths in found.items() for path in paths]
     masks = dict(files)
@@ -262,7 +264,7 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
 
 
 def _problem(record: Record, root: Path) -> str:
-    if record.mask and (size := len(os.fsencode(record.path.stem))) > LONGEST:
+    if record.domain == "photo" and (size := len(os.fsencode(record.path.stem))) > LONGEST:
         return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
     for path, kind in ((record.path, record.domain), (record.mask, "mask")):
         if path and (found := images.problem(path, kind)):

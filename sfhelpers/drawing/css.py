@@ -10,20 +10,20 @@ import tinycss2
 from svgelements import Length, Matrix
 from tinycss2.color4 import parse_color
 
-PAINTS = ("fill", "stroke", "color", "stop-color", "background", "background-color")
+PAINTS = ("fill", "stroke", "color", "stop-color", "background")
 INITIAL = {"fill": "black", "stroke": "none", "color": "black", "visibility": "visible", "stroke-width": "1"}
-UNREAD = {"d", "translate", "rotate", "scale", "zoom", "animation", "animation-name", "offset-path", "transform-box"}
+UNREAD = {"all", "d", "translate", "rotate", "scale", "zoom", "animation", "animation-name", "offset-path"}
+UNREAD |= {"mask-image", "mix-blend-mode", "transform-box"}
 SILENT = ("charset", "namespace", "font-face", "keyframes")
 FUNCTIONS = {"matrix", "rotate"} | {
     f"{name}{axis}" for name in ("translate", "scale", "skew") for axis in ("", "x", "y")
 }
+RELATIVE = re.compile(r"%|\d\s*(r?em|ex|ch|in|cm|mm|p[tc]|v[wh])")  # units of a move that are not computed here
 MARK = re.compile(r"[+-]?[\d.]+(px|pt|pc|mm|cm|in|%)?")
 PLACES = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
 VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,((?:[^()]|\([^()]*\))*+))?\)")
 MAX_CSS, MAX_VALUE, MAX_VARIABLES, MAX_TURNS = 300_000, 2_000, 200, 20
 MAX_MATCHES = 1_000_000  # entries of rules times elements
-
-Entry = tuple[str, str, bool]  # a name, its value, whether it is important
 
 
 def to_attributes(root: Element, box: list[float]) -> None:
@@ -40,7 +40,7 @@ def to_attributes(root: Element, box: list[float]) -> None:
         one.clear()  # what it says stands in attributes from here on
     matcher, count = cssselect2.Matcher(), 0
     for selectors, entries in _rules(tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True)):
-        count += len(entries) * len(elements)
+        count += len(selectors) * (len(entries) or 1) * len(elements)
         if count > MAX_MATCHES:
             raise ValueError(f"it has too many rules of style for {len(elements):,} elements: simplify them.")
         for selector in selectors:
@@ -51,30 +51,33 @@ def to_attributes(root: Element, box: list[float]) -> None:
         variables[node.etree_element] = _write(node.etree_element, matcher.match(node), outer, box)
 
 
-def _rules(items: list) -> Iterator[tuple[list, list[Entry]]]:
+def _rules(items: list) -> Iterator[tuple[list, list[tuple[str, str, bool]]]]:
     """Selectors and entries; fonts and what holds in print alone are left out."""
     for item in items:
         if item.type == "at-rule" and item.lower_at_keyword not in SILENT:
             if (medium := tinycss2.serialize(item.prelude).strip()) != "print":
                 raise ValueError(f"its style sheet asks for {medium[:40]!r}: write what holds there as plain rules.")
         elif item.type == "qualified-rule":
+            said = tinycss2.serialize(item.prelude).strip()
             try:
+                if re.search(r":has|~(?!=)", said):  # each looks at all that is below or beside
+                    raise cssselect2.SelectorError
                 selectors = cssselect2.compile_selector_list(item.prelude)
             except cssselect2.SelectorError:
-                said = tinycss2.serialize(item.prelude).strip()[:40]
-                raise ValueError(f"its style sheet selects {said!r}, which is not read: simplify it.") from None
+                raise ValueError(f"its style sheet selects {said[:40]!r}, which is not read: simplify it.") from None
             yield selectors, _entries(tinycss2.serialize(item.content))
 
 
 @lru_cache(maxsize=10_000)
-def _entries(css: str) -> list[Entry]:
+def _entries(css: str) -> list[tuple[str, str, bool]]:
     found = []
     for item in tinycss2.parse_blocks_contents(css, skip_comments=True, skip_whitespace=True):
         if item.type in ("at-rule", "qualified-rule"):
             raise ValueError("its style has a rule inside a rule: write each as one of its own.")
         if item.type == "declaration":
             value = tinycss2.serialize([part for part in item.value if part.type != "comment"]).strip()
-            found.append((item.name if item.name.startswith("--") else item.lower_name, value, item.important))
+            name = item.name if item.name.startswith("--") else item.lower_name
+            found.append((name.replace("background-color", "background"), value, item.important))
     return found
 
 
@@ -94,11 +97,11 @@ def _write(element: Element, matches: list, outer: dict[str, str], box: list[flo
             value, turns = VARIABLE.sub(lambda match: variables.get(match[1], match[2] or ""), value).strip(), turns + 1
             if turns > MAX_TURNS or len(value) > MAX_VALUE:
                 raise ValueError(f"its style gives {name!r} variables that are not read: simplify it.")
-        if name in UNREAD and weight != (-1,) and value != "none":
+        if name in UNREAD and weight != (-1,) and value not in ("none", "normal"):
             raise ValueError(f"its style gives {name}: {value[:40]}, which is not read: save it as plain attributes.")
         if name in PAINTS:
-            value = _paint(value.lower())
-        if value is not None and not name.startswith("--"):
+            value = _paint(value if value.startswith("url(") else value.lower())
+        if value is not None and not name.startswith("-"):
             written[name] = INITIAL.get(name, value) if value == "initial" else value
     if "transform" in written:
         written["transform"] = _matrix(written["transform"], written.pop("transform-origin", "0 0"), box)
@@ -127,7 +130,8 @@ def _matrix(transform: str, origin: str, box: list[float]) -> str:
     """A transform around its origin, as one matrix."""
     moves, (x, y) = transform.lower().replace("px", ""), _origin(origin.lower(), box)
     try:
-        if len(moves) > MAX_VALUE or not FUNCTIONS.issuperset(re.findall(r"([a-z]\w*)\s*\(", moves)):
+        names = re.findall(r"([a-z]\w*)\s*\(", moves)
+        if RELATIVE.search(moves) or len(moves) > MAX_VALUE or not FUNCTIONS.issuperset(names):
             raise ValueError
         matrix = Matrix(f"translate({x},{y}) {moves} translate({-x},{-y})")
         return "matrix({})".format(",".join(f"{float(getattr(matrix, name)):.9g}" for name in "abcdef"))

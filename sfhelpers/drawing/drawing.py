@@ -128,6 +128,8 @@ class Drawing:
             if own and _within(strokes, own):
                 return cls(own, tuple(strokes))
             return cls.fitted(strokes)
+        except RecursionError:
+            raise ValueError(f"{name!r} cannot be opened because it nests too deep: simplify it.") from None
         except ValueError as error:
             reason = "it is not UTF-8 text: save it again as UTF-8." if isinstance(error, UnicodeError) else error
             raise ValueError(f"{name!r} cannot be opened because {reason}") from error

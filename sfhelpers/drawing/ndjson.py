@@ -81,10 +81,7 @@ def _is_stroke(stroke: Any) -> bool:
 
 
 def _are_pairs(strokes: list[list[list[Any]]]) -> bool:
-    """Whether strokes of two or three points [x, y] only look like such lists.
-
-    No file mixes two lists with three, and a raw one's times begin at 0 and do not fall.
-    """
+    """Whether strokes of two or three points [x, y] only look like such lists: raw times begin at 0 and never fall."""
     sizes = {(len(stroke), len(stroke[0])) for stroke in strokes if stroke[0]}
     if sizes != {(3, 2)}:
         return len({lists for lists, _ in sizes}) > 1

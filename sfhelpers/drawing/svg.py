@@ -21,7 +21,7 @@ from PIL import Image, ImageChops, ImageFilter
 from svgelements import SVG, Curve, Length, Move, Path, Shape
 
 from sfhelpers.drawing import css
-from sfhelpers.drawing.strokes import MAX_POINTS, Points, Stroke, clipped, joined
+from sfhelpers.drawing.strokes import MAX_POINTS, MAX_WIDTH, Points, Stroke, clipped, joined
 
 INK = "#191919"  # 25 of 255, as the toy world's sketches
 OWN = "data-canvas"  # on files of our own: the canvas's side in pixels
@@ -58,7 +58,7 @@ PPI = 96  # a browser's pixels an inch
 SIDE = 1024  # pixels of the picture's longer side
 FAINT = 15  # of 255: nobody sees a line that differs less from what is around it
 GAP = 25  # pixels: what is hidden for longer was not drawn; shorter gaps are those of a dashed line
-SECONDS = 20
+SECONDS = 8  # which a small picture never takes
 
 
 def document(strokes: Sequence[Stroke], size: int) -> str:
@@ -81,12 +81,10 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
     root = _root(content)
     own = re.fullmatch("[0-9]{1,4}", root.get(OWN, ""))
     box = _page(root)
-    try:
-        css.to_attributes(root, box or [100.0, 100.0])
-    except RecursionError:
-        raise ValueError("its styles nest brackets too deep: simplify them.") from None
+    css.to_attributes(root, box or [100.0, 100.0])
+    _page(root)
     shapes = Element("svg", {"xmlns": SPACE[1:-1]} | _placed(root))
-    _copy(root, shapes, {name: root.get(name, css.INITIAL[name]) for name in ("fill", "stroke")})
+    _copy(root, shapes, {name: root.get(name, css.INITIAL[name]) for name in ("fill", "stroke", "stroke-width")})
     lines = [shape.get(key, "") for shape in shapes.iter() for key in ("points", "d")]
     if sum(len(TOKEN.findall(line)) for line in lines) > MAX_TOKENS:
         raise ValueError(f"it has more than {MAX_POINTS:,} points: simplify its paths.")
@@ -97,9 +95,8 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
         lines = list(_lines([Path(shape).reify() for shape in page.select(lambda item: isinstance(item, Shape))]))
     except Exception as error:  # the reader raises many kinds on paths that do not begin with a move, and the like
         raise ValueError(f"it has a shape that cannot be read ({type(error).__name__}): repair it.") from error
-    strokes = [Stroke(points, width if own else 1.0) for points, width in lines]
-    if strokes and not own:
-        strokes = _seen(strokes, root)
+    strokes = [Stroke(points, width if own else np.clip(width, 1e-9, MAX_WIDTH)) for points, width in lines]
+    strokes = _seen(strokes, root) if strokes and not own else strokes
     if not strokes:
         raise ValueError("it holds no path, line or shape with ink on its page: choose another file.")
     return strokes, int(own[0]) if own else None
@@ -131,10 +128,7 @@ def _root(content: str) -> Element:
 
 
 def _page(root: Element) -> list[float]:
-    """Width and height of the page in the file's own units, [] if nothing says how large it is.
-
-    Sizes that depend on a window or a font are left out, as the viewBox says it all.
-    """
+    """Width and height in the file's own units, [] if unsaid; a size that hangs on a window or a font says nothing."""
     sizes = [root.attrib.pop(name, "") for name in ("width", "height")]
     given = root.get("viewBox", "")
     view = [float(number) for number in re.findall(NUMBER, given)] if NUMBERS.fullmatch(given) else []
@@ -168,17 +162,16 @@ def _copy(source: Element, target: Element, outer: dict[str, str], depth: int = 
             _copy(element, SubElement(target, tag if tag == "svg" else "g", _placed(element)), paints, depth + 1)
         elif tag not in SHAPES:
             raise ValueError(f"it holds a <{tag}> element, which is no stroke: turn it into paths or take it out.")
-        elif set(paints.values()) != {"none"} and (tag != "path" or element.get("d")):
+        elif {paints["fill"], paints["stroke"]} != {"none"} and (tag != "path" or element.get("d")):
             if tag == "ellipse":  # one radius says the other, too
                 radii = [element.get(name, "auto") for name in ("rx", "ry", "rx")]
                 element.attrib |= {"rx": min(radii[:2], key="auto".__eq__), "ry": min(radii[1:], key="auto".__eq__)}
-            SubElement(target, tag, paints | _placed(element) | {"stroke-width": element.get("stroke-width", "1")})
+            SubElement(target, tag, paints | _placed(element))
 
 
 def _is_skipped(element: Element) -> bool:
     """Whether no browser that speaks English draws it."""
-    language = element.get("systemLanguage", "en").strip().lower()
-    return bool(element.get("requiredExtensions")) or not language.startswith("en")
+    return bool(element.get("requiredExtensions")) or not element.get("systemLanguage", "en").lower().startswith("en")
 
 
 def _placed(element: Element) -> dict[str, str]:
@@ -217,11 +210,14 @@ def _seen(strokes: Sequence[Stroke], root: Element) -> list[Stroke]:
         size = end - start
         root.set("viewBox", " ".join(map(str, (*start, *size))))
     scale = SIDE / size.max()
-    ink = _ink(root, (size * scale).round().astype(int).clip(1))
+    edges, inks = _edges(root, (size * scale).round().astype(int).clip(1)), {}
     found = []
     for stroke in strokes:
+        reach = 2 ** int(np.ceil(np.log2(2 + stroke.width * scale / 2)))
+        if reach not in inks:
+            inks[reach] = np.asarray(edges.filter(ImageFilter.BoxBlur(reach))) > 0
         for piece in clipped((stroke.points - start) * scale, size * scale):
-            found += [Stroke(part / scale, stroke.width) for part in _stretches(piece, ink)]
+            found += [Stroke(part / scale, stroke.width) for part in _stretches(piece, inks[reach])]
     return found
 
 
@@ -235,12 +231,12 @@ def _stretches(line: Points, ink: NDArray[np.bool_]) -> list[Points]:
     runs = np.split(at, np.flatnonzero(np.diff(at) > GAP) + 1) if len(at) else []
     if len(runs) == 1 and at[0] <= GAP and at[-1] >= len(steps) - 1 - GAP:
         return [line]
-    return [points[run[0] : run[-1] + 1] for run in runs if len(run) > GAP]
+    return [points[run[0] : run[-1] + 1] for run in runs if len(run) > GAP or len(runs) > 5]
 
 
-def _ink(root: Element, size: NDArray[np.int_]) -> NDArray[np.bool_]:
-    """Where the picture differs from most of the page or from what is around: (height, width) bool."""
-    page = root.get("background-color", root.get("background", "white"))
+def _edges(root: Element, size: NDArray[np.int_]) -> Image.Image:
+    """Where the picture differs from what is around, in white on black."""
+    page = root.get("background", "") if root.get("background", "").startswith("rgba") else "white"
     command = [sys.executable, RENDERER, *map(str, size), page]
     try:  # in a process of its own, whose time is bounded
         done = subprocess.run(command, input=tostring(root), capture_output=True, timeout=SECONDS)
@@ -250,7 +246,5 @@ def _ink(root: Element, size: NDArray[np.int_]) -> NDArray[np.bool_]:
         raise ValueError("it cannot be drawn: open it in an editor and save it again.")
     drawn = Image.open(io.BytesIO(done.stdout)).convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-    page = Image.new("RGB", picture.size, max(picture.getcolors(SIDE**2))[1])
     around = ImageChops.subtract(picture.filter(ImageFilter.MaxFilter(5)), picture.filter(ImageFilter.MinFilter(5)))
-    differs = np.maximum(*(np.asarray(one) for one in (around, ImageChops.difference(picture, page)))).max(2) > FAINT
-    return np.asarray(Image.fromarray(differs).filter(ImageFilter.MaxFilter(3)))
+    return Image.fromarray((np.asarray(around).max(2) > FAINT).astype(np.uint8) * 255)

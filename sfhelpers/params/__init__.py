@@ -175,7 +175,7 @@ def _output_dir(output_dir: str, notebook: str) -> Path:
 def _print(run: Run, table: Mapping[str, Parameter], declared: Notebook) -> None:
     print(run.notebook)
     for name, parameter in table.items():
-        print(f"  {name:<14} {_shown(getattr(run, name)):<22} {parameter.help}")
+        print(f"  {name:<14} {shown(_shown(getattr(run, name))):<22} {parameter.help}")
     minutes, rest = divmod(round(declared.seconds(run)), 60)
     time = f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
     print(f"  expected: about {time} on two CPU cores, {declared.gigabytes(run):.1f} GB of memory at the peak")

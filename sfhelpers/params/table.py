@@ -114,6 +114,7 @@ NOTEBOOKS = {
         (*TRAINING, "arms", "sketches", "seeds", "others", "skip_broken"),
         lambda run: 35 + TIMES[run.arms] * (run.limit or TOY) * (3 + run.sketches * (3 + 2.4 * run.seeds * run.epochs)),
         lambda run: 2 + 0.06 * (run.limit or TOY) * (1 + run.sketches),
+        lambda run: 3,
         own={"split": Parameter(str, "how the files are parted", choices=("default",))},
     ),
     "06_recognition": Notebook(

@@ -49,6 +49,7 @@ def write_gallery(
     size, device = reading_size(model.extractor.backbone), model.centre.device
     check_own(output_dir / "masks")
     kept: dict[str, list[Masked]] = {}
+    names = {*dataset.categories}  # of folders and of sheets
     for category in dataset.categories:
         chosen, folder = dataset.select(categories=[category]), output_dir / "masks" / category
         make_folder(folder)
@@ -64,8 +65,9 @@ def write_gallery(
         rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]
         labels, title = ["query"] + [""] * (len(rows[0]) - 1), f"{category}: {len(found)} photos"
         sheet = f"{category}.png"
-        while sheet in dataset.categories:  # the name of another class's folder
+        while sheet in names or folder.with_name(sheet).is_dir():
             sheet = f"_{sheet}"
+        names.add(sheet)
         replace_file(folder.with_name(sheet), plots.grid(rows, None, labels, 0.8, title).png())
     return kept
 

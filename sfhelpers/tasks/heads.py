@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from sfhelpers.backbones import Backbone
-from sfhelpers.files import check_own, make_folder, replace_file
+from sfhelpers.files import check_own, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.tasks.arms import DIM, arm_of, file_name
@@ -91,30 +91,30 @@ def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> 
     FileNotFoundError: no such file. ValueError: it is no such head or not whole, of another task, another backbone or
     another version of the code.
     """
-    path, notebook = Path(path), NOTEBOOKS.get(task, "the notebook of its task")
+    told, notebook = shown(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not isfile(path):
-        raise FileNotFoundError(f"no trained model at {path}: run {notebook}, which writes some into heads/.")
-    broken = ValueError(f"{path} is not a whole trained model of this collection: run {notebook} again.")
+        raise FileNotFoundError(f"no trained model at {told}: run {notebook}, which writes some into heads/.")
+    broken = ValueError(f"{told} is not a whole trained model of this collection: run {notebook} again.")
     try:
-        state, described, whole = from_signed(path, KEY)
+        state, described, whole = from_signed(Path(path), KEY)
         head = Head(**described)
     except (TypeError, ValueError) as error:
         raise broken from error
     if head.format != FORMAT or head.task not in MODELS or head.method not in ARMS or head.dim != DIM:
-        raise ValueError(f"{path} was written by another version of sfhelpers: run {notebook} again.")
+        raise ValueError(f"{told} was written by another version of sfhelpers: run {notebook} again.")
     if not whole or not all(tensor.isfinite().all() for tensor in state.values()):
         raise broken
     if task not in (None, head.task):
-        raise ValueError(f"{path} is a trained model of {head.task}, not of {task}: pass one that {notebook} wrote.")
+        raise ValueError(f"{told} is a trained model of {head.task}, not of {task}: pass one that {notebook} wrote.")
     if (theirs := head.weights_sha256) != backbone.weights_sha256:
         what = f"a backbone with weights {theirs[:12]}, but {backbone.name} has {backbone.weights_sha256[:12]}"
         remedy = f"run {NOTEBOOKS[head.task]} with -p backbone {backbone.name} -p arms frozen and use its heads/ folder"
-        raise ValueError(f"{path} was trained on {what}: {remedy}.")
+        raise ValueError(f"{told} was trained on {what}: {remedy}.")
     try:
         head = head.built(backbone)
         head.model.load_state_dict(state)
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit the model it names: run {NOTEBOOKS[head.task]} again.") from error
+        raise ValueError(f"{told} does not fit the model it names: run {NOTEBOOKS[head.task]} again.") from error
     return head
 
 
@@ -123,5 +123,6 @@ def load_heads(folder: str | Path, backbone: Backbone, task: str = "segmentation
     paths = {method: Path(folder) / file_name(method) for method in ARMS}
     found = {method: load_head(path, backbone, task) for method, path in paths.items() if path.is_file()}
     if not found:
-        raise FileNotFoundError(f"no trained models in {folder}: run {NOTEBOOKS[task]}, which writes some into heads/.")
+        where = f"{shown(folder)}: run {NOTEBOOKS[task]}, which writes some into heads/"
+        raise FileNotFoundError(f"no trained models in {where}.")
     return found
