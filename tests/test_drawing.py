@@ -203,7 +203,7 @@ MOVES = {
 }  # fmt: skip
 CIRCLE = '<circle cx="300" cy="300" r="200" fill="#fc0"/>'
 SAME = [
-    SVG.format(f'{VIEW} style="width: 100%; height: auto; background: none; -inkscape-stroke: none"', TRIANGLE),
+    SVG.format(f'{VIEW} style="width: 9%; background: none; -inkscape-stroke: none; stroke-width: .2em"', TRIANGLE),
     SVG.format(VIEW, TRIANGLE.replace("fill", 'stroke-dasharray="4 20" stroke-linecap="round" fill')),
     SVG.format(VIEW, f"<style>svg > g path:first-child {{stroke: var(--a, var(--b, #000))}}</style><g>{TRIANGLE}</g>"),
     SVG.format(

@@ -170,7 +170,6 @@ def _copy(source: Element, target: Element, outer: dict[str, str], depth: int = 
 
 
 def _is_skipped(element: Element) -> bool:
-    """Whether no browser that speaks English draws it."""
     return bool(element.get("requiredExtensions")) or not element.get("systemLanguage", "en").lower().startswith("en")
 
 
@@ -199,7 +198,8 @@ def _lines(paths: Sequence[Path]) -> Iterator[tuple[Points, float]]:
         for points in (np.array(line) for line in lines if len(line) > 1):
             corners = len(np.unique(points, axis=0))
             if corners > 2 or path.values["stroke"] != "none":  # what is only filled has an area
-                yield points if corners > 1 else points[:1], path.stroke_width
+                width = path.stroke_width if isinstance(path.stroke_width, int | float) else 16.0  # as em of a font
+                yield points if corners > 1 else points[:1], width
 
 
 def _seen(strokes: Sequence[Stroke], root: Element) -> list[Stroke]:
