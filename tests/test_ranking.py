@@ -1,5 +1,6 @@
 """AP, P and Acc from embeddings: as loops over whole rankings and other packages give them."""
 
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score
 from torchmetrics.functional.retrieval import retrieval_average_precision
 
+from sfhelpers import metrics
 from sfhelpers.metrics import AP, Acc, P, evaluate_retrieval, retrieval
 from tests.backbone_fixtures import refused
 from tools.bench import peak_megabytes
@@ -70,6 +72,28 @@ def by_loop(measure, ranking):
     over = {"k": k, "min": min(k, total), "found": max(sum(ranking[:k]), 1), "relevant": total}
     summed = sum(p for p, right in zip(precisions, ranking, strict=False) if right)
     return summed / over[measure.denominator if measure.k else "relevant"]
+
+
+def test_rankings_at_hand_are_measured_alone_in_a_batch_and_as_tensors_and_what_does_not_fit_is_refused():
+    relevance = np.random.default_rng(6).random((60, 12)) < 0.4
+    relevance[0] = False
+    total = relevance.sum(1)
+    for k in (1, 5, 12, 20):
+        asked = {AP(k, n, flag): partial(metrics.average_precision_at_k, k=k, denominator=n, interpolated=flag)
+                 for n in DENOMINATORS for flag in (False, True)}  # fmt: skip
+        asked |= {P(k, name): partial(metrics.precision_at_k, k=k, denominator=name) for name in CUTS}
+        for measure, ask in asked.items():
+            batch = ask(relevance, total)
+            assert np.isnan(batch[0]) and isinstance(ask(relevance[1], total[1]), float)
+            assert batch[1:].tolist() == pytest.approx(
+                [by_loop(measure, row.astype(int).tolist()) for row in relevance[1:]]
+            )
+            assert np.array_equal(batch, ask(torch.tensor(relevance), torch.tensor(total)), equal_nan=True)
+    assert metrics.average_precision([0, 1, 1]) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert [metrics.accuracy_at_k([2.0, 2, 1], [1, 0, 0], k) for k in (1, 2)] == [0, 1]  # a tie counts against it
+    for wrong, said in ((([1, 0], 1, 0), "from 1"), (([1, 1], 1, 2), "count anew"), (([1, 0], 2, 3), "fewer than k")):
+        with refused(said):
+            metrics.average_precision_at_k(*wrong)
 
 
 @pytest.mark.parametrize(("text", "k", "values"), WORKED_OUT)

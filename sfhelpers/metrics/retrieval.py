@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from sfhelpers.metrics.arrays import one_of, to_array, whole
 
-__all__ = ["AP", "Acc", "Measure", "P", "evaluate_retrieval"]
+__all__ = ["AP", "Acc", "Measure", "P", "accuracy_at_k", "average_precision", "average_precision_at_k"]
+__all__ += ["evaluate_retrieval", "precision_at_k"]
 Sides = tuple[Any, Any]  # of the queries and of the gallery
 MEGABYTES = 128  # what the blocks may take that are worked on at a time; one query a thread is the least
 RELEVANT_BYTES = 120  # of one relevant item on its way to the metrics: about 15 arrays of 8 bytes
@@ -239,3 +240,44 @@ def _codes(given: Sides, sizes: Sides, name: str) -> tuple[np.ndarray, np.ndarra
         sides = [side.astype(object) for side in sides]  # both together would become floats
     codes = np.unique(np.concatenate(sides), return_inverse=True)[1]
     return codes[: sizes[0]], codes[sizes[0] :]
+
+
+def average_precision_at_k(
+    relevance: Any, n_relevant: Any, k: int, denominator: str = "min", interpolated: bool = False
+) -> np.ndarray | float:
+    """AP@k, see `AP`, of one ranking (K,) or of each in (Q, K), 0 or 1, best item first; NaN without a relevant item.
+
+    They hold the first k ranks or the whole gallery, of which `n_relevant` are relevant: a number, or one a query.
+    """
+    return _of_rankings(AP(whole(k), denominator, interpolated), relevance, n_relevant)
+
+
+def average_precision(relevance: Any, interpolated: bool = False) -> np.ndarray | float:
+    """AP@all of rankings of the whole gallery, as `average_precision_at_k`."""
+    return _of_rankings(AP(None, "relevant", interpolated), relevance, np.sum(relevance, axis=-1))
+
+
+def precision_at_k(relevance: Any, n_relevant: Any, k: int, denominator: str = "k") -> np.ndarray | float:
+    """P@k, see `P`, as `average_precision_at_k`."""
+    return _of_rankings(P(k, denominator), relevance, n_relevant)
+
+
+def accuracy_at_k(scores: Any, relevant: Any, k: int) -> np.ndarray | float:
+    """Acc@k, see `Acc`, of rankings by scores, (N,) or (Q, N), of items of which `relevant` says 1 or 0."""
+    ranking = np.take_along_axis(to_array(relevant), np.lexsort((relevant, -to_array(scores)), axis=-1), axis=-1)
+    return _of_rankings(Acc(k), ranking, ranking.sum(-1))
+
+
+def _of_rankings(measure: Measure, relevance: Any, n_relevant: Any) -> np.ndarray | float:
+    rankings = np.atleast_2d(to_array(relevance, "relevance", 2))
+    shown, length = rankings.sum(1), rankings.shape[1]
+    given = np.broadcast_to(to_array(n_relevant, "n_relevant", shapes=((), np.shape(relevance)[:-1])), shown.shape)
+    if not np.isin(rankings, (0, 1)).all() or given.dtype.kind not in "iu" or (given < shown).any():
+        raise ValueError(
+            "relevance is not 0 and 1, or n_relevant not whole numbers of what it shows or more: count anew."
+        )
+    if length < (measure.k or 0) and (given > shown).any():
+        raise ValueError(f"a ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: give k.")
+    ranks = np.sort(np.where(rankings, np.arange(1.0, length + 1), np.inf))
+    found = np.where(given > 0, measure(ranks, np.maximum(given, 1), np.full_like(given, length)), np.nan)
+    return found if np.ndim(relevance) == 2 else found[0]
