@@ -59,8 +59,8 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     local_vision = (folder / "vision").is_dir() or not preset.model
     with opened(folder, preset.sha256, local_vision) as (clean, hashes):
         diffusion = _load_diffusion(folder, clean, preset, dtype)
-        vision, file = _load_vision(folder, clean if local_vision else None, preset, dtype)
-    for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder, vision.model):
+        vision, file = _load_vision(folder, clean if local_vision else None, preset, device=target, dtype=dtype)
+    for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder):
         model.to(target)
     if WEIGHTS[-1] not in hashes:  # fetched by open_clip
         hashes[WEIGHTS[-1]] = file_sha256(file)
@@ -180,7 +180,7 @@ def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
         raise ValueError(f"{folder / PRESET_FILE} has the timestep {timestep}: choose one from 0 to {timesteps - 1}.")
 
 
-def _load_vision(folder: Path, clean: Path | None, preset: Preset, dtype: torch.dtype) -> tuple[VisionFeatures, Path]:
+def _load_vision(folder: Path, clean: Path | None, preset: Preset, **where: Any) -> tuple[VisionFeatures, Path]:
     """The model, and the file of its weights: of the folder or, where `clean` is None, fetched by open_clip."""
     name, tag = (f"local-dir:{clean / 'vision'}", None) if clean else (preset.model, preset.pretrained)
     place = folder / "vision" if clean else Path(name)
@@ -197,7 +197,7 @@ def _load_vision(folder: Path, clean: Path | None, preset: Preset, dtype: torch.
         ask = "connect once to fetch them, or add open_clip's folder as vision/"
         raise FileNotFoundError(f"no weights for the vision model {name} ({tag}): {ask}.") from error
     with _reading(place, clean):
-        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(dtype)
+        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(**where)
         tokenizer = open_clip.get_tokenizer(name)
         words = config["text_cfg"].get("vocab_size", CLIPTextCfg.vocab_size)
         if isinstance(tokenizer, HFTokenizer) and max(tokenizer.tokenizer.get_vocab().values()) >= words:

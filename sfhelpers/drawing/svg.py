@@ -51,7 +51,7 @@ ALLOWED = dict.fromkeys(["x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "rx", "ry
 TOKEN = re.compile(r"[A-Za-z]|\d*\.?\d+")
 OPEN = re.compile(r"[Zz][\s,]*(?![\s,Mm]|$)")  # goes on behind a closed line without a move
 MAX_TOKENS = 7 * MAX_POINTS  # numbers and commands of paths; a cubic curve has seven
-MAX_TAGS, MAX_DEPTH, MAX_ATTRIBUTE, MAX_OPEN, MAX_MOVES = 10_000, 64, 2_000, 200, 100_000
+MAX_TAGS, MAX_DEPTH, MAX_ATTRIBUTE, MAX_OPEN = 10_000, 64, 2_000, 200
 CURVE_POINTS = 4_000  # shared by all curves of a file, each of which gets 2 to 32
 RENDERER = FilePath(__file__).with_name("rendered.py")
 PPI = 96  # a browser's pixels an inch
@@ -82,7 +82,7 @@ def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
     own = re.fullmatch("[0-9]{1,4}", root.get(OWN, ""))
     box = _page(root)
     css.to_attributes(root, box or [100.0, 100.0])
-    _page(root)
+    _page(root)  # again, since a style may give the page a size
     shapes = Element("svg", {"xmlns": SPACE[1:-1]} | _placed(root))
     _copy(root, shapes, {name: root.get(name, css.INITIAL[name]) for name in ("fill", "stroke", "stroke-width")})
     lines = [shape.get(key, "") for shape in shapes.iter() for key in ("points", "d")]
