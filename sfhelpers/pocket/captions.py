@@ -1,0 +1,51 @@
+"""Words for training pictures: what is there, in which colour, with which part, and where beside what."""
+
+import numpy as np
+
+from sfhelpers.toyworld import SEEN, keypoint_names
+from sfhelpers.toyworld.categories import COLOURS
+from sfhelpers.toyworld.scenes import Thing
+
+KINDS = {"photo": ("a photo of", "a picture of"), "sketch": ("a sketch of", "a drawing of", "a line drawing of")}
+PLACES = ("left of", "right of", "above", "below")
+
+
+def caption(rng: np.random.Generator, things: tuple[Thing, ...]) -> str:
+    """A random true sentence about a photo, such as "a photo of a red cup left of a fish"; 14 words at most."""
+    start = KINDS["photo"][rng.integers(2)]
+    first, *others = (things[k] for k in rng.permutation(len(things)))
+    if not others or rng.random() < 0.25:
+        visible = [name for name, (_, _, shown) in zip(keypoint_names(first.category), first.keypoints) if shown]
+        if visible and rng.random() < 0.4:
+            return f"{start} {named(rng, first)} with {article(visible[rng.integers(len(visible))])}"
+        return f"{start} {named(rng, first)}"
+    if len(others) == 1 or rng.random() < 0.6:
+        return f"{start} {named(rng, first)} {place(first, others[0])} {named(rng, others[0])}"
+    return f"{start} {', '.join(named(rng, thing, 0.2) for thing in (first, *others[:-1]))} and {named(rng, others[-1], 0.2)}"
+
+
+def place(one: Thing, other: Thing) -> str:
+    """Where the middle of one is from the middle of another: the larger of both distances decides."""
+    (x, y), (x0, y0) = (np.argwhere(thing.mask).mean(0)[::-1] for thing in (one, other))
+    if abs(x - x0) >= abs(y - y0):
+        return PLACES[0] if x < x0 else PLACES[1]
+    return PLACES[2] if y < y0 else PLACES[3]
+
+
+def named(rng: np.random.Generator, thing: Thing, coloured: float = 0.6) -> str:
+    """A thing with its article and, with a probability, its main colour."""
+    colour = f"{thing.colour} " if rng.random() < coloured else ""
+    return article(f"{colour}{thing.category.replace('_', ' ')}")
+
+
+def article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def bank() -> list[str]:
+    """Every word that a caption may hold, in sentences; unseen categories are never named."""
+    parts = sorted({part for category in SEEN for part in keypoint_names(category)})
+    nouns = [*(name.replace("_", " ") for name in SEEN), *parts, *(f"{colour} thing" for colour in COLOURS)]
+    return [f"{start} {article(noun)}" for noun in nouns for starts in KINDS.values() for start in starts] + [
+        f"a photo of a cup {where} a fish , a tree and a house with a door" for where in PLACES
+    ]

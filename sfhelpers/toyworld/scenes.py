@@ -1,0 +1,264 @@
+"""Photos of the toy world: one to four things, lit and partly before one another, on a ground with structure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN, USUAL, individual
+from sfhelpers.toyworld.shapes import (
+    SIZE,
+    Drawing,
+    Keypoints,
+    Point,
+    Points,
+    Pose,
+    ellipse,
+    smooth,
+    stream,
+)  # fmt: skip
+
+Pixels, Mask, Shade = NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32]
+FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
+MOST = 4  # things in a photo
+SIDES = {1: (0.6, 0.9), 2: (0.48, 0.64), 3: (0.4, 0.54), 4: (0.34, 0.46)}  # of a thing, as shares of the photo's
+FLYING = ("airplane", "butterfly")
+VISIBLE = 0.45  # of every thing, at the least: more is hidden in no photo
+TRIES = 12
+ROWS, COLUMNS = (np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5) / SIZE
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing in a photo."""
+
+    category: str
+    colour: str  # the name of its main colour
+    mask: Mask  # (SIZE, SIZE) bool, of what is seen of it
+    keypoints: Keypoints  # (8, 3): x, y in pixels and visibility: 0 outside the photo or behind something
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A thing before it is painted."""
+
+    category: str
+    drawing: Drawing
+    pose: Pose
+    stencil: Image.Image  # all of it, L, FINE * SIZE wide
+
+
+def render_scene(
+    category: str, index: int, seed: int, difficulty: float, things: int = 0
+) -> tuple[Pixels, tuple[Thing, ...]]:
+    """Photo `index` that is asked for a category, (SIZE, SIZE, 3) uint8, and what is in it, the asked thing first.
+
+    `things` says how many there are, 1 to 4; 0 draws two to four. They are of different categories: the others are
+    seen ones, but beside an unseen one any. ValueError for a number of things for which there is no room, and for a
+    difficulty outside 0 to 1.
+    """
+    if not 0 <= things <= MOST:
+        raise ValueError(f"a scene of {things} things has no room for them: ask for 1 to {MOST}, or 0 for any number.")
+    if not 0 <= difficulty <= 1:
+        raise ValueError(f"the difficulty is {difficulty}: give a number from 0 to 1.")
+    rng = stream("photo", seed, category, index)
+    number = things or int(rng.integers(2, MOST + 1))
+    others = [name for name in (SEEN if category in SEEN else CATEGORIES) if name != category]
+    names = [category, *(others[k] for k in rng.choice(len(others), number - 1, replace=False))]
+    streams = [stream("shape", seed, category, index), *[rng] * (number - 1)]
+    drawings = [individual(name, own) for name, own in zip(names, streams, strict=True)]
+    horizon = rng.uniform(0.25, 0.5)
+    placed = _arranged(rng, names, drawings, horizon, difficulty)
+    canvas = _ground(rng, horizon, placed, difficulty)
+    colours = {thing.category: _painted(rng, thing, canvas, difficulty) for thing in placed}
+    whole = [np.asarray(thing.stencil.reduce(FINE)) > 127 for thing in placed]
+    hidden = [np.logical_or.reduce([np.zeros((SIZE, SIZE), bool), *whole[k + 1 :]]) for k in range(number)]
+    seen = [mask & ~before for mask, before in zip(whole, hidden, strict=True)]
+    photo = _developed(rng, canvas, seen, difficulty)
+    found = {
+        thing.category: Thing(thing.category, colours[thing.category], mask, _keypoints(thing, before))
+        for thing, mask, before in zip(placed, seen, hidden, strict=True)
+    }
+    return photo, tuple(found[name] for name in names)
+
+
+def _arranged(
+    rng: np.random.Generator, names: list[str], drawings: list[Drawing], horizon: float, difficulty: float
+) -> list[_Placed]:
+    """The things at their places, those farther away first; no thing hides more of another than VISIBLE leaves."""
+    best, shown = [], -1.0
+    for _ in range(TRIES):
+        middles = (rng.permutation(len(names)) + 0.5) / len(names)
+        placed = []
+        for name, drawing, middle in zip(names, drawings, middles, strict=True):
+            near = rng.uniform(0, 1)  # 0 at the back
+            size = rng.uniform(*SIDES[len(names)]) * (0.88 + 0.24 * near)
+            turn = float(np.clip(rng.normal(0, 0.05 + 0.15 * difficulty), -0.4, 0.4))
+            pose = Pose(size, turn, (0.0, 0.0), bool(rng.random() < 0.5))
+            x = 0.5 + 0.8 * (middle - 0.5) + rng.uniform(-0.09, 0.09)
+            placed.append((near, name, drawing, _standing(rng, name, drawing, pose, x, near, horizon)))
+        placed.sort(key=lambda thing: thing[0])
+        found = [_Placed(name, drawing, pose, _stencil(drawing, pose)) for _, name, drawing, pose in placed]
+        share = _least_visible(found)
+        if share > shown:
+            best, shown = found, share
+        if shown >= VISIBLE:
+            break
+    return best
+
+
+def _standing(
+    rng: np.random.Generator, name: str, drawing: Drawing, pose: Pose, x: float, near: float, horizon: float
+) -> Pose:
+    """The pose at its place: on the ground, the lower the nearer, or in the air."""
+    points = (pose(np.concatenate([part.outline for part in drawing.parts])) / SIZE) - 0.5
+    low, high = points[:, 1].min(), points[:, 1].max()
+    foot = rng.uniform(0.45, 0.7) if name in FLYING else horizon + 0.2 + near * (0.76 - horizon)
+    y = float(np.clip(foot - high, 0.02 - low, None))  # the top stays in the photo
+    middle = (points[:, 0].min() + points[:, 0].max()) / 2
+    return Pose(pose.scale, pose.angle, (x - 0.5 - middle, y - 0.5), pose.mirror)
+
+
+def _least_visible(placed: list[_Placed]) -> float:
+    """The smallest share of a thing that is neither hidden nor outside the photo."""
+    masks = [np.asarray(thing.stencil.reduce(4)) > 127 for thing in placed]
+    shares, before = [], np.zeros_like(masks[0])
+    for mask, thing in zip(reversed(masks), reversed(placed), strict=True):
+        inside = thing.pose(np.concatenate([part.outline for part in thing.drawing.parts]))
+        within = ((inside >= 0) & (inside < SIZE)).all(1).mean()
+        shares.append(within * (mask & ~before).sum() / max(mask.sum(), 1))
+        before |= mask
+    return float(min(shares))
+
+
+def _stencil(drawing: Drawing, pose: Pose) -> Image.Image:
+    stencil = Image.new("L", (SIZE * FINE, SIZE * FINE))
+    _paint(drawing, pose, ImageDraw.Draw(stencil), [255] * 5)
+    return stencil
+
+
+def _painted(rng: np.random.Generator, thing: _Placed, canvas: Image.Image, difficulty: float) -> str:
+    """Paint a thing, in place; returns the name of its main colour."""
+    usual = [name if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in USUAL[thing.category].split()]
+    main, second = (np.array(COLOURS[name]) + rng.normal(0, 0.05, 3) for name in usual)
+    light = np.array([0.93, 0.92, 0.88]) + rng.normal(0, 0.03, 3)
+    dark = np.array([0.15, 0.14, 0.16]) + rng.normal(0, 0.03, 3)
+    palette = (np.clip([main, second, main * 0.7, light, dark], 0.02, 0.98) * 255).astype(int)
+    _paint(thing.drawing, thing.pose, ImageDraw.Draw(canvas), [tuple(colour) for colour in palette.tolist()])
+    return usual[0]
+
+
+def _paint(drawing: Drawing, pose: Pose, brush: ImageDraw.ImageDraw, palette: list) -> None:
+    for part in drawing.parts:
+        points = _fine(pose(part.outline))
+        if part.closed:
+            brush.polygon(points, fill=palette[part.tone])
+        else:
+            width = max(2, round(part.thickness * pose.scale * SIZE / 2 * FINE))
+            brush.line(points, fill=palette[part.tone], width=width, joint="curve")
+
+
+def _any_colour(rng: np.random.Generator) -> str:
+    return list(COLOURS)[rng.integers(len(COLOURS))]
+
+
+def _fine(points: Points) -> list[Point]:
+    """Pixels of the photo as points of a canvas."""
+    return [tuple(p) for p in (points * FINE).tolist()]
+
+
+def _keypoints(thing: _Placed, hidden: Mask) -> Keypoints:
+    xy = thing.drawing.placed(thing.pose)
+    column, row = np.round(xy).astype(int).T
+    inside = (column >= 0) & (row >= 0) & (column < SIZE) & (row < SIZE)
+    covered = hidden[np.clip(row, 0, SIZE - 1), np.clip(column, 0, SIZE - 1)]
+    return np.concatenate([xy, (inside & ~covered)[:, None]], 1)
+
+
+def _ground(rng: np.random.Generator, horizon: float, placed: list[_Placed], difficulty: float) -> Image.Image:
+    """Wall or sky, floor in perspective, clutter and the things' shadows, RGB, FINE * SIZE wide."""
+    wall, floor = (np.array(COLOURS[_any_colour(rng)]) * 0.45 + 0.5 * rng.uniform(0.55, 1.0) for _ in range(2))
+    below = np.clip((ROWS - horizon) * rng.choice([12.0, 80.0]) + 0.5, 0, 1)
+    depth = 0.3 / np.maximum(ROWS - horizon, 0.03)
+    strength = rng.uniform(0.01, 0.05, 2) * (0.6 + 0.8 * difficulty)
+    far = np.exp(-0.25 * depth)  # fine patterns blur with the distance
+    pattern = strength[0] * _pattern(rng, 6 * COLUMNS, 6 * ROWS) * (1 - below)
+    pattern += strength[1] * _pattern(rng, 5 * (COLUMNS - 0.5) * depth, 4 * depth) * below * far * 1.5
+    pattern += 0.03 * _noise(rng, 8) + 0.02 * _noise(rng, 32) + 0.015 * difficulty * _noise(rng, 80)
+    shade = np.zeros((SIZE, SIZE), np.float32)
+    for thing in (thing for thing in placed if thing.category not in FLYING):
+        left, _, right, foot = (edge / (SIZE * FINE) for edge in thing.stencil.getbbox() or (0, 0, 1, 1))
+        away = ((COLUMNS - (left + right) / 2 - 0.03) / (0.5 * (right - left))) ** 2 + ((ROWS - foot) / 0.06) ** 2
+        shade = np.maximum(shade, np.exp(-1.2 * away))
+    colours = wall * (1 - below[..., None]) + floor * below[..., None]
+    pixels = (colours + pattern[..., None]) * (1 - 0.45 * shade[..., None])
+    image = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    image = image.resize((SIZE * FINE, SIZE * FINE), Image.Resampling.BILINEAR)
+    for _ in range(rng.poisson(6 * difficulty)):
+        _clutter(rng, image)
+    return image.filter(ImageFilter.BoxBlur(rng.uniform(0, 2.0)))
+
+
+def _pattern(rng: np.random.Generator, x: Shade, y: Shade) -> Shade:
+    """One of six patterns about [-1, 1] on coordinates in which a tile is one by one."""
+    kind = rng.integers(6)
+    x, y = x * rng.uniform(0.7, 1.6), y * rng.uniform(0.7, 1.6)
+    if kind == 0:
+        return np.sign(np.sin(np.pi * x) * np.sin(np.pi * y))  # checks
+    if kind == 1:
+        return np.sin(2 * np.pi * x)  # stripes
+    if kind == 2:
+        shift = 0.5 * (np.floor(2 * y) % 2)  # bricks, the joints dark
+        return 1 - 2.0 * (np.minimum((x + shift) % 1, 2 * y % 1) < 0.08)
+    if kind == 3:
+        return np.random.default_rng(int(rng.integers(1 << 30))).uniform(-1, 1, 64)[
+            np.floor(x).astype(int) % 64
+        ]  # boards
+    if kind == 4:
+        return 2.0 * ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.06) - 0.3  # dots
+    return np.sin(2 * np.pi * (y + 0.3 * np.sin(x)))  # waves
+
+
+def _clutter(rng: np.random.Generator, canvas: Image.Image) -> None:
+    """Paint a blob, bar or wedge of a muted colour anywhere."""
+    x, y, r = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(3, 14)
+    kind = rng.integers(3)
+    if kind == 0:
+        shape = ellipse(x, y, r, r * rng.uniform(0.3, 1), rng.uniform(0, 3))
+    elif kind == 1:
+        u = rng.uniform
+        shape = smooth(*[(x + r * np.cos(t) * u(0.5, 1.4), y + r * np.sin(t) * u(0.5, 1.4)) for t in range(6)])
+    else:
+        shape = np.array([(x + rng.uniform(-r, r), y + rng.uniform(-r, r)) for _ in range(4)])
+    muted = 255 * np.clip(np.array(COLOURS[_any_colour(rng)]) * rng.uniform(0.6, 1.1), 0, 1)
+    ImageDraw.Draw(canvas).polygon(_fine(shape), fill=tuple(int(v) for v in muted))
+
+
+def _noise(rng: np.random.Generator, cells: int) -> Shade:
+    """Smooth noise about N(0, 1), (SIZE, SIZE), with `cells` bumps a side."""
+    small = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
+    return np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+
+
+def _blurred(mask: Image.Image, radius: int) -> Shade:
+    return np.asarray(mask.filter(ImageFilter.BoxBlur(radius)), np.float32) / 255
+
+
+def _developed(rng: np.random.Generator, canvas: Image.Image, seen: list[Mask], difficulty: float) -> Pixels:
+    """Light, the things' texture, colour cast, vignette and grain: (SIZE, SIZE, 3) uint8."""
+    pixels = np.asarray(canvas.reduce(FINE), np.float32) / 255
+    lamp, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.3)
+    light = np.ones((SIZE, SIZE), np.float32)
+    for mask in seen:  # silhouettes as if they were cushions, under one lamp
+        cushion = Image.fromarray(mask.astype(np.uint8) * 255)
+        dy, dx = np.gradient(sum(_blurred(cushion, radius) * high for radius, high in ((2, 1.0), (7, 4.0))))
+        slope = np.clip(strength * (dx * np.cos(lamp) + dy * np.sin(lamp)), -0.45, 0.4)
+        texture = _noise(rng, int(rng.integers(6, 60))) * rng.uniform(0.02, 0.06 + 0.06 * difficulty)
+        light += mask * (slope + texture)
+    cast = rng.normal(1, 0.05, 3).astype(np.float32)
+    tilt = rng.normal(0, 0.25, 2)
+    exposure = (1 + (ROWS - 0.5) * tilt[0] + (COLUMNS - 0.5) * tilt[1]) * rng.uniform(0.85, 1.1)
+    grain = rng.standard_normal((SIZE, SIZE, 1), dtype=np.float32) * np.float32(0.02 * (0.5 + difficulty))
+    pixels = pixels * (light * exposure)[..., None] * cast + grain
+    return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
