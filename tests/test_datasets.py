@@ -19,7 +19,7 @@ from tests.search_helpers import photo, refused
 
 def drawn(root, photos, *categories):
     """A world with two sketches a photo, written in Sketchy's layout and read."""
-    toyworld.write_sketchy(root, photos, sketches=2, categories=categories)
+    toyworld.write_sketchy(root, photos, sketches=2, categories=categories, things=1)
     return load_dataset("sketchy", root)
 
 
@@ -112,7 +112,7 @@ def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_siz
     assert_fails(["mask/cat/a.png is 16 x 16", "40 x 40"], "folder", own)
     mask.save(own / "mask" / "cat" / "zzz.png")
     (own / "mask" / "cat" / "b.gif").write_bytes(photo(own / "mask" / "cat" / "b.png").read_bytes())
-    words = ["2 of 4 masks", "(cat/b.gif is named like no photo", "or like another mask, cat/zzz.png is"]
+    words = ["2 of 4 masks", "(cat/b.gif is named like no photo", "or another mask, cat/zzz.png is named"]
     assert_fails(words, "folder", own)
     photo(own / "photo" / "cat" / "a.png")  # would share a result file
     assert_fails(["called 'a'", "cat"], "folder", own)

@@ -34,6 +34,17 @@ class Record:
     mask: Path | None = None  # the file of a photo's exact mask
     part: str = "test"  # or "train" or "val"
     seen: bool = True  # False for a category that training must not see
+    also: tuple[tuple[str, Path], ...] = ()  # what else a photo shows: categories, sorted, and the files of their masks
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """The categories of all that is shown, its own first."""
+        return self.category, *(category for category, _ in self.also)
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        """Category -> mask file of all that a photo shows, its own first; empty without masks."""
+        return {self.category: self.mask, **dict(self.also)} if self.mask else {}
 
     @property
     def digest(self) -> str:
@@ -127,8 +138,8 @@ def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
     """16 hex digits that change with any image, mask, part, order or `more` (keypoints), and not with the folder."""
     digest = hashlib.sha256()
     for record in tqdm(list(found), "fingerprint of the images", leave=False, delay=2):
-        mask = file_sha256(record.mask) if record.mask else ""
-        line = f"{record.category}/{record.path.name} {record.part} {record.digest} {mask}\n"
+        masks = " ".join(f"{category} {file_sha256(path)}" for category, path in record.masks.items())
+        line = f"{record.category}/{record.path.name} {record.part} {record.digest} {masks}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))  # names need not be valid UTF-8
     for piece in more:
         digest.update(piece)
@@ -221,23 +232,6 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
 
-def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str], Path]:
-    """(category, stem) -> the mask of a photo; a ValueError or, with `skip_broken`, a warning names those of none."""
-    known = Counter((category, nfc(path.stem)) for category, paths in photos.items() for path in paths)
-    for category, stem in [key for key, count in known.items() if count > 1]:
-        where = shown(photos[category][0].parent)
-        raise ValueError(f"some photos in {where} are called {stem!r} but for the extension: rename all but one.")
-    if not place.is_dir() and (near := listed(p.name for p in entries(place.parent) if "mask" in p.name.lower())):
-        warnings.warn(f"{near} under {shown(place.parent)} is not read: masks lie in {place.name}/.", stacklevel=3)
-    found = image_files(place, skip_broken)
-    files = [((category, nfc(path.stem)), path) for category, paths in found.items() for path in paths]
-    masks = dict(files)
-    lone = [path.relative_to(place) for key, path in files if key not in known or masks[key] != path]
-    problems = [f"{name} is named like no photo, mask/<class>/<stem>.png, or like another mask" for name in lone]
-    tell_broken(problems, f"{len(lone)} of {len(files)} masks", place, skip_broken)
-    return masks
-
-
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     with reading(folder):
@@ -266,11 +260,11 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
 def _problem(record: Record, root: Path) -> str:
     if record.domain == "photo" and (size := len(os.fsencode(record.path.stem))) > LONGEST:
         return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
-    for path, kind in ((record.path, record.domain), (record.mask, "mask")):
-        if path and (found := images.problem(path, kind)):
+    for path in (record.path, *record.masks.values()):
+        if found := images.problem(path, record.domain if path is record.path else "mask"):
             return f"{path.relative_to(root)} {found}"
-    if record.mask and (mask := images.image_size(record.mask)) != (photo := images.image_size(record.path)):
-        return "{} is {} x {} pixels and its photo {} x {}".format(record.mask.relative_to(root), *mask, *photo)
+        if (mask := images.image_size(path)) != (photo := images.image_size(record.path)):
+            return "{} is {} x {} pixels and its photo {} x {}".format(path.relative_to(root), *mask, *photo)
     return ""
 
 

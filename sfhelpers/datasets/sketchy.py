@@ -7,6 +7,7 @@ from os.path import isdir
 from pathlib import Path
 
 from sfhelpers.datasets import records
+from sfhelpers.datasets.masks import masks_in
 from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
 
@@ -21,8 +22,8 @@ RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; s
 def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
     """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
 
-    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos of unseen categories
-    and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
+    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos that show anything of
+    an unseen category and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
     """
     base = tree(root)
     places = {domain: base / domain / RENDERING for domain in records.PLURAL}
@@ -31,13 +32,14 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
         has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
         raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
     unseen, photos = {records.plain(name) for name in unseen}, []
-    masks = records.masks_in(base / "mask" / RENDERING, files["photo"], skip_broken)
+    masks = masks_in(base / "mask" / RENDERING, files["photo"], skip_broken)
     for category, paths in sorted(files["photo"].items()):
         seen = records.plain(category) not in unseen
         for path in paths:
-            mask = masks.get((category, records.nfc(path.stem)))
-            part = records.part_of(category, path.stem) if seen and len(paths) > 1 else "test"
-            photos.append(Record(path, "photo", category, path.stem, mask, part, seen))
+            record = Record(path, "photo", category, path.stem, **masks.get((category, records.nfc(path.stem)), {}))
+            taught = len(paths) > 1 and unseen.isdisjoint(map(records.plain, record.things))
+            part = records.part_of(category, path.stem) if taught else "test"
+            photos.append(replace(record, part=part, seen=seen))
     chosen = records.limited(photos, limit, seed)
     return chosen + _sketches(base, files["sketch"], photos, chosen)
 
@@ -55,7 +57,7 @@ def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], ch
         for path in paths:
             photo = drawn.get((category, path.stem.rpartition("-")[0]))
             if photo in chosen:
-                found.append(replace(photo, path=path, domain="sketch", mask=None))
+                found.append(replace(photo, path=path, domain="sketch", mask=None, also=()))
             elif photo is None:
                 orphans.append(path.name)
     if orphans:

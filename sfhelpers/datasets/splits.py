@@ -81,7 +81,7 @@ def class_split(dataset: Dataset, name: str, test: Iterable[str]) -> ClassSplit:
 
 
 def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
-    """A dataset's images by a split; no image file stands on two sides.
+    """A dataset's images by a split; no image file stands on two sides, and nothing of a test class in a photo before.
 
     Of training and validation classes the test part is set aside; a class that the dataset calls unseen is parted by
     the same hash of its names. Of test classes all images are taken, one of each photo.
@@ -90,10 +90,13 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
         what = f"split {split.name!r} names {listed(missing)}, which dataset {dataset.name} does not have"
         raise ValueError(f"{what}: correct the list (it has {listed(dataset.categories)}).")
 
+    tested = set(split.test)
+
     def chosen(categories: Collection[str], held: bool) -> Dataset:
         """Images of these categories that are held back for tests, or the others."""
         parts = {r: r.part if r.seen else part_of(r.category, r.instance) for r in dataset.records}
         kept = (r for r, part in parts.items() if r.category in categories and (part == "test") == held)
+        kept = (r for r in kept if held or not tested.intersection(r.things))
         return replace(dataset, records=tuple(kept))
 
     train, validation = chosen(split.train, held=False), chosen(split.validation, held=False)

@@ -15,13 +15,15 @@ def caption(rng: np.random.Generator, things: tuple[Thing, ...]) -> str:
     start = KINDS["photo"][rng.integers(2)]
     first, *others = (things[k] for k in rng.permutation(len(things)))
     if not others or rng.random() < 0.25:
-        visible = [name for name, (_, _, shown) in zip(keypoint_names(first.category), first.keypoints) if shown]
+        parts = zip(keypoint_names(first.category), first.keypoints[:, 2], strict=True)
+        visible = [name for name, shown in parts if shown]
         if visible and rng.random() < 0.4:
             return f"{start} {named(rng, first)} with {article(visible[rng.integers(len(visible))])}"
         return f"{start} {named(rng, first)}"
     if len(others) == 1 or rng.random() < 0.6:
         return f"{start} {named(rng, first)} {place(first, others[0])} {named(rng, others[0])}"
-    return f"{start} {', '.join(named(rng, thing, 0.2) for thing in (first, *others[:-1]))} and {named(rng, others[-1], 0.2)}"
+    *before, last = (named(rng, thing, 0.2) for thing in (first, *others))
+    return f"{start} {', '.join(before)} and {last}"
 
 
 def place(one: Thing, other: Thing) -> str:

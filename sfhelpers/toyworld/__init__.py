@@ -2,5 +2,6 @@
 
 from sfhelpers.toyworld.categories import CATEGORIES, SEEN, UNSEEN
 from sfhelpers.toyworld.render import render_photo, render_sketch
+from sfhelpers.toyworld.scenes import Thing, render_scene
 from sfhelpers.toyworld.shapes import SIZE
 from sfhelpers.toyworld.world import DIFFICULTY, ensure, keypoint_names, write_folder, write_sketchy

@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 
 from sfhelpers.files import given, read_file, replace_file, shown, writing
 from sfhelpers.toyworld.categories import CATEGORIES, individual
-from sfhelpers.toyworld.render import render_photo, render_sketch
+from sfhelpers.toyworld.render import render_sketch
+from sfhelpers.toyworld.scenes import render_scene
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
 
-VERSION = 5  # raise it when rendering changes, so that no cached world of an older look is read
+VERSION = 6  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
@@ -35,7 +36,9 @@ def write_sketchy(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **
 
     `root/256x256/{photo,sketch,mask}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
     `<photo stem>-<number>.png`; keypoints in `root/test_pairs_ps.csv` (see `datasets.psc6k`), empty where hidden.
-    `photos` are a category's, `sketches` a photo's; `options` are `seed`, `difficulty` from 0 to 1, and `categories`.
+    A photo lies with the category that it is asked for, and every thing in it has a mask of its stem, with its own.
+    `photos` are a category's, `sketches` a photo's; `options` are `seed`, `categories`, and `difficulty` and `things`
+    as `render_scene` takes and refuses them.
     """
     pairs = _drawn(root, "256x256/{}/tx_000100000000/{}", photos, sketches, **options)
     lines = ["photo,sketch,class,XA,YA,XB,YB"]
@@ -50,7 +53,7 @@ def write_folder(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **o
 
 def _drawn(
     root: Path, layout: str, photos: int, sketches: int, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = CATEGORIES, masks: bool = True,
+    things: int = 0, categories: tuple[str, ...] = CATEGORIES, masks: bool = True,
 ) -> list[tuple[str, str, str, Keypoints, Keypoints]]:  # fmt: skip
     """Draw and save a world, stems as Sketchy's; returns paths, class from 1 and keypoints (8, 3) of every pair."""
     pairs = []
@@ -59,15 +62,15 @@ def _drawn(
         number = CATEGORIES.index(category)
         path = f"{layout}/n{number:08d}_{k}"
         photo_path = path.format("photo", category) + ".jpg"
-        photo, mask, in_photo = render_photo(category, k, seed, difficulty)
+        photo, found = render_scene(category, k, seed, difficulty, things)
         _save(photo, root / photo_path)
-        if masks:
-            _save(mask, root / (path.format("mask", category) + ".png"))
+        for thing in found if masks else ():
+            _save(thing.mask, root / (path.format("mask", thing.category) + ".png"))
         for n in range(sketches):
             sketch_path = f"{path.format('sketch', category)}-{n + 1}.png"
             sketch, in_sketch = render_sketch(category, k, n, seed, difficulty)
             _save(sketch, root / sketch_path)
-            pairs.append((photo_path, sketch_path, str(1 + number), in_photo, in_sketch))
+            pairs.append((photo_path, sketch_path, str(1 + number), found[0].keypoints, in_sketch))
     return pairs
 
 
