@@ -1,4 +1,4 @@
-"""A vision transformer on a convolutional stem, registered with timm so that open_clip builds it from its own config."""
+"""A vision transformer on a convolutional stem, registered with timm so that open_clip builds it from its config."""
 
 from functools import partial
 from typing import Any
