@@ -16,15 +16,18 @@ from safetensors.torch import save_model
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import load_backbone
-from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_preset
-from sfhelpers.backbones.sealed import WEIGHTS
+from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, read_preset, write_preset
+from sfhelpers.backbones.sealed import files as read_files
 from sfhelpers.files import file_sha256
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.tasks.fit import Training
 from sfhelpers.tasks.heads import Head
 
 load = partial(load_backbone, device="cpu")
+AT_160 = {"timm_proj": "linear", "image_size": 160}
 TOWERS = {
+    "hybrid": {"timm_model_name": "vit_hybrid_lite0", "timm_pool": "token", **AT_160},  # pocket's, at its full size
+    "earlier": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", **AT_160},  # pocket's of earlier worlds
     "timm": {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
     "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
 }
@@ -62,9 +65,10 @@ def of_size(backbone, size):
     return replace(backbone, diffusion=diffusion)
 
 
-def folder_sha256(folder):
+def folder_sha256(folder, preset=None):
     """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
-    return combined_sha256({name: file_sha256(folder / name) for name in WEIGHTS})
+    hashes = {name: file_sha256(folder / name) for name in read_files(folder)}
+    return combined_sha256(hashes | {"preset.json": (preset or read_preset(folder)).used})
 
 
 def small_tokenizer():

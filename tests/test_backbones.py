@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 
+import open_clip
 import pytest
 import timm
 import torch
@@ -11,7 +12,9 @@ from safetensors.torch import save_file
 
 from sfhelpers.backbones.encoders import load_others
 from sfhelpers.files import file_sha256
-from tests.backbone_fixtures import load, of_size, refused, write_tiny
+from tests.backbone_fixtures import TOWERS, load, of_size, refused, write_tiny
+
+AT_160 = [("hybrid", 160, 10), ("earlier", 160, 10)]  # a folder of the earlier pocket loads as it did
 
 
 @pytest.mark.parametrize("draws", [1, 3])
@@ -47,20 +50,37 @@ def test_any_image_size_and_shape_goes_in(tiny_backbone):
         assert tiny_backbone.vision.tokens(images).shape == (1, tiny_backbone.vision.token_dim, 4, 4)
 
 
-@pytest.mark.parametrize("tower", ["timm", "vit"])
-def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_backbone, two_images, tmp_path, tower):
+@pytest.mark.parametrize(("tower", "side", "grid"), [("timm", 64, 4), ("vit", 32, 4), *AT_160])
+def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(
+    tiny_backbone, two_images, tmp_path, tower, side, grid
+):
     backbone = tiny_backbone if tower == "timm" else load(write_tiny(tmp_path, tower=tower, quick_gelu=True))
-    vision, side = backbone.vision, {"timm": 64, "vit": 32}[tower]
+    vision = backbone.vision
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     small = F.interpolate(two_images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
         stages = vision.model.visual.forward_intermediates((small - mean) / std)["image_intermediates"]
     torch.testing.assert_close(vision.tokens(two_images), stages[-2])
-    assert stages[-2].shape == (2, vision.token_dim, 4, 4) and not torch.equal(stages[-2], stages[-1])
+    assert stages[-2].shape == (2, vision.token_dim, grid, grid) and not torch.equal(stages[-2], stages[-1])
     images, texts = vision.embed(two_images), vision.embed_text(["a photo of a cat", "a sketch of a car", "a zebra"])
     assert images.shape == (2, 24) and texts.shape == (3, 24)
     torch.testing.assert_close(torch.cat([images, texts]).norm(dim=1), torch.ones(5))
     assert (texts[0] - texts[1]).abs().max() > 1e-3
+
+
+def test_the_hybrid_embeds_by_its_class_token_which_no_patch_token_holds(two_images):
+    """As timm's own transformer does: what the last block leaves of the class token, and a projection of it."""
+    visual = open_clip.CLIP(24, TOWERS["hybrid"], {"width": 32, "heads": 2, "layers": 1}).visual.eval()
+    pixels, trunk = F.interpolate(two_images, 160), visual.trunk
+    with torch.no_grad():
+        patches = trunk.patch_embed(pixels)
+        states = [torch.cat([trunk.cls_token.expand(2, 1, 192), patches], 1) + trunk.pos_embed]
+        for block in trunk.blocks:
+            states.append(block(states[-1]))
+        torch.testing.assert_close(visual(pixels), visual.head(trunk.norm(states[-1])[:, 0]))
+        tokens = visual.forward_intermediates(pixels, indices=[-2])["image_intermediates"][0]
+    torch.testing.assert_close(tokens, states[-2][:, 1:].transpose(1, 2).unflatten(2, (10, 10)))
+    assert len(trunk.blocks) >= 4 and patches.shape == (2, 100, 192)
 
 
 def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused(tiny_backbone, two_images):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sfhelpers.backbones.presets import read_preset
+from sfhelpers.backbones.presets import PRESETS, read_preset, write_preset
 from sfhelpers.backbones.sealed import FIELDS, TOLD, VISION, WEIGHTS, files
 from tests.backbone_fixtures import change, folder_sha256, load, not_loaded
 
@@ -65,6 +65,40 @@ def test_every_file_that_is_read_is_sealed(tiny_folder, tmp_path):
     not_loaded(made, "is not sealed")
 
 
+CHANGES = {  # that a folder sealed anew loads with, each to other features
+    VISION: lambda config: config["preprocess_cfg"].update(mean=[0.1, 0.1, 0.1]),
+    "unet/config.json": lambda config: config.update(norm_eps=0.1),
+    "tokenizer/tokenizer_config.json": lambda config: config.update(model_max_length=12),
+}
+
+
+def test_a_folder_that_is_changed_and_sealed_anew_has_another_hash(tiny_folder, tiny_backbone, tmp_path):
+    hashes = {tiny_backbone.weights_sha256}
+    for name, how in CHANGES.items():
+        made = shutil.copytree(tiny_folder, tmp_path / name.replace("/", " "))
+        change(made / name, how)
+        write_preset(made, size=96)
+        hashes.add(load(made).weights_sha256)
+    write_preset(made, size=64)  # of the images
+    assert len(hashes | {load(made).weights_sha256}) == 2 + len(CHANGES)
+
+
+SPOILT = [  # fields that are known, with values that fail or give no numbers when they are first used
+    *((VISION, "preprocess_cfg", {"mean": value}) for value in ([float("nan")] * 3, ["x"] * 3, [0.5], 3, {})),
+    *((VISION, "preprocess_cfg", {"std": value}) for value in ([0, 0, 0], ["x"] * 3)),
+    *(("unet/config.json", None, {"norm_eps": value}) for value in ("x", float("nan"), [])),
+    ("vae/config.json", None, {"scaling_factor": "x"}),
+    ("text_encoder/config.json", None, {"layer_norm_eps": "x"}),
+    ("scheduler/scheduler_config.json", None, {"beta_end": float("nan")}),
+]
+
+
+@pytest.mark.parametrize(("name", "inside", "values"), SPOILT, ids=str)
+def test_values_that_would_fail_at_the_first_image_fail_at_the_load(unsealed, name, inside, values):
+    change(unsealed / name, lambda config: (config[inside] if inside else config).update(values))
+    not_loaded(unsealed, "does not load")
+
+
 @pytest.mark.parametrize("preset", [
     *({"sha256": seal} for seal in HASHES),
     *({"diffusion": {"size": value}} for value in WRONG),
@@ -104,6 +138,6 @@ def test_a_preset_reads_a_local_folder_alone_and_believes_its_vision_about_quick
         backbone = load(f"sd21:{unsealed}")
         outputs.append(backbone.vision.embed_text(["a cat"]))
         assert backbone.name == f"sd21:{unsealed}" and backbone.device == torch.device("cpu")
-        assert backbone.weights_sha256 == folder_sha256(unsealed)
+        assert backbone.weights_sha256 == folder_sha256(unsealed, PRESETS["sd21"])
         assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
     assert not torch.equal(*outputs)

@@ -17,6 +17,7 @@ from open_clip.model import CLIPTextCfg
 from open_clip.tokenizer import HFTokenizer
 
 from sfhelpers import params
+from sfhelpers.backbones import hybrid  # noqa: F401  timm knows its name from here on
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.encoders import Encoder
 from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Preset, combined_sha256, read_preset
@@ -27,7 +28,10 @@ from sfhelpers.files import file_sha256, given
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen diffusion model and a frozen vision model; their name and sha256 go into result rows."""
+    """A frozen diffusion model and a frozen vision model; their name and sha256 go into result rows.
+
+    `weights_sha256` is of all that decides a feature: weights, configs, tokenizers, image size, timestep and layer.
+    """
 
     name: str
     diffusion: DiffusionFeatures
@@ -62,8 +66,10 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
         vision, file = _load_vision(folder, clean if local_vision else None, preset, device=target, dtype=dtype)
     for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder):
         model.to(target)
+    _check_answers(folder, diffusion, vision)
     if WEIGHTS[-1] not in hashes:  # fetched by open_clip
         hashes[WEIGHTS[-1]] = file_sha256(file)
+    hashes[PRESET_FILE] = preset.used
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
 
 
@@ -180,6 +186,19 @@ def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
         raise ValueError(f"{folder / PRESET_FILE} has the timestep {timestep}: choose one from 0 to {timesteps - 1}.")
 
 
+def _check_answers(folder: Path, diffusion: DiffusionFeatures, vision: VisionFeatures) -> None:
+    """ValueError unless all that is known of a small blank image and of a text are numbers: a config may hold none."""
+    small, blank = copy(diffusion), torch.zeros(1, 3, 64, 64)
+    small.size = 8 * diffusion.factor  # the least that the UNet halves three times
+    for part, ask in {
+        "unet": lambda: small.features(blank),
+        "vision": lambda: [vision.embed(blank), vision.embed_text(["a"])],
+    }.items():
+        with _reading(folder / part):
+            if not all(found.isfinite().all() for found in ask()):
+                raise ValueError("of a blank image it gives what are no numbers")
+
+
 def _load_vision(folder: Path, clean: Path | None, preset: Preset, **where: Any) -> tuple[VisionFeatures, Path]:
     """The model, and the file of its weights: of the folder or, where `clean` is None, fetched by open_clip."""
     name, tag = (f"local-dir:{clean / 'vision'}", None) if clean else (preset.model, preset.pretrained)
@@ -203,4 +222,5 @@ def _load_vision(folder: Path, clean: Path | None, preset: Preset, **where: Any)
         if isinstance(tokenizer, HFTokenizer) and max(tokenizer.tokenizer.get_vocab().values()) >= words:
             raise ValueError(f"its tokenizer has more entries than the {words} of its text_cfg")
     check_finite(model, place)
-    return VisionFeatures(model, tokenizer, preset.layer), file
+    with _reading(place, clean):
+        return VisionFeatures(model, tokenizer, preset.layer), file

@@ -92,7 +92,7 @@ def _remedy(folder: Path, name: str) -> str:
 
 @contextmanager
 def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder that holds what is read of `folder` alone, and the sha256 of its weights.
+    """A folder that holds what is read of `folder` alone, and the sha256 of every file in it.
 
     ValueError for a file that the seal does not name, or that differs from it; that names code; or that is no whole
     JSON or safetensors file.
@@ -104,8 +104,10 @@ def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterat
         state = "is not sealed" if differ[0] in found else "is sealed and not there"
         raise ValueError(f"{folder / differ[0]} {state}: restore the folder, or seal it again with write_preset.")
     with TemporaryDirectory() as made:
-        hashes = {name: _bring(folder / name, Path(made) / name, name, (seal or {}).get(name)) for name in found}
-        yield Path(made), {name: hashes[name] for name in WEIGHTS if name in hashes}
+        yield (
+            Path(made),
+            {name: _bring(folder / name, Path(made) / name, name, (seal or {}).get(name)) for name in found},
+        )
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
