@@ -161,10 +161,10 @@ def without_duplicates(dataset: Dataset) -> Dataset:
 
 
 def require_relevant(dataset: Dataset) -> None:
-    """ValueError unless there are queries, and every query's class has a photo in the gallery."""
+    """ValueError unless there are queries, and every query's class is shown in a photo of the gallery."""
     if not dataset.sketches:
         raise ValueError(f"dataset {dataset.name} has no query sketch here: choose a split that has some.")
-    gallery = {photo.category for photo in dataset.photos}
+    gallery = {thing for photo in dataset.photos for thing in photo.things}
     if lacking := sorted({sketch.category for sketch in dataset.sketches} - gallery):
         raise ValueError(f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos of them.")
 
@@ -238,19 +238,31 @@ def _problem(name: str, found: ZeroShot, place: dict) -> Problem:
     sides = {kind: (test.sketches, test.photos) for kind, test in tests.items()}
     pools = [list(dict.fromkeys(r for side in some for r in side)) for some in zip(*sides.values(), strict=True)]
     at = {record: k for pool in pools for k, record in enumerate(pool)}
-    groups = Groups(positions, numbers(sketch for sketch, _ in train), level)
+    groups = Groups(positions, numbers(names_of((sketch for sketch, _ in train), "category")), level)
     asked = {kind: tuple(np.array([at[r] for r in side]) for side in both) for kind, both in sides.items()}
     return Problem(found.split, level, groups, chosen, *pools, tuple(map(places, pools)), asked)
 
 
 def names_of(records: Iterable[Record], level: Level) -> np.ndarray:
-    """(N,) names that are equal where one record is a right answer to the other."""
+    """(N,) names of what records are asked for: their category, or the very instance."""
     return np.array([r.category if level == "category" else f"{r.category}/{r.instance}" for r in records])
 
 
-def numbers(records: Iterable[Record]) -> Tensor:
-    """(N,) whole numbers, equal where the categories are."""
-    return torch.tensor([zlib.crc32(record.category.encode()) for record in records])
+def shown_in(photos: Iterable[Record], level: Level) -> np.ndarray:
+    """(N, K) names of what photos answer, one of which must be asked for: all things in them, or the very instance.
+
+    A photo of fewer than K things repeats its own.
+    """
+    photos = list(photos)
+    if level == "instance":
+        return names_of(photos, level)[:, None]
+    most = max((len(photo.things) for photo in photos), default=1)
+    return np.array([photo.things + photo.things[:1] * (most - len(photo.things)) for photo in photos])
+
+
+def numbers(names: np.ndarray) -> Tensor:
+    """Whole numbers of the same shape, equal where names are."""
+    return torch.tensor([zlib.crc32(name.encode()) for name in names.ravel().tolist()]).view(names.shape)
 
 
 def _own(found: list[tuple[Record, Record]], level: Level) -> list[tuple[Record, Record]]:

@@ -1,7 +1,8 @@
 """Sketch-based image retrieval (paper, Sec. 6.1): a sketch ranks photos by the cosine of max-pooled features.
 
-Category level: any photo of the sketch's category is right, and the triplet loss (Eq. 1) has others as negatives.
-Fine-grained: only the photo it was drawn from is right, and the negatives are *hard*: others of its category.
+Category level: any photo that shows the sketch's category is right, whatever else is in it, and the triplet loss
+(Eq. 1) has the others as negatives. Fine-grained: only the photo it was drawn from is right, and the negatives are
+*hard*: others that show its category.
 """
 
 import time
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from sfhelpers.datasets import Dataset, Record
 from sfhelpers.datasets.records import fingerprint
-from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of
+from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of, shown_in
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks.arms import CORE, DIM, reading_size
 from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
@@ -36,6 +37,7 @@ MEASURES: dict[Level, tuple[Measure, ...]] = {
 GENERALISED = {"class": "strict, generalised by class", "sample": "strict, generalised by sample"}
 UNSEEN, SEEN = "all, unseen queries", "all, seen queries"
 EXPECTED = "Acc@1, expected"
+RELEVANT = "a photo is relevant for every thing in it; "  # before every definition at level "category"
 
 
 class SketchRetriever(nn.Module):
@@ -80,11 +82,17 @@ def triplets(sketches: Tensor, photos: Tensor, right: Tensor, wrong: Tensor, mar
 def retrieval_loss(
     sketches: Tensor, photos: Tensor, same: Tensor, own: Tensor, level: Level, margin: float, category_weight: float
 ) -> Tensor:
-    """The loss of a level; `same` and `own` (S, P) bool: photos of the sketch's category, and the one it shows."""
+    """The loss of a level; `same` and `own` (S, P) bool: photos that show the sketch's category, and the one drawn."""
     category = triplets(sketches, photos, same, ~same, margin)
     if level == "category":
         return category
     return triplets(sketches, photos, own, same & ~own, margin) + category_weight * category
+
+
+def labels(sides: Iterable[Sequence[Record]], level: Level) -> tuple[np.ndarray, np.ndarray]:
+    """What queries (Q,) ask for and gallery photos (N, K) show, as `evaluate_retrieval` takes it."""
+    queries, gallery = sides
+    return names_of(queries, level), shown_in(gallery, level)
 
 
 @torch.no_grad()
@@ -130,7 +138,8 @@ class Retrieval(Task):
         super().__init__(parts, *about, epochs, learning_rate, batch_size // GROUP)
         self.others = dict(others or {})
         self.baselines = (B_CLIP, B_SD, B_BOTH, *self.others, CHANCE)
-        self.labels = {side: numbers(records) for side, records in self.parts.items()}
+        self.asked_for = numbers(names_of(dataset.sketches, "category"))  # (S,)
+        self.shown = numbers(shown_in(dataset.photos, "category"))  # (P, K)
         self.embedded: dict[str, dict[Path, Tensor]] = {}  # off the shelf, each image once
 
     def problems(self, method: str) -> tuple[str, ...]:
@@ -153,7 +162,7 @@ class Retrieval(Task):
         """Every triplet of a step is made of the step's own images."""
         found = frozen["train"].draw(indices, model.extractor.seed)
         sketch, photo = found[:, 0], found[:, 1].unique()
-        same = self.labels["sketches"][sketch][:, None] == self.labels["photos"][photo]
+        same = (self.asked_for[sketch][:, None, None] == self.shown[photo]).any(2)
         vectors = model(take(frozen["sketches"], sketch)), model(take(frozen["photos"], photo))
         return retrieval_loss(*vectors, same, found[:, 1:] == photo, **model.settings)
 
@@ -161,8 +170,8 @@ class Retrieval(Task):
         """Mean AP at the model's level, of sketches and photos of the validation classes."""
         sides = list(zip(SIDES, frozen["validation"], strict=True))
         vectors = [embed(model, frozen[side], which) for side, which in sides]
-        names = [names_of((self.parts[side][k] for k in which), model.settings["level"]) for side, which in sides]
-        return float(evaluate_retrieval(*vectors, *names, (AP(),))[AP()].mean())
+        records = ([self.parts[side][k] for k in which] for side, which in sides)
+        return float(evaluate_retrieval(*vectors, *labels(records, model.settings["level"]), (AP(),))[AP()].mean())
 
     def predict(self, model: SketchRetriever, frozen: Frozen) -> Vectors:
         places = zip(SIDES, self.about[frozen["problem"]].places, strict=True)
@@ -211,29 +220,31 @@ class Retrieval(Task):
     ) -> dict[Measure, np.ndarray]:
         """Every query's value of every measure; at level "instance" only the photo it was drawn from is right.
 
-        `test`: "zero-shot", of "strict" also "class" and "sample"; `gallery`: "all" photos, or the query's "class".
+        `test`: "zero-shot", of "strict" also "class" and "sample"; `gallery`: "all" photos, or those that show a thing
+        of the query's "class".
         """
         sides, vectors = self.asked(trial, test)
-        labels = [names_of(side, self.about[trial.problem].level) for side in sides]
-        classes = [names_of(side, "category") for side in sides] if gallery == "class" else None
-        return evaluate_retrieval(*vectors, *labels, tuple(measures), classes)
+        classes = labels(sides, "category") if gallery == "class" else None
+        found = labels(sides, self.about[trial.problem].level)
+        return evaluate_retrieval(*vectors, *found, tuple(measures), classes)
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
-        """`split` is the protocol; `gallery` is "all" or "class", and in generalised tests also whose queries."""
+        """`split` is the protocol; `gallery` is "all", "class", or in generalised tests also whose queries."""
         about = self.about[trial.problem]
         instance, split = about.level == "instance", about.split.name
+        rule = "" if instance else RELEVANT
         queries, photos = about.tests["zero-shot"]
         groups = names_of((about.sketches[k] for k in queries), "instance")
         tested = MEASURES[about.level][0] if instance or about is self.first else None
         for gallery in ("all", "class") if instance else ("all",):
             for measure, values in self.scores(trial, MEASURES[about.level], gallery=gallery).items():
                 together = groups if gallery == "all" and measure == tested else None
-                yield Measured(gallery, measure.name, measure.definition, values, together, split=split)
+                yield Measured(gallery, measure.name, rule + measure.definition, values, together, split=split)
         for test, (asking, _) in list(about.tests.items())[1:]:
             values = self.scores(trial, test=test)[AP()]
             unseen = np.array([about.sketches[k].category in about.split.test for k in asking])
             for gallery, chosen in (("all", slice(None)), (UNSEEN, unseen), (SEEN, ~unseen)):
-                yield Measured(gallery, AP().name, AP().definition, values[chosen], split=GENERALISED[test])
+                yield Measured(gallery, AP().name, rule + AP().definition, values[chosen], split=GENERALISED[test])
         if trial.found.expected:
             value = np.array([1 / len(photos)])
             yield Measured("all", EXPECTED, "1 / number of photos", value, n=len(queries), split=split)
