@@ -12,7 +12,8 @@ BLOCKS = ("SD f2", "SD f3")
 SHOWS, NOT, UNKNOWN = "shows", "does not show", HAND.UNKNOWN
 ONTO, WITHIN = "sketch to other photo", ("photo to other photo", "sketch to other sketch")
 MAPS_WITH_MASKS = ("SD aggregated alone", "SD f3, injected", "fused", "late fusion", "fused (fixed random injection)")
-LISTED = ("SD f2", "SD f3", "random UNet f3", "pixels", "CLIP tokens", "SD+CLIP concatenated", *MAPS_WITH_MASKS)
+LISTED = ("SD f2", "SD f3", "random UNet f3", "no skips f3", "pixels", "CLIP tokens", "SD+CLIP concatenated")
+LISTED += MAPS_WITH_MASKS
 CHANCE, SAME_PLACE = NOTHING["agreement, chance"], NOTHING["agreement, same place"]
 MIDDLE = {side: NOTHING[f"object AUC, {side}, nearness to the middle"] for side in SIDES}
 ONE_OVER_F = 0.392  # the low-frequency share of such noise, as the notebook measures it
@@ -160,6 +161,7 @@ def test_a_claim_shows_only_if_the_numbers_say_so():
         ("predominantly on high", {"SD_f2": shares(0.2, 0.2), "SD_f3": shares(0.2, 0.6)}, (SHOWS, NOT)),
         ("better on photos", {"SD_f3": shares(0.6, 0.4)}, (UNKNOWN, SHOWS)),
         ("denoiser takes", {"random_UNet_f3": shares(0.1, 0.1)}, (UNKNOWN, NOT)),
+        ("skip connections", {"no_skips_f2": shares(0.8, 0.8)}, (SHOWS, UNKNOWN)),
         ("parting", {"fused": {"object AUC, sketch": 0.51}}, (SHOWS, SHOWS)),
         ("photos: matching", {"fused": {"sketch to other photo": 0.2}}, (NOT, NOT)),
         ("high and low", {"SD_f2": shares(0.2, 0.2), "CLIP_tokens": shares(0.6, 0.6)}, (SHOWS, UNKNOWN)),
