@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from sfhelpers import results
 from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
-from sfhelpers.tasks.arms import UP, WIDTH, Arm
+from sfhelpers.tasks.arms import UP, WIDTH, Arm, arm_of
 from sfhelpers.tasks.compare import Frozen, Task, Trial, compare
 
 FULL = "full"
@@ -26,15 +26,19 @@ class Variant:
     """The full extractor with one thing changed."""
 
     name: str
-    group: str  # "parts" (the paper's Table 6), "injection", "details", "timestep", "draws" or "encoder"
+    group: str  # "parts" (the paper's Table 6), "injection", "details", "timestep", "rivals", "draws" or "encoder"
     settings: Mapping[str, Any] = field(default_factory=dict)  # of FusedExtractor, unlike the full one's
     noise: Mapping[str, Any] = field(default_factory=dict)  # of its `prepare`: timestep, draws, prompt
     backbone: Backbone | None = None  # that stands for the others', e.g. with another image encoder
     tasks: tuple[str, ...] = ()  # that it is measured on; () is all
     seeds: int = 0  # the most that it is trained with; 0 is all
+    like: str = ""  # one of arms.METHODS, whose settings it has instead, and with them as many learned parameters
 
     def arm(self, backbone: Backbone, seed: int) -> Arm:
         """One thing is changed, so widths are not matched to equal numbers of parameters."""
+        if self.like:
+            rival = arm_of(self.like, backbone, seed)
+            return replace(rival, method=self.name, noise={**rival.noise, **self.noise})
         settings = {"branches": UP, "inject": "up", "width": WIDTH, **self.settings}
         return Arm(self.name, seed, self.backbone or backbone, settings, self.noise)
 
