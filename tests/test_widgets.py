@@ -161,6 +161,26 @@ def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_
         assert html.escape(name) in widget.words.value and "<b>" not in widget.words.value
 
 
+def test_a_photo_of_several_things_is_named_by_all_and_in_the_sheet_by_what_the_drawing_is_taken_for(
+    widget, monkeypatch
+):
+    gallery, likely = widget.searcher.gallery, widget.found.categories[0][0]
+    crowded = [
+        replace(r, category="a hat", also=((likely, r.path),)) if k % 2 else r for k, r in enumerate(gallery.records)
+    ]
+    monkeypatch.setattr(gallery, "records", crowded)
+    monkeypatch.setattr("sfhelpers.widgets.search.search_sheet", sheet := Mock(wraps=search_sheet))
+    widget.update(place=1)
+    captions = [caption for _, photos in sheet.call_args.args[0].values() for _, caption in photos]
+    shown = [crowded[k] for k in widget.found.order[: len(captions)]]
+    assert any(record.also for record in shown)
+    for caption, record in zip(captions, shown, strict=True):
+        assert caption.startswith((likely if record.also else record.category or record.path.name)[:13])
+    for place, record in enumerate(shown):
+        widget.update(place=place)
+        assert not record.also or html.escape(f"a hat, {likely}, ") in widget.words.value
+
+
 def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
     first, box = widget.found.matches, widget._boxes[0]
     click(widget, box, 0.5, 0.3)
