@@ -53,7 +53,8 @@ class Toy(Brightness):
         return super().validate(model, frozen)
 
     def measure(self, trial, frozen):
-        yield Measured("seen categories", "closeness", "a number", np.append(trial.found, np.nan), np.arange(3))
+        values, groups = np.append(trial.found, np.nan), {"photos": np.arange(3)}
+        yield Measured("seen categories", "closeness", "a number", values, groups)
         yield Measured("seen categories", "another", "not tested", trial.found)
 
 

@@ -13,7 +13,7 @@ from sfhelpers import fusion
 from sfhelpers.backbones import load_backbone
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import FeatureAggregator, TokenInterpolation
-from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, arm_of, chosen
+from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, ZEROED_UNET, arm_of, chosen, preparer
 from tests.backbone_fixtures import of_size, one_step, refused, small
 
 INJECTION = {"up": 6, "up+down": 14, "late": 6, "none": 0, "random": 6}  # -> how many tensors of weights
@@ -47,6 +47,8 @@ def test_misuse_is_refused_in_one_sentence(tiny_backbone, two_images):
         ({"inject": "late", "branches": ("f3",), "inject_into": ("f1",)}, "inject_into names f1: choose from f3"),
         ({"inject": "none", "inject_into": ("f1",)}, "injects nothing"),
         ({"inject": "none", "kernel": 3}, "injects nothing"),
+        ({"inject": "up", "start": "random", "zeroed": True}, "zeroed features need"),
+        ({"inject": "late", "zeroed": True}, "zeroed features need"),
     ):
         with refused(said):
             fusion.FusedExtractor(tiny_backbone, **options)
@@ -71,7 +73,9 @@ OPTIONS = [
     {"inject_into": ("f1", "f3")}, {"branches": ("f1", "f2", "f3", "f4")}, {"branches": ("f1+f4", "tokens")},
     {"start": "random"},
 ]  # fmt: skip
+ZEROED = {"zeroed": True, "start": "random"}
 CASES = [(inject, {}) for inject in INJECTION]
+CASES += [("late", ZEROED)]
 CASES += [(inject, options) for inject in ("up", "up+down", "late") for options in OPTIONS]
 
 
@@ -158,6 +162,39 @@ def test_finetuning_moves_copies_of_both_models_and_starts_as_the_concatenated_a
     torch.optim.SGD(extractor.parameters(), lr=0.1).step()
     same = [all(map(torch.equal, old, module.parameters())) for old, module in zip(before, modules, strict=True)]
     assert same == [False, False, True, True]
+
+
+def test_the_zeroed_arm_has_late_fusion_s_layers_and_its_tokens_and_nothing_of_the_unet(tiny_backbone, two_images):
+    late, zeroed = (arm_of(method, tiny_backbone, 3) for method in ("late fusion", ZEROED_UNET))
+    assert zeroed.frozen_key == late.frozen_key and zeroed.settings["width"] == late.settings["width"]
+    extractor, plain = zeroed.extractor(), late.extractor(start="random")
+    assert all(map(torch.equal, extractor.parameters(), plain.parameters()))
+    prepared, other = (preparer([late, zeroed]).prepare(two_images, timestep=t) for t in (None, 600))
+    assert prepared["f1"].std() > 0 and not torch.equal(prepared["f3"], other["f3"])
+    with torch.no_grad():
+        found, again = (extractor.features(some) for some in (prepared, other))
+        for number, name in enumerate(("f1", "f2", "f3")):
+            nothing = torch.zeros_like(prepared[name])
+            assert torch.equal(found[name], extractor.injection(number, nothing, prepared["tokens"]))
+            assert torch.equal(found[name], again[name]) and found[name].std() > 0
+        for conv in extractor.injection.convs:
+            torch.nn.init.zeros_(conv.weight), torch.nn.init.zeros_(conv.bias)
+        assert not any(feature.any() for feature in extractor.features(prepared).values())
+    extractor = zeroed.extractor()
+    extractor(prepared).square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in extractor.parameters())
+
+
+def test_an_arm_reads_images_under_its_seed_s_noise_and_shares_what_is_frozen_with_that_seed_alone(
+    tiny_backbone, two_images
+):
+    for method in ("SD only", "fused", FINETUNING):
+        first, second = (arm_of(method, tiny_backbone, seed) for seed in (0, 1))
+        assert first.frozen_key != second.frozen_key
+        ours, theirs = (arm.extractor().prepare(two_images) for arm in (first, second))
+        assert sum(not torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+        told = second.extractor().prepare(two_images, seed=0)
+        assert all(torch.equal(tensor, told[name]) for name, tensor in ours.items())
 
 
 def test_a_setting_chooses_what_is_trained_and_keeps_all_that_is_not():

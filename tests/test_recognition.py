@@ -159,8 +159,8 @@ def test_rows_carry_their_definition_and_the_values_that_metrics_give(task, comp
     fewer = [row for row in rows if row.definition.endswith(recognition.rule(2))]
     assert {row.method for row in fewer} == set(METHODS[:4]) and {row.metric for row in fewer} == {"Acc@1"}
     tested = compare.differences(RUN, task, trials, frozen, "abc")
-    assert {row.method for row in tested} == set(METHODS) - {"fused"} and len(tested) == 3 * 5
-    assert all("over test sketches" in row.definition for row in tested)
+    assert {row.method for row in tested} == set(METHODS) - {"fused"} and len(tested) == 4 * 5 * 2
+    assert {row.definition.split(":")[0].split("over ")[1] for row in tested} == {"test sketches", "categories"}
     labels = frozen["test"]["labels"]
     answers = nn.functional.one_hot(labels, 3).float()
     answers[(labels == 1).nonzero()[:3, 0]] = torch.tensor([0.0, 0.0, 1.0])

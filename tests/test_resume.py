@@ -104,6 +104,22 @@ def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_t
     assert resumed == short(validate=Mock(side_effect=before + after)) and resumed["best_epoch"] == best
 
 
+@pytest.mark.parametrize("after", [7, 19, 22, 38])
+def test_stopped_on_a_plateau_it_goes_on_to_the_same_falls_and_the_same_end(tmp_path, monkeypatch, after):
+    monkeypatch.setattr(fixtures.fit, "PATIENCE", 3)
+    monkeypatch.setattr(fixtures.fit, "LEAST_STEPS", 0)
+
+    def until_plateau(folder=None, **changes):
+        return short(folder, epochs=99, validate=lambda model: -abs(float(model[0].weight.std()) - 0.15), **changes)
+
+    alone = until_plateau()
+    rates = {row["learning_rate"] for row in alone["epochs"]}
+    assert alone["ended"] == "plateau" and len(rates) == 4 and alone["steps"] > 45
+    with pytest.raises(KeyboardInterrupt):
+        until_plateau(tmp_path, loss=stopping(after))
+    assert until_plateau(tmp_path, noise=2) == alone == until_plateau(tmp_path, loss=never, noise=3)
+
+
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):
     sizes, model = [], network(width=5000)
 

@@ -77,12 +77,12 @@ def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
         if not {"fused", *SINGLE, line.trivial} <= table.keys():
             raise ValueError(f"{line.notebook}.json lacks rows of {line.metric}: put those of a whole run back.")
         single = max(SINGLE, key=lambda method: table[method][0])
-        verdicts.append(results.verdict(table, results.differences(rows, line.gallery, line.metric), single))
+        verdicts.append(results.verdicts(rows, line.gallery, line.metric)[single])
         others = [f"{name}: {_cell(table[name])}" for name in (single, next(iter(table)), line.trivial)]
         cells = [line.metric, _cell(table["fused"]), others[0], verdicts[-1], *others[1:], _only(kept, "n")]
         lines.append(f"| [{line.task}](notebooks/{line.notebook}.ipynb) | {' | '.join(cells)} |")
-        seeds, epochs = len({row.seed for row in kept}), _only(kept, "epochs")
-        conditions = f"{seeds} seed{'s' * (seeds > 1)}, {epochs} epoch{'s' * (epochs != '1')}"
+        seeds, steps = len({row.seed for row in kept}), [row.steps for row in kept if row.steps]
+        conditions = f"{seeds} seed{'s' * (seeds > 1)}, {min(steps):,} to {max(steps):,} steps"
         told.append(f"- {line.task}: {_only(kept, 'definition')}; {conditions}")
         counted += kept
     summary = ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in results.VERDICTS)

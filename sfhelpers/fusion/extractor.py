@@ -35,9 +35,10 @@ class FusedExtractor(nn.Module):
             down-blocks' as well; "random" is "up" with convolutions that stay at their random start, which is what
             the released code amounts to; "late" adds them after the UNet, without feedback; "none" does without.
         branches: what is aggregated, each "f1" to "f4", "tokens", or several joined by "+", which are concatenated.
-        width, seed: channels inside the ResNet blocks, and of all that is initialised here.
+        width, seed: channels inside the ResNet blocks; of all that is initialised here, and of the noise that images
+            are read under, so that other seeds read them under other noise.
         changes: of a part, as in the ablations of Sec. 7: inject_into, match, kernel, aggregate, learn_weights, start,
-            all explained in `plan.Plan`; ValueError where they are unknown or do not go together.
+            zeroed, all explained in `plan.Plan`; ValueError where they are unknown or do not go together.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class FusedExtractor(nn.Module):
         super().__init__()
         plan = Plan(inject, tuple(branches), dim, width, grid, **changes)
         self.backbone, self.seed = backbone, seed
-        self.inject, self.branches, self.start = inject, plan.branches, plan.start
+        self.inject, self.branches, self.start, self.zeroed = inject, plan.branches, plan.start, plan.zeroed
         self.sources, self.injected, self.until = plan.sources, plan.injected, plan.until
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -67,9 +68,9 @@ class FusedExtractor(nn.Module):
         """All that is frozen for this arm of (B, 3, H, W) in [0, 1], so that no training step computes it again.
 
         The tensors are batch first, on the backbone's device: index all of them alike for a minibatch. `noise` is as
-        of `DiffusionFeatures.noised`: seed (the noise is the same for every image), draws, timestep, prompt.
+        of `DiffusionFeatures.noised`: seed (the extractor's own, the same for every image), draws, timestep, prompt.
         """
-        diffusion, found = self.backbone.diffusion, {}
+        diffusion, found, noise = self.backbone.diffusion, {}, {"seed": self.seed, **noise}
         if self.inject != "none" or "tokens" in self.sources:
             found["tokens"] = self.backbone.vision.tokens(images)
         if self.inject == "up":
@@ -94,6 +95,8 @@ class FusedExtractor(nn.Module):
         if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
             raise ValueError(f'the tensors were not prepared for inject="{self.inject}": use its own prepare().')
         found, diffusion = self._moved(prepared), self.backbone.diffusion
+        if self.zeroed:
+            found |= {name: torch.zeros_like(found[name]) for name in self.sources if name != "tokens"}
         add = partial(self.add_tokens, found.get("tokens"))
         if self.inject == "up":
             found |= _named(diffusion.suffix(found, add, self.until))
@@ -160,7 +163,7 @@ class FinetunedExtractor(FusedExtractor):
     @torch.no_grad()
     def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
         pixels = self.backbone.vision.pixels(images)
-        return self.backbone.diffusion.noised(images, **noise) | {"pixels": pixels}
+        return self.backbone.diffusion.noised(images, **{"seed": self.seed, **noise}) | {"pixels": pixels}
 
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self._moved(prepared)

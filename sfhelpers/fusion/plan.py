@@ -33,6 +33,7 @@ class Plan:
     aggregate: bool = True  # False: no ResNet blocks, each branch is interpolated to (dim, grid, grid), channels too
     learn_weights: bool = True  # False keeps the branch weights equal
     start: str = "zero"  # of START
+    zeroed: bool = False  # True: all UNet features are set to zero, which leaves late injection the tokens alone
 
     def __post_init__(self) -> None:
         for name, choices in (("inject", INJECT), ("match", MATCH), ("start", START)):
@@ -49,6 +50,8 @@ class Plan:
             raise ValueError(f"kernel is {self.kernel}: give an odd number, so that every token keeps its place.")
         if self.match != "convolution" and (self.kernel != 1 or self.inject == "random"):
             raise ValueError(f'match="{self.match}" has no convolutions: leave out kernel and inject="random".')
+        if self.zeroed and (self.inject, self.start) != ("late", "random"):  # from zero nothing would get a gradient
+            raise ValueError('zeroed features need inject="late" and start="random": pass both, or leave zeroed out.')
         if self.inject == "none" and (self.inject_into or self.match != "convolution" or self.kernel != 1):
             raise ValueError('inject="none" injects nothing: leave out inject_into, match and kernel.')
         used = [n for n, name in enumerate(UNET_BRANCHES) if name in self.sources]

@@ -42,8 +42,9 @@ PARAMETERS = {
     "seed": Parameter(int, "fixes every random choice", low=0, high=2**31 - 1),  # more seeds are counted from it
     "device": Parameter(str, "where it computes"),
     "output_dir": Parameter(str, "where results are written"),
-    "epochs": Parameter(int, "passes over the training part (0 = evaluate only)", low=0),
-    "learning_rate": Parameter(float, "step size of the optimiser", low=1e-12, high=100),
+    "epochs": Parameter(int, "passes over the training part at most (0 = evaluate only)", low=0),
+    "learning_rate": Parameter(float, "step size of the optimiser at first", low=1e-12, high=100),
+    "rates": Parameter(int, "learning rates tried (3 = a third, 1 and 3 times that)", choices=(1, 3)),
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
     "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
@@ -70,11 +71,18 @@ PARAMETERS = {
     "curve": Parameter(bool, "measure quality over training samples"),
 }
 SHARED = ("backbone", "dataset", "data_root", "split", "limit", "batch_size", "seed", "device", "output_dir")
-TRAINING = (*SHARED, "epochs", "learning_rate", "inject", "resume")
+TRAINING = (*SHARED, "epochs", "learning_rate", "rates", "inject", "resume")
 TIMES = {"fused": 0.7, "core": 1, "frozen": 2.5, "all": 5}  # what arms take, measured against the core ones
 SKETCH_TIMES = TIMES | {"frozen": 3, "all": 6}
 VARIANTS = {"few": 3, "all": 12}  # what variants are trained
 TOY = 32  # photos of the toy world, where a limit of 0 takes all
+
+
+def _epochs(run: Any) -> int:
+    """Of all trainings of an arm; the first seed is trained at every rate."""
+    return (run.seeds + run.rates - 1) * run.epochs
+
+
 # Seconds were measured on one core in 01 and 03 and on two in the rest.
 NOTEBOOKS = {
     "00_start_here": Notebook(
@@ -96,7 +104,7 @@ NOTEBOOKS = {
     ),
     "03_correspondence": Notebook(
         (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
-        lambda run: 50 + TIMES[run.arms] * (run.limit or TOY) * (1 + run.sketches) * (2.2 + run.seeds * run.epochs),
+        lambda run: 50 + TIMES[run.arms] * (run.limit or TOY) * (1 + run.sketches) * (2.2 + _epochs(run)),
         lambda run: 1.6 + 0.02 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3 if run.split == "60:40" else 4,
         own={
@@ -106,20 +114,20 @@ NOTEBOOKS = {
     ),
     "04_segmentation": Notebook(
         (*TRAINING, "arms", "seeds", "skip_broken"),
-        lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4 + 1.4 * run.seeds * run.epochs),
+        lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4 + 1.4 * _epochs(run)),
         lambda run: 1.8 + 0.035 * (run.limit or TOY),
         lambda run: 4,
     ),
     "05_retrieval": Notebook(
         (*TRAINING, "arms", "sketches", "seeds", "others", "skip_broken"),
-        lambda run: 35 + TIMES[run.arms] * (run.limit or TOY) * (3 + run.sketches * (3 + 2.4 * run.seeds * run.epochs)),
+        lambda run: 35 + TIMES[run.arms] * (run.limit or TOY) * (3 + run.sketches * (3 + 2.4 * _epochs(run))),
         lambda run: 2 + 0.06 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
         own={"split": Parameter(str, "how the files are parted", choices=("default",))},
     ),
     "06_recognition": Notebook(
         (*TRAINING, "arms", "seeds", "shots", "skip_broken"),
-        lambda run: 25 + SKETCH_TIMES[run.arms] * (30 + 0.7 * (run.shots or 20) * run.seeds * run.epochs),
+        lambda run: 25 + SKETCH_TIMES[run.arms] * (30 + 0.7 * (run.shots or 20) * _epochs(run)),
         lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
         own={
             "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder")),
@@ -132,7 +140,7 @@ NOTEBOOKS = {
         lambda run: (
             25
             + ({"few": 2, "all": 4}.get(run.tasks, 1) * (run.limit or TOY) / 4)
-            * ((5 if run.variants == "few" else 60) + VARIANTS[run.variants] * run.seeds * (1 + 1.6 * run.epochs))
+            * ((5 if run.variants == "few" else 60) + VARIANTS[run.variants] * (run.seeds + 1.6 * _epochs(run)))
         ),
         lambda run: 1.7 + 0.06 * (run.limit or TOY),
         lambda run: 0 if run.tasks in ("retrieval", "recognition") else 4,

@@ -13,7 +13,7 @@ from sfhelpers import results
 from sfhelpers.backbones import Backbone
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.tasks.arms import UP, WIDTH, Arm, arm_of
-from sfhelpers.tasks.compare import Frozen, Task, Trial, compare
+from sfhelpers.tasks.compare import Frozen, Task, Trial, compare, training_of
 
 FULL = "full"
 MAIN = {"retrieval": "unseen categories"}  # task -> what its gallery is called beside those of the other tasks
@@ -49,7 +49,8 @@ def measure(
     """Train and test every variant that belongs to this task with every seed.
 
     Gives, variant by variant, the metric a gallery, the learned parameters, the branch weights, and of the full
-    extractor the metric with one branch silenced at a time; `kept` is checkpoints, resume, configuration of `compare`.
+    extractor the metric with one branch silenced at a time; `kept` is rates, checkpoints, resume, configuration of
+    `compare`.
     """
     seeds, found = tuple(seeds), {}
     asked = [variant for variant in variants if not variant.tasks or task.name in variant.tasks]
@@ -64,6 +65,7 @@ def measure(
 
 def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Iterator[results.Row]:
     about = {"method": arm.method, "seed": arm.seed, "dataset": task.dataset, "split": task.split}
+    about |= training_of(trial)
     row = partial(results.row, run, task=task.name, weights_sha256=arm.backbone.weights_sha256, **about)
     told = "that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds"
     yield row(metric=PARAMETERS, definition=told, value=trial.parameters, n=1, seconds=trial.preparing)

@@ -14,7 +14,7 @@ from sfhelpers.files import check_own, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.tasks.arms import DIM, arm_of, file_name
-from sfhelpers.tasks.compare import Trial
+from sfhelpers.tasks.compare import Trial, training_of
 
 FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
@@ -33,9 +33,9 @@ class Head:
     method: str  # one of `fusion.ARMS`
     inject: str
     threshold: float | None  # of segmentation: from which a probability is foreground, chosen on validation pairs
-    seed: int  # of its training
+    seed: int  # of its training, and so of the noise that it reads images under
     weights_sha256: str  # of the backbone that it was trained on
-    training: dict  # what else it was trained with (dataset, split, limit, epochs, learning_rate)
+    training: dict  # what else it was trained with: dataset, split, limit, and what `compare.training_of` says
     dim: int = DIM
     format: int = FORMAT
     task: str = "segmentation"  # one of MODELS
@@ -74,11 +74,10 @@ def save_heads(
         return []
     make_folder(folder)
     check_own(folder)
-    training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
-    written = []
+    data, written = {key: getattr(run, key) for key in ("dataset", "split", "limit")}, []
     for trial in (t for t in trials if t.model is not None and t.method in ARMS and t.seed == run.seed):
-        made = trial.model.extractor.inject, getattr(trial.found, "threshold", None), run.seed, weights_sha256, training
-        head = Head(trial.method, *made, task=task, settings=trial.model.settings)
+        made = trial.model.extractor.inject, getattr(trial.found, "threshold", None), run.seed, weights_sha256
+        head = Head(trial.method, *made, data | training_of(trial), task=task, settings=trial.model.settings)
         described = {name: value for name, value in asdict(head).items() if name != "model"}
         written.append(folder / file_name(trial.method))
         replace_file(written[-1], signed(trial.model.state_dict(), described, KEY))

@@ -34,6 +34,12 @@ class PreparedPairs:
         return len(self.pairs)
 
     @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """What paired tests draw together: pairs of one photo, and of the category of one sketch."""
+        sketches, photos = self.pairs.numpy().T
+        return {"photos": photos, "categories": np.array([self.sketch_records[k].category for k in sketches])}
+
+    @property
     def pair_masks(self) -> Tensor:
         """(N, side, side) bool, the mask of every pair's photo; ValueError if one of them has none."""
         if missing := sum(self.photo_records[photo].mask is None for photo in self.pairs[:, 1].tolist()):

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from sfhelpers.datasets import Dataset, Record
 from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of, shown_in
+from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks.arms import CORE, DIM, reading_size
-from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
+from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, reader, take
 
 Embedder = Callable[[Tensor], Tensor]  # images (B, 3, H, W) in [0, 1] to (B, d); `.size` in px if it wants more detail
@@ -168,45 +169,72 @@ class Retrieval(Task):
 
     def validate(self, model: SketchRetriever, frozen: Frozen) -> float:
         """Mean AP at the model's level, of sketches and photos of the validation classes."""
-        sides = list(zip(SIDES, frozen["validation"], strict=True))
-        vectors = [embed(model, frozen[side], which) for side, which in sides]
+        sides = zip(SIDES, frozen["validation"], strict=True)
+        return self._precision([embed(model, frozen[side], which) for side, which in sides], frozen)
+
+    def _precision(self, vectors: Sequence[Tensor], frozen: Frozen) -> float:
+        sides, level = zip(SIDES, frozen["validation"], strict=True), self.about[frozen["problem"]].level
         records = ([self.parts[side][k] for k in which] for side, which in sides)
-        return float(evaluate_retrieval(*vectors, *labels(records, model.settings["level"]), (AP(),))[AP()].mean())
+        return float(evaluate_retrieval(*vectors, *labels(records, level), (AP(),))[AP()].mean())
 
     def predict(self, model: SketchRetriever, frozen: Frozen) -> Vectors:
         places = zip(SIDES, self.about[frozen["problem"]].places, strict=True)
         return Vectors(*(embed(model, frozen[side], which) for side, which in places))
 
-    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
+    def untrained(
+        self, method: str, seeds: Sequence[int], frozen: Frozen, extractor: FusedExtractor
+    ) -> Iterator[Trial]:
         """Embeddings off the shelf, and random vectors, with which every ranking is as likely as any other."""
         encoder, chance = self.others.get(method), method == CHANCE
         row = {} if encoder is None else {"weights_sha256": encoder.weights_sha256, "backbone": method}
         for seed in seeds if chance else seeds[:1]:
             dice = torch.Generator().manual_seed(seed)
             for name, about in self.about.items():
-                started = time.perf_counter()
-                drawn = (torch.randn(len(side), DIM, generator=dice) for side in (about.sketches, about.photos))
-                sides = drawn if chance else self._off_the_shelf(method, name, plain)
+                started, tried = time.perf_counter(), {}
+                if chance:
+                    sides = [torch.randn(len(side), DIM, generator=dice) for side in (about.sketches, about.photos)]
+                else:
+                    sides, tried = self._off_the_shelf(method, self.of_problem(frozen, name), extractor)
                 found = Vectors(*sides, chance and about.level == "instance" and seed == seeds[0])
-                yield Trial(method, seed, name, seconds=time.perf_counter() - started, found=found, row=row)
+                seconds = time.perf_counter() - started
+                yield Trial(method, seed, name, tried=tried, seconds=seconds, found=found, row=row)
 
-    def _off_the_shelf(self, method: str, name: str, plain: Plain) -> list[Tensor]:
-        """(S, d) and (P, d) of a problem's pool."""
-        about, (extractor, frozen) = self.about[name], plain()
-        if method == B_BOTH:
-            both = (self._off_the_shelf(single, name, plain) for single in (B_SD, B_CLIP))
-            return [torch.cat([F.normalize(v, dim=1) for v in side], dim=1) for side in zip(*both, strict=True)]
+    def _off_the_shelf(
+        self, method: str, frozen: Frozen, extractor: FusedExtractor
+    ) -> tuple[list[Tensor], dict[float, float]]:
+        """(S, d) and (P, d) of a problem's pool, and what validation said of SD's shares in both backbones' vectors."""
+        places = self.about[frozen["problem"]].places
+        if method != B_BOTH:
+            return self._vectors(method, places, frozen, extractor), {}
+        pool, learned = (
+            [self._vectors(single, which, frozen, extractor) for single in (B_SD, B_CLIP)]
+            for which in (places, frozen["validation"])
+        )
+
+        def joined(both: list[list[Tensor]], share: float) -> list[Tensor]:
+            weighed = zip((share**0.5, (1 - share) ** 0.5), both, strict=True)
+            scaled = [[weight * F.normalize(side, dim=1) for side in sides] for weight, sides in weighed]
+            return [torch.cat(side, dim=1) for side in zip(*scaled, strict=True)]
+
+        share, tried = best_share(lambda share: self._precision(joined(learned, share), frozen))
+        return joined(pool, share), tried
+
+    def _vectors(
+        self, method: str, places: Sequence[Tensor], frozen: Frozen, extractor: FusedExtractor
+    ) -> list[Tensor]:
+        """(S, d) and (P, d) of the sketches and photos at some places."""
         if method == B_SD:  # a spread is above 0, so the maximum of standardised features is the standardised maximum
-            self.model(extractor, self.of_problem(frozen, name))  # which fits the statistics
+            self.model(extractor, frozen)  # which fits the statistics
             statistics = extractor.statistics["f3"].cpu()  # as what is frozen
             maxima = [frozen[side]["f3"].amax(dim=(2, 3), keepdim=True) for side in SIDES]
-            return [statistics(side[which]).flatten(1) for side, which in zip(maxima, about.places, strict=True)]
-        embedder = self.others.get(method, extractor.backbone.vision.embed)
-        if method not in self.embedded:
-            paths = list(dict.fromkeys(r.path for a in self.about.values() for r in a.sketches + a.photos))
+            return [statistics(side[which]).flatten(1) for side, which in zip(maxima, places, strict=True)]
+        paths = [[self.parts[side][k].path for k in which] for side, which in zip(SIDES, places, strict=True)]
+        known = self.embedded.setdefault(method, {})
+        if missing := list(dict.fromkeys(path for side in paths for path in side if path not in known)):
+            embedder = self.others.get(method, extractor.backbone.vision.embed)
             size = max(reading_size(extractor.backbone), getattr(embedder, "size", 0))
-            self.embedded[method] = dict(zip(paths, embed_photos(paths, embedder, size), strict=True))
-        return [torch.stack([self.embedded[method][r.path] for r in side]) for side in (about.sketches, about.photos)]
+            known |= zip(missing, embed_photos(missing, embedder, size), strict=True)
+        return [torch.stack([known[path] for path in side]) for side in paths]
 
     def asked(self, trial: Trial, test: str = "zero-shot") -> tuple[tuple[list[Record], ...], tuple[Tensor, ...]]:
         """Records of a test's queries and gallery, and their vectors."""
@@ -234,7 +262,8 @@ class Retrieval(Task):
         instance, split = about.level == "instance", about.split.name
         rule = "" if instance else RELEVANT
         queries, photos = about.tests["zero-shot"]
-        groups = names_of((about.sketches[k] for k in queries), "instance")
+        of_photo, of_category = (names_of((about.sketches[k] for k in queries), by) for by in ("instance", "category"))
+        groups = {"photos": of_photo, "categories": of_category}
         tested = MEASURES[about.level][0] if instance or about is self.first else None
         for gallery in ("all", "class") if instance else ("all",):
             for measure, values in self.scores(trial, MEASURES[about.level], gallery=gallery).items():

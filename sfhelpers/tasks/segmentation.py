@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sfhelpers import metrics
 from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.records import check_apart, fingerprint, listed
-from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
+from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial
 from sfhelpers.tasks.prepared import Prepared, PreparedPairs, compute, fit_statistics, prepare_pairs, take, tested
 
 PAPER_THRESHOLD = 0.47
@@ -118,7 +118,7 @@ class Segmentation(Task):
         cut = choose_threshold(predict_pairs(model, frozen["validation"]), frozen["validation"].pair_masks)
         return Masks(cut, {part: predict_pairs(model, data) for part, data in tested(frozen).items()})
 
-    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, extractor: nn.Module) -> Iterator[Trial]:
         """The share of training masks at each pixel, as probabilities: it never looks at a photo."""
         mean = frozen["train"].pair_masks.float().mean(0)
         maps = {part: mean.expand(len(data), *mean.shape) for part, data in frozen.items()}
@@ -132,7 +132,7 @@ class Segmentation(Task):
         for part, maps in trial.found.probabilities.items():
             data, of = frozen[part], partial(Measured, f"{part} categories")
             for metric, values in scores(maps >= trial.found.threshold, data.pair_masks).items():
-                groups = data.pairs[:, 1].numpy() if unrefined and metric == "foreground IoU" else None
+                groups = data.groups if unrefined and metric == "foreground IoU" else None
                 yield of(metric, f"{DEFINITIONS[metric]}; {trial.found.rule}", values, groups, len(data))
             if unrefined:
                 values = metrics.foreground_iou(maps >= PAPER_THRESHOLD, data.pair_masks)
