@@ -64,7 +64,7 @@ class Searcher:
         if missing := [name for name in (MASKS, MATCHES) if name not in heads]:
             raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms frozen.")
         self.gallery, self.backbone, self.segmenter = gallery, backbone, heads[MASKS]
-        self.matcher = SketchMatcher(RawFeatures(heads[MATCHES].extractor, ("tokens",)), window=1)
+        self.matcher = SketchMatcher(RawFeatures(heads[MATCHES].extractor, share=0.0), window=1)
         self.size = reading_size(backbone)
         self._sketch, self._photo = lru_cache(KEPT)(self._sketch), lru_cache(KEPT)(self._photo)
 
