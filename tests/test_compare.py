@@ -46,7 +46,7 @@ def compared(tiny_backbone, small):
 
 
 def assert_same(first, second):
-    torch.testing.assert_close(first.found.probabilities, second.found.probabilities, atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.found.logits, second.found.logits, atol=1e-5, rtol=0)
 
 
 def assert_as_if_alone(trial, backbone, dataset, inject="up"):
@@ -61,8 +61,9 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
     trials, frozen, lines = compared
     assert tuple(trials) == METHODS and segmentation.tested(frozen).keys() == {"seen", "unseen"}
     for method, trial in trials.items():
-        assert trial.found.probabilities.keys() == {"seen", "unseen"} and 0 < trial.found.threshold < 1
-        for part, maps in trial.found.probabilities.items():
+        assert trial.found.logits.keys() == {"seen", "unseen"} and 0 < trial.found.threshold < 1
+        for part in trial.found.logits:
+            maps = trial.found.probabilities(part)
             assert maps.shape == (len(frozen[part]), 160, 160)
             assert maps.min() >= 0 and maps.max() <= 1 and maps.std() > 0, method
         curve = trial.history and [entry["epoch"] for entry in trial.history.epochs]
@@ -112,7 +113,7 @@ def test_arms_that_share_frozen_tensors_are_as_if_prepared_alone(compared, tiny_
 def test_the_random_unet_never_shares_the_trained_ones_features(tiny_backbone, small, inject):
     trials, _ = compare(tiny_backbone, small, ["SD only", RANDOM_UNET], inject=inject)
     assert_as_if_alone(trials[1], randomised(tiny_backbone, seed=0), small, inject)
-    assert not torch.allclose(trials[0].found.probabilities["seen"], trials[1].found.probabilities["seen"])
+    assert not torch.allclose(*(trial.found.probabilities("seen") for trial in trials))
 
 
 def test_the_seed_alone_decides(compared, tiny_backbone, small):
@@ -121,9 +122,9 @@ def test_the_seed_alone_decides(compared, tiny_backbone, small):
     assert [(t.method, t.seed) for t in trials] == [(method, seed) for method in methods for seed in (1, 0)]
     for other, again in zip(trials[::2], trials[1::2], strict=True):
         before = compared[0][again.method]
-        assert torch.equal(before.found.probabilities["seen"], again.found.probabilities["seen"])
+        assert torch.equal(before.found.probabilities("seen"), again.found.probabilities("seen"))
         assert before.found.threshold == again.found.threshold
-        assert not torch.equal(before.found.probabilities["seen"], other.found.probabilities["seen"])
+        assert not torch.equal(before.found.probabilities("seen"), other.found.probabilities("seen"))
 
 
 def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small):
@@ -135,7 +136,7 @@ def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small):
 
 def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, small):
     trials, frozen = compare(tiny_backbone, small.select(seen=True), ["CLIP only", MEAN_MASK], epochs=0)
-    found = [segmentation.tested(frozen), *(trial.found.probabilities for trial in trials)]
+    found = [segmentation.tested(frozen), *(trial.found.logits for trial in trials)]
     assert [set(parts) for parts in found] == [{"seen"}] * 3
 
 
@@ -154,13 +155,18 @@ def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule_and_ph
     for method, part in itertools.product(("fused", MEAN_MASK), ("seen", "unseen")):
         some = [row for row in rows if (row.method, row.gallery) == (method, f"{part} categories")]
         chosen = {row.metric: row for row in some if row.definition.endswith(segmentation.CHOSEN)}
-        assert chosen.keys() == segmentation.DEFINITIONS.keys()
+        controls = segmentation.CONTROLS if part == "seen" else ("right sketch", segmentation.ANY)
+        assert chosen.keys() == {*segmentation.DEFINITIONS, *controls}, "of one category nothing else can be asked"
         (paper,) = [row for row in some if row.definition.endswith("threshold 0.47 (paper), no CRF")]
         assert len(some) == len(chosen) + 1 and paper.metric == "foreground IoU"
-        by_hand = (trials[method].found.probabilities[part] >= 0.47, frozen[part].pair_masks)
+        asked = segmentation.questions(frozen[part], task.absent)
+        there = replace(frozen[part], pairs=torch.cat([asked["own"], asked["other"]]))
+        by_hand = (trials[method].found.probabilities(part, "own", "other") >= 0.47, there.pair_masks)
         assert paper.value == pytest.approx(metrics.foreground_iou(*by_hand).mean())
-        assert all(row.definition.startswith(segmentation.DEFINITIONS[row.metric]) for row in some)
-        assert all((row.n, row.seed, row.weights_sha256) == (len(frozen[part]), 0, "aa") for row in some)
+        for row in some:
+            kind, definition = segmentation.CONTROLS.get(row.metric, ("", segmentation.DEFINITIONS.get(row.metric)))
+            assert row.definition.startswith(definition) and (row.seed, row.weights_sha256) == (0, "aa")
+            assert row.n == len(asked[kind] if kind else there)
     tested = protocol.differences(RUN, task, trials.values(), frozen, "aa")
     assert {row.metric for row in tested} == {"foreground IoU: fused - other"}
     assert {row.method for row in tested} == set(METHODS) - {"fused"}
@@ -175,8 +181,8 @@ def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule_and_ph
     assert [len(np.unique(asked[unit])) for unit in asked] == [len(frozen["seen"].photo_records), 2]
     assert {row.ended for row in tested} == {"cap"}
     assert {(r.steps > 0, r.learning_rate, r.ended) for r in rows} == {(True, 2e-3, "cap"), (False, 0.0, "")}
-    maps = {"seen": trials["fused"].found.probabilities["seen"]}
-    refined = replace(trials["fused"], found=segmentation.Masks(0.5, maps, segmentation.REFINED))
+    maps = {"own": trials["fused"].found.logits["seen"]["own"]}
+    refined = replace(trials["fused"], found=segmentation.Masks(0.5, {"seen": maps}, segmentation.REFINED))
     rows = protocol.rows(RUN, task, [refined], frozen, "aa")
     assert {row.metric for row in rows} == segmentation.DEFINITIONS.keys()
     assert {row.gallery for row in rows} == {"seen categories"}

@@ -87,7 +87,7 @@ def test_the_mask_is_the_probability_cut_at_the_threshold(quick, model, own, tmp
 def test_all_sketches_ask_together_and_the_mask_lies_where_the_object_is(quick, model, own, tmp_path, monkeypatch):
     left, asked = torch.full((9, 9), -20.0), []
     left[:, :4] = 20.0
-    monkeypatch.setattr(model, "correlate", lambda query, maps: asked.append(query[0]) or left.expand(len(maps), 9, 9))
+    monkeypatch.setattr(model, "correlate", lambda q, maps: asked.append(q[0]) or left.expand(1, len(maps), 9, 9))
     monkeypatch.setattr(masks, "BATCH", 4)
     dataset, _ = write(model, own, tmp_path / "out")
     names = [f"masks/cat/{photo.path.stem}_mask.png" for photo in dataset.photos[:2]]

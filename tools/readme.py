@@ -27,6 +27,7 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 GALLERIES = ("seen categories", "unseen categories")
 TAG = "readme"
 FULL = "### Segmentation in full"
+CONTROLS = ("right sketch", "wrong sketch", "not there")  # segmentation's metrics of what the sketch decides
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,16 @@ def segmentation_block(rows: Iterable[results.Row]) -> str:
     for field in ("weights_sha256", "epochs", "dataset"):
         _only(every, field)
     tables = {gallery: results.table(found, gallery, SEGMENTATION.metric) for gallery, found in kept.items()}
-    lines = ["| method | seen categories | unseen categories | n (seen / unseen) |", "|---|---|---|---|"]
+    asked = [results.table(rows, GALLERIES[0], metric, CHOSEN) for metric in CONTROLS]
+    heads = ["method", *GALLERIES, *CONTROLS, "n (seen / unseen)"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for method in dict.fromkeys(method for table in tables.values() for method in table):
         cells = [_cell(tables[gallery].get(method)) for gallery in GALLERIES]
+        cells += [_cell(found.get(method)) for found in asked]
         counts = " / ".join(_only(kept[gallery], "n", method) for gallery in GALLERIES)
         lines.append(f"| {method} | {' | '.join(cells)} | {counts} |")
-    return "\n".join([*lines, "\nn counts sketch-photo pairs; all else as said above of segmentation."])
+    told = "n counts questions for what is in a photo, *right* to *not there* are of seen categories"
+    return "\n".join([*lines, f"\n{told}; all else as said above of segmentation and in its notebook."])
 
 
 def _cell(entry: tuple[float, float | None] | None) -> str:

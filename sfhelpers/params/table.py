@@ -46,6 +46,7 @@ PARAMETERS = {
     "learning_rate": Parameter(float, "step size of the optimiser at first", low=1e-12, high=100),
     "rates": Parameter(int, "learning rates tried (3 = a third, 1 and 3 times that)", choices=(1, 3)),
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
+    "absent": Parameter(float, "share of questions for what is not there", low=0, high=1),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
     "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
     "seeds": Parameter(int, "seeds an arm is trained with", low=1),
@@ -113,7 +114,7 @@ NOTEBOOKS = {
         },
     ),
     "04_segmentation": Notebook(
-        (*TRAINING, "arms", "seeds", "skip_broken"),
+        (*TRAINING, "absent", "arms", "seeds", "skip_broken"),
         lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4 + 1.4 * _epochs(run)),
         lambda run: 1.8 + 0.035 * (run.limit or TOY),
         lambda run: 4,

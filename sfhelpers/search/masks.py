@@ -59,7 +59,7 @@ def write_gallery(
         for start in tqdm(range(0, len(chosen.photos), BATCH), f"{category}: photos", leave=False):
             photos = chosen.photos[start : start + BATCH]
             maps = model.extractor(load_images([photo.path for photo in photos], size).to(device))
-            probabilities = upsample(model.correlate(query.expand(len(photos), -1), maps), size).sigmoid().cpu()
+            probabilities = upsample(model.correlate(query, maps)[0], size).sigmoid().cpu()
             found += [_write(folder, *both, threshold) for both in zip(photos, probabilities, strict=True)]
         cells = [open_image(chosen.sketches[0].path), *(plots.overlay(item.photo, item.mask) for item in found)]
         rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]

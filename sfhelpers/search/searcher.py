@@ -84,7 +84,7 @@ class Searcher:
         photo = int(order[place])
         square, fused, photo_map = self._photo(photo)
         picture, (categories, note) = self.gallery.picture(photo), self._categories(embedding)
-        padded = upsample(self.segmenter.model.correlate(query, fused).float(), self.size)[0].sigmoid()
+        padded = upsample(self.segmenter.model.correlate(query, fused)[0].float(), self.size)[0].sigmoid()
         # The picture's own padding is the photo's, up to a pixel.
         mask = Square.of(*picture.size, self.size).undo_map(padded) >= self.segmenter.threshold
         matches = _matches(self.matcher, frame, square, points, sketch_map, photo_map)

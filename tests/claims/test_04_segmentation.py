@@ -48,11 +48,6 @@ def test_with_crf_fused_keeps_less_than_two_thirds_of_its_lead_and_late_fusion_p
     assert best == list(SEEN)[:2] == ["B-Finetuning", "fused"], "it adds least to the two arms that were best"
 
 
-def test_the_default_run():
-    own, other = shown("04_segmentation", r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),")
-    assert 0 < own - other < 0.02, "asked with a sketch of another category the masks lose less than two points"
-    with_crf = r"^{} +CRF off [\d.]+, on ([\d.]+)"
-    fused, clip = (shown("04_segmentation", with_crf.format(method))[0] for method in ("fused", "CLIP only"))
-    assert abs(fused - clip) < 0.005, "nothing to speak of is left of the lead once the CRF has sharpened both"
-    (whole,) = shown("04_segmentation", r"foreground IoU ([\d.]+), n")
-    assert whole < fused - 0.05, "the gallery's mean is well below that of the pairs"
+def test_in_the_default_run_the_sketch_decides():
+    right, wrong = shown("04_segmentation", r"fused, seen: right ([\d.]+) - wrong ([\d.]+) =")
+    assert right - wrong >= 0.3
