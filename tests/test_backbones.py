@@ -74,13 +74,13 @@ def test_the_hybrid_embeds_by_its_class_token_which_no_patch_token_holds(two_ima
     pixels, trunk = F.interpolate(two_images, 160), visual.trunk
     with torch.no_grad():
         patches = trunk.patch_embed(pixels)
-        states = [torch.cat([trunk.cls_token.expand(2, 1, 192), patches], 1) + trunk.pos_embed]
+        states = [torch.cat([trunk.cls_token.expand(2, 1, trunk.embed_dim), patches], 1) + trunk.pos_embed]
         for block in trunk.blocks:
             states.append(block(states[-1]))
         torch.testing.assert_close(visual(pixels), visual.head(trunk.norm(states[-1])[:, 0]))
         tokens = visual.forward_intermediates(pixels, indices=[-2])["image_intermediates"][0]
     torch.testing.assert_close(tokens, states[-2][:, 1:].transpose(1, 2).unflatten(2, (10, 10)))
-    assert len(trunk.blocks) >= 4 and patches.shape == (2, 100, 192)
+    assert len(trunk.blocks) >= 4 and patches.shape == (2, 100, trunk.embed_dim)
 
 
 def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused(tiny_backbone, two_images):

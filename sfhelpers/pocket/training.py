@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,9 +12,10 @@ from tqdm.auto import tqdm
 
 from sfhelpers.files import replace_file
 from sfhelpers.kept import Checkpoint
+from sfhelpers.toyworld.world import VERSION
 
 CHECKPOINT_EVERY = 200  # optimiser steps
-KEEP_AT = (2_000, 5_000, 10_000, 20_000, 40_000, 60_000)  # samples, at which a copy of the mean weights is kept
+KEEP_EVERY = 32_000  # samples, after which a copy of the mean weights is kept
 
 
 class Training:
@@ -23,16 +23,20 @@ class Training:
 
     Args:
         folder: of the checkpoint and of the copies, `samples_N.safetensors`.
-        plan: what decides the numbers: steps, batch_size, learning_rate, seed; ValueError for a checkpoint of another.
-        mean, dice: the running mean of the model's weights, by name, and what the batches are drawn with.
+        plan: what decides the numbers: steps, batch_size, learning_rate, seed, ...; ValueError for a checkpoint of
+            another plan, or of another toy world.
+        mean: the running mean of the model's weights, by name.
+
+    `losses` has the step's two: of the predicted noise, and how far the features are from those they are pulled to.
     """
 
     def __init__(
         self, folder: Path, plan: Mapping[str, float], model: nn.Module, mean: Mapping[str, Tensor],
-        optimiser: Optimizer, schedule: LRScheduler, dice: torch.Generator,
+        optimiser: Optimizer, schedule: LRScheduler,
     ):  # fmt: skip
-        self.folder, self.plan, self.losses, self.checkpoint = folder, plan, [], Checkpoint(folder, plan)
-        self.model, self.mean, self.optimiser, self.schedule, self.dice = model, mean, optimiser, schedule, dice
+        self.folder, self.plan, self.losses = folder, plan, []
+        self.checkpoint = Checkpoint(folder, {**plan, "toy world": VERSION})
+        self.model, self.mean, self.optimiser, self.schedule = model, mean, optimiser, schedule
         if kept := self.checkpoint.read():
             self._restore(*kept)
 
@@ -41,20 +45,20 @@ class Training:
         done, steps = len(self.losses), self.plan["steps"]
         return tqdm(range(done, steps), initial=done, total=steps, desc="denoiser", leave=False, mininterval=10)
 
-    def keep(self, loss: float) -> None:
+    def keep(self, loss: float, apart: float = 0.0) -> None:
         """Note a step; write the state every CHECKPOINT_EVERY and at the end. FloatingPointError: loss is no number."""
-        if not math.isfinite(loss):
+        if not math.isfinite(loss + apart):
             ask = f"lower learning_rate ({self.plan['learning_rate']})"
-            raise FloatingPointError(f"the denoiser's loss is {loss} at step {len(self.losses)}: {ask}.")
-        self.losses.append(loss)
-        size = self.plan["batch_size"]
-        samples = size * len(self.losses)
-        if any(samples - size < k <= samples for k in KEEP_AT):
-            content = save({name: tensor.contiguous() for name, tensor in self.mean.items()})
+            raise FloatingPointError(f"the denoiser's loss is {loss + apart} at step {len(self.losses)}: {ask}.")
+        self.losses.append([loss, apart])
+        samples = self.plan["batch_size"] * len(self.losses)
+        if samples % KEEP_EVERY < self.plan["batch_size"]:
+            kept = {name: tensor for name, tensor in self.mean.items() if not name.startswith("head.")}
+            content = save({name: tensor.contiguous() for name, tensor in kept.items()})
             replace_file(self.folder / f"samples_{samples}.safetensors", content)
         if len(self.losses) % CHECKPOINT_EVERY == 0 or len(self.losses) == self.plan["steps"]:
             tensors = {f"model {name}": p for name, p in self.model.named_parameters()}
-            tensors |= {"dice": self.dice.get_state()} | {f"mean {name}": tensor for name, tensor in self.mean.items()}
+            tensors |= {f"mean {name}": tensor for name, tensor in self.mean.items()}
             for number, state in self.optimiser.state_dict()["state"].items():
                 tensors |= {f"adam {number} {key}": value for key, value in state.items()}
             self.checkpoint.write(tensors, {"losses": self.losses, "rate": self.schedule.state_dict()})
@@ -70,5 +74,4 @@ class Training:
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": adam})
         self.schedule.load_state_dict(state["rate"])
         self.optimiser.param_groups[0]["lr"] = self.schedule.get_last_lr()[0]
-        self.dice.set_state(tensors["dice"])
         self.losses = state["losses"]
