@@ -23,7 +23,7 @@ HERE = "90_train_pocket"
 TRUNK = "tf_efficientnet_lite0"
 PARTS = ("fresh", "denoiser", "clip", "words")  # what the notebook writes a folder of
 PAIR = torch.stack([data.picture(domain, "cat", 3, seed=0)[0] for domain in ("photo", "sketch")]) / 255
-SCALE = {"decoder_steps": 8, "steps": 4, "cropped": 2, "batch_size": 2, "photos": 3, "scenes": 3, "sketches": 2}
+SCALE = {"decoder_steps": 6, "steps": 4, "cropped": 2, "batch_size": 2, "photos": 3, "scenes": 3, "sketches": 2}
 SCALE |= {"encoder_steps": 4, "tuning_steps": 2, "individuals": 3, "seed": 0, "device": "cpu"}
 
 
