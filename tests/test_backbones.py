@@ -161,6 +161,16 @@ def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path)
     assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
 
 
+def test_an_encoder_that_learned_without_labels_has_the_grid_of_pockets_clip(tmp_path):
+    model = timm.create_model("lcnet_050", pretrained=False, num_classes=0).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    encoder = load_others(f"Self-supervised={tmp_path}")["Self-supervised"]
+    images = torch.rand(2, 3, 90, 90, generator=torch.Generator().manual_seed(0))
+    assert encoder.tokens(images).shape == (2, encoder.token_dim, 10, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), F.normalize(model(encoder.pixels(images)), dim=1))
+
+
 def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, tmp_path):
     (tmp_path / "cut.pth").write_bytes(lite[1].read_bytes()[:10_000])
     damaged = list(lite[0].state_dict().values())

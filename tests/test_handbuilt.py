@@ -1,6 +1,7 @@
 """What 00, 02, 03 and 06 build by hand, taken from their own cells, is the package's, and counts what it says."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfhelpers import metrics, plots
-from sfhelpers.datasets import psc6k
+from sfhelpers.datasets import Record, psc6k
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import Square
 from sfhelpers.plots.matches import Match
@@ -125,6 +126,24 @@ def test_ways_to_fail_are_counted():
     assert HAND.fates({d: p + 3 for d, p in truth(data).items()}, data, 0.05)["elsewhere"] == 1
     data.visible[:] = True
     assert HAND.fates({d: p.roll(1, 1) for d, p in truth(data).items()}, data, 0.05)["on another keypoint"] == 1
+
+
+def test_wrong_points_on_another_thing_are_counted_and_what_other_things_cover():
+    data = world(3, 0)
+    data.visible[:] = True
+    data.points = {kind: torch.full((6, 6, 2), 0.25) for kind in data.points}
+    data.images.photo_records = [
+        Record(Path(f"{k}"), "photo", "cat", f"{k}", Path("m"), also=(("dog", Path("n")), ("key", Path("o"))) * (k < 2))
+        for k in range(3)
+    ]
+    own, other = torch.zeros(2, 160, 160, dtype=torch.bool)
+    own[:80], other[80:, 80:] = True, True
+    data.images.masks = torch.stack([own, other, own & other] * 2 + [own])
+    whole = torch.tensor([len(data.images.photo_records[k].also) > 0 for k in data.images.pairs[:, 1]])
+    share = whole.double().mean().item()
+    for place, expected in ((0.75, share), (0.25, 0), (0.95, share)):
+        places = {direction: torch.full((6, 6, 2), place) for direction in SIDES}
+        assert HAND.astray(places, data, 0.1) == pytest.approx((expected, share / 4 if place != 0.25 else 0))
 
 
 def test_mirrored_pairs_are_known_by_three_points_and_measured_apart():
