@@ -217,7 +217,7 @@ def test_the_features_are_those_of_the_parts_within_half_precision(trained, back
         assert_close(backbone.vision.embed(PAIR), trained.clip.encode_image(2 * PAIR - 1, normalize=True))
     assert (half.size, half.timestep, backbone.vision.size) == (96, 195, 160)
     assert full.unet.dtype == full.text_encoder.dtype == torch.float32, "only copies are halved"
-    assert backbone.vision.tokens(PAIR).shape == (2, 160, 10, 10)
+    assert backbone.vision.tokens(PAIR).shape == (2, 144, 10, 10)
     assert len(half.text("a cat")) == half.tokenizer.model_max_length == data.LENGTH, "as diffusers' pipeline pads"
 
 

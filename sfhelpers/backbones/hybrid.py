@@ -13,9 +13,9 @@ default_cfgs = generate_default_cfgs({"vit_hybrid_lite0": {"input_size": (3, 160
 
 @register_model
 def vit_hybrid_lite0(pretrained: bool = False, **options: Any) -> VisionTransformer:
-    """Class token, patch tokens of stride 16 from EfficientNet-Lite0's trunk, four blocks of width 160, for 160 px."""
+    """Class token, patch tokens of stride 16 from EfficientNet-Lite0's trunk, four blocks of width 144, for 160 px."""
     trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(4,), output_stride=16)
-    sizes = {"img_size": 160, "patch_size": 1, "embed_dim": 160, "depth": 4, "num_heads": 5}
+    sizes = {"img_size": 160, "patch_size": 1, "embed_dim": 144, "depth": 4, "num_heads": 4}
     embed = partial(HybridEmbed, backbone=trunk)
     return build_model_with_cfg(
         VisionTransformer, "vit_hybrid_lite0", pretrained, embed_layer=embed, **(sizes | options)
