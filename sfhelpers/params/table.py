@@ -44,7 +44,7 @@ PARAMETERS = {
     "output_dir": Parameter(str, "where results are written"),
     "epochs": Parameter(int, "passes over the training part at most (0 = evaluate only)", low=0),
     "learning_rate": Parameter(float, "step size of the optimiser at first", low=1e-12, high=100),
-    "rates": Parameter(int, "learning rates tried (3 = a third, 1 and 3 times that)", choices=(1, 3)),
+    "rates": Parameter(int, "learning rates tried for an arm (3 = that, a third, 3 times)", low=1, high=3),
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
     "absent": Parameter(float, "share of questions for what is not there", low=0, high=1),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),

@@ -21,7 +21,7 @@ TEST = (
     "paired bootstrap over {unit}: 10,000 times the seeds of both methods ({seeds}) and then the {unit} are drawn with "
     "replacement; two-sided p, corrected after Holm for {number} methods"
 )
-RATES = {1: (1.0,), 3: (1.0, 1 / 3, 3.0)}  # `rates` -> times a task's learning rate; the first wins a tie
+RATES = (1.0, 1 / 3, 3.0)  # times a task's learning rate, that are tried; the first wins a tie
 SHARES = tuple(k / 10 for k in range(11))  # of Stable Diffusion in "B-SD+CLIP"
 Frozen = Mapping[str, Any]  # part name -> what was prepared of it
 
@@ -148,7 +148,7 @@ def compare(
         for arm in group:
             trials = found[id(arm)] = []
             for problem in task.problems(arm.method):
-                some = factors.get((arm.method, problem), RATES[rates if task.epochs else 1])
+                some = factors.get((arm.method, problem), RATES[: rates if task.epochs else 1])
                 trial, chosen = _best(task, arm, problem, frozen, some, checkpoints, configuration)
                 factors[arm.method, problem] = (chosen,)
                 trials.append(replace(trial, preparing=preparing))
