@@ -15,9 +15,9 @@ NAME = "04_segmentation"
 CHECK = "run = params.check(...)"
 
 
-def values(tmp_path, **changes):
-    """What the parameters cell of 04 sets, but for the device and the place."""
-    namespace = run_cells(NAME, {}, "parameters")
+def values(tmp_path, notebook=NAME, **changes):
+    """What a notebook's parameters cell sets, but for the device and the place."""
+    namespace = run_cells(notebook, {}, "parameters")
     del namespace["__builtins__"]
     return namespace | {"device": "cpu", "output_dir": str(tmp_path / "out")} | changes
 
@@ -83,7 +83,8 @@ def test_a_misspelt_parameter_is_named_with_its_neighbour(tmp_path, name, value,
 def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(tmp_path):
     assert "no notebook is called '04': choose 00_start_here, " in refused({}, notebook="04")
     namespace = values(tmp_path)
-    assert "'inject' is not" in refused(namespace | {"tasks": "few", "variants": "few"}, notebook="07_ablations")
+    other = values(tmp_path, "03_correspondence")
+    assert "'inject' is not" in refused(other | {"tasks": "few", "variants": "few"}, notebook="07_ablations")
     del namespace["seed"]
     assert "does not set seed" in refused(namespace)
 
@@ -117,7 +118,7 @@ def test_a_value_that_cannot_be_is_refused_and_says_what_to_pass(tmp_path, name,
 
 def test_few_photos_are_refused_only_where_a_part_would_have_none(tmp_path):
     for split, fewest in (("default", 4), ("self-supervised", 4), ("60:40", 3)):
-        given = values(tmp_path, sketches=1, split=split)
+        given = values(tmp_path, "03_correspondence", split=split)
         assert f"limit {fewest} or more" in refused(given | {"limit": fewest - 1}, notebook="03_correspondence")
         params.check("03_correspondence", given | {"limit": fewest})
 
@@ -138,7 +139,7 @@ def test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken(tmp_path, monk
 def test_data_root_must_be_there_and_fit_the_dataset(tmp_path):
     missing = values(tmp_path, dataset="sketchy", data_root=str(tmp_path / "nowhere"))
     assert "nowhere" in refused(missing, FileNotFoundError)
-    own = values(tmp_path, data_root=str(tmp_path), shots=10)
+    own = values(tmp_path, "06_recognition", data_root=str(tmp_path))
     assert "pass -p dataset quickdraw or -p dataset folder with" in refused(own, notebook="06_recognition")
 
 

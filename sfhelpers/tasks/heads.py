@@ -16,7 +16,7 @@ from sfhelpers.kept import from_signed, signed
 from sfhelpers.tasks.arms import DIM, arm_of, file_name
 from sfhelpers.tasks.compare import Trial, training_of
 
-FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
+FORMAT = 3  # raise it when the same weights would mean another model, or the file would be read in another way
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
 SHIPPED = HEADS / "segmentation"
 KEY = "sketchfusion"
