@@ -41,7 +41,7 @@ def test_handbuilt_extractor_equals_the_package_in_features_and_gradients(tiny_b
     mine = EXTRACTOR.HandBuiltExtractor(tiny_backbone, 12, 9, width=8, seed=seed)  # as `small` gives the package's
     assert not torch.allclose(mine(two_images), ours(prepared), atol=1e-2)
     mine.load_state_dict(ours.state_dict())
-    tokens, noised = tiny_backbone.vision.tokens(two_images), tiny_backbone.diffusion.noised(two_images)
+    tokens, noised = tiny_backbone.vision.tokens(two_images), tiny_backbone.diffusion.noised(two_images, seed=seed)
     features, maps = [*ours.features(prepared).values()], (mine(two_images), ours(prepared))
     torch.testing.assert_close([*mine.features(noised, tokens), maps[0]], [*features, maps[1]], atol=1e-6, rtol=0)
     target = torch.rand(maps[0].shape, generator=torch.Generator().manual_seed(seed))
