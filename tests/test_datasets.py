@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from sfhelpers import toyworld
-from sfhelpers.datasets import Dataset, Record, load_dataset, pairs
-from sfhelpers.datasets.records import LONGEST, PARTS, check_apart, part_of
+from sfhelpers.datasets import Dataset, Record, load_dataset, pairs, sketchy
+from sfhelpers.datasets.records import LONGEST, PARTS, check_apart, fingerprint, part_of
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
 from sfhelpers.datasets.splits import without_duplicates
-from sfhelpers.toyworld import quick
+from sfhelpers.toyworld import quick, scenes, world
 from tests.search_helpers import photo, refused
 
 
@@ -116,6 +116,60 @@ def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_siz
     assert_fails(words, "folder", own)
     photo(own / "photo" / "cat" / "a.png")  # would share a result file
     assert_fails(["called 'a'", "cat"], "folder", own)
+
+
+def test_a_photo_has_masks_of_several_categories_and_its_records_say_what_else_it_shows(own):
+    def saved(*names, size=(40, 40), to=255):
+        for name in names:
+            (own / "mask" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", size, to).save(own / "mask" / name)
+
+    for name in ("x", "y"):
+        photo(own / "photo" / "cat" / f"{name}.jpg")
+    saved("cat/x.png", "owl/x.png", "dog/x.png", "cat/y.png", "cat/a.png", "dog/a.png")
+    found = {(p.category, p.instance): p for p in load_dataset("folder", own).photos}
+    x, mask = found["cat", "x"], own / "mask"
+    assert x.things == ("cat", "dog", "owl") and x.also == (("dog", mask / "dog/x.png"), ("owl", mask / "owl/x.png"))
+    assert x.mask == mask / "cat/x.png" and list(x.masks.values()) == [x.mask, *(path for _, path in x.also)]
+    assert found["cat", "a"].things == ("cat",) and found["dog", "a"].mask == mask / "dog/a.png", "each its own"
+    assert {p.things for p in found.values()} == {("cat",), ("dog",), x.things} and not found["dog", "b"].masks
+    few = load_dataset("folder", own, limit=2)
+    assert all(found[p.category, p.instance] == p for p in few.photos) and len(few.photos) == 4
+    assert len(load_dataset("folder", own).select(masked=True).photos) == 4
+    was = fingerprint([x])
+    saved("owl/x.png", to=0)
+    assert fingerprint([x]) != was
+    saved("owl/x.png", size=(16, 16))
+    assert_fails(["mask/owl/x.png is 16 x 16"], "folder", own)
+    saved("owl/x.png", "owl/a.png", "owl/b.png")  # of the cat a or the dog a; and of a photo without a mask of its own
+    assert_fails(["2 of 8 masks", *(f"owl/{name}.png is named like no photo" for name in "ab")], "folder", own)
+
+
+def test_what_shows_an_unseen_thing_is_tested_in_the_whole_toy_world_and_in_any_other(tmp_path, monkeypatch):
+    blank = np.zeros((1, 1), np.uint8)
+
+    def named(*key):
+        return blank, [toyworld.Thing(name, "", blank, np.zeros((8, 3))) for name in scenes._planned(*key)[1]]
+
+    monkeypatch.setattr(world, "render_scene", named)
+    toyworld.write_sketchy(tmp_path, sketches=0)
+    first = min((tmp_path / "256x256" / "photo" / RENDERING / "cat").iterdir())
+    photo(tmp_path / "256x256" / "sketch" / RENDERING / "cat" / f"{first.stem}-1.png")
+
+    def read(unseen):
+        found = [record for record in sketchy.read(tmp_path, unseen) if record.domain == "photo"]
+        assert len(found) == len(toyworld.CATEGORIES) * world.PHOTOS and {len(r.things) for r in found} == {2, 3, 4}
+        for record in found:
+            assert record.seen == (record.category not in unseen)
+            assert record.part == "test" or not set(record.things) & set(unseen)
+        return Counter(record.part for record in found if record.seen)
+
+    assert read(toyworld.UNSEEN)["test"] == sum(
+        part_of(name, f"n{toyworld.CATEGORIES.index(name):08d}_{k}") == "test"
+        for name in toyworld.SEEN
+        for k in range(world.PHOTOS)
+    ), "in this world no photo of a seen thing shows an unseen one"
+    assert read(("cat", "giraffe"))["test"] > 1.1 * read(("giraffe",))["test"], "in another one it may"
 
 
 def test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet(own):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sfhelpers.datasets import load_dataset, psc6k, sketchy
-from sfhelpers.toyworld import DIFFICULTY, UNSEEN, render_photo, render_sketch, write_sketchy
+from sfhelpers.toyworld import DIFFICULTY, UNSEEN, render_scene, render_sketch, write_sketchy
 from tests.backbone_fixtures import refused
 
 HEAD = "photo,sketch,class,XA,YA,XB,YB\n"
@@ -37,7 +37,8 @@ def test_what_the_toy_world_draws_is_read_back_in_the_256_px_frame_and_pairs_are
     assert {p.photo.category for p in annotated.select("test", seen=False)} == set(UNSEEN[:3])
     write_sketchy(tmp_path, photos=1, sketches=2, categories=("duck",))
     _, pair = psc6k.load(load_dataset("sketchy", tmp_path)).pairs
-    in_photo, in_sketch = render_photo("duck", 0, 0, DIFFICULTY)[2], render_sketch("duck", 0, 1, 0, DIFFICULTY)[1]
+    _, (duck, *_) = render_scene("duck", 0, 0, DIFFICULTY)
+    in_photo, in_sketch = duck.keypoints, render_sketch("duck", 0, 1, 0, DIFFICULTY)[1]
     shown = (in_photo[:, 2] > 0) & (in_sketch[:, 2] > 0)
     assert pair.visible.tolist() == shown.tolist() and shown.sum() >= 4
     for found, drawn in ((pair.photo_points, in_photo), (pair.sketch_points, in_sketch)):

@@ -51,6 +51,16 @@ def test_classes_never_seen_or_any_are_tested_and_a_share_of_the_others_chooses(
     assert len(splits.strict(toy).validation) == 2
 
 
+def test_what_shows_anything_of_a_test_class_neither_teaches_nor_chooses(parted, toy):
+    taught = {record for part in (parted.train, parted.validation) for record in part.photos}
+    assert len(taught) > 2 and not {name for record in taught for name in record.things} & set(parted.split.test)
+    some = [next(r for r in part.photos) for part in (parted.train, parted.validation)]
+    shown = [replace(r, also=((parted.split.test[0], r.mask),)) for r in some]
+    records = tuple(shown[some.index(r)] if r in some else r for r in toy.records)
+    found = splits.apply(replace(toy, records=records), parted.split)
+    assert taught - {*found.train.photos, *found.validation.photos} == set(some)
+
+
 def test_a_generalised_test_adds_held_out_images_of_a_fifth_of_the_seen_classes_or_a_fifth_of_the_images(parted):
     by_class, by_sample = (splits.generalised(parted, kind) for kind in ("class", "sample"))
     added = set(by_class.records) - set(parted.test.records)

@@ -77,6 +77,14 @@ def test_above_the_bound_those_used_longest_ago_go_whatever_their_kind(cache, mo
     assert {path.name for path in cache.glob("v*")} == {"v1", "v3"}
 
 
+def test_the_world_of_an_earlier_look_beside_it_is_never_read_and_stays(cache, monkeypatch):
+    earlier = ensure(f"v{world.VERSION - 1}-seed0-difficulty{world.DIFFICULTY:g}-{world.PHOTOS}x{world.SKETCHES}")
+    before = files(earlier)
+    monkeypatch.setattr(world, "write_sketchy", WRITE)
+    assert (new := world.ensure()) != earlier and new.parent == earlier.parent == cache
+    assert files(earlier) == before and files(new)
+
+
 def test_starts_at_once_on_a_cache_over_its_bound_all_find_the_world_and_it_is_drawn_once(cache):
     for k in range(6):
         ensure(f"v0-{k}")

@@ -1,28 +1,25 @@
 """Photos of the toy world: one to four things, lit and partly before one another, on a ground with structure."""
 
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN, USUAL, individual
-from sfhelpers.toyworld.shapes import (
-    SIZE,
-    Drawing,
-    Keypoints,
-    Point,
-    Points,
-    Pose,
-    ellipse,
-    smooth,
-    stream,
-)  # fmt: skip
+from sfhelpers.toyworld.shapes import SIZE, Drawing, Keypoints, Point, Points, Pose, ellipse, smooth, stream
 
 Pixels, Mask, Shade = NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
-MOST = 4  # things in a photo
-SIDES = {1: (0.6, 0.9), 2: (0.48, 0.64), 3: (0.4, 0.54), 4: (0.34, 0.46)}  # of a thing, as shares of the photo's
+CANVAS = (SIZE * FINE, SIZE * FINE)
+SIDES = {
+    1: (0.6, 0.9),
+    2: (0.48, 0.64),
+    3: (0.4, 0.54),
+    4: (0.34, 0.46),
+}  # of each of so many, as shares of a photo's
 FLYING = ("airplane", "butterfly")
 VISIBLE = 0.45  # of every thing, at the least: more is hidden in no photo
 TRIES = 12
@@ -46,7 +43,23 @@ class _Placed:
     category: str
     drawing: Drawing
     pose: Pose
-    stencil: Image.Image  # all of it, L, FINE * SIZE wide
+
+    @cached_property
+    def stencil(self) -> Image.Image:
+        """All of it, L, as large as a CANVAS."""
+        stencil = Image.new("L", CANVAS)
+        self.paint(stencil, [255] * 5)
+        return stencil
+
+    def paint(self, canvas: Image.Image, palette: list) -> None:
+        brush = ImageDraw.Draw(canvas)
+        for part in self.drawing.parts:
+            points = fine(self.pose(part.outline))
+            if part.closed:
+                brush.polygon(points, fill=palette[part.tone])
+            else:
+                width = max(2, round(part.thickness * self.pose.scale * SIZE / 2 * FINE))
+                brush.line(points, fill=palette[part.tone], width=width, joint="curve")
 
 
 def render_scene(
@@ -58,113 +71,112 @@ def render_scene(
     seen ones, but beside an unseen one any. ValueError for a number of things for which there is no room, and for a
     difficulty outside 0 to 1.
     """
-    if not 0 <= things <= MOST:
-        raise ValueError(f"a scene of {things} things has no room for them: ask for 1 to {MOST}, or 0 for any number.")
+    planned, names, horizon, placed = _planned(category, index, seed, difficulty, things)
+    rng = deepcopy(planned)  # the plan is kept, as it was
+    canvas = _ground(rng, horizon, placed, difficulty)
+    colours = [_painted(rng, thing, canvas, difficulty) for thing in placed]
+    whole = [np.asarray(thing.stencil.reduce(FINE)) > 127 for thing in placed]
+    hidden = _hidden(whole)
+    seen = [mask & ~before for mask, before in zip(whole, hidden, strict=True)]
+    photo = _developed(rng, canvas, seen, difficulty)
+    points = [_keypoints(thing, before) for thing, before in zip(placed, hidden, strict=True)]
+    found = map(Thing, (thing.category for thing in placed), colours, seen, points)
+    return photo, tuple(sorted(found, key=lambda thing: names.index(thing.category)))
+
+
+def mirrored(category: str, index: int, seed: int, difficulty: float, things: int) -> bool:
+    """Whether `render_scene` of the same arguments shows the asked thing mirrored."""
+    *_, placed = _planned(category, index, seed, difficulty, things)
+    return next(thing.pose.mirror for thing in placed if thing.category == category)
+
+
+@lru_cache(maxsize=1, typed=True)  # a photo's sketches follow it
+def _planned(
+    category: str, index: int, seed: int, difficulty: float, things: int
+) -> tuple[np.random.Generator, list[str], float, list[_Placed]]:
+    """The photo's stream as far as it is used, the names of its things, the horizon's height, and `_arranged`."""
+    if things not in (0, *SIDES):
+        raise ValueError(f"a photo has no room for {things} things: ask for 1 to {max(SIDES)}, or 0 for any number.")
     if not 0 <= difficulty <= 1:
         raise ValueError(f"the difficulty is {difficulty}: give a number from 0 to 1.")
     rng = stream("photo", seed, category, index)
-    number = things or int(rng.integers(2, MOST + 1))
+    number = things or int(rng.integers(2, max(SIDES) + 1))
     others = [name for name in (SEEN if category in SEEN else CATEGORIES) if name != category]
     names = [category, *(others[k] for k in rng.choice(len(others), number - 1, replace=False))]
     streams = [stream("shape", seed, category, index), *[rng] * (number - 1)]
-    drawings = [individual(name, own) for name, own in zip(names, streams, strict=True)]
+    drawings = {name: individual(name, own) for name, own in zip(names, streams, strict=True)}
     horizon = rng.uniform(0.25, 0.5)
-    placed = _arranged(rng, names, drawings, horizon, difficulty)
-    canvas = _ground(rng, horizon, placed, difficulty)
-    colours = {thing.category: _painted(rng, thing, canvas, difficulty) for thing in placed}
-    whole = [np.asarray(thing.stencil.reduce(FINE)) > 127 for thing in placed]
-    hidden = [np.logical_or.reduce([np.zeros((SIZE, SIZE), bool), *whole[k + 1 :]]) for k in range(number)]
-    seen = [mask & ~before for mask, before in zip(whole, hidden, strict=True)]
-    photo = _developed(rng, canvas, seen, difficulty)
-    found = {
-        thing.category: Thing(thing.category, colours[thing.category], mask, _keypoints(thing, before))
-        for thing, mask, before in zip(placed, seen, hidden, strict=True)
-    }
-    return photo, tuple(found[name] for name in names)
+    return rng, names, horizon, _arranged(rng, drawings, horizon, difficulty)
 
 
 def _arranged(
-    rng: np.random.Generator, names: list[str], drawings: list[Drawing], horizon: float, difficulty: float
+    rng: np.random.Generator, drawings: dict[str, Drawing], horizon: float, difficulty: float
 ) -> list[_Placed]:
     """The things at their places, those farther away first; no thing hides more of another than VISIBLE leaves."""
     best, shown = [], -1.0
     for _ in range(TRIES):
-        middles = (rng.permutation(len(names)) + 0.5) / len(names)
+        middles = (rng.permutation(len(drawings)) + 0.5) / len(drawings)
         placed = []
-        for name, drawing, middle in zip(names, drawings, middles, strict=True):
+        for (name, drawing), middle in zip(drawings.items(), middles, strict=True):
             near = rng.uniform(0, 1)  # 0 at the back
-            size = rng.uniform(*SIDES[len(names)]) * (0.88 + 0.24 * near)
+            size = rng.uniform(*SIDES[len(drawings)]) * (0.88 + 0.24 * near)
             turn = float(np.clip(rng.normal(0, 0.05 + 0.15 * difficulty), -0.4, 0.4))
             pose = Pose(size, turn, (0.0, 0.0), bool(rng.random() < 0.5))
             x = 0.5 + 0.8 * (middle - 0.5) + rng.uniform(-0.09, 0.09)
-            placed.append((near, name, drawing, _standing(rng, name, drawing, pose, x, near, horizon)))
-        placed.sort(key=lambda thing: thing[0])
-        found = [_Placed(name, drawing, pose, _stencil(drawing, pose)) for _, name, drawing, pose in placed]
-        share = _least_visible(found)
-        if share > shown:
+            # On the ground, the lower the nearer, or in the air.
+            foot = rng.uniform(0.45, 0.7) if name in FLYING else horizon + 0.2 + near * (0.76 - horizon)
+            placed.append((near, _Placed(name, drawing, _moved(pose, drawing.corners, x, foot))))
+        found = [thing for _, thing in sorted(placed, key=lambda entry: entry[0])]
+        if (share := _least_visible(found)) > shown:
             best, shown = found, share
         if shown >= VISIBLE:
             break
     return best
 
 
-def _standing(
-    rng: np.random.Generator, name: str, drawing: Drawing, pose: Pose, x: float, near: float, horizon: float
-) -> Pose:
-    """The pose at its place: on the ground, the lower the nearer, or in the air."""
-    points = (pose(np.concatenate([part.outline for part in drawing.parts])) / SIZE) - 0.5
-    low, high = points[:, 1].min(), points[:, 1].max()
-    foot = rng.uniform(0.45, 0.7) if name in FLYING else horizon + 0.2 + near * (0.76 - horizon)
-    y = float(np.clip(foot - high, 0.02 - low, None))  # the top stays in the photo
-    middle = (points[:, 0].min() + points[:, 0].max()) / 2
-    return Pose(pose.scale, pose.angle, (x - 0.5 - middle, y - 0.5), pose.mirror)
+def _moved(pose: Pose, corners: Points, x: float, foot: float) -> Pose:
+    """The pose with its middle at x and its lowest corner at `foot`, or lower where its top would leave the photo."""
+    (left, top), (right, low) = ((edge(pose(corners), axis=0) / SIZE) - 0.5 for edge in (np.min, np.max))
+    y = float(np.clip(foot - low, 0.02 - top, None))
+    return Pose(pose.scale, pose.angle, (x - 0.5 - (left + right) / 2, y - 0.5), pose.mirror)
 
 
 def _least_visible(placed: list[_Placed]) -> float:
     """The smallest share of a thing that is neither hidden nor outside the photo."""
     masks = [np.asarray(thing.stencil.reduce(4)) > 127 for thing in placed]
-    shares, before = [], np.zeros_like(masks[0])
-    for mask, thing in zip(reversed(masks), reversed(placed), strict=True):
-        inside = thing.pose(np.concatenate([part.outline for part in thing.drawing.parts]))
-        within = ((inside >= 0) & (inside < SIZE)).all(1).mean()
+    shares = []
+    for thing, mask, before in zip(placed, masks, _hidden(masks), strict=True):
+        corners = thing.pose(thing.drawing.corners)
+        within = ((corners >= 0) & (corners < SIZE)).all(1).mean()
         shares.append(within * (mask & ~before).sum() / max(mask.sum(), 1))
-        before |= mask
     return float(min(shares))
 
 
-def _stencil(drawing: Drawing, pose: Pose) -> Image.Image:
-    stencil = Image.new("L", (SIZE * FINE, SIZE * FINE))
-    _paint(drawing, pose, ImageDraw.Draw(stencil), [255] * 5)
-    return stencil
+def _hidden(masks: list[Mask]) -> list[Mask]:
+    """Where something stands before each of them, those farther away first."""
+    front = [np.zeros_like(masks[0])]
+    for mask in masks[:0:-1]:
+        front.append(front[-1] | mask)
+    return front[::-1]
 
 
 def _painted(rng: np.random.Generator, thing: _Placed, canvas: Image.Image, difficulty: float) -> str:
-    """Paint a thing, in place; returns the name of its main colour."""
+    """Paint a thing, the harder the world the less often in its usual colours; returns the main one's name."""
     usual = [name if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in USUAL[thing.category].split()]
     main, second = (np.array(COLOURS[name]) + rng.normal(0, 0.05, 3) for name in usual)
     light = np.array([0.93, 0.92, 0.88]) + rng.normal(0, 0.03, 3)
     dark = np.array([0.15, 0.14, 0.16]) + rng.normal(0, 0.03, 3)
     palette = (np.clip([main, second, main * 0.7, light, dark], 0.02, 0.98) * 255).astype(int)
-    _paint(thing.drawing, thing.pose, ImageDraw.Draw(canvas), [tuple(colour) for colour in palette.tolist()])
+    thing.paint(canvas, [tuple(colour) for colour in palette.tolist()])
     return usual[0]
-
-
-def _paint(drawing: Drawing, pose: Pose, brush: ImageDraw.ImageDraw, palette: list) -> None:
-    for part in drawing.parts:
-        points = _fine(pose(part.outline))
-        if part.closed:
-            brush.polygon(points, fill=palette[part.tone])
-        else:
-            width = max(2, round(part.thickness * pose.scale * SIZE / 2 * FINE))
-            brush.line(points, fill=palette[part.tone], width=width, joint="curve")
 
 
 def _any_colour(rng: np.random.Generator) -> str:
     return list(COLOURS)[rng.integers(len(COLOURS))]
 
 
-def _fine(points: Points) -> list[Point]:
-    """Pixels of the photo as points of a canvas."""
+def fine(points: Points) -> list[Point]:
+    """Pixels of the photo as points of a CANVAS."""
     return [tuple(p) for p in (points * FINE).tolist()]
 
 
@@ -177,7 +189,7 @@ def _keypoints(thing: _Placed, hidden: Mask) -> Keypoints:
 
 
 def _ground(rng: np.random.Generator, horizon: float, placed: list[_Placed], difficulty: float) -> Image.Image:
-    """Wall or sky, floor in perspective, clutter and the things' shadows, RGB, FINE * SIZE wide."""
+    """Wall or sky, floor in perspective, clutter and the things' shadows, RGB, as large as a CANVAS."""
     wall, floor = (np.array(COLOURS[_any_colour(rng)]) * 0.45 + 0.5 * rng.uniform(0.55, 1.0) for _ in range(2))
     below = np.clip((ROWS - horizon) * rng.choice([12.0, 80.0]) + 0.5, 0, 1)
     depth = 0.3 / np.maximum(ROWS - horizon, 0.03)
@@ -193,8 +205,7 @@ def _ground(rng: np.random.Generator, horizon: float, placed: list[_Placed], dif
         shade = np.maximum(shade, np.exp(-1.2 * away))
     colours = wall * (1 - below[..., None]) + floor * below[..., None]
     pixels = (colours + pattern[..., None]) * (1 - 0.45 * shade[..., None])
-    image = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8))
-    image = image.resize((SIZE * FINE, SIZE * FINE), Image.Resampling.BILINEAR)
+    image = Image.fromarray((np.clip(pixels, 0, 1) * 255).astype(np.uint8)).resize(CANVAS, Image.Resampling.BILINEAR)
     for _ in range(rng.poisson(6 * difficulty)):
         _clutter(rng, image)
     return image.filter(ImageFilter.BoxBlur(rng.uniform(0, 2.0)))
@@ -212,9 +223,8 @@ def _pattern(rng: np.random.Generator, x: Shade, y: Shade) -> Shade:
         shift = 0.5 * (np.floor(2 * y) % 2)  # bricks, the joints dark
         return 1 - 2.0 * (np.minimum((x + shift) % 1, 2 * y % 1) < 0.08)
     if kind == 3:
-        return np.random.default_rng(int(rng.integers(1 << 30))).uniform(-1, 1, 64)[
-            np.floor(x).astype(int) % 64
-        ]  # boards
+        tones = np.random.default_rng(int(rng.integers(1 << 30))).uniform(-1, 1, 64)
+        return tones[np.floor(x).astype(int) % 64]  # boards
     if kind == 4:
         return 2.0 * ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.06) - 0.3  # dots
     return np.sin(2 * np.pi * (y + 0.3 * np.sin(x)))  # waves
@@ -232,17 +242,13 @@ def _clutter(rng: np.random.Generator, canvas: Image.Image) -> None:
     else:
         shape = np.array([(x + rng.uniform(-r, r), y + rng.uniform(-r, r)) for _ in range(4)])
     muted = 255 * np.clip(np.array(COLOURS[_any_colour(rng)]) * rng.uniform(0.6, 1.1), 0, 1)
-    ImageDraw.Draw(canvas).polygon(_fine(shape), fill=tuple(int(v) for v in muted))
+    ImageDraw.Draw(canvas).polygon(fine(shape), fill=tuple(int(v) for v in muted))
 
 
 def _noise(rng: np.random.Generator, cells: int) -> Shade:
     """Smooth noise about N(0, 1), (SIZE, SIZE), with `cells` bumps a side."""
     small = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     return np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-
-
-def _blurred(mask: Image.Image, radius: int) -> Shade:
-    return np.asarray(mask.filter(ImageFilter.BoxBlur(radius)), np.float32) / 255
 
 
 def _developed(rng: np.random.Generator, canvas: Image.Image, seen: list[Mask], difficulty: float) -> Pixels:
@@ -252,7 +258,8 @@ def _developed(rng: np.random.Generator, canvas: Image.Image, seen: list[Mask], 
     light = np.ones((SIZE, SIZE), np.float32)
     for mask in seen:  # silhouettes as if they were cushions, under one lamp
         cushion = Image.fromarray(mask.astype(np.uint8) * 255)
-        dy, dx = np.gradient(sum(_blurred(cushion, radius) * high for radius, high in ((2, 1.0), (7, 4.0))))
+        blurred = (np.asarray(cushion.filter(ImageFilter.BoxBlur(radius)), np.float32) / 255 for radius in (2, 7))
+        dy, dx = np.gradient(sum(blur * high for blur, high in zip(blurred, (1.0, 4.0), strict=True)))
         slope = np.clip(strength * (dx * np.cos(lamp) + dy * np.sin(lamp)), -0.45, 0.4)
         texture = _noise(rng, int(rng.integers(6, 60))) * rng.uniform(0.02, 0.06 + 0.06 * difficulty)
         light += mask * (slope + texture)

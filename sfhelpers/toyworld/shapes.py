@@ -53,9 +53,14 @@ class Drawing:
                 self.keypoints[name.replace("left_right", side).replace("_", " ")] = (at, y)
 
     @property
+    def corners(self) -> Points:
+        """(N, 2) corners of all outlines."""
+        return np.concatenate([part.outline for part in self.parts])
+
+    @property
     def symmetric(self) -> bool:
         """Whether the drawing is its own mirror image: every point of an outline has its counterpart."""
-        points = np.concatenate([part.outline for part in self.parts])
+        points = self.corners
         if abs(points[:, 0].min() + points[:, 0].max()) > 1e-6:
             return False  # most drawings, at once
         gaps = np.abs(points[:, None] * (-1, 1) - points[None]).max(2)
@@ -75,12 +80,6 @@ class Pose:
     angle: float  # radians
     shift: Point  # of the object's centre from the image's centre, as a share of the image's side
     mirror: bool  # left and right are swapped
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator, scale: Point, turn: float, shift: float, mirror: float = 0.5) -> "Pose":
-        """Uniform scale and shift, a normal turn of `turn` radians, mirrored with the probability `mirror`."""
-        size, angle = rng.uniform(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
-        return cls(size, angle, (rng.uniform(-shift, shift), rng.uniform(-shift, shift)), rng.random() < mirror)
 
     def __call__(self, points: Points) -> Points:
         """(N, 2) points in pixels."""

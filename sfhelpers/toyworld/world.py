@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from sfhelpers.files import given, read_file, replace_file, shown, writing
 from sfhelpers.toyworld.categories import CATEGORIES, individual
-from sfhelpers.toyworld.render import render_sketch
 from sfhelpers.toyworld.scenes import render_scene
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
+from sfhelpers.toyworld.sketches import render_sketch
 
 VERSION = 6  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
@@ -68,7 +68,7 @@ def _drawn(
             _save(thing.mask, root / (path.format("mask", thing.category) + ".png"))
         for n in range(sketches):
             sketch_path = f"{path.format('sketch', category)}-{n + 1}.png"
-            sketch, in_sketch = render_sketch(category, k, n, seed, difficulty)
+            sketch, in_sketch = render_sketch(category, k, n, seed, difficulty, things)
             _save(sketch, root / sketch_path)
             pairs.append((photo_path, sketch_path, str(1 + number), found[0].keypoints, in_sketch))
     return pairs
