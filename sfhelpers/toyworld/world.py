@@ -22,7 +22,7 @@ from sfhelpers.toyworld.scenes import render_scene
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
 from sfhelpers.toyworld.sketches import render_sketch
 
-VERSION = 6  # raise it when rendering changes, so that no cached world of an older look is read
+VERSION = 7  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
