@@ -1,0 +1,188 @@
+"""The contract of the miniature: what is published of Stable Diffusion and CLIP, and the same measured on any pair.
+
+Everything is off the shelf: nothing learns but linear probes. Each noise seed gives a value, so all have a spread.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean, stdev
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, RidgeClassifier, RidgeCV
+from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from torch.nn import functional as F
+
+from sfhelpers.backbones import Backbone
+from sfhelpers.fusion.modules import ClipInjection, to_grid
+from sfhelpers.metrics import AP, evaluate_retrieval
+from sfhelpers.pilot import ToyPairs
+
+GRID = 24
+TIMESTEPS = (1, 50, 195, 400, 600, 800)
+MARGIN = 2  # standard errors over the noise seeds by which the larger must be larger
+TENTH = "a tenth"
+SIDES = {"sketch": 0, "photo": 1}
+# What is published of the real pair -> its numbers there, their source, and what is measured here, the largest first.
+FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "SD retrieves better than CLIP": (
+        ".558, .250 (mAP@200, Sketchy)", "SketchFusion, Tab. 1", ("mAP@all, SD", "mAP@all, CLIP")),
+    "SD recognises better than CLIP": (
+        "63.57, 30.87 (Acc.@1, Quick, Draw!)", "SketchFusion, Tab. 3", ("Acc@1, SD", "Acc@1, CLIP")),
+    "SD matches better than CLIP": (
+        "41.42, 22.29 (PCK@5, PSC6K)", "SketchFusion, Tab. 4", ("PCK@5, SD", "PCK@5, CLIP")),
+    "CLIP separates the foreground better than SD": (
+        "PCA maps", "SketchFusion, Sec. 4", ("foreground AUC, CLIP", "foreground AUC, f3")),
+    "SD keeps edges that CLIP has lost": ("spectra", "SketchFusion, Sec. 4", ("edges, f3", "edges, CLIP")),
+    "up-blocks go from coarse to fine": ("in words", "SketchFusion, Sec. 5", ("edges, f3", "edges, f2", "edges, f1")),
+    "a middle timestep is best": (
+        "195, 273 of 1,000", "SketchFusion, Fig. 5; SD-PL", ("PCK@10, best between", "PCK@10, better end")),
+    "SD serves sketches worse than photos": (
+        "PCA maps", "SketchFusion, Sec. 4", ("PCK@10, photo to other photo", "PCK@10, sketch to other photo")),
+    "a token that goes in changes later blocks": ("is the method", "SketchFusion, Sec. 5.1", ("feedback", TENTH)),
+}  # fmt: skip
+
+
+@torch.no_grad()
+def measure(backbone: Backbone, pairs: ToyPairs, seeds: Iterable[int] = range(5)) -> dict[str, list[float]]:
+    """Every measure of FACTS on pairs of two or more a category -> a value a noise seed; CLIP's are all alike."""
+    tokens = _of_pairs(backbone.vision.tokens, pairs.images)
+    vectors = _of_pairs(backbone.vision.embed, pairs.images)
+    found: dict[str, list[float]] = {TENTH: []}
+    for seed in seeds:
+        blocks = up_blocks(backbone, pairs.images, seed)
+        maps = joined(blocks)
+        values = {
+            "mAP@all, SD": retrieval(standardised(blocks["f2"]).amax((3, 4)), pairs.labels),
+            "mAP@all, CLIP": retrieval(vectors, pairs.labels),
+            "Acc@1, SD": recognition(blocks.values(), pairs.labels),
+            "Acc@1, CLIP": recognition([tokens], pairs.labels),
+            "PCK@5, SD": matching(maps, pairs, 0.05),
+            "PCK@5, CLIP": matching(joined({"tokens": tokens}), pairs, 0.05),
+            **{f"PCK@10, {side} to other photo": matching(maps, pairs, 0.1, k, 1) for side, k in SIDES.items()},
+            **over_timesteps(backbone, pairs, seed),
+            "feedback": feedback(backbone, pairs.images[:32, 1], seed),
+            TENTH: 0.1,
+        }
+        for name, source in {**blocks, "CLIP": tokens}.items():
+            values |= {f"foreground AUC, {name}": foreground(source[:, 1], pairs.masks)}
+            values |= {f"edges, {name}": edges(source[:, 1], pairs.images[:, 1])}
+        for name, value in values.items():
+            found.setdefault(name, []).append(float(value))
+    return found
+
+
+def standardised(maps: Tensor) -> Tensor:
+    """(N, 2, C, h, w) with mean 0 and spread 1 of each channel, over all sketches' positions and over all photos'."""
+    spread = maps.std((0, 3, 4), keepdim=True).clamp(min=1e-6)
+    return (maps - maps.mean((0, 3, 4), keepdim=True)) / spread
+
+
+def joined(sources: Mapping[str, Tensor]) -> Tensor:
+    """Several sources as one (N, 2, C, GRID, GRID) of length 1 a position, each standardised and of the same weight."""
+    resized = (to_grid(standardised(source).flatten(0, 1), (GRID, GRID)) for source in sources.values())
+    return F.normalize(torch.cat([F.normalize(map_, dim=1) for map_ in resized], 1), dim=1).unflatten(0, (-1, 2))
+
+
+def retrieval(vectors: Tensor, labels: Sequence[str]) -> float:
+    """mAP@all of sketches over photos by the cosine of (N, 2, D); right are the photos asked for the same category."""
+    sketches, photos = F.normalize(vectors, dim=2).unbind(1)
+    return evaluate_retrieval(sketches, photos, list(labels), list(labels), (AP(),))[AP()].mean()
+
+
+def recognition(sources: Iterable[Tensor], labels: Sequence[str]) -> float:
+    """Acc@1 of a logistic regression on the max-pooled features of the first half of each category's sketches."""
+    values, names = torch.cat([source[:, 0].amax((2, 3)) for source in sources], 1).numpy(), np.array(labels)
+    order = np.array([list(names[:k]).count(name) for k, name in enumerate(names)])
+    learnt = order < (order.max() + 1) / 2
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    return model.fit(values[learnt], names[learnt]).score(values[~learnt], names[~learnt])
+
+
+def matching(maps: Tensor, pairs: ToyPairs, alpha: float, side: int = 0, shift: int = 0) -> float:
+    """Share of points whose most similar position in the photo lies within alpha of the side.
+
+    From the sketch (`side` 0) or the photo (1); with a `shift`, to the photo of another individual of the category.
+    """
+    other = torch.arange(len(pairs)).roll(-shift)
+    visible = pairs.visible[:, side] & pairs.visible[other, 1]
+    visible &= torch.tensor([pairs.labels[k] == name for k, name in zip(other, pairs.labels, strict=True)])[:, None]
+    at = 2 * pairs.points[:, side, :, None] - 1
+    asked = F.grid_sample(maps[:, side], at, padding_mode="border", align_corners=False)[..., 0]
+    best = torch.einsum("ncj,nchw->njhw", asked, maps[other, 1]).flatten(2).argmax(-1)
+    place = (torch.stack([best % GRID, best // GRID], -1) + 0.5) / GRID
+    return float(((place - pairs.points[other, 1]).norm(dim=-1) <= alpha)[visible].float().mean())
+
+
+def foreground(maps: Tensor, masks: Tensor) -> float:
+    """ROC AUC, on every other photo, of a linear probe for "a thing is here" that was fitted on the rest."""
+    learnt, asked = _rows(maps)
+    known, true = _rows(F.adaptive_avg_pool2d(masks[:, None].float(), GRID) > 0.5)
+    return roc_auc_score(true[:, 0], RidgeClassifier(alpha=10.0).fit(learnt, known[:, 0]).decision_function(asked))
+
+
+def edges(maps: Tensor, photos: Tensor) -> float:
+    """R2, on every other photo, of a linear probe for the log of the mean brightness gradient at each position."""
+    down, right = torch.gradient(photos.mean(1), dim=(1, 2))
+    strength = (F.adaptive_avg_pool2d((down**2 + right**2).sqrt()[:, None], GRID) + 1e-3).log()
+    (learnt, asked), (known, true) = _rows(maps), _rows(strength)
+    return r2_score(true[:, 0], RidgeCV(alphas=(1.0, 100.0)).fit(learnt, known[:, 0]).predict(asked))
+
+
+def over_timesteps(backbone: Backbone, pairs: ToyPairs, seed: int) -> dict[str, float]:
+    """PCK@10 from sketch to photo at each of TIMESTEPS, the best of those between, and the better end."""
+    found = [matching(joined(up_blocks(backbone, pairs.images, seed, t)), pairs, 0.1) for t in TIMESTEPS]
+    single = {f"PCK@10, t = {t}": value for t, value in zip(TIMESTEPS, found, strict=True)}
+    return single | {"PCK@10, best between": max(found[1:-1]), "PCK@10, better end": max(found[0], found[-1])}
+
+
+def feedback(backbone: Backbone, photos: Tensor, seed: int) -> float:
+    """Relative change of f3 when tokens go into f2, through a random convolution, at the size of f2."""
+    diffusion, tokens = backbone.diffusion, backbone.vision.tokens(photos)
+    noised = diffusion.noised(photos, seed=seed)
+    plain = diffusion.through_hooks(noised)[2]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        convolution = ClipInjection(tokens.shape[1], diffusion.block_dims, zero=False).to(tokens)
+
+    def inject(block: int, feature: Tensor) -> Tensor:
+        added = convolution(block, torch.zeros_like(feature), tokens)
+        return feature + added * (feature.norm() / added.norm()) if block == 1 else feature
+
+    return float((diffusion.through_hooks(noised, inject)[2] - plain).norm() / plain.norm())
+
+
+def holds(order: Sequence[str], found: Mapping[str, Sequence[float]]) -> bool:
+    """Whether each measure is larger than the next, by MARGIN standard errors of their difference over the seeds."""
+    apart = [np.subtract(found[larger], found[smaller]) for larger, smaller in pairwise(order)]
+    return all(each.mean() > MARGIN * each.std(ddof=1) / len(each) ** 0.5 for each in apart)
+
+
+def table(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[str, bool]]:
+    """Each of FACTS -> what was measured, mean and spread over the seeds, and whether it holds."""
+    said = {name: f"{name} {fmean(values):.3f} ± {stdev(values):.3f}" for name, values in found.items()}
+    return {
+        k: ("; ".join(said[n] for n in order if n != TENTH), holds(order, found)) for k, (*_, order) in FACTS.items()
+    }
+
+
+def up_blocks(backbone: Backbone, images: Tensor, seed: int, timestep: int | None = None) -> dict[str, Tensor]:
+    """f1, f2, f3 of pairs (N, 2, 3, H, W): (N, 2, C, h, w) each, on the CPU."""
+    parts = images.flatten(0, 1).split(32)
+    found = [backbone.diffusion.features(part, (0, 1, 2), seed=seed, timestep=timestep) for part in parts]
+    return {
+        f"f{n + 1}": torch.cat(f).float().cpu().unflatten(0, (-1, 2)) for n, f in enumerate(zip(*found, strict=True))
+    }
+
+
+def _of_pairs(model, images: Tensor) -> Tensor:
+    return torch.cat([model(part).float().cpu() for part in images.flatten(0, 1).split(32)]).unflatten(0, (-1, 2))
+
+
+def _rows(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(N, C, h, w) as (positions, C) of every other image, and of the rest."""
+    values = to_grid(maps.float(), (GRID, GRID)).permute(0, 2, 3, 1)
+    return tuple(values[start::2].flatten(0, 2).numpy() for start in (0, 1))
