@@ -1,0 +1,52 @@
+"""The contract of the miniature: its measures on maps whose answers are known, and its table on a tiny pair."""
+
+import numpy as np
+import pytest
+import torch
+
+from sfhelpers.pilot import toy_pairs
+from sfhelpers.pocket import contract
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return toy_pairs(2, ["cat", "cup", "house"])
+
+
+def test_maps_that_know_the_point_match_and_others_do_not(pairs):
+    number, grid = len(pairs), contract.GRID
+    at = (pairs.points.clamp(0, 0.999) * grid).long()
+    maps = torch.zeros(number, 2, 8, grid, grid)
+    for n in range(number):
+        for side in range(2):
+            for j, (x, y) in enumerate(at[n, side].tolist()):
+                maps[n, side, j, y, x] = 1
+    drawn = torch.nn.functional.max_pool2d(maps[:, 0], 3, 1, 1)  # a point between two positions is near one of them
+    knowing = torch.stack([drawn, maps[:, 1]], 1)
+    assert contract.matching(knowing, pairs, 0.05) > 0.9
+    flat = torch.ones(number, 2, 8, grid, grid)
+    assert contract.matching(flat, pairs, 0.05) < 0.2
+    assert contract.matching(knowing, pairs, 0.1, side=1, shift=1) > 0.9  # onto the next photo of the category
+
+
+def test_probes_find_what_maps_hold(pairs):
+    photos = pairs.images[:, 1]
+    shown = torch.nn.functional.adaptive_avg_pool2d(pairs.masks[:, None].float(), contract.GRID)
+    noise = torch.randn(len(pairs), 2, contract.GRID, contract.GRID, generator=torch.Generator().manual_seed(0))
+    assert contract.foreground(torch.cat([shown, noise], 1), pairs.masks) > 0.99
+    assert 0.4 < contract.foreground(noise, pairs.masks) < 0.6
+    assert contract.edges(noise, photos) < 0.05 < contract.edges(torch.cat([shown, noise], 1), photos)
+
+
+def test_a_fact_holds_only_if_every_next_measure_is_clearly_smaller():
+    found = {"a": [0.5, 0.6, 0.55], "b": [0.4, 0.5, 0.45], "c": [0.39, 0.51, 0.46]}
+    assert contract.holds(("a", "b"), found) and not contract.holds(("b", "a"), found)
+    assert not contract.holds(("a", "b", "c"), found)
+
+
+def test_a_tiny_pair_gets_every_row(pairs, tiny_backbone):
+    found = contract.measure(tiny_backbone, pairs, seeds=range(2))
+    said = contract.table(found)
+    assert said.keys() == contract.FACTS.keys() and all(len(values) == 2 for values in found.values())
+    assert np.isfinite(list(found.values())).all()
+    assert found["PCK@5, CLIP"][0] == found["PCK@5, CLIP"][1]  # sees no noise
