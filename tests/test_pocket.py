@@ -23,7 +23,7 @@ TRUNK = "tf_efficientnet_lite0"
 PARTS = ("fresh", "denoiser", "clip", "words")  # what the notebook writes a folder of
 PAIR = torch.stack([data.picture(domain, "cat", 3, seed=0)[0] for domain in ("photo", "sketch")]) / 255
 SCALE = {"decoder_steps": 6, "steps": 4, "cropped": 2, "batch_size": 2, "photos": 3, "scenes": 3, "sketches": 2}
-SCALE |= {"encoder_steps": 4, "tuning_steps": 2, "individuals": 3, "seed": 0, "device": "cpu"}
+SCALE |= {"encoder_steps": 5, "individuals": 3, "seed": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def imagenet(tmp_path_factory):
 
 def cells_run(folder, images, *tags, **settings):
     """What the notebook's cells leave behind, at the size of a test, up to those with the last of the tags."""
-    run = SCALE | {"alignment": 0.0, "distillation": 0.0, "imagenet": "", "output_dir": folder} | settings
+    run = SCALE | {"alignment": 0.0, "imagenet": "", "output_dir": folder} | settings
     names = {"torch": torch, "nn": nn, "F": F, "data": data, "models": models, "toyworld": toyworld, "images": images}
     names |= {"load_file": load_file, "shipped": load("pocket"), "run": SimpleNamespace(**run)}
     return run_cells(HERE, names, "decoder", "denoiser-data", *tags)
@@ -50,7 +50,7 @@ def cells_run(folder, images, *tags, **settings):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, images, imagenet):
-    pulled = {"alignment": 0.5, "distillation": 0.5, "imagenet": imagenet}
+    pulled = {"alignment": 0.5, "imagenet": imagenet}
     names = cells_run(tmp_path_factory.mktemp("run"), images, "denoiser", "encoder-data", **pulled)
     names["before"] = {key: value.clone() for key, value in names["clip"].state_dict().items()}
     return SimpleNamespace(**run_cells(HERE, names, "encoder"))
@@ -144,19 +144,21 @@ def test_the_alignment_reaches_the_unet_and_is_logged_and_zero_leaves_no_head(tr
     assert not torch.equal(ours, theirs)
 
 
-def test_the_encoder_learns_its_transformer_then_the_end_of_its_trunk_and_no_statistics_of_batches(trained):
-    asked = trained.pictures / 127.5 - 1, trained.shares, trained.domains, trained.banks[0]
+def test_the_encoder_learns_its_transformer_and_the_end_of_its_trunk_and_no_statistics_of_batches(trained):
+    pixels = torch.cat([data.pictures(kind, 0, n)[0] for kind, n in (("photo", 3), ("scene", 3), ("sketch", 4))])
+    asked = pixels / 127.5 - 1, trained.shares, trained.domains, trained.banks[0]
     start = models.new_clip(trained.words)
     start.load_state_dict(trained.before)
     with torch.no_grad():
-        first, last = (trained.alignment_loss(model.eval(), *asked)[0] for model in (start, trained.clip))
+        assert_close(trained.lower(asked[0].flip(-1)), trained.maps[1], share=0.01)
+        first, last = (trained.alignment_loss(model.eval(), *asked) for model in (start, trained.clip))
     assert last < first
     for key, value in trained.clip.state_dict().items():
         stage = key.partition("patch_embed.backbone.")[2]
         late = stage.startswith(("blocks.4", "blocks.5", "blocks.6")) and "running" not in key and "num_b" not in key
         if not key.endswith(("mask", "position_ids")):  # constants
             assert torch.equal(value, trained.before[key]) == bool(stage and not late), key
-    assert torch.allclose(trained.shares.sum(1), torch.ones(9)) and (trained.shares[3:6] < 0.6).all()
+    assert torch.allclose(trained.shares.sum(1), torch.ones(10)) and (trained.shares[3:6] < 0.6).all()
 
 
 def denoised(trained, folder, **settings):
@@ -196,12 +198,22 @@ def test_a_checkpoint_of_another_plan_or_world_and_a_loss_that_is_no_number_are_
     assert files(trained.folder) == kept, "nothing is lost"
 
 
-def test_the_trunk_starts_from_imagenets_and_the_transformer_from_nothing(trained):
-    theirs = trained.known.model.state_dict()
-    for name, tensor in (
-        models.new_clip(trained.words, trained.known).visual.trunk.patch_embed.backbone.state_dict().items()
-    ):
-        assert torch.equal(tensor, theirs[name])
+def test_the_trunk_starts_from_imagenets_and_the_transformer_as_the_mean_over_what_it_finds(trained):
+    clip, theirs = models.new_clip(trained.words, trained.known).eval(), trained.known.model.state_dict()
+    trunk = clip.visual.trunk.patch_embed.backbone
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in trunk.state_dict().items())
+    clip.visual.trunk.patch_embed.backbone = nn.Identity()
+    torch.manual_seed(0)
+    maps = torch.randn(40, 320, 10, 10) + 3 * torch.randn(40, 320, 1, 1)  # pictures differ in the mean over places
+
+    def likeness():  # of the cosines between pictures, to those of the mean over places
+        with torch.no_grad():
+            found = F.normalize(clip.encode_image(maps), dim=-1), F.normalize(maps.mean((2, 3)), dim=-1)
+        return torch.corrcoef(torch.stack([(each @ each.T)[*torch.triu_indices(40, 40, 1)] for each in found]))[0, 1]
+
+    random = likeness()
+    models.start_as_pooling(clip, maps)
+    assert likeness() > max(0.8, random + 0.1)
 
 
 def test_the_features_are_those_of_the_parts_within_half_precision(trained, backbone):

@@ -61,10 +61,9 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     if 0 < getattr(run, "limit", 0) < (fewest := declared.fewest(run)):
         said = f"limit {run.limit} leaves no photo of a category to choose the epoch by"
         raise ValueError(f"{said}: pass -p limit {fewest} or more, or 0 for all.")
-    for name in ("alignment", "distillation"):
-        if getattr(run, name, 0) and not run.imagenet:
-            said = f"{name} {getattr(run, name):g} pulls towards ImageNet's features, which are not here"
-            raise ValueError(f"{said}: pass -p imagenet FILE, or -p {name} 0.")
+    if getattr(run, "alignment", 0) and not run.imagenet:
+        said = f"alignment {run.alignment:g} pulls towards ImageNet's features, which are not here"
+        raise ValueError(f"{said}: pass -p imagenet FILE, or -p alignment 0.")
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:

@@ -69,10 +69,9 @@ PARAMETERS = {
     "scenes": Parameter(int, "scenes the denoiser learns from", low=1),
     "alignment": Parameter(float, "of the denoiser to ImageNet's features", low=0, high=100),
     "decoder_steps": Parameter(int, "optimiser steps of the decoder", low=1),
+    "samples": Parameter(int, "pictures drawn a seen category", low=1),
     "encoder_steps": Parameter(int, "optimiser steps of the encoder", low=1),
-    "tuning_steps": Parameter(int, "and of its stem with it", low=1),
     "individuals": Parameter(int, "pictures a kind, of the encoder", low=1),
-    "distillation": Parameter(float, "of ImageNet's features to the encoder", low=0, high=100),
     "imagenet": Parameter(str, "weights file the image tower starts from"),
     "curve": Parameter(bool, "measure quality over training samples"),
 }
@@ -155,19 +154,19 @@ NOTEBOOKS = {
     "90_train_pocket": Notebook(
         (
             *("backbone", "batch_size", "seed", "device", "output_dir", "steps", "cropped", "photos", "scenes"),
-            *("sketches", "alignment", "decoder_steps", "encoder_steps", "tuning_steps", "individuals"),
-            *("distillation", "imagenet", "curve"),
+            *("sketches", "alignment", "decoder_steps", "samples", "encoder_steps", "individuals", "imagenet", "curve"),
         ),
         lambda run: (
             25
             + 0.04 * (run.photos + run.scenes + run.sketches)
             + 0.06 * run.steps * run.batch_size
             + 0.6 * run.decoder_steps
-            + 6 * (run.encoder_steps + run.tuning_steps)
-            + 0.03 * run.individuals
+            + 20 * run.samples
+            + 3 * run.encoder_steps
+            + 0.3 * run.individuals
             + 1200 * run.curve
         ),
-        lambda run: 4.2 + 4e-5 * (run.photos + run.scenes + run.sketches) + 3e-4 * run.individuals,
+        lambda run: 4.2 + 4e-5 * (run.photos + run.scenes + run.sketches) + 2e-4 * run.individuals,
         own={"sketches": Parameter(int, "sketches the denoiser learns from", low=1)},
     ),
 }

@@ -27,8 +27,11 @@ CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm fr
 
 def patch_pca(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (48,), principal components (8, 48), spreads (8,) of 4 x 4 patches (channel, row, column) of images."""
-    patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
-    pca = PCA(CHANNELS, svd_solver="covariance_eigh").fit(patches.double().numpy())
+    return _pca(F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2), CHANNELS)
+
+
+def _pca(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    pca = PCA(count, svd_solver="covariance_eigh").fit(values.double().numpy())
     mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
     components = components * components.sum(1, keepdim=True).sign()  # a sign that does not depend on the solver
     return mean.float(), components.float(), torch.from_numpy(pca.explained_variance_).sqrt().float()
@@ -97,6 +100,26 @@ def new_clip(folder: Path, imagenet: Encoder | None = None) -> nn.Module:
         trunk, theirs = model.visual.trunk.patch_embed.backbone, imagenet.model.state_dict()
         trunk.load_state_dict({name: theirs[name] for name in trunk.state_dict()})
     return model
+
+
+@torch.no_grad()
+def start_as_pooling(clip: nn.Module, maps: Tensor) -> None:
+    """Let the image tower of `new_clip` begin as what a convolutional one ends with: the mean over places.
+
+    Tokens become the principal components of `maps` (N, 320, h, w), which the trunk makes of some pictures, spreads
+    halfway evened; in the last block the class token looks everywhere nearly alike and takes what it finds as it is.
+    """
+    tower = clip.visual.trunk
+    width, values = tower.embed_dim, maps.transpose(0, 1).flatten(1).T
+    mean, components, spread = _pca(values, width)
+    scaled = components / (spread[:, None] / spread[0]).sqrt()
+    scaled /= ((values - mean) @ scaled.T).std()
+    tower.patch_embed.proj.weight.copy_(scaled[..., None, None])
+    tower.patch_embed.proj.bias.copy_(-scaled @ mean)
+    last, head = tower.blocks[-1].attn, clip.visual.head.proj.weight
+    last.qkv.weight[: 2 * width] *= 0.1
+    for weight in (last.qkv.weight[2 * width :], last.proj.weight, head):
+        weight.copy_(torch.eye(*weight.shape))
 
 
 def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip: nn.Module, words: Path) -> Path:
