@@ -199,21 +199,32 @@ def test_a_checkpoint_of_another_plan_or_world_and_a_loss_that_is_no_number_are_
 
 
 def test_the_trunk_starts_from_imagenets_and_the_transformer_as_the_mean_over_what_it_finds(trained):
+    torch.manual_seed(0)
     clip, theirs = models.new_clip(trained.words, trained.known).eval(), trained.known.model.state_dict()
     trunk = clip.visual.trunk.patch_embed.backbone
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in trunk.state_dict().items())
     clip.visual.trunk.patch_embed.backbone = nn.Identity()
-    torch.manual_seed(0)
     maps = torch.randn(40, 320, 10, 10) + 3 * torch.randn(40, 320, 1, 1)  # pictures differ in the mean over places
 
     def likeness():  # of the cosines between pictures, to those of the mean over places
         with torch.no_grad():
-            found = F.normalize(clip.encode_image(maps), dim=-1), F.normalize(maps.mean((2, 3)), dim=-1)
+            found = (F.normalize(each, dim=-1) for each in (clip.encode_image(maps), maps.mean((2, 3))))
         return torch.corrcoef(torch.stack([(each @ each.T)[*torch.triu_indices(40, 40, 1)] for each in found]))[0, 1]
 
     random = likeness()
     models.start_as_pooling(clip, maps)
-    assert likeness() > max(0.8, random + 0.1)
+    assert likeness() > max(0.55, random + 0.2)
+
+
+def test_samples_count_as_rightly_named_where_the_nearest_prompt_is_the_one_asked_for():
+    said = torch.arange(27)
+    said[:2] = 5
+    images = said[:, None, None, None].expand(-1, 3, 4, 4)
+    vision = SimpleNamespace(embed=lambda x: torch.eye(27)[x[:, 0, 0, 0].long()], embed_text=lambda _: torch.eye(27))
+    names = {"torch": torch, "F": F, "data": data, "toyworld": toyworld, "vae": load("pocket").diffusion.vae}
+    names |= {"pipe": lambda *_, **how: SimpleNamespace(images=images), "settings": {}}
+    names |= {"run": SimpleNamespace(samples=2, seed=0), "shipped": SimpleNamespace(vision=vision, device="cpu")}
+    assert run_cells(HERE, names, "samples")["painted"].tolist() == 2 * [0, 0, *[1] * 25]
 
 
 def test_the_features_are_those_of_the_parts_within_half_precision(trained, backbone):
