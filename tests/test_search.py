@@ -106,7 +106,7 @@ def test_the_mask_is_the_segmenters_in_the_photos_own_proportions(searcher, head
     found = searcher.search(sketch(), place=searcher.search(sketch()).order.tolist().index(3))
     assert found.photo == 3 and found.picture.size == (80, 40) and found.mask.shape == (40, 80)
     square = load_images([searcher.gallery.records[3].path], searcher.size)
-    logits = heads["fused"].model(Frame.of(sketch()).tensor(searcher.size)[None], square)[:, None]
+    logits = heads["fused"].model(Frame.of(sketch()).tensor(searcher.size)[None], square)
     probability = F.interpolate(logits, size=(searcher.size,) * 2, mode="bilinear", align_corners=False).sigmoid()[0, 0]
     expected = Square.of(80, 40, searcher.size).undo_map(probability)
     sure = np.abs(expected - heads["fused"].threshold) > 0.02
