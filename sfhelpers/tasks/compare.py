@@ -35,7 +35,7 @@ class Trial:
     problem: str = ""
     model: nn.Module | None = None  # None where nothing is trained, as for `history`
     history: History | None = None
-    tried: dict[float, float] = field(default_factory=dict)  # what validation chose by, rate or share -> its value
+    tried: dict[Any, float] = field(default_factory=dict)  # what validation chose by: rate, share or up-block -> value
     parameters: int = 0  # that were learned
     seconds: float = 0.0  # for training and prediction
     preparing: float = 0.0  # seconds for what is frozen, which arms of a kind share

@@ -20,7 +20,7 @@ from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of, shown_in
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
-from sfhelpers.tasks.arms import CORE, DIM, reading_size
+from sfhelpers.tasks.arms import CORE, DIM, UP, reading_size
 from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, reader, take
 
@@ -201,11 +201,12 @@ class Retrieval(Task):
 
     def _off_the_shelf(
         self, method: str, frozen: Frozen, extractor: FusedExtractor
-    ) -> tuple[list[Tensor], dict[float, float]]:
-        """(S, d) and (P, d) of a problem's pool, and what validation said of SD's shares in both backbones' vectors."""
+    ) -> tuple[list[Tensor], dict[Any, float]]:
+        """(S, d) and (P, d) of a problem's pool, and what validation said of SD's up-blocks or of its share."""
         places = self.about[frozen["problem"]].places
         if method != B_BOTH:
-            return self._vectors(method, places, frozen, extractor), {}
+            tried = self._blocks(frozen, extractor) if method == B_SD else {}
+            return self._vectors(method, places, frozen, extractor), tried
         pool, learned = (
             [self._vectors(single, which, frozen, extractor) for single in (B_SD, B_CLIP)]
             for which in (places, frozen["validation"])
@@ -223,11 +224,9 @@ class Retrieval(Task):
         self, method: str, places: Sequence[Tensor], frozen: Frozen, extractor: FusedExtractor
     ) -> list[Tensor]:
         """(S, d) and (P, d) of the sketches and photos at some places."""
-        if method == B_SD:  # a spread is above 0, so the maximum of standardised features is the standardised maximum
-            self.model(extractor, frozen)  # which fits the statistics
-            statistics = extractor.statistics["f3"].cpu()  # as what is frozen
-            maxima = [frozen[side]["f3"].amax(dim=(2, 3), keepdim=True) for side in SIDES]
-            return [statistics(side[which]).flatten(1) for side, which in zip(maxima, places, strict=True)]
+        if method == B_SD:
+            tried = self._blocks(frozen, extractor)
+            return self._pooled(max(tried, key=tried.get), places, frozen, extractor)
         paths = [[self.parts[side][k].path for k in which] for side, which in zip(SIDES, places, strict=True)]
         known = self.embedded.setdefault(method, {})
         if missing := list(dict.fromkeys(path for side in paths for path in side if path not in known)):
@@ -235,6 +234,18 @@ class Retrieval(Task):
             size = max(reading_size(extractor.backbone), getattr(embedder, "size", 0))
             known |= zip(missing, embed_photos(missing, embedder, size), strict=True)
         return [torch.stack([known[path] for path in side]) for side in paths]
+
+    def _blocks(self, frozen: Frozen, extractor: FusedExtractor) -> dict[str, float]:
+        """What validation says of each up-block, max-pooled."""
+        self.model(extractor, frozen)  # which fits the statistics
+        pooled = {block: self._pooled(block, frozen["validation"], frozen, extractor) for block in UP}
+        return {block: self._precision(vectors, frozen) for block, vectors in pooled.items()}
+
+    def _pooled(self, block: str, places: Sequence[Tensor], frozen: Frozen, extractor: FusedExtractor) -> list[Tensor]:
+        """The maxima of an up-block's standardised features: a spread is above 0, so the maxima may be standardised."""
+        statistics = extractor.statistics[block].cpu()  # as what is frozen
+        maxima = [frozen[side][block].amax(dim=(2, 3), keepdim=True) for side in SIDES]
+        return [statistics(side[which]).flatten(1) for side, which in zip(maxima, places, strict=True)]
 
     def asked(self, trial: Trial, test: str = "zero-shot") -> tuple[tuple[list[Record], ...], tuple[Tensor, ...]]:
         """Records of a test's queries and gallery, and their vectors."""
