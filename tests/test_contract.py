@@ -1,5 +1,7 @@
 """The contract of the miniature: its measures on maps whose answers are known, and its table on a tiny pair."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,9 @@ def test_a_fact_holds_only_if_every_next_measure_is_clearly_smaller():
 
 def test_a_tiny_pair_gets_every_row(pairs, tiny_backbone):
     found = contract.measure(tiny_backbone, pairs, seeds=range(2))
+    run = SimpleNamespace(notebook="90_train_pocket", seed=0, device="cpu")
+    told = contract.rows(run, found, len(pairs), gallery="seen", backbone="tiny", weights_sha256="0")
+    assert contract.of_rows(reversed(told), "tiny", "seen") == found and not contract.of_rows(told, "tiny", "unseen")
     said = contract.table(found)
     assert said.keys() == contract.FACTS.keys() and all(len(values) == 2 for values in found.values())
     assert np.isfinite(list(found.values())).all()

@@ -6,6 +6,7 @@ Everything is off the shelf: nothing learns but linear probes. Each noise seed g
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
+from sfhelpers import results
 from sfhelpers.backbones import Backbone
 from sfhelpers.fusion.modules import ClipInjection, to_grid
 from sfhelpers.metrics import AP, evaluate_retrieval
@@ -26,6 +28,15 @@ TIMESTEPS = (1, 50, 195, 400, 600, 800)
 MARGIN = 2  # standard errors over the noise seeds by which the larger must be larger
 TENTH = "a tenth"
 SIDES = {"sketch": 0, "photo": 1}
+DEFINITIONS = {  # by how a measure's name starts
+    "mAP@all": "sketches over photos asked for the same category, by cosine; f2 max-pooled, or CLIP's embedding",
+    "Acc@1": "logistic regression on max-pooled f1 to f3, or tokens, of half of each category's sketches, on the rest",
+    "PCK": "share of points whose most similar position, by f1 to f3 or by tokens, lies that near (image side)",
+    "foreground AUC": "linear probe for a thing being there, fitted on half of the photos, ROC AUC on the rest",
+    "edges": "linear probe for the log of the mean brightness gradient, fitted on half of the photos, R2 on the rest",
+    "feedback": "relative change of f3 by tokens into f2 at its size, through a random convolution",
+    TENTH: "the least change that is called visible here",
+}
 # What is published of the real pair -> its numbers there, their source, and what is measured here, the largest first.
 FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "SD retrieves better than CLIP": (
@@ -167,6 +178,28 @@ def table(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[str, bool]]:
     return {
         k: ("; ".join(said[n] for n in order if n != TENTH), holds(order, found)) for k, (*_, order) in FACTS.items()
     }
+
+
+def rows(run: Any, found: Mapping[str, Sequence[float]], n: int, **about: Any) -> list[results.Row]:
+    """A result row a measure and noise seed, of n pairs; `about` holds gallery, backbone and weights_sha256."""
+    about |= {"task": "contract", "method": "off the shelf", "dataset": "toy", "split": "", "n": n}
+    told = []
+    for name, values in found.items():
+        definition = next(said for start, said in DEFINITIONS.items() if name.startswith(start))
+        told += [
+            results.row(run, metric=name, definition=definition, value=value, seed=seed, **about)
+            for seed, value in enumerate(values)
+        ]
+    return told
+
+
+def of_rows(told: Iterable[results.Row], backbone: str, gallery: str) -> dict[str, list[float]]:
+    """What `measure` found, from the rows that `rows` made of it."""
+    found: dict[str, list[float]] = {}
+    for row in sorted(told, key=lambda row: row.seed):
+        if (row.task, row.backbone, row.gallery) == ("contract", backbone, gallery):
+            found.setdefault(row.metric, []).append(row.value)
+    return found
 
 
 def up_blocks(backbone: Backbone, images: Tensor, seed: int, timestep: int | None = None) -> dict[str, Tensor]:
