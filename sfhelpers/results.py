@@ -71,9 +71,8 @@ class Row:
 def row(run: Any, **values: Any) -> Row:
     """A row with what is not given filled in from the run, as `params.check` returned it.
 
-    The values must hold task, method, metric, definition, value, n and weights_sha256; they may hold gallery, seconds,
-    spread, what a training's `fit.History` says, and what differs from the run's, e.g. `seed=2`. Tensors and numpy
-    scalars are numbers too.
+    The values must hold task, method, metric, definition, value, n and weights_sha256; they may hold what differs from
+    the run's, e.g. `seed=2`, and all else that a row has. Tensors and numpy scalars are numbers too.
     """
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
     given = {key: getattr(run, key) for key in wanted if key not in values} | {"epochs": getattr(run, "epochs", 0)}
@@ -113,8 +112,7 @@ def committed(notebook: str) -> list[Row]:
 
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
-    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), best first, of rows whose
-    definition ends with the rule, which says for instance how masks were cut."""
+    """Method -> (mean, sample standard deviation or None) over seeds, best first; a definition's end is the `rule`."""
     by_method: dict[str, list[float]] = {}
     for row in rows:
         if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
@@ -143,8 +141,7 @@ def differences(found: Iterable[Row], gallery: str, metric: str, unit: str = "ca
 def verdicts(found: Iterable[Row], gallery: str, metric: str) -> dict[str, str]:
     """Method -> one of VERDICTS: whether "fused" is ahead of it, behind, or neither.
 
-    Ahead or behind asks that the tests over both units, what was asked and categories, say so; that neither is told
-    apart is only said of trainings that had ended.
+    The first two ask for the tests over both units, what was asked and categories; the last for trainings that ended.
     """
     told = {}
     for method, (tests, ended) in _tests(found, gallery, metric).items():

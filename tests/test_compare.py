@@ -54,7 +54,7 @@ def assert_as_if_alone(trial, backbone, dataset, inject="up"):
     task, arm = Segmentation(dataset, 1, 2e-3, 4), arms.arm_of(trial.method, backbone, 0, inject)
     extractor, size = arm.extractor(), arms.reading_size(arm.backbone)
     frozen = {name: task.read(extractor, part, size) for name, part in task.parts.items()}
-    assert_same(trial, protocol._best(task, arm, "", frozen, (1.0,), None, None)[0])
+    assert_same(trial, protocol._best(task, arm, "", frozen, (1.0,), None, None))
 
 
 def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_logs_a_line(compared):

@@ -31,14 +31,12 @@ class FusedExtractor(nn.Module):
 
     Args:
         dim, grid: channels and side of the map (60 x 60 in the paper, 24 x 24 with pocket).
-        inject: "up" adds the tokens to every up-block's output that is used, as the paper writes it; "up+down" to the
-            down-blocks' as well; "random" is "up" with convolutions that stay at their random start, which is what
-            the released code amounts to; "late" adds them after the UNet, without feedback; "none" does without.
+        inject: "up" adds the tokens to every up-block's output that is used (the paper); "up+down" to the down-blocks'
+            as well; "random" is "up" with convolutions that stay at their random start (what the released code does);
+            "late" adds them after the UNet, without feedback; "none" does without.
         branches: what is aggregated, each "f1" to "f4", "tokens", or several joined by "+", which are concatenated.
-        width, seed: channels inside the ResNet blocks; of all that is initialised here, and of the noise that images
-            are read under, so that other seeds read them under other noise.
-        changes: of a part, as in the ablations of Sec. 7: inject_into, match, kernel, aggregate, learn_weights, start,
-            zeroed, all explained in `plan.Plan`; ValueError where they are unknown or do not go together.
+        width, seed: channels inside the ResNet blocks; of what is initialised here, and of the noise of the images.
+        changes: as in the ablations of Sec. 7, all explained in `plan.Plan`; ValueError where they cannot be.
     """
 
     def __init__(
@@ -67,8 +65,8 @@ class FusedExtractor(nn.Module):
     def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
         """All that is frozen for this arm of (B, 3, H, W) in [0, 1], so that no training step computes it again.
 
-        The tensors are batch first, on the backbone's device: index all of them alike for a minibatch. `noise` is as
-        of `DiffusionFeatures.noised`: seed (the extractor's own, the same for every image), draws, timestep, prompt.
+        Batch first, on the backbone's device; `noise` (seed, by default the extractor's, draws, timestep, prompt) is as
+        of `DiffusionFeatures.noised`.
         """
         diffusion, found, noise = self.backbone.diffusion, {}, {"seed": self.seed, **noise}
         if self.inject != "none" or "tokens" in self.sources:

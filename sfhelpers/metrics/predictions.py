@@ -61,10 +61,9 @@ def foreground_iou(pred: Any, true: Any) -> np.ndarray:
 def mask_scores(pred: Any, true: Any) -> dict[str, np.ndarray]:
     """Metric -> (B,) values of (B, H, W) bool masks, for "dataset IoU" (1,).
 
-    "foreground IoU" is `foreground_iou`; "mIoU" its mean with the background's, milder, as all-background gets near
-    half of it; "dataset IoU" that of all images taken as one, where large objects weigh more. "pAcc" is the share of
-    right pixels; of the true foreground, 1 where there is none to find; or the mean over the classes (foreground,
-    background) present in the true mask.
+    "mIoU" is the mean with the background's IoU, of which all-background gets near half; "dataset IoU" that of all
+    images taken as one. "pAcc" is the share of right pixels; of the true foreground, 1 where there is none to find; or
+    the mean over the classes (foreground, background) present in the true mask.
     """
     both, wrong, missed, neither = _counts(pred, true)
     union = both + wrong + missed
@@ -113,8 +112,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
-    """Acc@k of recognition, 1 or 0: is the true class among the k best of (C,) or (B, C) scores, higher is better? Ties
-    count against the item; the mean is the papers' Acc.@k (micro)."""
+    """Acc@k, 1 or 0: is the true class among the k best of (C,) or (B, C) scores? Ties count against the item."""
     scores = to_array(scores, "scores", 2)
     labels, classes = to_array(labels, "labels", shapes=(scores.shape[:-1],)), scores.shape[-1]
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():

@@ -1,5 +1,4 @@
-"""Retrieval metrics, AP, P and Acc@k, from embeddings, for galleries of any size: exact, in bounded memory, all in one
-pass. Ties count against the query: of equal scores the irrelevant stand first.
+"""Retrieval metrics, AP, P and Acc@k, from embeddings, exact, in bounded memory; ties count against the query.
 
 The rank of the j-th best relevant item is j plus the number of irrelevant items that score as high or higher: so, a
 block of queries at a time, the irrelevant similarities are sorted, without indices, and the relevant ones looked up.
@@ -28,8 +27,7 @@ TIES = "ties against the query"
 class Measure:
     """One definition, for the first k ranks: its `name` in the papers' tables, its `definition` for a result row.
 
-    From the ranks (Q, M) of Q queries' relevant items, from 1, best first, then inf, how many each has (Q,), one or
-    more, and its gallery's size (Q,), it makes (Q,) float64 in [0, 1].
+    From Q queries' ranks (Q, M) of relevant items, best first, then inf, their numbers and galleries' sizes: (Q,).
     """
 
     k: int
@@ -84,8 +82,8 @@ class AP(Measure):
     """Average precision: S(k), the sum of H(i)/i over the relevant ranks i <= k, over a denominator.
 
     It is "k" (CVAE's code), "min", min(k, R) (SAKE and ZSE, both interpolated), "found", H(k) (sem-pcyc, ClipPrompt,
-    Dr. CLIP, torchmetrics; 0 where nothing was found), or "relevant", R. For k None, the whole gallery, all are R.
-    `interpolated` makes precision within the first k non-increasing from the right first (the VOC envelope).
+    Dr. CLIP, torchmetrics), or "relevant", R. For k None, the whole gallery, all are R. `interpolated` makes precision
+    within the first k non-increasing from the right first (the VOC envelope).
     """
 
     k: int | None = None
@@ -134,12 +132,11 @@ def evaluate_retrieval(
 ) -> dict[Measure, np.ndarray]:
     """(Q,) float64 values of every measure, each query's from ranking the gallery by cosine similarity.
 
-    Ties count against the query, and items of equal embeddings always tie; a vector of zeros has similarity 0 to
-    everything. ValueError for shapes that do not fit, embeddings that are not finite, and queries without an answer.
+    Items of equal embeddings always tie; a vector of zeros has similarity 0 to everything. ValueError for shapes that
+    do not fit, embeddings that are not finite, and queries without an answer.
 
     Args:
-        queries, gallery: (Q, D) and (N, D) embeddings of any length, in float32, or in float64 if either is; what is
-            closer than the type resolves (about 1e-7) is ordered by rounding.
+        queries, gallery: (Q, D) and (N, D) embeddings of any length, in float32, or in float64 if either is.
         query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant; or (N, K) of
             items with several, of which one must be equal. An item with fewer than K repeats one of its own.
         classes: likewise, of queries and gallery: each query is ranked against the items of its class only.
@@ -282,9 +279,7 @@ def _of_rankings(measure: Measure, relevance: Any, n_relevant: Any) -> np.ndarra
     shown, length = rankings.sum(1), rankings.shape[1]
     given = np.broadcast_to(to_array(n_relevant, "n_relevant", shapes=((), np.shape(relevance)[:-1])), shown.shape)
     if not np.isin(rankings, (0, 1)).all() or given.dtype.kind not in "iu" or (given < shown).any():
-        raise ValueError(
-            "relevance is not 0 and 1, or n_relevant not whole numbers of what it shows or more: count anew."
-        )
+        raise ValueError("relevance is not 0 and 1, or n_relevant not whole and of what it shows or more: count anew.")
     if length < (measure.k or 0) and (given > shown).any():
         raise ValueError(f"a ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: give k.")
     ranks = np.sort(np.where(rankings, np.arange(1.0, length + 1), np.inf))

@@ -44,8 +44,7 @@ class Run(SimpleNamespace):
 def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """Check a notebook's parameters in its `globals()`, make its output folder, and print what will run.
 
-    ValueError for one that is misspelt, missing or out of range, TypeError for a value of the wrong type, RuntimeError
-    for a device that is not there, OSError for a `data_root` or `output_dir` that cannot be used.
+    ValueError: one is misspelt, missing or out of range; TypeError; RuntimeError: no such device; OSError: no folder.
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"no notebook is called {notebook!r}: choose {_or(NOTEBOOKS)}, or declare its parameters.")

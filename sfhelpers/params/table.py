@@ -157,14 +157,9 @@ NOTEBOOKS = {
             *("sketches", "alignment", "decoder_steps", "samples", "encoder_steps", "individuals", "imagenet", "curve"),
         ),
         lambda run: (
-            25
-            + 0.04 * (run.photos + run.scenes + run.sketches)
-            + 0.06 * run.steps * run.batch_size
-            + 0.6 * run.decoder_steps
-            + 20 * run.samples
-            + 3 * run.encoder_steps
-            + 0.3 * run.individuals
-            + 1200 * run.curve
+            (25 + 0.04 * (run.photos + run.scenes + run.sketches) + 0.06 * run.steps * run.batch_size)
+            + (0.6 * run.decoder_steps + 20 * run.samples + 3 * run.encoder_steps)
+            + (0.3 * run.individuals + 1200 * run.curve)
         ),
         lambda run: 4.2 + 4e-5 * (run.photos + run.scenes + run.sketches) + 2e-4 * run.individuals,
         own={"sketches": Parameter(int, "sketches the denoiser learns from", low=1)},

@@ -46,11 +46,9 @@ class Variant:
 def measure(
     run: Any, task: Task, backbone: Backbone, variants: Iterable[Variant], seeds: Iterable[int], **kept: Any
 ) -> list[results.Row]:
-    """Train and test every variant that belongs to this task with every seed.
+    """Train and test every variant of this task with every seed; `kept` is rates, checkpoints, resume, configuration.
 
-    Gives, variant by variant, the metric a gallery, the learned parameters, the branch weights, and of the full
-    extractor the metric with one branch silenced at a time; `kept` is rates, checkpoints, resume, configuration of
-    `compare`.
+    Variant by variant: the metric a gallery, parameters, branch weights, and of "full" the metric without each branch.
     """
     seeds, found = tuple(seeds), {}
     asked = [variant for variant in variants if not variant.tasks or task.name in variant.tasks]
@@ -83,13 +81,11 @@ def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Itera
 def _values(row: partial, task: Task, trial: Trial, frozen: Frozen, silent: str = "") -> Iterator[results.Row]:
     """The metric that the task is tested by, a row a gallery; a query that cannot be scored (NaN) is left out."""
     tested = [found for found in task.measure(trial, frozen) if found.groups is not None]
+    name, rule = (WITHOUT + silent, SILENCED) if silent else ("", "")
     for found in (found for found in tested if found.metric == tested[0].metric):
-        name, rule = (WITHOUT + silent, SILENCED) if silent else ("", "")
-        yield row(
-            metric=found.metric + name, definition=found.definition + rule,
-            value=np.nanmean(found.values), n=np.isfinite(found.values).sum(), seconds=trial.seconds,
-            gallery=MAIN.get(task.name, found.gallery),
-        )  # fmt: skip
+        values = {"value": np.nanmean(found.values), "n": np.isfinite(found.values).sum(), "seconds": trial.seconds}
+        about = {"gallery": MAIN.get(task.name, found.gallery), "definition": found.definition + rule}
+        yield row(metric=found.metric + name, **about, **values)
 
 
 def silenced(extractor: FusedExtractor, branch: int) -> RemovableHandle:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.files import check_own
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import holm, paired_bootstrap
+from sfhelpers.results import Row
 from sfhelpers.tasks import arms
 from sfhelpers.tasks.fit import History, Training
 
@@ -41,6 +42,7 @@ class Trial:
     preparing: float = 0.0  # seconds for what is frozen, which arms of a kind share
     found: Any = None  # what it predicted, as the task's `predict` gives it
     row: dict[str, Any] = field(default_factory=dict)  # result fields of its own, e.g. another encoder's weights
+    factor: float = 1.0  # the chosen one of RATES
 
 
 @dataclass
@@ -118,9 +120,8 @@ def compare(
     the one for all, `checkpoints` the folder to keep every training in, and to go on from; without `resume`, what is
     there is removed when the first training begins. `configuration` is what else made them, as in `Training.fit`.
 
-    Returns the trials, method by method with the baselines last, and what was prepared last: of whatever arm and seed
-    its features are, records, pairs and labels are those of all; `after` is called with an arm, its trials and what
-    was prepared for it as soon as these are there. ValueError: an unknown method, or no arm.
+    Returns the trials, baselines last, and what was prepared last, whose records, pairs and labels are those of all;
+    `after` gets each arm, its trials and what was prepared for it. ValueError: an unknown method, or no arm.
     """
     methods, seeds = tuple(methods), tuple(seeds)
     wanted = [method for method in methods if isinstance(method, arms.Arm)]
@@ -149,9 +150,8 @@ def compare(
             trials = found[id(arm)] = []
             for problem in task.problems(arm.method):
                 some = factors.get((arm.method, problem), RATES[: rates if task.epochs else 1])
-                trial, chosen = _best(task, arm, problem, frozen, some, checkpoints, configuration)
-                factors[arm.method, problem] = (chosen,)
-                trials.append(replace(trial, preparing=preparing))
+                trials.append(_best(task, arm, problem, frozen, some, checkpoints, configuration))
+                factors[arm.method, problem], trials[-1].preparing = (trials[-1].factor,), preparing
             log(f"{arm.method}, seed {arm.seed}: {', '.join(map(_ending, trials))}")
             after(arm, trials, frozen)
         if key == plain.frozen_key:
@@ -165,27 +165,19 @@ def _ending(trial: Trial) -> str:
     return f"best epoch {said.best_epoch} of {last}{rate}, {said.ended or 'untrained'} {trial.problem}".rstrip()
 
 
-def _best(
-    task: Task, arm: arms.Arm, problem: str, everything: Frozen, factors: Iterable[float], checkpoints: Path | None,
-    configuration: Any,
-) -> tuple[Trial, float]:  # fmt: skip
-    """The trial at that of the task's learning rate times these factors which validation likes best, and its factor."""
-    frozen = task.of_problem(everything, problem)
-    best, chosen, tried = None, 0.0, {}
-    for factor in factors:
-        trial = _train(task, arm, problem, frozen, factor, checkpoints, configuration)
-        if best is None or trial.history.best > best.history.best:
-            best, chosen = trial, factor
-        tried |= trial.tried
+def _best(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factors: Iterable[float], *kept: Any) -> Trial:
+    """The trial at that of the task's learning rate times these factors which validation likes best."""
+    frozen, tried = task.of_problem(frozen, problem), {}
+    made = (_train(task, arm, problem, frozen, factor, tried, *kept) for factor in factors)
+    best = max(made, key=lambda trial: trial.history.best)  # one by one, since models may be large
     started = time.perf_counter()
-    found = task.predict(best.model, frozen)
-    seconds = best.seconds + time.perf_counter() - started
-    return replace(best, found=found, tried=tried, seconds=seconds), chosen
+    best.found = task.predict(best.model, frozen)
+    best.seconds += time.perf_counter() - started
+    return best
 
 
-def _train(
-    task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factor: float, checkpoints: Path | None, configuration: Any
-) -> Trial:
+def _train(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factor: float, tried: dict, *kept: Any) -> Trial:
+    checkpoints, configuration = kept
     extractor = arm.extractor(task.start)
     model = task.model(extractor, frozen)
     made_by = dict(configuration or {}) | {
@@ -203,19 +195,19 @@ def _train(
     times = "" if factor == 1 else f"rate x{factor:.2g}"
     folder = checkpoints and checkpoints / arms.file_name(arm.method, f"-seed{arm.seed}") / problem / times
     history = training.fit(words, folder, made_by)
+    tried[rate] = history.best
     parameters = sum(parameter.numel() for parameter in training.parameters)
     seconds = sum(row["seconds"] for row in history.epochs)
-    return Trial(arm.method, arm.seed, problem, model, history, {rate: history.best}, parameters, seconds)
+    return Trial(arm.method, arm.seed, problem, model, history, tried, parameters, seconds, factor=factor)
 
 
 def best_share(score: Callable[[float], float]) -> tuple[float, dict[float, float]]:
-    """SD's share in features of both backbones, of SHARES the one that validation likes best, of equals the nearest to
-    a half; and what it said of each."""
+    """That of SHARES which validation likes best, of equals the nearest to a half, and what it said of each."""
     tried = {share: score(share) for share in SHARES}
     return max(tried, key=lambda share: (tried[share], -abs(share - 0.5))), tried
 
 
-def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[results.Row]:
+def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[Row]:
     """A row for everything that a task measures of its trials; `run` is from `params.check`."""
     told = []
     for trial in trials:
@@ -232,11 +224,8 @@ def training_of(trial: Trial) -> dict[str, Any]:
     return {name: getattr(trial.history, name) for name in fields}
 
 
-def differences(
-    run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str
-) -> list[results.Row]:
-    """The paired tests of "fused" against every other method, over every unit that has two or more of its kind: a
-    mean, both ends of its 95 % interval, and p."""
+def differences(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[Row]:
+    """The paired tests of "fused" against every other method, over every unit that has two or more of its kind."""
     tested: dict[tuple, tuple[Measured, dict[str, list[np.ndarray]]]] = {}
     ended: dict[tuple, set[str]] = {}  # (what is measured, method) -> how its trainings did
     for trial in trials:
@@ -251,21 +240,19 @@ def differences(
             if len(np.unique(labels)) < 2:  # nothing can be said of others of its kind
                 continue
             tests = [paired_bootstrap(np.stack(values["fused"]), np.stack(values[m]), labels) for m in others]
-            corrected = holm([test.p for test in tests])
-            for method, test, p in zip(others, tests, corrected, strict=True):
+            for method, test, p in zip(others, tests, holm([test.p for test in tests]), strict=True):
                 seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
                 rule = TEST.format(unit=unit, seeds=seeds, number=len(others))
                 about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
                 both = ended[key, "fused"] | ended[key, method]
                 about["ended"] = next((end for end in (results.CAP, results.PLATEAU) if end in both), "")
                 for end, name in results.ENDS.items():
-                    about["definition"] = f"{rule}; {end}"
-                    value = p if end == "p" else getattr(test, name)
+                    value, about["definition"] = getattr(test._replace(p=p), name), f"{rule}; {end}"
                     told.append(_row(run, task, found, value, test.n, about))
     return told
 
 
-def _row(run: Any, task: Task, found: Measured, value: float, n: int, about: Mapping[str, Any]) -> results.Row:
+def _row(run: Any, task: Task, found: Measured, value: float, n: int, about: Mapping[str, Any]) -> Row:
     where = {"task": task.name, "dataset": task.dataset, "split": found.split or task.split, "gallery": found.gallery}
     what = {"metric": found.metric, "definition": found.definition, "value": value, "n": n}
     return results.row(run, **where | what | about)

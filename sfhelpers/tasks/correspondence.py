@@ -43,8 +43,8 @@ Places = Mapping[str, Tensor]  # direction -> (N, J, 2) predicted places in [0, 
 class SketchMatcher(nn.Module):
     """Finds the points of one image in another by the cosine of their features, maps (B, d, g, g) of an extractor.
 
-    `window` is the side of the soft-argmax around the best position (paper's code: 7), odd, else ValueError;
-    `temperature`, above 0, what the cosine is divided by at the start.
+    `window` is the side of the soft-argmax around the best position (paper's code: 7), odd; `temperature`, above 0,
+    what the cosine is divided by at the start.
     """
 
     def __init__(self, extractor: nn.Module, window: int = 7, temperature: float = 0.05):
@@ -107,8 +107,7 @@ def expected_position(logits: Tensor) -> Tensor:
 class Correspondence(Task):
     """Trained on annotated pairs (`psc6k.load`) of seen categories, tested on others of these and of unseen ones.
 
-    `batch_size` counts photos a step, each with all its sketches, so that its map is computed once; the rest is as
-    of `fit.Training`. A trial's `found` is part name ("seen", "unseen") -> Places.
+    `batch_size` counts photos a step, each with all its sketches. A trial's `found` is part name -> Places.
     """
 
     name = "correspondence"
@@ -144,9 +143,7 @@ class Correspondence(Task):
     def predict(self, model: SketchMatcher, frozen: Frozen) -> dict[str, Places]:
         return {part: predict_pairs(model, data) for part, data in tested(frozen).items()}
 
-    def untrained(
-        self, method: str, seeds: Sequence[int], frozen: Frozen, extractor: FusedExtractor
-    ) -> Iterator[Trial]:
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: FusedExtractor) -> Iterator[Trial]:
         """The point itself, or the nearest of raw features: validation pairs choose a share and then a temperature."""
         if method == SAME_PIXEL:
             parts = tested(frozen).items()
@@ -154,14 +151,14 @@ class Correspondence(Task):
             yield Trial(method, seeds[0], found=same)
             return
         started = time.perf_counter()
-        fit_statistics(extractor, frozen["train"].images)
+        fit_statistics(plain, frozen["train"].images)
 
         def score(share: float, temperature: float = 0.05) -> float:
-            return self.validate(SketchMatcher(RawFeatures(extractor, share), temperature=temperature), frozen)
+            return self.validate(SketchMatcher(RawFeatures(plain, share), temperature=temperature), frozen)
 
         share, tried = (RAW[method], {}) if RAW[method] is not None else best_share(score)
         temperature = max(TEMPERATURES, key=lambda temperature: score(share, temperature))
-        found = self.predict(SketchMatcher(RawFeatures(extractor, share), temperature=temperature), frozen)
+        found = self.predict(SketchMatcher(RawFeatures(plain, share), temperature=temperature), frozen)
         yield Trial(method, seeds[0], tried=tried, seconds=time.perf_counter() - started, found=found)
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
@@ -176,8 +173,7 @@ class Correspondence(Task):
 
 
 class RawFeatures(nn.Module):
-    """Frozen features of an extractor without injection as one map, each source standardised: its cosines are a mean of
-    the sources', in which the up-blocks have a `share` in [0, 1], equally, and the tokens the rest."""
+    """One map of frozen features, whose cosines are a mean of the sources': the up-blocks' together have a `share`."""
 
     def __init__(self, extractor: FusedExtractor, share: float):
         super().__init__()

@@ -31,10 +31,7 @@ class History:
     best_epoch: int  # whose weights the model now holds; 0 if training never beat the start
     steps: int = 0  # of the optimiser
     ended: str = ""  # "plateau": the validation no longer rose; "cap": it might have; "" without a training
-
-    @property
-    def learning_rate(self) -> float:  # of the first step, 0 without a training
-        return self.epochs[1]["learning_rate"] if self.epochs[1:] else 0.0
+    learning_rate: float = 0.0  # of the first step, 0 without a training
 
     @property
     def best(self) -> float:  # the best epoch's validation
@@ -58,10 +55,9 @@ class Position:
 class Training:
     """One training of what a model can learn; `fit` runs it.
 
-    AdamW with gradients clipped to norm 1, until the validation no longer rises: at each of PLATEAUS plateaus the rate
-    falls by FALL, and the last one ends the training. From a checkpoint it goes on to the bits of a training that
-    nothing stopped, on one CPU with one number of threads; a generator of the caller's own that outlives one call of
-    `loss` is not kept.
+    AdamW with gradients clipped to norm 1; at each of PLATEAUS plateaus of the validation the rate falls by FALL, and
+    the last one ends the training. From a checkpoint it goes on to the bits of a training that nothing stopped, on one
+    CPU with one number of threads; a generator of the caller's own that outlives one call of `loss` is not kept.
 
     Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
     learn from their share of every batch, with the curve of one up to rounding if the loss is a mean over single
@@ -121,9 +117,11 @@ class Training:
                 bar.set_postfix(loss=f"{row['loss']:.4f}", validation=f"{row['validation']:.4f}")
         self.model.load_state_dict(self.best)
         self.model.eval()
-        at = self.position
-        ended = self.epochs and ("plateau" if self.plateaus == PLATEAUS else "cap")
-        return History(at.rows, at.best_epoch, (len(at.rows) - 1) * self.steps, ended or "")
+        rows, best = self.position.rows, self.position.best_epoch
+        if not self.epochs:
+            return History(rows, best)
+        ended = "plateau" if self.plateaus == PLATEAUS else "cap"
+        return History(rows, best, (len(rows) - 1) * self.steps, ended, self.learning_rate)
 
     @property
     def going(self) -> bool:

@@ -66,10 +66,7 @@ class Head:
 def save_heads(
     run: Any, trials: Sequence[Trial], weights_sha256: str, folder: Path, task: str = "segmentation"
 ) -> list[Path]:
-    """Write the models that a task's `compare` trained with the run's first seed, and return their files.
-
-    A run (from `params.check`) with 0 epochs trained none. OSError, one sentence, when a file cannot be written.
-    """
+    """Write what a task's `compare` trained with the run's first seed, if it did; OSError where it cannot."""
     if run.epochs == 0:
         return []
     make_folder(folder)
@@ -87,8 +84,7 @@ def save_heads(
 def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> Head:
     """A trained model of `task` (None: of any) that `save_heads` wrote, for this backbone, on its device.
 
-    FileNotFoundError: no such file. ValueError: it is no such head or not whole, of another task, another backbone or
-    another version of the code.
+    FileNotFoundError; ValueError: it is not whole, or of another task, backbone or version of the code.
     """
     told, notebook = shown(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not isfile(path):

@@ -71,25 +71,16 @@ class PreparedPairs:
         return self.masks_of(torch.tensor(own, dtype=torch.long), photos)
 
     def masks_of(self, categories: Tensor, photos: Tensor) -> Tensor:
-        """(..., side, side) bool, each category's mask in a photo, empty where it is not there; both are broadcast.
-
-        ValueError if a photo has no mask.
-        """
+        """(..., side, side) bool, each category's mask in a photo, empty where it is not; ValueError without any."""
         if missing := sum(not self.photo_records[photo].masks for photo in photos.tolist()):
-            what = (
-                f"{missing} of {len(photos)} pairs have photos without a mask, so they cannot be trained on or scored"
-            )
+            what = f"{missing} of {len(photos)} pairs have photos without a mask and cannot be trained on or scored"
             raise ValueError(f"{what}: add their mask files, or take .select(masked=True) of the dataset first.")
         at = self.mask_at[photos, categories]
         return self.masks[at] & (at >= 0)[..., None, None]
 
 
 def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> PreparedPairs:
-    """Read a dataset's pairs (matching instance, else category) at `size` px and their masks; compute what is frozen.
-
-    `noise` is draws, seed, timestep, prompt of `extractor.frozen`. Kept as float32, with the pocket backbone 300 kB an
-    image. ValueError: the dataset has no pair, or an image is broken.
-    """
+    """Read pairs (matching instance, else category) and masks, compute what is frozen; ValueError without a pair."""
     if not (found := pairs(dataset)):
         remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
         raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")

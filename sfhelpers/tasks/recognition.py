@@ -161,9 +161,7 @@ class Recognition(Task):
         logits, features = _scored(model, frozen["test"])
         return Scores(logits, temperature, features)
 
-    def untrained(
-        self, method: str, seeds: Sequence[int], frozen: Frozen, extractor: FusedExtractor
-    ) -> Iterator[Trial]:
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: FusedExtractor) -> Iterator[Trial]:
         if method in PROBES:  # a linear probe has no seed: it is fitted to its one optimum
             for problem in self.problems(method):
                 yield _probe(method, seeds[0], problem, self.of_problem(frozen, problem))

@@ -44,10 +44,9 @@ RELEVANT = "a photo is relevant for every thing in it; "  # before every definit
 class SketchRetriever(nn.Module):
     """Images to unit vectors: the extractor's map of standardised features, max-pooled over positions.
 
-    `margin` of the triplet loss, above 0, is in units of 1 - cosine. The paper does not give it; of 0.05 to 0.6 the
-    validation classes of toy liked 0.1 and 0.15 best. `level` is what a photo must share with the sketch to be right,
-    "category" or "instance"; `category_weight`, 0 or more, is of the category's triplets beside the hard ones of level
-    "instance". With 0 the loss is the paper's as printed, which forgets the categories that the gallery is full of.
+    `margin` of the triplet loss, above 0, is in units of 1 - cosine (not in the paper). `level` is what a photo shares
+    with the sketch if it is right, "category" or "instance"; `category_weight`, 0 or more, is of category triplets
+    beside the hard ones of level "instance": with 0, as the paper prints it, the loss forgets the categories.
     """
 
     def __init__(
@@ -69,10 +68,7 @@ class SketchRetriever(nn.Module):
 
 
 def triplets(sketches: Tensor, photos: Tensor, right: Tensor, wrong: Tensor, margin: float) -> Tensor:
-    """Mean of max(0, margin + d(s, p) - d(s, n)) over all triplets, d = 1 - cosine (paper, Eq. 1); 0 if there is none.
-
-    Sketches (S, d) and photos (P, d) have length 1; `right` and `wrong` (S, P) bool are positives and negatives.
-    """
+    """Mean of max(0, margin + d(s, p) - d(s, n)) over all triplets of unit vectors, d = 1 - cosine (paper, Eq. 1)."""
     distance = 1 - sketches @ photos.T
     chosen = (right[:, :, None] & wrong[:, None, :]).to(distance.device)
     if not chosen.any():
@@ -97,9 +93,10 @@ def labels(sides: Iterable[Sequence[Record]], level: Level) -> tuple[np.ndarray,
 
 
 @torch.no_grad()
-def embed(model: nn.Module, prepared: Prepared, which: Tensor) -> Tensor:
-    """(N, d) on the CPU of prepared images, those at `which` (N,); the model is put into eval mode."""
-    return torch.cat([model.eval()(take(prepared, part)).cpu() for part in which.split(64)])
+def embed(model: nn.Module, frozen: Frozen, places: Sequence[Tensor]) -> list[Tensor]:
+    """(S, d) and (P, d) on the CPU of the sketches and photos at some places, in eval mode."""
+    sides = ((frozen[side], which.split(64)) for side, which in zip(SIDES, places, strict=True))
+    return [torch.cat([model.eval()(take(side, part)).cpu() for part in parts]) for side, parts in sides]
 
 
 class Vectors(NamedTuple):
@@ -114,17 +111,11 @@ class Retrieval(Task):
     """Trained for every problem of PROBLEMS anew, tested on classes that were held back; compared by the first.
 
     The clip-style problem is for the CORE arms alone: it asks what a laxer split does to a number, not which arm wins.
-    `batch_size` counts pairs; `others` are embedders by name, e.g. from `encoders.load_others`, as further untrained
-    rows. ValueError as of `problems_of`, or for a step of fewer than two groups.
+    `batch_size` counts pairs, of two groups or more; `others` are embedders by name, further untrained rows.
     """
 
     name = "retrieval"
-    # Chosen on a backbone made for that, whose image tower had learned 18 of the 27 seen categories: asked for the
-    # other nine, heads that started so had a mean AP of .787 (from zero .737), and found the very photo twice as often.
-    start = "random"
-
-    def read(self, extractor: nn.Module, records: list[Record], size: int, **noise: Any) -> Prepared:
-        return prepare_images(extractor, reader(records, size), len(records), "preparing images", **noise)
+    start = "random"  # mean AP of classes that an image tower had not learned: .787, from zero .737
 
     def __init__(
         self, dataset: Dataset, epochs: int, learning_rate: float, batch_size: int,
@@ -142,6 +133,9 @@ class Retrieval(Task):
         self.asked_for = numbers(names_of(dataset.sketches, "category"))  # (S,)
         self.shown = numbers(shown_in(dataset.photos, "category"))  # (P, K)
         self.embedded: dict[str, dict[Path, Tensor]] = {}  # off the shelf, each image once
+
+    def read(self, extractor: nn.Module, records: list[Record], size: int, **noise: Any) -> Prepared:
+        return prepare_images(extractor, reader(records, size), len(records), "preparing images", **noise)
 
     def problems(self, method: str) -> tuple[str, ...]:
         chosen = tuple(problem for problem in self.about if problem != "clip-style" or method in CORE)
@@ -169,8 +163,7 @@ class Retrieval(Task):
 
     def validate(self, model: SketchRetriever, frozen: Frozen) -> float:
         """Mean AP at the model's level, of sketches and photos of the validation classes."""
-        sides = zip(SIDES, frozen["validation"], strict=True)
-        return self._precision([embed(model, frozen[side], which) for side, which in sides], frozen)
+        return self._precision(embed(model, frozen, frozen["validation"]), frozen)
 
     def _precision(self, vectors: Sequence[Tensor], frozen: Frozen) -> float:
         sides, level = zip(SIDES, frozen["validation"], strict=True), self.about[frozen["problem"]].level
@@ -178,41 +171,38 @@ class Retrieval(Task):
         return float(evaluate_retrieval(*vectors, *labels(records, level), (AP(),))[AP()].mean())
 
     def predict(self, model: SketchRetriever, frozen: Frozen) -> Vectors:
-        places = zip(SIDES, self.about[frozen["problem"]].places, strict=True)
-        return Vectors(*(embed(model, frozen[side], which) for side, which in places))
+        return Vectors(*embed(model, frozen, self.about[frozen["problem"]].places))
 
-    def untrained(
-        self, method: str, seeds: Sequence[int], frozen: Frozen, extractor: FusedExtractor
-    ) -> Iterator[Trial]:
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: FusedExtractor) -> Iterator[Trial]:
         """Embeddings off the shelf, and random vectors, with which every ranking is as likely as any other."""
         encoder, chance = self.others.get(method), method == CHANCE
         row = {} if encoder is None else {"weights_sha256": encoder.weights_sha256, "backbone": method}
         for seed in seeds if chance else seeds[:1]:
             dice = torch.Generator().manual_seed(seed)
             for name, about in self.about.items():
-                started, tried = time.perf_counter(), {}
+                started, tried, own = time.perf_counter(), {}, self.of_problem(frozen, name)
                 if chance:
-                    sides = [torch.randn(len(side), DIM, generator=dice) for side in (about.sketches, about.photos)]
+                    sides = [torch.randn(len(side), DIM, generator=dice) for side in about.places]
                 else:
-                    sides, tried = self._off_the_shelf(method, self.of_problem(frozen, name), extractor)
+                    sides, tried = self._off_the_shelf(method, own, plain)
                 found = Vectors(*sides, chance and about.level == "instance" and seed == seeds[0])
                 seconds = time.perf_counter() - started
                 yield Trial(method, seed, name, tried=tried, seconds=seconds, found=found, row=row)
 
-    def _off_the_shelf(
-        self, method: str, frozen: Frozen, extractor: FusedExtractor
-    ) -> tuple[list[Tensor], dict[Any, float]]:
+    def _off_the_shelf(self, method: str, frozen: Frozen, plain: FusedExtractor) -> tuple[list[Tensor], dict]:
         """(S, d) and (P, d) of a problem's pool, and what validation said of SD's up-blocks or of its share."""
-        places = self.about[frozen["problem"]].places
-        if method != B_BOTH:
-            tried = self._blocks(frozen, extractor) if method == B_SD else {}
-            return self._vectors(method, places, frozen, extractor), tried
-        pool, learned = (
-            [self._vectors(single, which, frozen, extractor) for single in (B_SD, B_CLIP)]
-            for which in (places, frozen["validation"])
-        )
+        places = self.about[frozen["problem"]].places, frozen["validation"]
+        if method not in (B_SD, B_BOTH):
+            return self._embedded(method, places[0], plain), {}
+        self.model(plain, frozen)  # which fits the statistics
+        blocks = {block: self._precision(self._pooled(block, places[1], frozen, plain), frozen) for block in UP}
+        sd = [self._pooled(max(blocks, key=blocks.get), which, frozen, plain) for which in places]
+        if method == B_SD:
+            return sd[0], blocks
+        clip = [self._embedded(B_CLIP, which, plain) for which in places]
+        pool, learned = zip(sd, clip, strict=True)
 
-        def joined(both: list[list[Tensor]], share: float) -> list[Tensor]:
+        def joined(both: Sequence[list[Tensor]], share: float) -> list[Tensor]:
             weighed = zip((share**0.5, (1 - share) ** 0.5), both, strict=True)
             scaled = [[weight * F.normalize(side, dim=1) for side in sides] for weight, sides in weighed]
             return [torch.cat(side, dim=1) for side in zip(*scaled, strict=True)]
@@ -220,32 +210,21 @@ class Retrieval(Task):
         share, tried = best_share(lambda share: self._precision(joined(learned, share), frozen))
         return joined(pool, share), tried
 
-    def _vectors(
-        self, method: str, places: Sequence[Tensor], frozen: Frozen, extractor: FusedExtractor
-    ) -> list[Tensor]:
-        """(S, d) and (P, d) of the sketches and photos at some places."""
-        if method == B_SD:
-            tried = self._blocks(frozen, extractor)
-            return self._pooled(max(tried, key=tried.get), places, frozen, extractor)
+    def _pooled(self, block: str, places: Sequence[Tensor], frozen: Frozen, plain: FusedExtractor) -> list[Tensor]:
+        """The maxima of an up-block's standardised features: a spread is above 0, so the maxima may be standardised."""
+        statistics = plain.statistics[block].cpu()  # as what is frozen
+        maxima = [frozen[side][block].amax(dim=(2, 3), keepdim=True) for side in SIDES]
+        return [statistics(side[which]).flatten(1) for side, which in zip(maxima, places, strict=True)]
+
+    def _embedded(self, method: str, places: Sequence[Tensor], plain: FusedExtractor) -> list[Tensor]:
+        """(S, d) and (P, d) of the sketches and photos at some places, by an image encoder."""
         paths = [[self.parts[side][k].path for k in which] for side, which in zip(SIDES, places, strict=True)]
         known = self.embedded.setdefault(method, {})
         if missing := list(dict.fromkeys(path for side in paths for path in side if path not in known)):
-            embedder = self.others.get(method, extractor.backbone.vision.embed)
-            size = max(reading_size(extractor.backbone), getattr(embedder, "size", 0))
+            embedder = self.others.get(method, plain.backbone.vision.embed)
+            size = max(reading_size(plain.backbone), getattr(embedder, "size", 0))
             known |= zip(missing, embed_photos(missing, embedder, size), strict=True)
         return [torch.stack([known[path] for path in side]) for side in paths]
-
-    def _blocks(self, frozen: Frozen, extractor: FusedExtractor) -> dict[str, float]:
-        """What validation says of each up-block, max-pooled."""
-        self.model(extractor, frozen)  # which fits the statistics
-        pooled = {block: self._pooled(block, frozen["validation"], frozen, extractor) for block in UP}
-        return {block: self._precision(vectors, frozen) for block, vectors in pooled.items()}
-
-    def _pooled(self, block: str, places: Sequence[Tensor], frozen: Frozen, extractor: FusedExtractor) -> list[Tensor]:
-        """The maxima of an up-block's standardised features: a spread is above 0, so the maxima may be standardised."""
-        statistics = extractor.statistics[block].cpu()  # as what is frozen
-        maxima = [frozen[side][block].amax(dim=(2, 3), keepdim=True) for side in SIDES]
-        return [statistics(side[which]).flatten(1) for side, which in zip(maxima, places, strict=True)]
 
     def asked(self, trial: Trial, test: str = "zero-shot") -> tuple[tuple[list[Record], ...], tuple[Tensor, ...]]:
         """Records of a test's queries and gallery, and their vectors."""
@@ -257,10 +236,9 @@ class Retrieval(Task):
     def scores(
         self, trial: Trial, measures: Iterable[Measure] = (AP(),), test: str = "zero-shot", gallery: str = "all"
     ) -> dict[Measure, np.ndarray]:
-        """Every query's value of every measure; at level "instance" only the photo it was drawn from is right.
+        """Every query's value of every measure.
 
-        `test`: "zero-shot", of "strict" also "class" and "sample"; `gallery`: "all" photos, or those that show a thing
-        of the query's "class".
+        `test`: "zero-shot", of "strict" also "class", "sample"; `gallery`: "all" photos, or those of a query's "class".
         """
         sides, vectors = self.asked(trial, test)
         classes = labels(sides, "category") if gallery == "class" else None
@@ -273,8 +251,8 @@ class Retrieval(Task):
         instance, split = about.level == "instance", about.split.name
         rule = "" if instance else RELEVANT
         queries, photos = about.tests["zero-shot"]
-        of_photo, of_category = (names_of((about.sketches[k] for k in queries), by) for by in ("instance", "category"))
-        groups = {"photos": of_photo, "categories": of_category}
+        levels = {"photos": "instance", "categories": "category"}
+        groups = {unit: names_of((about.sketches[k] for k in queries), by) for unit, by in levels.items()}
         tested = MEASURES[about.level][0] if instance or about is self.first else None
         for gallery in ("all", "class") if instance else ("all",):
             for measure, values in self.scores(trial, MEASURES[about.level], gallery=gallery).items():

@@ -48,8 +48,7 @@ scores = metrics.mask_scores  # every metric of DEFINITIONS
 class SketchSegmenter(nn.Module):
     """logits = temperature * (cosine(max-pooled sketch feature, photo map) - centre), at the extractor's grid.
 
-    Start values: `temperature` above 0, `centre` a cosine, that of an undecided pixel; an untrained FusedExtractor
-    gives about 0.1. `extractor` may be any module with its `forward` and `pooled`.
+    Start values: `temperature` above 0, `centre` a cosine, that of an undecided pixel (untrained about 0.1).
     """
 
     def __init__(self, extractor: nn.Module, temperature: float = 10.0, centre: float = 0.2):
@@ -123,15 +122,13 @@ class Segmentation(Task):
         return SketchSegmenter(extractor)
 
     def loss(self, model: SketchSegmenter, frozen: Frozen, indices: Tensor) -> Tensor:
-        """Binary cross-entropy (paper, Eq. 4) of every sketch of the batch asking every photo, what is there apart.
-
-        Being linear in the target, against the foreground's share of a position it is the mean over its pixels.
-        """
+        """Binary cross-entropy (paper, Eq. 4) of every sketch of the batch asking every photo, what is there apart."""
         train, device = frozen["train"], model.centre.device
         sketch, photo = train.pairs[indices].unbind(1)
         logits = model(take(train.sketches, sketch, device), take(train.photos, photo, device))
         masks = train.masks_of(train.category_at[sketch][:, None], photo)
         there = masks.flatten(2).any(2)
+        # Being linear in the target, against the foreground's share of a position it is the mean over its pixels.
         shares = F.interpolate(masks.to(device, logits.dtype), size=logits.shape[2:], mode="area")
         each = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").mean((2, 3))
         weighed = ((1 - self.absent, there), (self.absent, ~there))
@@ -149,13 +146,12 @@ class Segmentation(Task):
 
     def predict(self, model: SketchSegmenter, frozen: Frozen) -> Masks:
         data = self.counted(frozen["validation"])
-        cut, told = choose_threshold(predict_pairs(model, data), data.pair_masks), {}
+        cut = choose_threshold(predict_pairs(model, data), data.pair_masks)
         with torch.no_grad():
             pooled = compute(model.extractor.pooled, frozen["train"].sketches, 64, "predicting: training sketches")
         mean = F.normalize(pooled, dim=1).mean(0)
-        for part, data in tested(frozen).items():
-            told[part] = answer(model, data, questions(data, self.absent), mean)
-        return Masks(cut, told)
+        parts = tested(frozen).items()
+        return Masks(cut, {part: answer(model, data, questions(data, self.absent), mean) for part, data in parts})
 
     def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, extractor: nn.Module) -> Iterator[Trial]:
         """The share of training masks at each pixel, as probabilities: it never looks at a photo or a sketch."""
@@ -228,10 +224,7 @@ def questions(data: PreparedPairs, absent: float) -> dict[str, Tensor]:
 def answer(
     model: SketchSegmenter, data: PreparedPairs, asked: Mapping[str, Tensor], mean: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Logits (n, g, g) on the CPU of the (n, 2) questions of every kind, each image computed once, in eval mode.
-
-    A sketch's position after the last one's is the feature `mean` (d,).
-    """
+    """Logits (n, g, g) on the CPU of the (n, 2) questions of every kind; after the last sketch comes `mean` (d,)."""
     model.eval()
     features = compute(model.extractor.pooled, data.sketches, 64, "predicting: sketches").to(model.centre.device)
     if mean is not None:
@@ -248,7 +241,7 @@ def answer(
 
 
 def predict_pairs(model: SketchSegmenter, data: PreparedPairs) -> Tensor:
-    """Probabilities (N, side, side) in [0, 1] of all pairs, otherwise as `answer`."""
+    """Probabilities (N, side, side) in [0, 1] of all pairs, on the CPU, each image computed once, in eval mode."""
     return upsample(answer(model, data, {OWN: data.pairs})[OWN], MASK_SIDE).sigmoid()
 
 
@@ -284,6 +277,4 @@ def refine_with_crf(image: Tensor, probability: Tensor, threshold: float = 0.5) 
 
 def upsample(maps: Tensor, side: int) -> Tensor:
     """(N, g, g) -> (N, side, side), bilinear."""
-    if maps.shape[-1] == side:
-        return maps
     return F.interpolate(maps[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
