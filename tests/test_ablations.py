@@ -35,7 +35,7 @@ class Toy(Brightness):
     """A task on two images, by default without any training; it notes what is prepared and what is validated."""
 
     def __init__(self, name="toy", epochs=0, stop=99, **settings):
-        super().__init__({"test": None}, "toy", "s", "", epochs, 1e-3, 2)
+        super(Brightness, self).__init__({"test": None}, "toy", "s", "", epochs, 1e-3, 2)
         self.name, self.prepared, self.validated, self.stop, self.settings = name, [], 0, stop, settings
 
     def read(self, extractor, part, size, **noise):

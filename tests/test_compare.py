@@ -211,11 +211,17 @@ def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone,
 
 
 class Brightness(protocol.Task):
-    """A task is added in one class: how bright a sketch is, told by the mean of its map."""
+    """A task is added in one class: how bright a sketch is, told by the mean of its map; it notes what it read."""
 
     name, baselines, settings = "brightness", ("mean brightness",), {}
 
+    def __init__(self, toy, epochs, learning_rate=1e-3, batch_size=4):
+        parts = {name: toy.sketches[k:24:3] for k, name in enumerate(("train", "validation", "test"))}
+        super().__init__(parts, "toy", "default", "", epochs, learning_rate, batch_size)
+        self.seen = []  # injections and seeds
+
     def read(self, extractor, records, size, **noise):
+        self.seen.append((extractor.inject, extractor.seed))
         images = load_images([record.path for record in records], size)
         return extractor.prepare(images, **noise) | {"bright": images.mean((1, 2, 3))}
 
@@ -253,9 +259,7 @@ class Brightness(protocol.Task):
 
 
 def test_a_task_in_one_class_is_compared_told_and_tested(tiny_backbone, toy):
-    parts = {name: toy.sketches[k:24:3] for k, name in enumerate(("train", "validation", "test"))}
-    task = Brightness(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
-    methods = ["fused", "SD only", "mean brightness"]
+    task, methods = Brightness(toy, epochs=4, batch_size=2), ["fused", "SD only", "mean brightness"]
     trials, frozen = protocol.compare(tiny_backbone, task, methods, (0, 1))
     assert [trial.method for trial in trials] == ["fused", "fused", "SD only", "SD only", "mean brightness"]
     assert all(trial.history.best_epoch > 0 for trial in trials if trial.history)
@@ -286,20 +290,6 @@ def test_a_task_in_one_class_is_compared_told_and_tested(tiny_backbone, toy):
     assert not protocol.differences(RUN, task, trials[2:], flat, "aa"), "without fused there is nothing to compare"
 
 
-class Rated(Brightness):
-    """It notes for which injection and seed each part was read."""
-
-    def __init__(self, toy, **changes):
-        parts = {name: toy.sketches[k:24:3] for k, name in enumerate(("train", "validation", "test"))}
-        about = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | changes
-        super().__init__(parts, "toy", "default", "", **about)
-        self.seen = []
-
-    def read(self, extractor, records, size, **noise):
-        self.seen.append((extractor.inject, extractor.seed))
-        return super().read(extractor, records, size, **noise)
-
-
 def test_the_rate_that_validation_likes_is_every_seed_s_and_no_training_is_done_twice(
     tiny_backbone, toy, tmp_path, monkeypatch
 ):
@@ -313,7 +303,7 @@ def test_the_rate_that_validation_likes_is_every_seed_s_and_no_training_is_done_
         return history
 
     monkeypatch.setattr(protocol.Training, "fit", fit)
-    task, lines = Rated(toy), []
+    task, lines = Brightness(toy, 2), []
     options = {"rates": 3, "checkpoints": tmp_path, "log": lines.append}
     trials, _ = protocol.compare(tiny_backbone, task, ["fused", "SD only"], (5, 6), **options)
     rates = [pytest.approx(rate) for rate in (1e-3, 1e-3 / 3, 3e-3)]
@@ -324,23 +314,23 @@ def test_the_rate_that_validation_likes_is_every_seed_s_and_no_training_is_done_
     assert [list(trial.tried) for trial in trials] == [rates, rates[2:], rates, rates[1:2]]
     assert "at rate 0.003" in lines[0] and all(trial.tried[r] <= 0 for trial in trials for r in trial.tried)
     assert [len({*task.seen}), len(task.seen)] == [4, 4 * 3], "each kind and seed once, and every part of it"
-    again, _ = protocol.compare(tiny_backbone, Rated(toy), ["fused", "SD only"], (5, 6), **options)
+    again, _ = protocol.compare(tiny_backbone, Brightness(toy, 2), ["fused", "SD only"], (5, 6), **options)
     for one, other in zip(trials, again, strict=True):
         assert np.array_equal(one.found, other.found) and one.tried == other.tried
     options["checkpoints"] = tmp_path / "none"
-    assert protocol.compare(tiny_backbone, Rated(toy, epochs=0), ["fused"], **options)[0][0].tried.keys() == {1e-3}
+    assert protocol.compare(tiny_backbone, Brightness(toy, 0), ["fused"], **options)[0][0].tried.keys() == {1e-3}
 
 
 def test_baselines_have_the_features_of_the_first_seed_s_noise(tiny_backbone, toy):
     asked = []
 
-    class Asked(Rated):
+    class Asked(Brightness):
         def untrained(self, method, seeds, frozen, extractor):
             asked.append((seeds, frozen["test"], extractor))
             yield from super().untrained(method, seeds, frozen, extractor)
 
     for methods in (["SD only", "mean brightness"], ["fused", "mean brightness"]):
-        trials, _ = protocol.compare(tiny_backbone, Asked(toy, epochs=0), methods, (3, 4))
+        trials, _ = protocol.compare(tiny_backbone, Asked(toy, 0), methods, (3, 4))
         assert [(trial.method, trial.seed) for trial in trials][2:] == [("mean brightness", 3)]
         (seeds, test, extractor), images = asked.pop(), load_images([r.path for r in toy.sketches[2:24:3]], 96)
         assert seeds == (3, 4) and extractor.seed == 3 and not asked

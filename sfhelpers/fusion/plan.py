@@ -11,10 +11,8 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion.modules import ChannelStatistics, ClipInjection, FeatureAggregator, TokenInterpolation
 from sfhelpers.params.table import INJECT
 
-# How the tokens' channels become a block's: learned; linear along the channels; or that at the spread of the output.
-MATCH = ("convolution", "interpolation", "scaled interpolation")
-# Convolutions that learn start as the plain UNet; or as PyTorch and the released code do, where the tokens rule.
-START = ("zero", "random")
+MATCH = ("convolution", "interpolation", "scaled interpolation")  # of channels: learned, linear, to a block's spread
+START = ("zero", "random")  # of what learns: as the plain UNet; or as PyTorch and the released code do
 UNET_BRANCHES = ("f1", "f2", "f3", "f4")
 
 

@@ -26,8 +26,7 @@ def pck(
         base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's.
         visible: (J,) or (B, J) bool or 0/1, the points that count; all if None. Hidden ones may be anything.
         strict: a point exactly on the threshold is wrong (`<`, SketchFusion's code) instead of right (PSCNet's).
-        per: "pair" (both papers): a float, or (B,), NaN for a pair without a visible point; or "point": (P,), 1 or 0
-            for each visible point, pair by pair.
+        per: "pair": a float, or (B,), NaN where no point is visible; or "point": (P,), 1 or 0 for each visible one.
     """
     one_of(per, ("pair", "point"), "per")
     pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
@@ -164,8 +163,7 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:
 def calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
     """Expected calibration error (ECE) in [0, 1]: the mean gap of confidence and accuracy over bins, by their items."""
     table = reliability(probabilities, labels, bins)
-    gaps = np.abs(table.confidence - table.accuracy)
-    return float(np.nansum(gaps * table.count) / table.count.sum())
+    return float(np.nansum(np.abs(table.confidence - table.accuracy) * table.count) / table.count.sum())
 
 
 class Paired(NamedTuple):
@@ -181,9 +179,8 @@ class Paired(NamedTuple):
 def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Paired:
     """Of first - second, two methods' values (seeds, n), or (n,), of the same n queries, of order 1 each.
 
-    A resample draws, with replacement, from the seeds of both methods, each for itself, and then from the groups:
-    `groups` (n,) labels queries that are drawn together, such as sketches of one photo; None: each for itself.
-    ValueError for lengths that differ, one group, or values not finite.
+    A resample draws, with replacement, from the seeds of each method and then from `groups` (n,), labels of queries
+    that are drawn together; None: each for itself. ValueError for lengths that differ, one group, values not finite.
     """
     first, second = (np.atleast_2d(to_array(values)).astype(np.float64) for values in (first, second))
     labels = np.arange(first.shape[-1]) if groups is None else to_array(groups)

@@ -53,10 +53,9 @@ class Acc(Measure):
 
 @dataclass(frozen=True)
 class P(Measure):
-    """Precision at k; H(i) of the first i items are relevant, R in the whole gallery of N.
+    """Precision at k, H(k)/k (ClipPrompt, Dr. CLIP); H(i) of the first i items are relevant, R in the gallery of N.
 
-    Its denominators differ only where gallery or class is smaller than k: "k" is H(k)/k (ClipPrompt, Dr. CLIP),
-    "gallery" H(k)/min(k, N) (SAKE, sem-pcyc), "relevant" H(c)/c with c = min(k, R) (ZSE).
+    Other denominators: "gallery", H(k)/min(k, N) (SAKE, sem-pcyc); "relevant", H(c)/c with c = min(k, R) (ZSE).
     """
 
     denominator: str = "k"

@@ -1,8 +1,4 @@
-"""Sketch-photo correspondence (paper, Sec. 6.3): where in the photo is this point of the sketch, and the other way.
-
-A point's feature is compared with every position of the other image's map. Training adds a contrastive loss, which
-tells the corresponding patch from all others, and the end-point error of a soft-argmax over the map (Eq. 3).
-"""
+"""Sketch-photo correspondence (paper, Sec. 6.3): where in the photo is this point of the sketch, and the other way."""
 
 import itertools
 import time
@@ -66,7 +62,7 @@ class SketchMatcher(nn.Module):
         return expected_position((cosine / self.log_temperature.exp()).masked_fill(~near, -torch.inf))
 
     def loss(self, data: PreparedPoints, chosen: Tensor) -> Tensor:
-        """The training loss of some pairs (b,), both ways, every photo's map computed once; 0 if all is hidden."""
+        """Contrastive loss and end-point error (Eq. 3) of pairs (b,), both ways, a photo once; 0 if all is hidden."""
         device = self.log_temperature.device
         sketches, photos = data.images.pairs[chosen].unbind(1)
         different, which = photos.unique(return_inverse=True)
@@ -132,8 +128,7 @@ class Correspondence(Task):
         return len(frozen["train"].images.photo_records)
 
     def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
-        of_photo = frozen["train"].images.pairs[:, 1]
-        return model.loss(frozen["train"], torch.isin(of_photo, indices).nonzero()[:, 0])
+        return model.loss(frozen["train"], torch.isin(frozen["train"].images.pairs[:, 1], indices).nonzero()[:, 0])
 
     def validate(self, model: SketchMatcher, frozen: Frozen) -> float:
         """Mean PCK over pairs, both directions and ALPHAS."""

@@ -132,8 +132,7 @@ class Training:
         if at.batches == 0:
             at.learning_rate = self.optimiser.param_groups[0]["lr"]
         self.model.train()
-        batches = torch.randperm(self.train, generator=self.order).split(self.batch_size)
-        for indices in batches[at.batches :]:
+        for indices in torch.randperm(self.train, generator=self.order).split(self.batch_size)[at.batches :]:
             at.loss += self.step(indices)
             at.batches += 1
             at.seconds = time.perf_counter() - start

@@ -170,8 +170,7 @@ class Recognition(Task):
         share = torch.bincount(frozen["train"]["labels"], minlength=shape[1]).double() + 1e-3
         prior = share.log() - torch.arange(shape[1], dtype=torch.float64) * 1e-9  # of equally many the first is ahead
         for seed in seeds:
-            dice = torch.Generator().manual_seed(seed)
-            guess = torch.rand(shape, generator=dice, dtype=torch.float64) * 1e-6
+            guess = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1e-6
             yield Trial(method, seed, found=Scores(prior.expand(shape) if method == PRIOR else guess))
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:

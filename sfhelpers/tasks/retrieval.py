@@ -1,8 +1,7 @@
 """Sketch-based image retrieval (paper, Sec. 6.1): a sketch ranks photos by the cosine of max-pooled features.
 
-Category level: any photo that shows the sketch's category is right, whatever else is in it, and the triplet loss
-(Eq. 1) has the others as negatives. Fine-grained: only the photo it was drawn from is right, and the negatives are
-*hard*: others that show its category.
+Right is any photo that shows the sketch's category, or, fine-grained, the one that it was drawn from, against the
+*hard* negatives that show its category.
 """
 
 import time
@@ -27,14 +26,12 @@ from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, rea
 Embedder = Callable[[Tensor], Tensor]  # images (B, 3, H, W) in [0, 1] to (B, d); `.size` in px if it wants more detail
 SIDES = ("sketches", "photos")
 B_CLIP, B_SD, B_BOTH, CHANCE = "B-CLIP", "B-SD", "B-SD+CLIP", "chance"
+AT_200 = AP(200, "k"), AP(200, "min"), AP(200, "min", True), AP(200, "found"), AP(200, "relevant")
+PRECISIONS = tuple(P(k, over) for k in (100, 200) for over in ("k", "gallery", "relevant"))
 MEASURES: dict[Level, tuple[Measure, ...]] = {
-    "category": (
-        AP(), AP(interpolated=True), AP(200, "k"), AP(200, "min"), AP(200, "min", True), AP(200, "found"),
-        AP(200, "relevant"), P(100, "k"), P(100, "gallery"), P(100, "relevant"), P(200, "k"), P(200, "gallery"),
-        P(200, "relevant"),
-    ),
+    "category": (AP(), AP(interpolated=True), *AT_200, *PRECISIONS),
     "instance": (Acc(1), Acc(5), Acc(10)),
-}  # fmt: skip
+}
 GENERALISED = {"class": "strict, generalised by class", "sample": "strict, generalised by sample"}
 UNSEEN, SEEN = "all, unseen queries", "all, seen queries"
 EXPECTED = "Acc@1, expected"

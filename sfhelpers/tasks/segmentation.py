@@ -80,17 +80,15 @@ class Masks:
 
     def probabilities(self, part: str, *kinds: str) -> Tensor:
         """(N, side, side) in [0, 1] of these kinds of questions, by default of the part's own pairs."""
-        found = [self.logits[part][kind] for kind in kinds or (OWN,)]
-        return upsample(torch.cat(found), MASK_SIDE).sigmoid()
+        return upsample(torch.cat([self.logits[part][kind] for kind in kinds or (OWN,)]), MASK_SIDE).sigmoid()
 
 
 class Segmentation(Task):
     """Trained on seen categories, tested on other photos of these and, if there are any, on unseen ones.
 
-    `absent`, 0 to 1, is the share of questions for what a photo does not show: by weight in the loss, by number in
-    validation and test. What no mask file tells of counts as not there: use 0 where photos show more than that.
-    Photos without a mask are left out, with a warning that counts them. ValueError if an image file is trained on and
-    tested with, under whatever name, or no photo of a part has a mask. The rest is as of `fit.Training`.
+    `absent`, 0 to 1, is the share of questions for what a photo does not show, by weight in the loss, by number in
+    validation and test: use 0 where masks do not tell of all that is there. Photos without a mask are left out, with a
+    warning. ValueError if an image file is trained on and tested with, or no photo of a part has a mask.
     """
 
     name = "segmentation"

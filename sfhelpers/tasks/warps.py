@@ -45,8 +45,7 @@ class Warps(Correspondence):
         points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
         warped = prepare_images(extractor, lambda k: warp(read(k), matrices[list(k)]), n, "preparing warps", **noise)
         both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
-        same = torch.arange(n)[:, None].expand(-1, 2)
-        teacher = PreparedPairs(both, warped, records, records, same, None)
+        teacher = PreparedPairs(both, warped, records, records, torch.arange(n)[:, None].expand(-1, 2), None)
         return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 
     def examples(self, frozen: Frozen) -> int:
