@@ -1,5 +1,4 @@
-"""Result rows, the list in a `results.json`: no value stands without its method, data, seed, weights and definition,
-since metric definitions differ between papers by more than methods do."""
+"""Result rows, the list in a `results.json`: no value stands without its method, data, seed, weights and definition."""
 
 import json
 import math

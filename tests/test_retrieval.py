@@ -237,12 +237,8 @@ def test_no_image_or_class_of_a_test_is_trained_on_in_any_problem(problem, compa
     assert problem == "clip-style" or classes == set(toyworld.UNSEEN[:3])
 
 
-def test_map_counts_all_that_is_shown_and_acc_the_drawn_photo_alone_with_an_easier_gallery_class(compared):
+def test_acc_counts_the_drawn_photo_alone_and_is_easier_in_the_gallery_class(compared):
     task, trials, _ = compared
-    (sketches, photos), (asking, offered) = task.asked(trials[B_CLIP, "strict"])
-    for sketch, vector, value in zip(sketches, asking, task.scores(trials[B_CLIP, "strict"])[AP()], strict=True):
-        right = [sketch.category in photo.things for photo in photos]
-        assert value == pytest.approx(average_precision_score(right, (offered @ vector).numpy()), abs=1e-6)
     trial = trials["fused", "fine-grained"]
     every, own = (task.scores(trial, (Acc(1), Acc(5)), gallery=gallery) for gallery in ("all", "class"))
     assert all((own[acc] >= every[acc]).all() for acc in own)

@@ -1,5 +1,4 @@
-"""Metrics of keypoints (PCK), masks (IoU, pixel accuracy) and classes, in each of the variants that papers use; and a
-paired bootstrap over the things that were asked, which tells whether one method is better (Efron, Tibshirani 1993)."""
+"""Metrics of keypoints (PCK), masks (IoU, pixel accuracy) and classes; a paired bootstrap (Efron, Tibshirani 1993)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

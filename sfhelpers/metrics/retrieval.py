@@ -162,9 +162,8 @@ def evaluate_retrieval(
             # length that tie go on to tie. A query's own length does not change its ranking.
             scores /= lengths
             scores[:, again] = scores[:, first]
-            others = np.zeros((len(rows), 1), dtype=bool)
-            if groups:
-                others = (groups[0][rows, None, None] != groups[1]).all(2)
+            none = np.zeros((len(rows), 1), dtype=bool)
+            others = (groups[0][rows, None, None] != groups[1]).all(2) if groups else none
             np.copyto(scores, -np.inf, where=others)
             place = np.arange(count[rows].max())
             real = place < count[rows, None]

@@ -39,8 +39,7 @@ Places = Mapping[str, Tensor]  # direction -> (N, J, 2) predicted places in [0, 
 class SketchMatcher(nn.Module):
     """Finds the points of one image in another by the cosine of their features, maps (B, d, g, g) of an extractor.
 
-    `window` is the side of the soft-argmax around the best position (paper's code: 7), odd; `temperature`, above 0,
-    what the cosine is divided by at the start.
+    `window` is the side of the soft-argmax (paper's code: 7), odd; `temperature`, above 0, divides the cosine at first.
     """
 
     def __init__(self, extractor: nn.Module, window: int = 7, temperature: float = 0.05):

@@ -188,7 +188,7 @@ class Retrieval(Task):
 
     def _off_the_shelf(self, method: str, frozen: Frozen, plain: FusedExtractor) -> tuple[list[Tensor], dict]:
         """(S, d) and (P, d) of a problem's pool, and what validation said of SD's up-blocks or of its share."""
-        places = self.about[frozen["problem"]].places, frozen["validation"]
+        places = self.about[frozen["problem"]].places, frozen["validation"]  # the pool, and what chooses
         if method not in (B_SD, B_BOTH):
             return self._embedded(method, places[0], plain), {}
         self.model(plain, frozen)  # which fits the statistics
