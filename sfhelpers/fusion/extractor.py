@@ -13,8 +13,7 @@ from sfhelpers.backbones import Backbone, check_images
 from sfhelpers.fusion.modules import ChannelStatistics, to_grid
 from sfhelpers.fusion.plan import UNET_BRANCHES, Plan
 
-# What FusedExtractor is given for each method of the tables; the random-UNet control is `backbones.randomised`.
-ARMS: dict[str, dict[str, Any]] = {
+ARMS: dict[str, dict[str, Any]] = {  # what FusedExtractor is given for each method of the tables
     "fused": {"inject": "up"},
     "fused (fixed random injection)": {"inject": "random"},
     "late fusion": {"inject": "late"},

@@ -88,8 +88,7 @@ def _epochs(run: Any) -> int:
     return (run.seeds + run.rates - 1) * run.epochs
 
 
-# Seconds were measured on one core in 01 and 03 and on two in the rest.
-NOTEBOOKS = {
+NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in the rest
     "00_start_here": Notebook(
         (*(name for name in SHARED if name != "split"), "heads", "skip_broken"), lambda run: 70, lambda run: 2.0
     ),

@@ -62,8 +62,7 @@ def measure(
 
 
 def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Iterator[results.Row]:
-    about = {"method": arm.method, "seed": arm.seed, "dataset": task.dataset, "split": task.split}
-    about |= training_of(trial)
+    about = training_of(trial) | {"method": arm.method, "seed": arm.seed, "dataset": task.dataset, "split": task.split}
     row = partial(results.row, run, task=task.name, weights_sha256=arm.backbone.weights_sha256, **about)
     told = "that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds"
     yield row(metric=PARAMETERS, definition=told, value=trial.parameters, n=1, seconds=trial.preparing)

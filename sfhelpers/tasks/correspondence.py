@@ -19,8 +19,7 @@ from sfhelpers.tasks.prepared import Prepared, PreparedPoints, compute, fit_stat
 
 SIDES = {"s2p": ("sketch", "photo"), "p2s": ("photo", "sketch")}  # direction -> where from, where to
 SAME_PIXEL = "same pixel"
-# Off the shelf: the raw features, standardised, nothing trained.
-RAW = {"B-CLIP": 0.0, "B-SD": 1.0, "B-SD+CLIP": None}  # -> SD's share; None: chosen on validation pairs
+RAW = {"B-CLIP": 0.0, "B-SD": 1.0, "B-SD+CLIP": None}  # raw features -> SD's share; None: chosen on validation pairs
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2)  # of the raw features' window soft-argmax; chosen on validation pairs
 ALPHAS = (0.02, 0.04, 0.06, 0.08, 0.10)  # over which the epoch is chosen: PCK@5 alone moves in coarse steps
 REPORTED = (0.05, 0.10)

@@ -24,7 +24,6 @@ from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, compute, prepare_images, take
 
 TEMPERATURES = tuple(np.geomspace(0.1, 10, 81).tolist())
-# Off the shelf (paper, Sec. 6): the frozen features, max-pooled, under a logistic regression.
 PROBES = {"B-SD": ("f1", "f2", "f3"), "B-CLIP": ("tokens",), "B-SD+CLIP": ()}  # the last is a mean of the others'
 PENALTIES = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C, the smaller the stronger
 PRIOR, CHANCE = "class prior", "chance"
@@ -199,7 +198,7 @@ def _scored(model: SketchRecogniser, data: Prepared) -> tuple[Tensor, Tensor]:
 
 
 def _probe(method: str, seed: int, problem: str, plain: Frozen) -> Trial:
-    """Logistic regressions on standardised features; of both backbones the mean log-probability, SD's share chosen."""
+    """Logistic regressions on max-pooled features (paper, Sec. 6); of both the mean log-probability by SD's share."""
     started, labels = time.perf_counter(), {part: data["labels"] for part, data in plain.items()}
     singles = [name for name in ("B-SD", "B-CLIP") if method in (name, "B-SD+CLIP")]
     fitted, parameters = zip(*(_regression(PROBES[name], plain) for name in singles), strict=True)

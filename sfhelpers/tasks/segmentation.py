@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -219,14 +219,11 @@ def questions(data: PreparedPairs, absent: float) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def answer(
-    model: SketchSegmenter, data: PreparedPairs, asked: Mapping[str, Tensor], mean: Tensor | None = None
-) -> dict[str, Tensor]:
-    """Logits (n, g, g) on the CPU of the (n, 2) questions of every kind; after the last sketch comes `mean` (d,)."""
+def answer(model: SketchSegmenter, data: PreparedPairs, asked: dict[str, Tensor], *more: Tensor) -> dict[str, Tensor]:
+    """Logits (n, g, g) on the CPU of the (n, 2) questions of every kind; `more` features (d,) follow the sketches'."""
     model.eval()
     features = compute(model.extractor.pooled, data.sketches, 64, "predicting: sketches").to(model.centre.device)
-    if mean is not None:
-        features = torch.cat([features, mean[None].to(features)])
+    features = torch.cat([features, *(feature[None].to(features) for feature in more)])
     maps = compute(model.extractor, data.photos, 64, "predicting: photos")
     found = {kind: torch.empty(len(pairs), *maps.shape[2:]) for kind, pairs in asked.items()}
     for photo in range(len(maps)):
