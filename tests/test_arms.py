@@ -178,9 +178,7 @@ def test_the_zeroed_arm_has_late_fusion_s_layers_and_its_tokens_and_nothing_of_t
     assert all(p.grad.isfinite().all() and p.grad.any() for p in extractor.parameters())
 
 
-def test_an_arm_reads_images_under_its_seed_s_noise_and_shares_what_is_frozen_with_that_seed_alone(
-    tiny_backbone, two_images
-):
+def test_arms_read_under_their_seed_s_noise_and_share_what_is_frozen_with_that_seed_alone(tiny_backbone, two_images):
     for method in ("SD only", "fused", FINETUNING):
         first, second = (arm_of(method, tiny_backbone, seed) for seed in (0, 1))
         assert first.frozen_key != second.frozen_key

@@ -19,9 +19,7 @@ AT_160 = [("hybrid", 160, 10), ("earlier", 160, 10)]  # a folder of the earlier 
 
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize("size", [96, 64, 60, 100, 68])
-def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_noised_latents(
-    tiny_backbone, two_images, size, draws
-):
+def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_latents(tiny_backbone, two_images, size, draws):
     diffusion, seen = of_size(tiny_backbone, size).diffusion, []
     noised = diffusion.noised(two_images, seed=3, draws=draws)
     with torch.no_grad(), ExitStack() as hooks:
@@ -51,9 +49,7 @@ def test_any_image_size_and_shape_goes_in(tiny_backbone):
 
 
 @pytest.mark.parametrize(("tower", "side", "grid"), [("timm", 64, 4), ("vit", 32, 4), *AT_160])
-def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(
-    tiny_backbone, two_images, tmp_path, tower, side, grid
-):
+def test_tokens_are_penultimate_layers_embeddings_of_length_1(tiny_backbone, two_images, tmp_path, tower, side, grid):
     backbone = tiny_backbone if tower == "timm" else load(write_tiny(tmp_path, tower=tower, quick_gelu=True))
     vision = backbone.vision
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

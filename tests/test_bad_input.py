@@ -3,7 +3,7 @@
 | What is bad                       | Tested by
 |-----------------------------------|----------------------------------------------------------------------------------
 | a misspelt parameter              | test_params.py::test_a_misspelt_parameter_is_named_with_its_neighbour
-| ... in the real notebook          | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell_and_leaves_the_earlier_files_as_they_were
+| ... in the real notebook          | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell_and_leaves_earlier_files_as_they_were
 | ... through papermill             | test_bad_input.py::test_papermill_with_a_misspelt_parameter_fails_in_one_sentence
 | a wrong type                      | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
 | a value out of range              | test_params.py::test_a_value_that_cannot_be_is_refused_and_says_what_to_pass
@@ -26,7 +26,7 @@
 | ... a mask                        | test_bad_input.py::test_a_broken_image_or_mask_is_found_before_any_work
 | a name that is not ASCII          | test_images.py::test_a_name_need_not_be_ascii_nor_its_extension_true
 |                                   | test_datasets.py::test_names_that_are_not_ascii_and_come_composed_or_not
-|                                   | test_masks.py::test_every_photo_gets_its_files_under_its_own_letters_and_masks_do_not_depend_on_the_batches
+|                                   | test_masks.py::test_every_photo_gets_its_files_under_its_own_letters_whatever_the_batches
 |                                   | test_bad_input.py::test_folders_that_are_not_ascii_work
 | weights truncated                 | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
 | ... of another shape              | test_loading.py::test_a_folder_that_is_cut_or_does_not_fit_together_is_refused
@@ -38,7 +38,7 @@
 |                                   | test_files.py::test_a_full_disk_asks_for_room_and_an_interruption_too_leaves_the_earlier_file
 |                                   | test_masks.py::test_an_interrupted_run_leaves_the_earlier_files_whole
 |                                   | test_notebooks.py::test_execute_leaves_a_failing_notebook_as_it_was
-| refused: earlier files stay       | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell_and_leaves_the_earlier_files_as_they_were
+| refused: earlier files stay       | test_bad_input.py::test_the_real_notebook_stops_at_its_second_cell_and_leaves_earlier_files_as_they_were
 | no error: EXIF, RGBA, grey, ...   | test_bad_input.py::test_unusual_but_good_images_go_through_a_dataset
 | no error: one photo, one sketch   | test_datasets.py::test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted
 |                                   | test_masks.py::test_a_single_photo_of_any_shape_and_a_single_sketch_work
@@ -191,9 +191,7 @@ SLIPS = [
 
 
 @pytest.mark.parametrize("slip", SLIPS, ids=str)
-def test_the_real_notebook_stops_at_its_second_cell_and_leaves_the_earlier_files_as_they_were(
-    tmp_path, monkeypatch, slip
-):
+def test_the_real_notebook_stops_at_its_second_cell_and_leaves_earlier_files_as_they_were(tmp_path, monkeypatch, slip):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     results.write([make()], tmp_path / "out" / "results.json")
     before = files(tmp_path)

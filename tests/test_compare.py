@@ -290,9 +290,7 @@ def test_a_task_in_one_class_is_compared_told_and_tested(tiny_backbone, toy):
     assert not protocol.differences(RUN, task, trials[2:], flat, "aa"), "without fused there is nothing to compare"
 
 
-def test_the_rate_that_validation_likes_is_every_seed_s_and_no_training_is_done_twice(
-    tiny_backbone, toy, tmp_path, monkeypatch
-):
+def test_the_rate_validation_likes_is_all_seeds_and_nothing_is_trained_twice(tiny_backbone, toy, tmp_path, monkeypatch):
     begun, kept_fit = [], protocol.Training.fit
 
     def fit(training, words, folder, made_by):

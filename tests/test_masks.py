@@ -63,9 +63,7 @@ def assert_complete(dataset, out):
         assert np.asarray(Image.open(out / "masks" / f"{category}.png").convert("RGB")).std() > 5
 
 
-def test_every_photo_gets_its_files_under_its_own_letters_and_masks_do_not_depend_on_the_batches(
-    model, own, tmp_path, monkeypatch
-):
+def test_every_photo_gets_its_files_under_its_own_letters_whatever_the_batches(model, own, tmp_path, monkeypatch):
     found = []
     for size in (1, 16):
         monkeypatch.setattr(masks, "BATCH", size)

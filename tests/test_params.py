@@ -31,9 +31,7 @@ def refused(namespace, error=ValueError, notebook=NAME):
 
 
 @pytest.mark.parametrize("notebook", params.NOTEBOOKS)
-def test_every_notebook_sets_what_is_declared_for_it_and_refuses_numbers_out_of_reach_and_other_lists(
-    notebook, tmp_path, capsys
-):
+def test_every_notebook_sets_what_is_declared_for_it_and_refuses_what_is_out_of_reach(notebook, tmp_path, capsys):
     namespace = run_cells(notebook, {}, "parameters") | {"output_dir": str(tmp_path)}
     run = params.check(notebook, namespace)
     assert set(vars(run)) - {"notebook"} == set(namespace) - {"__builtins__"}

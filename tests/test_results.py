@@ -85,9 +85,7 @@ def paired(method, ended, **units):
         ((0.1, 0.01), None, "plateau", "not told apart"),
     ],
 )
-def test_better_and_worse_need_both_corrected_tests_and_not_told_apart_trainings_that_ended(
-    photos, categories, ended, expected
-):
+def test_better_and_worse_need_both_tests_and_not_told_apart_trainings_that_ended(photos, categories, ended, expected):
     units = {"photos": photos} | ({"categories": categories} if categories else {})
     rows = [*paired("CLIP only", ended, **units), *paired("SD only", "plateau", photos=(0.2, 0), categories=(0.2, 0))]
     found = results.verdicts([make(), *rows], "seen", "IoU")

@@ -161,9 +161,7 @@ def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_
         assert html.escape(name) in widget.words.value and "<b>" not in widget.words.value
 
 
-def test_a_photo_of_several_things_is_named_by_all_and_in_the_sheet_by_what_the_drawing_is_taken_for(
-    widget, monkeypatch
-):
+def test_a_photo_of_several_things_is_named_by_all_and_the_sheet_by_what_the_drawing_is_taken_for(widget, monkeypatch):
     gallery, likely = widget.searcher.gallery, widget.found.categories[0][0]
     crowded = [
         replace(r, category="a hat", also=((likely, r.path),)) if k % 2 else r for k, r in enumerate(gallery.records)
