@@ -43,9 +43,7 @@ class Arm:
         return id(self.backbone), kind, self.seed, *sorted(self.noise.items())
 
 
-def arms_for(
-    methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: Sequence[str]
-) -> list[Arm]:
+def arms_for(methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: tuple) -> list[Arm]:
     """An arm for every one of METHODS and every seed; ValueError for a method neither of these nor of `others`."""
     if unknown := [method for method in methods if method not in (*METHODS, *others)]:
         raise ValueError(f"unknown method {unknown[0]!r}: use some of {', '.join((*METHODS, *others))}.")

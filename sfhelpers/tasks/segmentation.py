@@ -42,7 +42,6 @@ CONTROLS = {  # metric -> kind of questions and definition
 CHOSEN = "threshold chosen on validation questions, no CRF"
 PAPER = f"threshold {PAPER_THRESHOLD} (paper), no CRF"
 REFINED = "threshold chosen on validation questions, then dense CRF"
-scores = metrics.mask_scores  # every metric of DEFINITIONS
 
 
 class SketchSegmenter(nn.Module):
@@ -172,7 +171,7 @@ class Segmentation(Task):
             pairs, maps = torch.cat([asked[kind] for kind in there]), found.probabilities(part, *there)
             counted, told = replace(data, pairs=pairs), f"{THERE}; {found.rule}"
             true = counted.pair_masks
-            for metric, values in scores(maps >= found.threshold, true).items():
+            for metric, values in metrics.mask_scores(maps >= found.threshold, true).items():
                 groups = counted.groups if (metric, found.rule) == ("foreground IoU", CHOSEN) else None
                 yield of(metric, f"{DEFINITIONS[metric]}; {told}", values, groups, len(pairs))
             if found.rule == CHOSEN:
