@@ -68,10 +68,8 @@ class Row:
 
 
 def row(run: Any, **values: Any) -> Row:
-    """A row with what is not given filled in from the run, as `params.check` returned it.
-
-    The values must hold task, method, metric, definition, value, n and weights_sha256; they may hold what differs from
-    the run's, e.g. `seed=2`, and all else that a row has. Tensors and numpy scalars are numbers too.
+    """A row, filled in from the run (of `params.check`); it needs task, method, metric, definition, value, n and
+    weights_sha256, and takes what differs from the run's, e.g. `seed=2`; tensors and numpy scalars are numbers too.
     """
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
     given = {key: getattr(run, key) for key in wanted if key not in values} | {"epochs": getattr(run, "epochs", 0)}

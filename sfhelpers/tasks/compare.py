@@ -115,10 +115,9 @@ def compare(
 ) -> tuple[list[Trial], Frozen]:
     """Train and test every method with every seed; what is frozen is computed once a kind of arm and seed, and shared.
 
-    `methods` are of arms.METHODS and the task's baselines; or arms, with seeds of their own. `inject` is of the arm
-    called "fused", `rates` how many learning rates an arm is trained with at its first seed, for validation to choose
-    the one for all, `checkpoints` the folder to keep every training in, and to go on from; without `resume`, what is
-    there is removed when the first training begins. `configuration` is what else made them, as in `Training.fit`.
+    `methods` are of arms.METHODS and the task's baselines, or arms with their own seeds; `inject` is that of "fused",
+    `rates` how many of RATES validation chooses from at an arm's first seed, `checkpoints` the folder of trainings to
+    go on from, or, without `resume`, to remove at the first one; `configuration` is as in `Training.fit`.
 
     Returns the trials, baselines last, and what was prepared last, whose records, pairs and labels are those of all;
     `after` gets each arm, its trials and what was prepared for it. ValueError: an unknown method, or no arm.

@@ -100,9 +100,8 @@ class Training:
     def fit(self, progress: str = "training", checkpoint: Path | None = None, configuration: Any = None) -> History:
         """Train to the end and leave the model in eval mode with the weights of its best epoch by validation.
 
-        `checkpoint` is the folder of the one file to go on from, about four times the size of the weights (None keeps
-        none), and `configuration` all else that makes this training, as JSON can hold it. ValueError: the file is
-        broken or another training's; OSError: it cannot be read or written; FloatingPointError: a value became NaN.
+        `checkpoint` is the folder of the file to go on from, `configuration` all else that makes this training, for
+        JSON. ValueError: the file is broken or another training's; OSError; FloatingPointError: a value became NaN.
         """
         if checkpoint is not None and self.epochs:
             self.keep(checkpoint, configuration or {})

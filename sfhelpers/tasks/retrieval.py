@@ -233,10 +233,7 @@ class Retrieval(Task):
     def scores(
         self, trial: Trial, measures: Iterable[Measure] = (AP(),), test: str = "zero-shot", gallery: str = "all"
     ) -> dict[Measure, np.ndarray]:
-        """Every query's value of every measure.
-
-        `test`: "zero-shot", of "strict" also "class", "sample"; `gallery`: "all" photos, or those of a query's "class".
-        """
+        """Every query's value of each measure; `test` is "zero-shot", "class", "sample", `gallery` "all" or "class"."""
         sides, vectors = self.asked(trial, test)
         classes = labels(sides, "category") if gallery == "class" else None
         found = labels(sides, self.about[trial.problem].level)
