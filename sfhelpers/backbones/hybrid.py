@@ -16,7 +16,5 @@ def vit_hybrid_lite0(pretrained: bool = False, **options: Any) -> VisionTransfor
     """Class token, patch tokens of stride 16 from EfficientNet-Lite0's trunk, four blocks of width 144, for 160 px."""
     trunk = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(4,), output_stride=16)
     sizes = {"img_size": 160, "patch_size": 1, "embed_dim": 144, "depth": 4, "num_heads": 4}
-    embed = partial(HybridEmbed, backbone=trunk)
-    return build_model_with_cfg(
-        VisionTransformer, "vit_hybrid_lite0", pretrained, embed_layer=embed, **(sizes | options)
-    )
+    built = {"embed_layer": partial(HybridEmbed, backbone=trunk), **sizes, **options}
+    return build_model_with_cfg(VisionTransformer, "vit_hybrid_lite0", pretrained, **built)

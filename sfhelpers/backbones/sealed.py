@@ -40,9 +40,8 @@ def _named(*names: str) -> dict[str, None]:
     return dict.fromkeys(" ".join(names).split())
 
 
-_TOKENS = _named(
-    "tokenizer_class model_max_length bos_token eos_token unk_token pad_token add_prefix_space errors do_lower_case"
-)
+_ENDS = "bos_token eos_token unk_token pad_token"
+_TOKENS = _named("tokenizer_class model_max_length add_prefix_space errors do_lower_case", _ENDS)
 _TEXT = {name: None for name in signature(CLIPTextCfg).parameters if not name.startswith("hf_model")}
 FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are read, each with those inside it
     "text_encoder/config.json": _named(
@@ -103,11 +102,9 @@ def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterat
     if seal is not None and (differ := sorted(set(found).symmetric_difference(seal))):
         state = "is not sealed" if differ[0] in found else "is sealed and not there"
         raise ValueError(f"{folder / differ[0]} {state}: restore the folder, or seal it again with write_preset.")
+    sealed = seal or dict.fromkeys(found)
     with TemporaryDirectory() as made:
-        yield (
-            Path(made),
-            {name: _bring(folder / name, Path(made) / name, name, (seal or {}).get(name)) for name in found},
-        )
+        yield Path(made), {name: _bring(folder / name, Path(made) / name, name, sealed[name]) for name in found}
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:

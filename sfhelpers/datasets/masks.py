@@ -12,8 +12,7 @@ from sfhelpers.files import shown
 def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str], dict[str, Any]]:
     """(category, stem) of a photo with a mask -> `mask` and `also`, as `Record` takes them.
 
-    `place/<category>/<stem>.png` is of the photo of that category and stem, or else of what the one photo of that stem
-    shows beside its own thing; a ValueError or, with `skip_broken`, a warning names the masks of no photo.
+    `place/<category>/<stem>.png` is of the photo of that category and stem, or of what it shows beside its own thing.
     """
     known = Counter((category, nfc(path.stem)) for category, paths in photos.items() for path in paths)
     for category, stem in [key for key, count in known.items() if count > 1]:

@@ -26,8 +26,7 @@ VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbe
 
 @dataclass(frozen=True, slots=True)
 class Doodle(Record):
-    """One drawing in a file; its `instance` is its key_id, the sha256 of a line that has none, or, where one key_id
-    stands for several drawings, the sha256 of the drawing."""
+    """One drawing in a file; `instance` is its key_id, or a sha256 of the line, or of a drawing that shares its key."""
 
     line: int = 0  # counted from 1
     offset: int = 0  # of the line, in bytes

@@ -40,27 +40,21 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
             taught = len(paths) > 1 and unseen.isdisjoint(map(records.plain, record.things))
             part = records.part_of(category, path.stem) if taught else "test"
             photos.append(replace(record, part=part, seen=seen))
+    drawn, found, orphans = {(photo.category, photo.instance): photo for photo in photos}, {}, []
+    for category, path in ((name, path) for name, paths in sorted(files["sketch"].items()) for path in paths):
+        if photo := drawn.get((category, path.stem.rpartition("-")[0])):
+            found[replace(photo, path=path, domain="sketch", mask=None, also=())] = photo
+        else:
+            orphans.append(path.name)
+    if orphans:
+        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
+        warnings.warn(text, stacklevel=3)
     chosen = records.limited(photos, limit, seed)
-    return chosen + _sketches(base, files["sketch"], photos, chosen)
+    kept = set(chosen)
+    return chosen + [sketch for sketch, photo in found.items() if photo in kept]
 
 
 def tree(root: Path) -> Path:
     """The folder `256x256` of a root that is it or holds it, alone or within the folders that it is published in."""
     places = [root / place / "256x256" for place in ("", "rendered_256x256", "Sketchy/rendered_256x256")]
     return root if root.name == "256x256" else next(filter(isdir, places), places[0])
-
-
-def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:
-    drawn = {(photo.category, photo.instance): photo for photo in (*photos, *chosen)}
-    chosen, found, orphans = set(chosen), [], []
-    for category, paths in sorted(files.items()):
-        for path in paths:
-            photo = drawn.get((category, path.stem.rpartition("-")[0]))
-            if photo in chosen:
-                found.append(replace(photo, path=path, domain="sketch", mask=None, also=()))
-            elif photo is None:
-                orphans.append(path.name)
-    if orphans:
-        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
-        warnings.warn(text, stacklevel=4)
-    return found

@@ -83,8 +83,8 @@ def class_split(dataset: Dataset, name: str, test: Iterable[str]) -> ClassSplit:
 def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     """A dataset's images by a split; no image file stands on two sides, and nothing of a test class in a photo before.
 
-    Of training and validation classes the test part is set aside; a class that the dataset calls unseen is parted by
-    the same hash of its names. Of test classes all images are taken, one of each photo.
+    Of training and validation classes the test part is set aside, by hashed names where all is test; of test classes
+    all images are taken, one of each photo.
     """
     if missing := sorted({*split.train, *split.validation, *split.test} - set(dataset.categories)):
         what = f"split {split.name!r} names {listed(missing)}, which dataset {dataset.name} does not have"
@@ -114,9 +114,8 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
 def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
     """The test of a split with held-out images of seen classes too; the published protocols add trained ones.
 
-    Kind "class": all of these images of a SHARE of the seen classes (Dr. CLIP). "sample": as many seen sketches as a
-    SHARE of the test sketches, and photos likewise, sketches only of classes of which a photo was drawn (sem-pcyc does
-    not ask that).
+    Kind "class": all of a SHARE of the seen classes (Dr. CLIP). "sample": seen photos and sketches as many as a SHARE
+    of the test's, sketches only of classes of which a photo was drawn (sem-pcyc does not ask that).
     """
     if kind not in ("class", "sample"):
         raise ValueError(f"kind is {kind!r}: use class or sample.")
@@ -141,8 +140,7 @@ def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
 def without_duplicates(dataset: Dataset) -> Dataset:
     """The dataset with one of each photo, by the files' sha256: Sketchy-Extended holds its 12,500 originals once more.
 
-    A warning counts the rest; sketches of a photo that goes belong to the one that stays. ValueError for the same file
-    in two classes, which would be right and wrong at once.
+    Sketches of a photo that goes belong to the one that stays. ValueError for the same file in two classes.
     """
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
@@ -249,10 +247,7 @@ def names_of(records: Iterable[Record], level: Level) -> np.ndarray:
 
 
 def shown_in(photos: Iterable[Record], level: Level) -> np.ndarray:
-    """(N, K) names of what photos answer, one of which must be asked for: all things in them, or the very instance.
-
-    A photo of fewer than K things repeats its own.
-    """
+    """(N, K) names of what photos answer: the very instance, or all things in them, the own one again if fewer."""
     photos = list(photos)
     if level == "instance":
         return names_of(photos, level)[:, None]

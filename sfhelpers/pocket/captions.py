@@ -15,9 +15,8 @@ def caption(rng: np.random.Generator, things: tuple[Thing, ...]) -> str:
     start = KINDS["photo"][rng.integers(2)]
     first, *others = (things[k] for k in rng.permutation(len(things)))
     if not others or rng.random() < 0.25:
-        parts = zip(keypoint_names(first.category), first.keypoints[:, 2], strict=True)
-        visible = [name for name, shown in parts if shown]
-        if visible and rng.random() < 0.4:
+        visible = np.array(keypoint_names(first.category))[first.keypoints[:, 2] > 0]
+        if len(visible) and rng.random() < 0.4:
             return f"{start} {named(rng, first)} with {article(visible[rng.integers(len(visible))])}"
         return f"{start} {named(rng, first)}"
     if len(others) == 1 or rng.random() < 0.6:
@@ -28,26 +27,25 @@ def caption(rng: np.random.Generator, things: tuple[Thing, ...]) -> str:
 
 def place(one: Thing, other: Thing) -> str:
     """Where the middle of one is from the middle of another: the larger of both distances decides."""
-    (x, y), (x0, y0) = (np.argwhere(thing.mask).mean(0)[::-1] for thing in (one, other))
+    (y, x), (y0, x0) = (np.argwhere(thing.mask).mean(0) for thing in (one, other))
+    left, right, above, below = PLACES
     if abs(x - x0) >= abs(y - y0):
-        return PLACES[0] if x < x0 else PLACES[1]
-    return PLACES[2] if y < y0 else PLACES[3]
+        return left if x < x0 else right
+    return above if y < y0 else below
 
 
 def named(rng: np.random.Generator, thing: Thing, coloured: float = 0.6) -> str:
     """A thing with its article and, with a probability, its main colour."""
-    colour = f"{thing.colour} " if rng.random() < coloured else ""
-    return article(f"{colour}{thing.category.replace('_', ' ')}")
+    return article(f"{thing.colour} {thing.category}" if rng.random() < coloured else thing.category)
 
 
 def article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun.replace('_', ' ')}"
 
 
 def bank() -> list[str]:
     """Every word that a caption may hold, in sentences; unseen categories are never named."""
     parts = sorted({part for category in SEEN for part in keypoint_names(category)})
-    nouns = [*(name.replace("_", " ") for name in SEEN), *parts, *(f"{colour} thing" for colour in COLOURS)]
-    return [f"{start} {article(noun)}" for noun in nouns for starts in KINDS.values() for start in starts] + [
-        f"a photo of a cup {where} a fish , a tree and a house with a door" for where in PLACES
-    ]
+    nouns = [*SEEN, *parts, *(f"{colour} thing" for colour in COLOURS)]
+    found = [f"{start} {article(noun)}" for noun in nouns for starts in KINDS.values() for start in starts]
+    return found + [f"a photo of a cup {where} a fish , a tree and a house with a door" for where in PLACES]

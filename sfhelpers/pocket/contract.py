@@ -3,7 +3,8 @@
 Everything is off the shelf: nothing learns but linear probes. Each noise seed gives a value, so all have a spread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
@@ -27,7 +28,6 @@ GRID = 24
 TIMESTEPS = (1, 50, 195, 400, 600, 800)
 MARGIN = 2  # standard errors over the noise seeds by which the larger must be larger
 TENTH = "a tenth"
-SIDES = {"sketch": 0, "photo": 1}
 DEFINITIONS = {  # by how a measure's name starts
     "mAP@all": "sketches over photos asked for the same category, by cosine; f2 max-pooled, or CLIP's embedding",
     "Acc@1": "logistic regression on max-pooled f1 to f3, or tokens, of half of each category's sketches, on the rest",
@@ -60,41 +60,54 @@ FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 @torch.no_grad()
 def measure(backbone: Backbone, pairs: ToyPairs, seeds: Iterable[int] = range(5)) -> dict[str, list[float]]:
     """Every measure of FACTS on pairs of two or more a category -> a value a noise seed; CLIP's are all alike."""
-    tokens = _of_pairs(backbone.vision.tokens, pairs.images)
-    vectors = _of_pairs(backbone.vision.embed, pairs.images)
-    found: dict[str, list[float]] = {TENTH: []}
+    vision = backbone.vision
+    tokens, vectors = of_pairs(lambda part: (vision.tokens(part), vision.embed(part)), pairs.images)
+    found: dict[str, list[float]] = {}
     for seed in seeds:
         blocks = up_blocks(backbone, pairs.images, seed)
-        maps = joined(blocks)
+        maps = joined(blocks.values())
         values = {
             "mAP@all, SD": retrieval(standardised(blocks["f2"]).amax((3, 4)), pairs.labels),
             "mAP@all, CLIP": retrieval(vectors, pairs.labels),
             "Acc@1, SD": recognition(blocks.values(), pairs.labels),
             "Acc@1, CLIP": recognition([tokens], pairs.labels),
             "PCK@5, SD": matching(maps, pairs, 0.05),
-            "PCK@5, CLIP": matching(joined({"tokens": tokens}), pairs, 0.05),
-            **{f"PCK@10, {side} to other photo": matching(maps, pairs, 0.1, k, 1) for side, k in SIDES.items()},
+            "PCK@5, CLIP": matching(joined([tokens]), pairs, 0.05),
+            "PCK@10, sketch to other photo": matching(maps, pairs, 0.1, side=0, shift=1),
+            "PCK@10, photo to other photo": matching(maps, pairs, 0.1, side=1, shift=1),
             **over_timesteps(backbone, pairs, seed),
             "feedback": feedback(backbone, pairs.images[:32, 1], seed),
             TENTH: 0.1,
         }
         for name, source in {**blocks, "CLIP": tokens}.items():
-            values |= {f"foreground AUC, {name}": foreground(source[:, 1], pairs.masks)}
-            values |= {f"edges, {name}": edges(source[:, 1], pairs.images[:, 1])}
+            values[f"foreground AUC, {name}"] = foreground(source[:, 1], pairs.masks)
+            values[f"edges, {name}"] = edges(source[:, 1], pairs.images[:, 1])
         for name, value in values.items():
             found.setdefault(name, []).append(float(value))
     return found
 
 
+def of_pairs(model: Callable[[Tensor], Sequence[Tensor]], images: Tensor) -> list[Tensor]:
+    """What a model gives of pairs (N, 2, 3, H, W), each as (N, 2, ...) on the CPU."""
+    parts = zip(*map(model, images.flatten(0, 1).split(32)), strict=True)
+    return [torch.cat(part).float().cpu().unflatten(0, (-1, 2)) for part in parts]
+
+
+def up_blocks(backbone: Backbone, images: Tensor, seed: int, timestep: int | None = None) -> dict[str, Tensor]:
+    """f1, f2, f3 of pairs, (N, 2, C, h, w) each."""
+    ask = partial(backbone.diffusion.features, blocks=(0, 1, 2), seed=seed, timestep=timestep)
+    return dict(zip(("f1", "f2", "f3"), of_pairs(ask, images), strict=True))
+
+
 def standardised(maps: Tensor) -> Tensor:
     """(N, 2, C, h, w) with mean 0 and spread 1 of each channel, over all sketches' positions and over all photos'."""
-    spread = maps.std((0, 3, 4), keepdim=True).clamp(min=1e-6)
-    return (maps - maps.mean((0, 3, 4), keepdim=True)) / spread
+    spread, mean = torch.std_mean(maps, (0, 3, 4), keepdim=True)
+    return (maps - mean) / spread.clamp(min=1e-6)
 
 
-def joined(sources: Mapping[str, Tensor]) -> Tensor:
+def joined(sources: Iterable[Tensor]) -> Tensor:
     """Several sources as one (N, 2, C, GRID, GRID) of length 1 a position, each standardised and of the same weight."""
-    resized = (to_grid(standardised(source).flatten(0, 1), (GRID, GRID)) for source in sources.values())
+    resized = (to_grid(standardised(source).flatten(0, 1), (GRID, GRID)) for source in sources)
     return F.normalize(torch.cat([F.normalize(map_, dim=1) for map_ in resized], 1), dim=1).unflatten(0, (-1, 2))
 
 
@@ -145,7 +158,7 @@ def edges(maps: Tensor, photos: Tensor) -> float:
 
 def over_timesteps(backbone: Backbone, pairs: ToyPairs, seed: int) -> dict[str, float]:
     """PCK@10 from sketch to photo at each of TIMESTEPS, the best of those between, and the better end."""
-    found = [matching(joined(up_blocks(backbone, pairs.images, seed, t)), pairs, 0.1) for t in TIMESTEPS]
+    found = [matching(joined(up_blocks(backbone, pairs.images, seed, t).values()), pairs, 0.1) for t in TIMESTEPS]
     single = {f"PCK@10, t = {t}": value for t, value in zip(TIMESTEPS, found, strict=True)}
     return single | {"PCK@10, best between": max(found[1:-1]), "PCK@10, better end": max(found[0], found[-1])}
 
@@ -175,9 +188,8 @@ def holds(order: Sequence[str], found: Mapping[str, Sequence[float]]) -> bool:
 def table(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[str, bool]]:
     """Each of FACTS -> what was measured, mean and spread over the seeds, and whether it holds."""
     said = {name: f"{name} {fmean(values):.3f} ± {stdev(values):.3f}" for name, values in found.items()}
-    return {
-        k: ("; ".join(said[n] for n in order if n != TENTH), holds(order, found)) for k, (*_, order) in FACTS.items()
-    }
+    orders = {fact: order for fact, (*_, order) in FACTS.items()}
+    return {k: ("; ".join(said[n] for n in v if n != TENTH), holds(v, found)) for k, v in orders.items()}
 
 
 def rows(run: Any, found: Mapping[str, Sequence[float]], n: int, **about: Any) -> list[results.Row]:
@@ -185,11 +197,8 @@ def rows(run: Any, found: Mapping[str, Sequence[float]], n: int, **about: Any) -
     about |= {"task": "contract", "method": "off the shelf", "dataset": "toy", "split": "", "n": n}
     told = []
     for name, values in found.items():
-        definition = next(said for start, said in DEFINITIONS.items() if name.startswith(start))
-        told += [
-            results.row(run, metric=name, definition=definition, value=value, seed=seed, **about)
-            for seed, value in enumerate(values)
-        ]
+        about |= {"metric": name, "definition": next(v for k, v in DEFINITIONS.items() if name.startswith(k))}
+        told += [results.row(run, value=value, seed=seed, **about) for seed, value in enumerate(values)]
     return told
 
 
@@ -200,19 +209,6 @@ def of_rows(told: Iterable[results.Row], backbone: str, gallery: str) -> dict[st
         if (row.task, row.backbone, row.gallery) == ("contract", backbone, gallery):
             found.setdefault(row.metric, []).append(row.value)
     return found
-
-
-def up_blocks(backbone: Backbone, images: Tensor, seed: int, timestep: int | None = None) -> dict[str, Tensor]:
-    """f1, f2, f3 of pairs (N, 2, 3, H, W): (N, 2, C, h, w) each, on the CPU."""
-    parts = images.flatten(0, 1).split(32)
-    found = [backbone.diffusion.features(part, (0, 1, 2), seed=seed, timestep=timestep) for part in parts]
-    return {
-        f"f{n + 1}": torch.cat(f).float().cpu().unflatten(0, (-1, 2)) for n, f in enumerate(zip(*found, strict=True))
-    }
-
-
-def _of_pairs(model, images: Tensor) -> Tensor:
-    return torch.cat([model(part).float().cpu() for part in images.flatten(0, 1).split(32)]).unflatten(0, (-1, 2))
 
 
 def _rows(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:

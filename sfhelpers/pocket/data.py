@@ -40,7 +40,7 @@ def picture(kind: str, category: str, index: int, seed: int) -> tuple[Tensor, st
     """
     if kind == "sketch":
         pixels = np.repeat(render_sketch(category, index, 0, seed, difficulty=0.5)[0][..., None], 3, axis=2)
-        words, things = f"{captions.KINDS[kind][index % 3]} {named(category)}", (category,)
+        words, things = f"{captions.KINDS[kind][index % 3]} {captions.article(category)}", (category,)
     else:
         pixels, found = render_scene(category, index, seed, difficulty=0.5, things=1 if kind == "photo" else 0)
         words, things = captions.caption(stream("caption", kind, index), found), tuple(t.category for t in found)
@@ -52,13 +52,9 @@ def resized(images: Tensor, size: int = SIZE) -> Tensor:
     return F.interpolate(images / 127.5 - 1, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
-def named(category: str) -> str:
-    return captions.article(category.replace("_", " "))
-
-
 def prompt(category: str, domain: str, template: int = 0) -> str:
     """The prompt of a category in a domain, "photo" or "sketch": `a photo of a wine glass`."""
-    return TEMPLATES[domain][template].format(named(category))
+    return TEMPLATES[domain][template].format(captions.article(category))
 
 
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -70,9 +66,8 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     letters = [chr(code) for code in range(33, 127)]
     # Named first, last letters have fixed ids; else these, and the merges that tie, would be another's every time.
     last = [letter + "</w>" for letter in letters]
-    trainer = trainers.BpeTrainer(
-        vocab_size=900, end_of_word_suffix="</w>", initial_alphabet=letters, special_tokens=last, show_progress=False
-    )
+    told = {"end_of_word_suffix": "</w>", "initial_alphabet": letters, "special_tokens": last}
+    trainer = trainers.BpeTrainer(vocab_size=900, show_progress=False, **told)
     learner.train_from_iterator(captions.bank() + prompts, trainer)
     learnt = json.loads(learner.to_str())["model"]
     words = [w for w in sorted(learnt["vocab"], key=learnt["vocab"].get) if not w.startswith("<|")]

@@ -90,12 +90,11 @@ def new_clip(folder: Path, imagenet: Encoder | None = None) -> nn.Module:
     Its image tower is a transformer on the trunk of EfficientNet-Lite0, which starts as `imagenet`'s, if one is given.
     """
     config = json.loads((SHIPPED / "vision" / "open_clip_config.json").read_text(encoding="utf-8"))
-    config["model_cfg"]["text_cfg"] |= {"vocab_size": len(write_tokenizer(folder)), "context_length": LENGTH}
-    config["model_cfg"]["vision_cfg"] = TOWER
+    own = config["model_cfg"]
+    own["text_cfg"] |= {"vocab_size": len(write_tokenizer(folder)), "context_length": LENGTH}
+    own["vision_cfg"] = TOWER
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    model = open_clip.model.CustomTextCLIP(
-        **{k: config["model_cfg"][k] for k in ("embed_dim", "vision_cfg", "text_cfg")}
-    )
+    model = open_clip.model.CustomTextCLIP(own["embed_dim"], TOWER, own["text_cfg"])
     if imagenet:
         trunk, theirs = model.visual.trunk.patch_embed.backbone, imagenet.model.state_dict()
         trunk.load_state_dict({name: theirs[name] for name in trunk.state_dict()})

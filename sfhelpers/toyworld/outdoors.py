@@ -116,6 +116,7 @@ def _wheels(d: Drawing, y: float, *wheels: Point) -> None:
     for x, r in wheels:
         d.add(4, ellipse(x, y, r, r))
         d.add(3, ellipse(x, y, r * 0.5, r * 0.5), detail=True)
+    d.mark(front_wheel=(wheels[0][0], y), rear_wheel=(wheels[-1][0], y))
 
 
 def car(d: Drawing, u: Uniform) -> None:
@@ -126,10 +127,9 @@ def car(d: Drawing, u: Uniform) -> None:
     d.add(0, smooth((-0.95, 0.1), (-0.75, -0.04), (0.8, -0.05), (0.95, 0.1), (0.93, 0.36), (-0.93, 0.36)))
     d.line(2, 0.04, poly((-0.9, 0.2), (0.9, 0.2)), detail=True)
     d.add(3, ellipse(-0.88, 0.1, 0.06, 0.06), detail=True)
-    _wheels(d, 0.38, (-0.55, u(0.18, 0.22)), (0.55, u(0.18, 0.22)))
     d.mark(front_bumper=(-0.93, 0.25), rear_bumper=(0.93, 0.25), bonnet=(-0.72, -0.02))
     d.mark(windscreen=(-front + 0.1, -roof * 0.5), roof=(0.05, -roof), rear_window=(0.5, -roof * 0.4))
-    d.mark(front_wheel=(-0.55, 0.38), rear_wheel=(0.55, 0.38))
+    _wheels(d, 0.38, (-0.55, u(0.18, 0.22)), (0.55, u(0.18, 0.22)))
 
 
 def bus(d: Drawing, u: Uniform) -> None:
@@ -138,10 +138,9 @@ def bus(d: Drawing, u: Uniform) -> None:
     d.add(3, box(-0.82, -high * 0.3, 0.2, high * 0.75))
     d.add(3, *(box(-0.5 + (k + 0.5) * 1.35 / n, -high * 0.42, 1.0 / n, high * 0.5) for k in range(n)))
     d.add(1, box(0.0, 0.1, 1.85, 0.1))
-    _wheels(d, 0.34, (-0.55, u(0.15, 0.19)), (0.55, u(0.15, 0.19)))
     d.mark(front_top=(-0.93, -high * 0.97), rear_top=(0.93, -high * 0.97), front_bumper=(-0.95, 0.28))
-    d.mark(rear_bumper=(0.95, 0.28), roof=(0.0, -high * 1.02), stripe=(0.0, 0.1), front_wheel=(-0.55, 0.34))
-    d.mark(rear_wheel=(0.55, 0.34))
+    d.mark(rear_bumper=(0.95, 0.28), roof=(0.0, -high * 1.02), stripe=(0.0, 0.1))
+    _wheels(d, 0.34, (-0.55, u(0.15, 0.19)), (0.55, u(0.15, 0.19)))
 
 
 def truck(d: Drawing, u: Uniform) -> None:
@@ -151,10 +150,9 @@ def truck(d: Drawing, u: Uniform) -> None:
     d.line(2, 0.03, poly((0.3, 0.2), (0.3, 0.26 - high)), detail=True)
     d.add(0, poly((-0.95, 0.3), (-0.95, -0.02), (-0.82, 0.3 - cab - 0.12), (-0.4, 0.3 - cab - 0.12), (-0.4, 0.3)))
     d.add(3, poly((-0.86, -0.0), (-0.77, 0.24 - cab), (-0.55, 0.24 - cab), (-0.55, 0.0)))
-    _wheels(d, 0.38, (-0.66, 0.17), (0.35, 0.17), (0.7, 0.17))
     d.mark(front_bumper=(-0.95, 0.26), cab_top=(-0.62, 0.18 - cab), window=(-0.7, 0.1 - cab * 0.5))
     d.mark(cargo_front_top=(-0.32, 0.22 - high), cargo_rear_top=(0.92, 0.22 - high), cargo_rear_bottom=(0.92, 0.2))
-    d.mark(front_wheel=(-0.66, 0.38), rear_wheel=(0.7, 0.38))
+    _wheels(d, 0.38, (-0.66, 0.17), (0.35, 0.17), (0.7, 0.17))
 
 
 def airplane(d: Drawing, u: Uniform) -> None:

@@ -14,12 +14,7 @@ from sfhelpers.toyworld.shapes import SIZE, Drawing, Keypoints, Point, Points, P
 Pixels, Mask, Shade = NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
 CANVAS = (SIZE * FINE, SIZE * FINE)
-SIDES = {
-    1: (0.6, 0.9),
-    2: (0.48, 0.64),
-    3: (0.4, 0.54),
-    4: (0.34, 0.46),
-}  # of each of so many, as shares of a photo's
+SIDES = {1: (0.6, 0.9), 2: (0.48, 0.64), 3: (0.4, 0.54), 4: (0.34, 0.46)}  # of a thing among so many; the photo's is 1
 FLYING = ("airplane", "butterfly")
 VISIBLE = 0.45  # of every thing, at the least: more is hidden in no photo
 TRIES = 12
@@ -215,19 +210,16 @@ def _pattern(rng: np.random.Generator, x: Shade, y: Shade) -> Shade:
     """One of six patterns about [-1, 1] on coordinates in which a tile is one by one."""
     kind = rng.integers(6)
     x, y = x * rng.uniform(0.7, 1.6), y * rng.uniform(0.7, 1.6)
-    if kind == 0:
-        return np.sign(np.sin(np.pi * x) * np.sin(np.pi * y))  # checks
-    if kind == 1:
-        return np.sin(2 * np.pi * x)  # stripes
-    if kind == 2:
-        shift = 0.5 * (np.floor(2 * y) % 2)  # bricks, the joints dark
-        return 1 - 2.0 * (np.minimum((x + shift) % 1, 2 * y % 1) < 0.08)
-    if kind == 3:
-        tones = np.random.default_rng(int(rng.integers(1 << 30))).uniform(-1, 1, 64)
-        return tones[np.floor(x).astype(int) % 64]  # boards
-    if kind == 4:
-        return 2.0 * ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.06) - 0.3  # dots
-    return np.sin(2 * np.pi * (y + 0.3 * np.sin(x)))  # waves
+    shift = 0.5 * (np.floor(2 * y) % 2)  # of every other row of bricks
+    patterns = (
+        lambda: np.sign(np.sin(np.pi * x) * np.sin(np.pi * y)),  # checks
+        lambda: np.sin(2 * np.pi * x),  # stripes
+        lambda: 1 - 2.0 * (np.minimum((x + shift) % 1, 2 * y % 1) < 0.08),  # bricks, the joints dark
+        lambda: np.random.default_rng(rng.integers(1 << 30)).uniform(-1, 1, 64)[np.floor(x).astype(int) % 64],  # boards
+        lambda: 2.0 * ((x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.06) - 0.3,  # dots
+        lambda: np.sin(2 * np.pi * (y + 0.3 * np.sin(x))),  # waves
+    )
+    return patterns[kind]()
 
 
 def _clutter(rng: np.random.Generator, canvas: Image.Image) -> None:
