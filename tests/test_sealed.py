@@ -110,7 +110,7 @@ def test_values_that_would_fail_at_the_first_image_fail_at_the_load(unsealed, na
 ], ids=str)  # fmt: skip
 def test_a_preset_with_fields_of_the_wrong_type_is_refused(unsealed, preset):
     change(unsealed / "preset.json", lambda content: content.update(preset))
-    not_loaded(unsealed, "is not (a preset|sealed)|has the timestep|does not suit")
+    not_loaded(unsealed, "is not (a preset|sealed)|is not in the scheduler|does not suit")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 5000, "\ud800"])

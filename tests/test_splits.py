@@ -79,7 +79,7 @@ def test_a_generalised_test_adds_held_out_images_of_a_fifth_of_the_seen_classes_
         (lambda found: mine(("a", "b"), ("c",), ("d",)), "split 'mine' has 1 classes for test"),
         (lambda found: mine(("a", "b"), (), ("c", "d")), "split 'mine' has 0 classes for validation"),
         (lambda found: splits.apply(found.test, mine(("a", "b"), ("church",), ("giraffe", "c"))), "names a, b, c, wh"),
-        (lambda found: splits.clip_style(found.test, number=1), "number is 1: give"),
+        (lambda found: splits.clip_style(found.test, number=1), "so 1 cannot be held out of them"),
         (lambda found: splits.generalised(found, "photo"), "kind is 'photo'"),
         (lambda found: splits.generalised(replace(found, seen=found.test.select("val")), "class"), "no held-out image"),
         (lambda found: splits.require_relevant(found.test.select("val")), "no query sketch"),

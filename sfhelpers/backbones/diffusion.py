@@ -29,7 +29,8 @@ class DiffusionFeatures:
     Images are (B, 3, H, W) floats in [0, 1] of any size; they are resized to `size` (squeezed if not square).
     The noise comes from a seed on the CPU and is the same for all images, so sketch and photo see equal noise on every
     device. With several draws, the features are averaged over the draws after the UNet. The models, of diffusers and
-    transformers, are frozen here; `size` is in pixels, a multiple of `factor`, else ValueError.
+    transformers, are frozen here; `size` is in pixels, a multiple of `factor`, `timestep` of the scheduler's, else
+    ValueError.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class DiffusionFeatures:
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
         if size < self.factor or size % self.factor:
             raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
+        self.check_timestep(timestep)
         self._texts: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:

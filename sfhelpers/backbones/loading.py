@@ -51,10 +51,9 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: of weights and features; float16 is refused since SD 2.1 gives NaN in it, bfloat16 works on GPUs.
 
-    Raises:
-        ValueError, FileNotFoundError: one sentence, for a name, device, folder, file or hub that is not there; for
-            weights that are truncated, of another shape, or no numbers; for a file that is not as the folder's preset
-            seals it; for a config that asks to run code; for a UNet that needs more than a text and a time step.
+    ValueError or FileNotFoundError, one sentence: for a name, device, folder, file or hub that is not there; weights
+    that are truncated, of another shape, or no numbers; a file that is not as the folder's preset seals it; a config
+    that asks to run code; a UNet that needs more than a text and a time step.
     """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
@@ -172,18 +171,11 @@ def _load_diffusion(folder: Path, clean: Path, preset: Preset, dtype: torch.dtyp
     ):
         if a != b:
             raise ValueError(f"{folder}: {first} has {a} {what} and {second} {b}; take both from the same model.")
-    _check_use(folder, unet.config, preset.timestep, scheduler.config.num_train_timesteps)
-    return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, preset.size, preset.timestep)
-
-
-def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
-    """ValueError for a UNet that is not called with a text and a time step, or for a time step that there is not."""
     asks = "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type"
-    if (asked := [name for name in asks if unet[name] is not None]) or len(unet.up_block_types) != 4:
-        what = f"needs {', '.join(asked)}" if asked else f"has {len(unet.up_block_types)} up-blocks, not four"
+    if (asked := [name for name in asks if unet.config[name] is not None]) or len(unet.up_blocks) != 4:
+        what = f"needs {', '.join(asked)}" if asked else f"has {len(unet.up_blocks)} up-blocks, not four"
         raise ValueError(f"{folder / 'unet'} {what}: take a UNet of Stable Diffusion 1 or 2 that needs a text alone.")
-    if not 0 <= timestep < timesteps:
-        raise ValueError(f"{folder / PRESET_FILE} has the timestep {timestep}: choose one from 0 to {timesteps - 1}.")
+    return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, preset.size, preset.timestep)
 
 
 def _check_answers(folder: Path, diffusion: DiffusionFeatures, vision: VisionFeatures) -> None:

@@ -93,8 +93,7 @@ def _remedy(folder: Path, name: str) -> str:
 def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder that holds what is read of `folder` alone, and the sha256 of every file in it.
 
-    ValueError for a file that the seal does not name, or that differs from it; that names code; or that is no whole
-    JSON or safetensors file.
+    ValueError for a file that is not as the seal says, that names code, or that is no whole JSON or safetensors file.
     """
     found = files(folder, vision)
     for beside in (path for name in WEIGHTS for word in PREFERRED for path in (folder / name).parent.glob(word)):

@@ -64,11 +64,9 @@ def strict(dataset: Dataset) -> ClassSplit:
 
 def clip_style(dataset: Dataset, number: int = 9) -> ClassSplit:
     """So many classes, always the same, new to the head alone, as in all published tables on CLIP, against others."""
-    if number < 2:
-        raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
-    if number >= len(dataset.categories):
+    if not 2 <= number < len(dataset.categories):
         why = f"dataset {dataset.name} has {len(dataset.categories)} classes, so {number} cannot be held out of them"
-        raise ValueError(f"{why}: give photos and sketches of more classes, or a lower number.")
+        raise ValueError(f"{why}: give photos and sketches of more classes, or another number, 2 or more.")
     return class_split(dataset, "clip-style", random.Random("clip-style 0").sample(dataset.categories, number))
 
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
 from sfhelpers.toyworld.categories import CATEGORIES, individual
-from sfhelpers.toyworld.shapes import Part, Points, Pose, resampled, stream, turned
+from sfhelpers.toyworld.shapes import Part, Points, Pose, Stream, resampled, stream, turned
 from sfhelpers.toyworld.world import cached
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache
@@ -64,7 +64,7 @@ def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFF
     return _timed(rng, [_shaken(rng, pose(line), haste) for line in lines], haste)
 
 
-def _remembered(rng: np.random.Generator, parts: list[Part], haste: float) -> list[Part]:
+def _remembered(rng: Stream, parts: list[Part], haste: float) -> list[Part]:
     """What is drawn at all: most details are not, of two like parts sometimes one, never nothing."""
 
     def forgotten(part: Part) -> float:
@@ -76,7 +76,7 @@ def _remembered(rng: np.random.Generator, parts: list[Part], haste: float) -> li
     return kept if any(part is largest for part in kept) else [largest, *kept]
 
 
-def _crooked(rng: np.random.Generator, part: Part, haste: float) -> Part:
+def _crooked(rng: Stream, part: Part, haste: float) -> Part:
     """A part that is too long, too wide, turned or beside its place."""
     middle = part.outline.mean(0)
     stretched = (part.outline - middle) * (1 + np.clip(rng.normal(0, 0.22 * haste, 2), -0.5, 0.6)) + middle
@@ -84,7 +84,7 @@ def _crooked(rng: np.random.Generator, part: Part, haste: float) -> Part:
     return replace(part, outline=outline)
 
 
-def _line(rng: np.random.Generator, part: Part, haste: float) -> Points:
+def _line(rng: Stream, part: Part, haste: float) -> Points:
     """The pen's way along an outline: thin parts become one line, closed ones begin anywhere and rarely close well."""
     if not part.closed:
         return resampled(part.outline, STEP, round)
@@ -109,7 +109,7 @@ def _visible(line: Points, in_front: list[Points]) -> list[Points]:
     return [line[piece] for piece in pieces if not covered[piece[0]] and len(piece) > 2]
 
 
-def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:
+def _shaken(rng: Stream, line: Points, haste: float) -> Points:
     """From the pose's 160 px to the screen, bent slowly along the way and shaken at every point."""
     screen = line * (CANVAS / 160)
     t = np.linspace(0, 2 * np.pi, len(screen))[:, None]
@@ -119,7 +119,7 @@ def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:
     return np.clip(screen + bend + rng.normal(0, 0.5, screen.shape), 0, CANVAS)
 
 
-def _timed(rng: np.random.Generator, lines: list[Points], haste: float) -> list[np.ndarray]:
+def _timed(rng: Stream, lines: list[Points], haste: float) -> list[np.ndarray]:
     """Large things first, at the hand's pace with pauses between strokes; what is not begun in time is missing."""
     order = np.argsort([-np.ptp(line, axis=0).max() * rng.lognormal(0, 0.4) for line in lines], kind="stable")
     allowed = DEADLINE * (1 if rng.random() > 0.5 * haste else rng.uniform(0.25, 0.7))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN, USUAL, individual
-from sfhelpers.toyworld.shapes import SIZE, Drawing, Keypoints, Point, Points, Pose, ellipse, smooth, stream
+from sfhelpers.toyworld.shapes import SIZE, Drawing, Keypoints, Point, Points, Pose, Stream, ellipse, smooth, stream
 
 Pixels, Mask, Shade = NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32]
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
@@ -88,7 +88,7 @@ def mirrored(category: str, index: int, seed: int, difficulty: float, things: in
 @lru_cache(maxsize=1, typed=True)  # a photo's sketches follow it
 def _planned(
     category: str, index: int, seed: int, difficulty: float, things: int
-) -> tuple[np.random.Generator, list[str], float, list[_Placed]]:
+) -> tuple[Stream, list[str], float, list[_Placed]]:
     """The photo's stream as far as it is used, the names of its things, the horizon's height, and `_arranged`."""
     if things not in (0, *SIDES):
         raise ValueError(f"a photo has no room for {things} things: ask for 1 to {max(SIDES)}, or 0 for any number.")
@@ -104,9 +104,7 @@ def _planned(
     return rng, names, horizon, _arranged(rng, drawings, horizon, difficulty)
 
 
-def _arranged(
-    rng: np.random.Generator, drawings: dict[str, Drawing], horizon: float, difficulty: float
-) -> list[_Placed]:
+def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficulty: float) -> list[_Placed]:
     """The things at their places, those farther away first; no thing hides more of another than VISIBLE leaves."""
     best, shown = [], -1.0
     for _ in range(TRIES):
@@ -155,7 +153,7 @@ def _hidden(masks: list[Mask]) -> list[Mask]:
     return front[::-1]
 
 
-def _painted(rng: np.random.Generator, thing: _Placed, canvas: Image.Image, difficulty: float) -> str:
+def _painted(rng: Stream, thing: _Placed, canvas: Image.Image, difficulty: float) -> str:
     """Paint a thing, the harder the world the less often in its usual colours; returns the main one's name."""
     usual = [name if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in USUAL[thing.category].split()]
     main, second = (np.array(COLOURS[name]) + rng.normal(0, 0.05, 3) for name in usual)
@@ -166,7 +164,7 @@ def _painted(rng: np.random.Generator, thing: _Placed, canvas: Image.Image, diff
     return usual[0]
 
 
-def _any_colour(rng: np.random.Generator) -> str:
+def _any_colour(rng: Stream) -> str:
     return list(COLOURS)[rng.integers(len(COLOURS))]
 
 
@@ -183,7 +181,7 @@ def _keypoints(thing: _Placed, hidden: Mask) -> Keypoints:
     return np.concatenate([xy, (inside & ~covered)[:, None]], 1)
 
 
-def _ground(rng: np.random.Generator, horizon: float, placed: list[_Placed], difficulty: float) -> Image.Image:
+def _ground(rng: Stream, horizon: float, placed: list[_Placed], difficulty: float) -> Image.Image:
     """Wall or sky, floor in perspective, clutter and the things' shadows, RGB, as large as a CANVAS."""
     wall, floor = (np.array(COLOURS[_any_colour(rng)]) * 0.45 + 0.5 * rng.uniform(0.55, 1.0) for _ in range(2))
     below = np.clip((ROWS - horizon) * rng.choice([12.0, 80.0]) + 0.5, 0, 1)
@@ -206,7 +204,7 @@ def _ground(rng: np.random.Generator, horizon: float, placed: list[_Placed], dif
     return image.filter(ImageFilter.BoxBlur(rng.uniform(0, 2.0)))
 
 
-def _pattern(rng: np.random.Generator, x: Shade, y: Shade) -> Shade:
+def _pattern(rng: Stream, x: Shade, y: Shade) -> Shade:
     """One of six patterns about [-1, 1] on coordinates in which a tile is one by one."""
     kind = rng.integers(6)
     x, y = x * rng.uniform(0.7, 1.6), y * rng.uniform(0.7, 1.6)
@@ -222,7 +220,7 @@ def _pattern(rng: np.random.Generator, x: Shade, y: Shade) -> Shade:
     return patterns[kind]()
 
 
-def _clutter(rng: np.random.Generator, canvas: Image.Image) -> None:
+def _clutter(rng: Stream, canvas: Image.Image) -> None:
     """Paint a blob, bar or wedge of a muted colour anywhere."""
     x, y, r = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(3, 14)
     kind = rng.integers(3)
@@ -237,13 +235,13 @@ def _clutter(rng: np.random.Generator, canvas: Image.Image) -> None:
     ImageDraw.Draw(canvas).polygon(fine(shape), fill=tuple(int(v) for v in muted))
 
 
-def _noise(rng: np.random.Generator, cells: int) -> Shade:
+def _noise(rng: Stream, cells: int) -> Shade:
     """Smooth noise about N(0, 1), (SIZE, SIZE), with `cells` bumps a side."""
     small = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
     return np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-def _developed(rng: np.random.Generator, canvas: Image.Image, seen: list[Mask], difficulty: float) -> Pixels:
+def _developed(rng: Stream, canvas: Image.Image, seen: list[Mask], difficulty: float) -> Pixels:
     """Light, the things' texture, colour cast, vignette and grain: (SIZE, SIZE, 3) uint8."""
     pixels = np.asarray(canvas.reduce(FINE), np.float32) / 255
     lamp, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.3)

@@ -11,13 +11,14 @@ Point = tuple[float, float]
 Points = NDArray[np.float64]  # (N, 2): x, y; a closed outline does not repeat its first
 Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
 Uniform = Callable[[float, float], float]  # a stream's `uniform`: a number between two
+Stream = np.random.Generator
 SIZE = 160  # side of every rendered image, in pixels
 
 
-def stream(*key: object) -> np.random.Generator:
+def stream(*key: object) -> Stream:
     """A random stream that depends on its key alone, on every machine and in any order of calls."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+    return Stream(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw
 
 from sfhelpers.toyworld.categories import individual
 from sfhelpers.toyworld.scenes import CANVAS, FINE, Pixels, fine, mirrored
-from sfhelpers.toyworld.shapes import SIZE, Keypoints, Points, Pose, resampled, stream
+from sfhelpers.toyworld.shapes import SIZE, Keypoints, Points, Pose, Stream, resampled, stream
 
 TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
 
@@ -44,7 +44,7 @@ def render_sketch(
     return np.asarray(canvas.reduce(FINE)), np.concatenate([xy, inside], 1)
 
 
-def _tremor(rng: np.random.Generator, points: Points, strength: float) -> Points:
+def _tremor(rng: Stream, points: Points, strength: float) -> Points:
     """Bend a polyline slowly along its length, as a hand does: a few random sine waves of its own for x and y."""
     t = np.linspace(0, 2 * np.pi, len(points))[:, None]
     waves = rng.integers(1, 5, (3, 2)) + rng.uniform(-0.3, 0.3, (3, 2))
@@ -53,7 +53,7 @@ def _tremor(rng: np.random.Generator, points: Points, strength: float) -> Points
     return points * (1 + rng.normal(0, strength, 2)) + bend
 
 
-def _strokes(rng: np.random.Generator, points: list[tuple[float, ...]], abstraction: float) -> list[list]:
+def _strokes(rng: Stream, points: list[tuple[float, ...]], abstraction: float) -> list[list]:
     """Cut a line into one to three strokes; some end early and some are forgotten."""
     kept = []
     for piece in np.split(np.arange(len(points)), np.sort(rng.integers(1, len(points), rng.integers(0, 3)))):
