@@ -69,8 +69,7 @@ class Row:
 
 def row(run: Any, **values: Any) -> Row:
     """A row, filled in from the run (of `params.check`); it needs task, method, metric, definition, value, n and
-    weights_sha256, and takes what differs from the run's, e.g. `seed=2`; tensors and numpy scalars are numbers too.
-    """
+    weights_sha256, and takes what differs from the run's; tensors and numpy scalars are numbers too."""
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
     given = {key: getattr(run, key) for key in wanted if key not in values} | {"epochs": getattr(run, "epochs", 0)}
     given |= {"steps": 0, "best_epoch": 0, "learning_rate": 0.0, "ended": "", "gallery": "", "seconds": 0.0}
@@ -136,10 +135,7 @@ def differences(found: Iterable[Row], gallery: str, metric: str, unit: str = "ca
 
 
 def verdicts(found: Iterable[Row], gallery: str, metric: str) -> dict[str, str]:
-    """Method -> one of VERDICTS: whether "fused" is ahead of it, behind, or neither.
-
-    The first two ask for the tests over both units, what was asked and categories; the last for trainings that ended.
-    """
+    """Method -> one of VERDICTS: "fused" ahead or behind by the tests over both units, else by how trainings ended."""
     told = {}
     for method, (tests, ended) in _tests(found, gallery, metric).items():
         if len(tests) > 1 and all(test.p < LEVEL for test in tests.values()):

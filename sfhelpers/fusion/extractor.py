@@ -64,8 +64,7 @@ class FusedExtractor(nn.Module):
     def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
         """All that is frozen for this arm of (B, 3, H, W) in [0, 1], so that no training step computes it again.
 
-        Batch first, on the backbone's device; `noise` (seed, by default the extractor's, draws, timestep, prompt) is as
-        of `DiffusionFeatures.noised`.
+        Batch first, on the backbone's device; `noise` is as of `DiffusionFeatures.noised`, with the extractor's seed.
         """
         diffusion, found, noise = self.backbone.diffusion, {}, {"seed": self.seed, **noise}
         if self.inject != "none" or "tokens" in self.sources:

@@ -1,5 +1,4 @@
-"""Checks a notebook's parameters before anything long starts (papermill only warns of a misspelt name), and prints what
-will run. Relative paths are taken from the kernel's current folder; the default `output_dir` never depends on it."""
+"""Checks a notebook's parameters before anything long starts; relative paths are taken from the kernel's folder."""
 
 import difflib
 import math

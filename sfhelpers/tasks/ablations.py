@@ -46,10 +46,7 @@ class Variant:
 def measure(
     run: Any, task: Task, backbone: Backbone, variants: Iterable[Variant], seeds: Iterable[int], **kept: Any
 ) -> list[results.Row]:
-    """Train and test every variant of this task with every seed; `kept` is rates, checkpoints, resume, configuration.
-
-    Variant by variant: the metric a gallery, parameters, branch weights, and of "full" the metric without each branch.
-    """
+    """Train and test this task's variants with every seed; `kept` is rates, checkpoints, resume, configuration."""
     seeds, found = tuple(seeds), {}
     asked = [variant for variant in variants if not variant.tasks or task.name in variant.tasks]
     arms = [variant.arm(backbone, seed) for variant in asked for seed in seeds[: variant.seeds or len(seeds)]]

@@ -1,8 +1,4 @@
-"""Sketch-based image retrieval (paper, Sec. 6.1): a sketch ranks photos by the cosine of max-pooled features.
-
-Right is any photo that shows the sketch's category, or, fine-grained, the one that it was drawn from, against the
-*hard* negatives that show its category.
-"""
+"""Sketch-based image retrieval (paper, Sec. 6.1): a sketch ranks photos by the cosine of max-pooled features."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
