@@ -82,7 +82,7 @@ def save_heads(
 
 
 def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> Head:
-    """A head of `task` (None: any) for this backbone, on its device; FileNotFoundError, ValueError for any other file."""
+    """A head of `task` (None: any) for this backbone, on its device; FileNotFoundError, or ValueError for others."""
     told, notebook = shown(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not isfile(path):
         raise FileNotFoundError(f"no trained model at {told}: run {notebook}, which writes some into heads/.")
