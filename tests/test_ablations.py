@@ -19,7 +19,7 @@ from sfhelpers.tasks import ablations, correspondence, recognition, retrieval, s
 from sfhelpers.tasks.ablations import FULL, Variant
 from sfhelpers.tasks.compare import Measured
 from tests.backbone_fixtures import refused
-from tests.cells import defined
+from tests.cells import cells, defined
 from tests.test_compare import Brightness
 
 RUN = SimpleNamespace(notebook="07_ablations", backbone="tiny", dataset="toy", split="default", seed=0, device="cpu")
@@ -94,10 +94,9 @@ def test_seeds_and_tasks_of_a_variant_are_obeyed_and_unscored_queries_left_out(t
 
 def test_full_is_tested_again_with_each_branch_silenced(tiny_backbone):
     toy = Toy()
-    longer = replace(VARIANTS[FULL], name=FULL + NOTEBOOK.LONGER)
-    rows = measure(toy, tiny_backbone, [FULL, longer, "kernel 3"])
+    rows = measure(toy, tiny_backbone, [FULL, "kernel 3"])
     silent = {(r.method, r.metric[-2:]): r.value for r in rows if r.metric.startswith("closeness without ")}
-    assert silent.keys() == {(method, f"f{n}") for method in (FULL, longer.name) for n in (1, 2, 3)}
+    assert silent.keys() == {(FULL, f"f{n}") for n in (1, 2, 3)}
     extractor = VARIANTS[FULL].arm(tiny_backbone, 0).extractor()
     frozen = toy.of_problem({"test": toy.read(extractor, None, 96)}, "")
     model = toy.model(extractor, frozen)
@@ -142,6 +141,18 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same(tiny_backbone, tmp
     assert told[0] == told[1]
     run(third, checkpoints=tmp_path)
     assert not third.validated
+
+
+def test_rates_are_tried_for_full_alone_and_every_variant_takes_its(tiny_backbone, tmp_path):
+    toy, run = Toy(epochs=1), SimpleNamespace(**vars(RUN), rates=3, seeds=2, tasks="toy", variants="few", others="")
+    run.output_dir, run.resume, run.configuration, run.epochs = tmp_path, False, {}, 1
+    names = vars(NOTEBOOK) | {"run": run, "params": params, "models": tiny_backbone, "task_for": lambda *given: toy}
+    (source,) = [cell.source for cell in cells("07_ablations") if cell.source.count("ablations.measure(") == 2]
+    exec(source, names)
+    validated = 2 * (3 + 1 + 2 * 2)  # before and after: full at three rates and with a second seed, two others twice
+    assert toy.validated == validated and len({row.method for row in names["rows"]}) == 3
+    assert {row.learning_rate for row in names["rows"]} == {toy.learning_rate} and toy.learning_rate != 1e-3
+    assert [*tmp_path.rglob("full-seed0*")], "the others' call removes nothing"
 
 
 def test_what_was_kept_with_other_settings_is_refused(tiny_backbone, tmp_path):

@@ -68,7 +68,7 @@ def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Itera
     for name, weight in zip(extractor.branches, weights, strict=True):
         yield row(metric=WEIGHT + name, definition="softmax over branches", value=weight, n=1)
     yield from _values(row, task, trial, frozen)
-    for number, name in enumerate(extractor.branches if arm.method.startswith(FULL) else ()):
+    for number, name in enumerate(extractor.branches if arm.method == FULL else ()):
         with silenced(extractor, number):
             again = task.predict(trial.model, task.of_problem(frozen, trial.problem))
         yield from _values(row, task, replace(trial, found=again, seconds=0.0), frozen, name)

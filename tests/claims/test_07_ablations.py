@@ -38,14 +38,6 @@ def test_where_drops_show_they_are_smaller_than_the_papers_and_recognition_misse
     assert all(CELLS.beyond(FOUND["recognition"]["full"], FOUND["recognition"][v]) == 0 for v in SHOWS)
 
 
-def test_trained_longer_all_three_gain_full_the_most_and_both_removals_are_behind_full():
-    found, heart = FOUND["correspondence"], ("full", "w/o aggregation network", "w/o 1-D convolutions")
-    long = {name: found[name + CELLS.LONGER] for name in heart}
-    gained = {name: more.value - found[name].value for name, more in long.items()}
-    assert min(gained.values()) > 0 and max(gained, key=gained.get) == "full"
-    assert all(CELLS.beyond(long["full"], long[name]) == -1 for name in heart[1:])
-
-
 def test_late_fusion_is_the_cheapest_that_loses_nothing_better_by_draws_and_f4_added_the_dearest_and_best():
     late = "injected afterwards (late fusion)"
     prices = {v.name: CELLS.cost(FOUND, v.name) for v in CELLS.VARIANTS if v.name in FOUND["segmentation"]}
