@@ -198,13 +198,14 @@ def test_right_answers_and_chance_are_counted(names, searcher, tmp_path, monkeyp
     red, _, blue = torch.eye(3)
     monkeypatch.setitem(names, "embedded", lambda gallery, sketches: torch.stack([red, red, blue]))
     sketches = [SimpleNamespace(category=name) for name in ("cat", "dog", "dog")]
-    gallery = SimpleNamespace(embeddings=torch.stack([red, red, red, blue]), labels=torch.tensor([0, 0, 0, 1]))
-    gallery.categories = ("cat", "dog")
+    photos = [SimpleNamespace(things=things) for things in (("cat",), ("cat", "dog"), ("cat",), ("dog",))]
+    embeddings = torch.stack([red, red, red, blue])
+    gallery = SimpleNamespace(embeddings=embeddings, records=photos, categories=("cat", "dog"))
     asking = SimpleNamespace(gallery=gallery, recognise=lambda embeddings: (9 * embeddings[:, [0, 2]]).softmax(1))
     answers, likely = names["ask"](asking, sketches)
     assert [key[0] for key in answers] == ["P@1"] * 2 + ["category accuracy"] * 2 and (likely > 0.5).all()
     right, chance, named, blind = (values.tolist() for values in answers.values())
-    assert right == named == [True, False, True] and chance == [0.75, 0.25, 0.25] and set(blind) == {0.5}
+    assert right == named == [True, False, True] and chance == [0.75, 0.5, 0.5] and set(blind) == {0.5}
     monkeypatch.undo()
     sketch().save(tmp_path / "a.png")
     asked = names["embedded"](searcher.gallery, [SimpleNamespace(path=tmp_path / "a.png")] * 33)
