@@ -147,7 +147,7 @@ def test_rates_are_tried_for_full_alone_and_every_variant_takes_its(tiny_backbon
     toy, run = Toy(epochs=1), SimpleNamespace(**vars(RUN), rates=3, seeds=2, tasks="toy", variants="few", others="")
     run.output_dir, run.resume, run.configuration, run.epochs = tmp_path, False, {}, 1
     names = vars(NOTEBOOK) | {"run": run, "params": params, "models": tiny_backbone, "task_for": lambda *given: toy}
-    (source,) = [cell.source for cell in cells("07_ablations") if cell.source.count("ablations.measure(") == 2]
+    (source,) = [cell.source for cell in cells("07_ablations") if cell.id == "co-13"]
     exec(source, names)
     validated = 2 * (3 + 1 + 2 * 2)  # before and after: full at three rates and with a second seed, two others twice
     assert toy.validated == validated and len({row.method for row in names["rows"]}) == 3
