@@ -10,9 +10,9 @@ from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_w
 RANDOM_UNET = "fused (random UNet)"
 ZEROED_UNET = "fused (zeroed UNet)"  # late fusion's structure without anything of Stable Diffusion
 FINETUNING = "B-Finetuning"
-CORE = ("fused", "SD only", "CLIP only")
 METHODS = (*ARMS, ZEROED_UNET, RANDOM_UNET, FINETUNING)
 SINGLE = ("SD only", "CLIP only")  # what fusing has to beat
+CORE = ("fused", *SINGLE, ZEROED_UNET)
 UP = ("f1", "f2", "f3")
 DIM, WIDTH = 64, 32  # of the map and of the fused arm's ResNet blocks; the other arms' widths are matched to it
 FINETUNING_RATE = 0.1  # of the others' rate: weights that were trained before are spoilt at that of new ones

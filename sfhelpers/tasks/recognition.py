@@ -19,7 +19,7 @@ from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.sketches import VALIDATION, Sketches, check_categories, few_shot_parts
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.fusion.modules import ChannelStatistics
-from sfhelpers.tasks.arms import CORE, DIM
+from sfhelpers.tasks.arms import DIM, SINGLE
 from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, compute, prepare_images, take
 
@@ -119,7 +119,7 @@ class Recognition(Task):
         return prepare_sketches(extractor, part, self.categories, size, **noise)
 
     def problems(self, method: str) -> tuple[str, ...]:
-        return ("", *(f"{number} shots" for number in self.fewer)) if method in (*CORE, *PROBES) else ("",)
+        return ("", *(f"{number} shots" for number in self.fewer)) if method in ("fused", *SINGLE, *PROBES) else ("",)
 
     def of_problem(self, frozen: Frozen, problem: str) -> Frozen:
         """The same test, fewer sketches to learn from and to choose by."""

@@ -15,7 +15,7 @@ from sfhelpers.datasets.records import fingerprint
 from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of, shown_in
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
-from sfhelpers.tasks.arms import CORE, DIM, UP, reading_size
+from sfhelpers.tasks.arms import DIM, SINGLE, UP, reading_size
 from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, reader, take
 
@@ -103,7 +103,7 @@ class Vectors(NamedTuple):
 class Retrieval(Task):
     """Trained for every problem of PROBLEMS anew, tested on classes that were held back; compared by the first.
 
-    The clip-style problem is for the CORE arms alone: it asks what a laxer split does to a number, not which arm wins.
+    The clip-style problem is for "fused" and its halves alone: it asks what a laxer split does to a number, not which arm wins.
     `batch_size` counts pairs, of two groups or more; `others` are embedders by name, further untrained rows.
     """
 
@@ -131,7 +131,7 @@ class Retrieval(Task):
         return prepare_images(extractor, reader(records, size), len(records), "preparing images", **noise)
 
     def problems(self, method: str) -> tuple[str, ...]:
-        chosen = tuple(problem for problem in self.about if problem != "clip-style" or method in CORE)
+        chosen = tuple(problem for problem in self.about if problem != "clip-style" or method in ("fused", *SINGLE))
         return chosen or tuple(self.about)
 
     def of_problem(self, frozen: Frozen, problem: str) -> Frozen:
