@@ -17,8 +17,8 @@ from tqdm.auto import tqdm
 from sfhelpers.kept import Checkpoint, random_state, set_random_state
 
 MAX_GRADIENT_NORM, WEIGHT_DECAY = 1.0, 1e-3
-PLATEAUS, FALL = 3, 0.3  # the training ends with so many plateaus of the validation; by this the rate falls at each
-PATIENCE, LEAST_STEPS = 5, 500  # epochs without a rise that make a plateau, more where all would end before these steps
+PLATEAUS, FALL = 2, 0.1  # the training ends with so many plateaus of the validation; by this the rate falls at each
+PATIENCE, LEAST_STEPS = 5, 500  # epochs without a rise that make a plateau; no plateau ends it before these steps
 CHECKPOINT_STEPS = 100  # the checkpoint is written after so many steps of an epoch, beside after every epoch
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
@@ -55,9 +55,9 @@ class Position:
 class Training:
     """One training of what a model can learn; `fit` runs it.
 
-    AdamW with gradients clipped to norm 1; at each of PLATEAUS plateaus of the validation the rate falls by FALL, and
-    the last one ends the training. From a checkpoint it goes on to the bits of a training that nothing stopped, on one
-    CPU with one number of threads; a generator of the caller's own that outlives one call of `loss` is not kept.
+    AdamW with gradients clipped to norm 1; at each plateau of the validation the rate falls by FALL, and with PLATEAUS
+    of them the training ends. From a checkpoint it goes on to the bits of a training that nothing stopped, on one CPU
+    with one number of threads; a generator of the caller's own that outlives one call of `loss` is not kept.
 
     Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
     learn from their share of every batch, with the curve of one up to rounding if the loss is a mean over single
@@ -92,9 +92,8 @@ class Training:
         if self.epochs:
             broadcast(list(self.model.state_dict().values()))  # every process sets out from the main one's weights
             self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
-            patience = max(PATIENCE, math.ceil(LEAST_STEPS / (PLATEAUS * self.steps)))
             plain = {"threshold": 0.0, "threshold_mode": "abs", "eps": 0.0}  # any rise counts, and so does any rate
-            about = {"mode": "max", "factor": FALL, "patience": patience - 1, **plain}  # torch counts one more
+            about = {"mode": "max", "factor": FALL, "patience": PATIENCE - 1, **plain}  # torch counts one more
             self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, **about)
 
     def fit(self, progress: str = "training", checkpoint: Path | None = None, configuration: Any = None) -> History:
@@ -119,12 +118,16 @@ class Training:
         rows, best = self.position.rows, self.position.best_epoch
         if not self.epochs:
             return History(rows, best)
-        ended = "plateau" if self.plateaus == PLATEAUS else "cap"
+        ended = "plateau" if self.settled else "cap"
         return History(rows, best, (len(rows) - 1) * self.steps, ended, self.learning_rate)
 
     @property
+    def settled(self) -> bool:
+        return self.plateaus >= PLATEAUS and (len(self.position.rows) - 1) * self.steps >= LEAST_STEPS
+
+    @property
     def going(self) -> bool:
-        return self.position.epoch <= self.epochs and self.plateaus < PLATEAUS
+        return self.position.epoch <= self.epochs and not self.settled
 
     def train_epoch(self, bar: tqdm) -> None:
         at, start = self.position, time.perf_counter() - self.position.seconds
