@@ -12,7 +12,7 @@ from sfhelpers.search.searcher import Searcher
 from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.heads import save_heads
-from tests.backbone_fixtures import one_sentence, untrained_head
+from tests.backbone_fixtures import untrained_head
 
 RUN = SimpleNamespace(notebook="00_any", backbone="tiny", dataset="folder", split="parts", device="cpu", limit=4)
 RUN.seed, RUN.epochs, RUN.learning_rate, RUN.batch_size = 0, 1, 2e-3, 8
@@ -43,13 +43,6 @@ def fake(sha256="f" * 64):
 
     parts = {"vision": SimpleNamespace(size=16, embed=embed), "diffusion": SimpleNamespace(size=16)}
     return SimpleNamespace(**parts, weights_sha256=sha256, name="fake", batches=batches)
-
-
-def refused(kind, make, *arguments, **options):
-    """The sentence with which a call is refused."""
-    with pytest.raises(kind) as error:
-        make(*arguments, **options)
-    return one_sentence(error)
 
 
 def saved_head(kind, backbone, folder, task, seed=0):
