@@ -141,13 +141,6 @@ def two_images():
     return torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
 
 
-def one_sentence(error: pytest.ExceptionInfo) -> str:
-    """The error's message, after making sure that it is one sentence."""
-    message = str(error.value)
-    assert "\n" not in message and message.endswith(".") and ". " not in message, message
-    return message
-
-
 WRONG = [None, True, -1, 1.5, 10**30, 10**400, "", "\0", "~nobody", "x" * 5000, "[" * 5000]  # whatever is asked for
 WRONG += [[], [[]], [None], [["a"]], [["a", 1]], [[1, "a"]], {}, {"a": 1}]
 
@@ -164,7 +157,8 @@ def refused(said=None, kind=ValueError):
     """What is done inside fails with one sentence that matches."""
     with pytest.raises(kind, match=said) as error:
         yield error
-    one_sentence(error)
+    message = str(error.value)
+    assert "\n" not in message and message.endswith(".") and ". " not in message, message
 
 
 def not_loaded(folder, said, kind=ValueError):

@@ -22,7 +22,7 @@ from selenium.webdriver.support.select import Select
 
 from sfhelpers.drawing import Drawing
 from tests.browser import Lab, chromium, jupyterlab, outside
-from tests.test_pages import images_of
+from tests.test_notebooks import images_of
 from tests.test_widgets import CELLS, setup
 from tools.clean import KERNEL
 from tools.notebooks import find

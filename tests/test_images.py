@@ -45,7 +45,7 @@ def test_of_exif_the_orientation_alone_counts_and_the_size_is_known_from_the_hea
             ways = [plain, plain[:, ::-1], plain[::-1, ::-1], plain[::-1]]
             expected = [*ways, *(ways[n].transpose(1, 0, 2) for n in (0, 3, 2, 1))][k % 8]
             assert np.array_equal(seen, expected) and np.array_equal(as_seen(seen), expected), (kind, k % 8 + 1, tags)
-            assert image_size(tmp_path / "x") == seen.size
+            assert image_size(tmp_path / "x") == seen.size and problem(tmp_path / "x") == ""
 
 
 def in_palette(index, colours):
@@ -82,6 +82,7 @@ DEEP = drawn("I;16", 0, {(9, 9): 32896, (0, 0): 65535})  # 32896 is 128/255 of 6
 def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_is_kept(tmp_path, name, image, how, colours):
     image.save(tmp_path / name, **how)
     seen = open_image(tmp_path / name)
+    assert problem(tmp_path / name) == "" and image_size(tmp_path / name) == seen.size
     assert how or np.array_equal(seen, as_seen(image)), "an open image is seen as its file is"
     for place, colour in colours.items():
         assert np.abs(np.subtract(seen.getpixel(place), colour)).max() <= 4 * (name == "print.jpg")

@@ -26,15 +26,16 @@ def model(tiny_backbone):
 @pytest.fixture
 def own(tmp_path):
     """Two categories of three photos and two sketches a photo, no masks; one photo wide, one tall; not all in ASCII."""
-    toyworld.write_folder(tmp_path / "own", photos=3, sketches=2, categories=("cat", "duck"), masks=False)
-    photo = next((tmp_path / "own" / "photo" / "duck").iterdir())
+    root = tmp_path / "Größe 猫"
+    toyworld.write_folder(root, photos=3, sketches=2, categories=("cat", "duck"), masks=False)
+    photo = next((root / "photo" / "duck").iterdir())
     photo.rename(photo.with_name("Ente im Grünen 鸭 v1.2.jpg"))
     for domain in ("photo", "sketch"):
-        (tmp_path / "own" / domain / "duck").rename(tmp_path / "own" / domain / "Éntchen St. 2")
-    wide, tall, _ = sorted((tmp_path / "own" / "photo" / "cat").iterdir())
+        (root / domain / "duck").rename(root / domain / "Éntchen St. 2")
+    wide, tall, _ = sorted((root / "photo" / "cat").iterdir())
     Image.open(wide).resize((321, 90)).save(wide)
     Image.open(tall).resize((70, 255)).save(tall)
-    return tmp_path / "own"
+    return root
 
 
 @pytest.fixture

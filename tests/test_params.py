@@ -54,8 +54,10 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     assert (run.notebook, run.epochs, run.device, run.data_root) == (NAME, 0, "cpu", "")
     assert type(run.learning_rate) is float
     assert run.output_dir == tmp_path / "out" and list(run.output_dir.iterdir()) == []
-    run = params.check(NAME, values(tmp_path, backbone=str(tmp_path), dataset="folder", data_root=str(tmp_path)))
-    assert (run.backbone, run.data_root) == (str(tmp_path), tmp_path)
+    (own := tmp_path / "Größe 猫").mkdir()
+    given = {"backbone": str(tmp_path), "dataset": "folder", "data_root": str(own), "output_dir": f"{own}/Ergebnis é"}
+    run = params.check(NAME, values(tmp_path, **given))
+    assert (run.backbone, run.data_root, run.output_dir) == (str(tmp_path), own, own / "Ergebnis é")
     params.check(NAME, values(tmp_path, epochs=3))
     printed = capsys.readouterr().out
     assert "epochs         3" in printed and "about 1 min 52 s" in printed and "2.1 GB" in printed

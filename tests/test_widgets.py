@@ -214,7 +214,7 @@ def test_a_failing_update_says_so_and_loses_nothing(widget, changes, words):
 def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
     widget.pad.clear()
     assert widget.found is None and EMPTY in widget.words.value and widget.image.layout.display == "none"
-    with pytest.raises(ValueError, match="nothing is drawn: draw something"):
+    with refused("nothing is drawn: draw something"):
         _ = widget.pair
     widget.image.click(0.1, 0.1)
     widget.pad.undo()
