@@ -49,8 +49,8 @@
 | ... of 100 MB                                                                   | test_drawing.py::test_other_places_suffixes_100_megabytes_and_what_takes_long_are_refused_in_one_sentence
 | ... opened on the pad                                                           | test_sketchpad.py::test_files_are_saved_and_loaded_from_code_and_through_the_page
 | a hostile page                                                                  | test_sketchpad.py::test_what_is_wrong_with_a_message_is_said_in_one_sentence_and_nothing_is_lost
-| trained layers of another backbone or task                                      | test_heads.py::test_what_is_not_there_or_in_the_way_and_a_head_of_another_backbone_or_task_are_refused
-| ... of something else or another configuration, or cut                          | test_heads.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
+| trained layers of another backbone or task                                      | test_results.py::test_what_is_not_there_or_in_the_way_and_a_head_of_another_backbone_or_task_are_refused
+| ... of something else or another configuration, or cut                          | test_results.py::test_a_head_that_is_damaged_of_another_version_or_does_not_fit_its_description_is_refused
 | an index of another backbone or version                                         | test_search_gallery.py::test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place
 | ... or another head                                                             | test_search_gallery.py::test_a_trained_retriever_may_embed_and_another_one_is_refused
 | ... cut, or no index                                                            | test_search_gallery.py::test_a_file_that_is_no_whole_index_is_refused
@@ -63,11 +63,11 @@
 | ... its disk full                                                               | test_resume.py::test_killed_or_short_of_disk_while_it_writes_a_checkpoint_it_goes_on_from_a_whole_one
 | ablations killed half way                                                       | test_ablations.py::test_a_run_that_was_killed_goes_on_and_ends_with_the_same
 | ... kept with other settings                                                    | test_ablations.py::test_what_was_kept_with_other_settings_is_refused
-| keypoints outside, too few, of a category that is not there                     | test_psc6k.py::test_a_row_that_cannot_be_is_told_with_its_line
-| no error: hidden ones                                                           | test_psc6k.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible
-| ... of files that are not there, given twice, of another photo                  | test_psc6k.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
+| keypoints outside, too few, of a category that is not there                     | test_splits.py::test_a_row_that_cannot_be_is_told_with_its_line
+| no error: hidden ones                                                           | test_splits.py::test_x_is_horizontal_and_hidden_points_are_empty_and_not_visible
+| ... of files that are not there, given twice, of another photo                  | test_splits.py::test_a_table_that_cannot_be_or_is_not_there_is_refused
 | ... of images that are not square                                               | test_correspondence.py::test_images_that_are_not_square_or_no_pair_are_refused
-| ... two photos for three parts                                                  | test_psc6k.py::test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused
+| ... two photos for three parts                                                  | test_splits.py::test_a_split_that_is_not_there_a_limit_below_0_and_60_40_of_two_photos_are_refused
 | parts that share an image file, of every task                                   | test_splits.py::test_a_test_image_under_another_name_in_training_is_refused
 | an ndjson line that is bad                                                      | test_quickdraw.py::test_a_line_that_is_cut_empty_no_drawing_or_repeated_is_named_and_skipped_only_if_asked
 | ... of 5 MB                                                                     | test_quickdraw.py::test_an_enormous_line_is_refused_without_reading_it_whole

@@ -81,7 +81,6 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def widgets(browser, lab, tiny_folder):
-    """The notebook of one cell a widget, opened and run."""
     folder, address = lab
     cells = [new_code_cell(setup(folder, tiny_folder), id="setup")]
     cells += [new_code_cell(f"{source}\n{name}", id=name) for name, source in CELLS.items()]

@@ -20,8 +20,7 @@ from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
 from sfhelpers.tasks.prepared import take
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
-from tests.backbone_fixtures import files, refused
-from tests.search_helpers import RUN
+from tests.backbone_fixtures import RUN, files, refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])

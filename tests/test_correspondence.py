@@ -16,8 +16,7 @@ from sfhelpers.tasks import arms, correspondence, warps
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.correspondence import DEFINITIONS, SAME_PIXEL, SIDES, Correspondence, SketchMatcher, sample, score
 from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_points
-from tests.backbone_fixtures import refused, trained
-from tests.search_helpers import RUN
+from tests.backbone_fixtures import RUN, refused, trained
 from tests.test_segmentation import TinyExtractor
 
 METHODS = (*arms.METHODS, *Correspondence.baselines)
@@ -47,7 +46,6 @@ def world(n, seed, sketches=2):
 
 
 def truth(data):
-    """Predictions that are right."""
     return {direction: data.points[there].clone() for direction, (_, there) in SIDES.items()}
 
 

@@ -14,12 +14,10 @@ from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
 from sfhelpers.datasets.splits import without_duplicates
 from sfhelpers.toyworld import quick, scenes, world
-from tests.backbone_fixtures import refused
-from tests.search_helpers import photo
+from tests.backbone_fixtures import photo, refused
 
 
 def drawn(root, photos, *categories):
-    """A world with two sketches a photo, written in Sketchy's layout and read."""
     toyworld.write_sketchy(root, photos, sketches=2, categories=categories, things=1)
     return load_dataset("sketchy", root)
 

@@ -26,8 +26,7 @@ from sfhelpers.images import image_size, open_image, open_mask
 from sfhelpers.kept import FILE, Checkpoint, remove_trainings
 from sfhelpers.search.gallery import Gallery, find_images
 from sfhelpers.tasks.heads import load_head
-from tests.backbone_fixtures import files, refused
-from tests.search_helpers import fake, photo
+from tests.backbone_fixtures import fake, files, photo, refused
 from tests.test_params import values
 from tests.test_results import make as row
 

@@ -22,9 +22,8 @@ from sfhelpers.tasks import correspondence
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SIDES, SketchMatcher, predict_pairs
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
-from tests.backbone_fixtures import assert_same_loss_and_gradients, small
+from tests.backbone_fixtures import assert_same_loss_and_gradients, sketch, small
 from tests.cells import defined, handbuilt, run_cells, solutions, tagged
-from tests.search_helpers import sketch
 from tests.test_correspondence import truth, world
 from tests.test_segmentation import TinyExtractor
 

@@ -68,7 +68,6 @@ def spoil(file, tensor, shape, folder):
 
 
 def rebuilt(cls, part, **changes):
-    """Make a model anew with another config."""
     return lambda folder: cls.from_config(cls.load_config(folder / part) | changes).save_pretrained(folder / part)
 
 
@@ -154,7 +153,6 @@ WRONG = ["x", None, [], {}, 1.5, True]
 
 
 def deepest(tree):
-    """The innermost table of a config."""
     inside = [value for value in tree.values() if isinstance(value, dict)]
     return deepest(inside[-1]) if inside else tree
 

@@ -77,7 +77,6 @@ def test_a_signal_ends_kernels_and_what_they_started_and_leaves_the_notebooks(tm
 
 
 def marked(mark):
-    """Processes that have these variables."""
     every = psutil.process_iter(["environ"])
     return [process for process in every if mark.items() <= (process.info["environ"] or {}).items()]
 
@@ -136,7 +135,6 @@ def test_cleaning_drops_what_differs_between_runs():
 
 
 def shows(kind, data=None, **given):
-    """Gives a notebook's second code cell an output."""
     return lambda cells: cells[2].update(outputs=[new_output(kind, data, **given)])
 
 

@@ -15,8 +15,8 @@ from sfhelpers.datasets import load_dataset
 from sfhelpers.images import load_images
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
+from tests.backbone_fixtures import RUN, photo
 from tests.cells import run_cells, solutions
-from tests.search_helpers import RUN, photo
 from tests.test_pilot_maps import drawn, made, wave
 
 HERE, SIDES = "01_pilot_study", ("sketch", "photo")

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from sfhelpers import params, results
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.toyworld import SEEN, UNSEEN
-from tests.backbone_fixtures import files, refused
-from tests.search_helpers import photo, saved_head, sketch
+from tests.backbone_fixtures import files, photo, refused, saved_head, sketch
 from tools import clean, readme
 from tools.notebooks import find
 
@@ -31,7 +30,6 @@ COUNTED = [row for gallery in readme.GALLERIES for row in readme.SEGMENTATION.of
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with all that `update` needs."""
     shutil.copytree(results.COMMITTED, tmp_path / "data" / "results")
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "04_segmentation.ipynb", tmp_path / "notebooks")

@@ -14,9 +14,8 @@ from sfhelpers.tasks import arms, compare, recognition
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
 from sfhelpers.toyworld import quick
-from tests.backbone_fixtures import refused, small
+from tests.backbone_fixtures import RUN, refused, small
 from tests.cells import handbuilt, solutions
-from tests.search_helpers import RUN
 
 FEW = ("airplane", "cup", "key")
 METHODS = ("fused", "CLIP only", "B-CLIP", "B-SD", "class prior", "chance")

@@ -21,9 +21,8 @@ from sfhelpers.metrics import AP, Acc, evaluate_retrieval
 from sfhelpers.tasks import arms, compare, retrieval
 from sfhelpers.tasks.prepared import take
 from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, Retrieval, SketchRetriever
-from tests.backbone_fixtures import assert_same_loss_and_gradients, refused, small, trained
+from tests.backbone_fixtures import RUN, assert_same_loss_and_gradients, refused, small, trained
 from tests.cells import handbuilt, solutions, tagged
-from tests.search_helpers import RUN
 
 TRAINED = ("fused", "CLIP only", "late fusion")
 

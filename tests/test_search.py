@@ -17,8 +17,7 @@ from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.tasks.heads import Head, load_head
-from tests.backbone_fixtures import refused
-from tests.search_helpers import fake, photo, saved_head, sketch
+from tests.backbone_fixtures import fake, photo, refused, saved_head, sketch
 
 
 def test_the_frame_is_around_the_ink_faint_and_inverted_too_and_points_are_spread_along_it():

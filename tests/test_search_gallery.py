@@ -22,8 +22,7 @@ from sfhelpers.search.framing import Frame
 from sfhelpers.search.gallery import KEY, PICTURES, THUMBNAIL, Gallery, find_images
 from sfhelpers.tasks.heads import load_head
 from sfhelpers.tasks.retrieval import SketchRetriever
-from tests.backbone_fixtures import WRONG, flipped, refused
-from tests.search_helpers import fake, photo, saved_head, sketch
+from tests.backbone_fixtures import WRONG, fake, flipped, photo, refused, saved_head, sketch
 
 
 @pytest.mark.parametrize(
@@ -140,7 +139,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def saved(folder, tmp_path):
-    """The file of a gallery of the folder."""
     return Gallery.from_folder(folder, fake()).save(tmp_path / "made" / "photos.index")
 
 

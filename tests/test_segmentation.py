@@ -66,7 +66,6 @@ def example(category, generator):
 
 
 def record(k, category, *others, domain="photo"):
-    """A photo that shows its own category and the others."""
     also = tuple((name, Path(f"{name}-{k}.png")) for name in others)
     return Record(Path(f"{k}.png"), domain, category, str(k), Path(f"{k}-mask.png"), also=also)
 

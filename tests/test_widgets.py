@@ -21,8 +21,7 @@ from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base
 from sfhelpers.widgets.search import EMPTY, SketchSearch
-from tests.backbone_fixtures import refused
-from tests.search_helpers import photo
+from tests.backbone_fixtures import photo, refused
 from tests.test_sketchpad import draw
 from tools import clean
 
