@@ -23,7 +23,7 @@ from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SIDES, SketchMatcher, predict_pairs
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
 from tests.backbone_fixtures import assert_same_loss_and_gradients, sketch, small
-from tests.cells import defined, handbuilt, run_cells, solutions, tagged
+from tests.cells import defined, handbuilt, run_cells, solutions
 from tests.test_correspondence import truth, world
 from tests.test_segmentation import TinyExtractor
 
@@ -57,12 +57,6 @@ def test_a_hook_that_fails_leaves_the_unet_as_it_was(tiny_backbone, two_images):
     with pytest.raises(RuntimeError, match="no"):
         EXTRACTOR.run_unet(diffusion, diffusion.noised(two_images), Mock(side_effect=RuntimeError("no")))
     assert not any(block._forward_hooks for block in diffusion.unet.up_blocks)
-
-
-def test_all_of_it_is_about_sixty_lines():
-    lines = [line for cell in tagged("02_fused_extractor", "handbuilt") for line in cell.splitlines() if line.strip()]
-    assert 40 < len(lines) <= 62
-    assert [len(cell.splitlines()) for cell in tagged("02_fused_extractor", "handbuilt-detached")] == [3]
 
 
 @pytest.mark.parametrize("source", solutions("02_fused_extractor").values())
