@@ -20,7 +20,7 @@ HERE = "90_train_pocket"
 PARTS = ("fresh", "denoiser", "clip", "words")  # what the notebook writes a folder of
 PAIR = torch.stack([data.picture(domain, "cat", 3, seed=0)[0] for domain in ("photo", "sketch")]) / 255
 SCALE = {"decoder_steps": 6, "steps": 4, "cropped": 2, "batch_size": 2, "photos": 3, "scenes": 3, "sketches": 2}
-SCALE |= {"encoder_steps": 5, "individuals": 3, "seed": 0, "device": "cpu"}
+SCALE |= {"encoder_steps": 12, "individuals": 3, "seed": 0, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_the_encoder_learns_its_transformer_and_the_end_of_its_trunk_and_no_stat
     with torch.no_grad():
         assert_close(trained.lower(asked[0].flip(-1)), trained.maps[1], share=0.01)
         first, last = (trained.alignment_loss(model.eval(), *asked) for model in (start, trained.clip))
-    assert last < first
+    assert last < first - 0.5, "of few pictures, so that a dozen steps are enough"
     for key, value in trained.clip.state_dict().items():
         stage = key.partition("patch_embed.backbone.")[2]
         late = stage.startswith(("blocks.4", "blocks.5", "blocks.6")) and "running" not in key and "num_b" not in key

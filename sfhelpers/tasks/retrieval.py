@@ -103,7 +103,7 @@ class Vectors(NamedTuple):
 class Retrieval(Task):
     """Trained for every problem of PROBLEMS anew, tested on classes that were held back; compared by the first.
 
-    The clip-style problem is for "fused" and its halves alone: it asks what a laxer split does to a number, not which arm wins.
+    The clip-style problem, "fused" and its halves alone, asks what a laxer split does to a number, not which arm wins.
     `batch_size` counts pairs, of two groups or more; `others` are embedders by name, further untrained rows.
     """
 
