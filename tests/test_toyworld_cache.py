@@ -69,7 +69,7 @@ def test_a_world_that_is_not_as_it_was_drawn_is_drawn_anew_with_a_word(cache):
 
 
 def test_above_the_bound_those_used_longest_ago_go_whatever_their_kind(cache, monkeypatch):
-    monkeypatch.setattr(quick.write_quick, "__defaults__", (1, 0, 0.5, ("cat", "key")))
+    monkeypatch.setattr(quick.write_quick, "__defaults__", (1, 0.5, ("cat", "key")))
     assert quick.ensure_quick() == quick.ensure_quick()
     os.utime(ensure("v2"), (1, 1))
     monkeypatch.setattr(world, "CACHE_MEGABYTES", 2.5 * sum(map(len, files(ensure("v1")).values())) / 1e6)

@@ -3,9 +3,11 @@
 Everything is off the shelf: nothing learns but linear probes. Each noise seed gives a value, so all have a spread.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -23,38 +25,16 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.fusion.modules import ClipInjection, to_grid
 from sfhelpers.metrics import AP, evaluate_retrieval
 from sfhelpers.pilot import ToyPairs
+from sfhelpers.tasks.correspondence import cosines, sample
 
 GRID = 24
 TIMESTEPS = (1, 50, 195, 400, 600, 800)
 MARGIN = 2  # standard errors over the noise seeds by which the larger must be larger
 TENTH = "a tenth"
-DEFINITIONS = {  # by how a measure's name starts
-    "mAP@all": "sketches over photos asked for the same category, by cosine; f2 max-pooled, or CLIP's embedding",
-    "Acc@1": "logistic regression on max-pooled f1 to f3, or tokens, of half of each category's sketches, on the rest",
-    "PCK": "share of points whose most similar position, by f1 to f3 or by tokens, lies that near (image side)",
-    "foreground AUC": "linear probe for a thing being there, fitted on half of the photos, ROC AUC on the rest",
-    "edges": "linear probe for the log of the mean brightness gradient, fitted on half of the photos, R2 on the rest",
-    "feedback": "relative change of f3 by tokens into f2 at its size, through a random convolution",
-    TENTH: "the least change that is called visible here",
-}
-# What is published of the real pair -> its numbers there, their source, and what is measured here, the largest first.
-FACTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "SD retrieves better than CLIP": (
-        ".558, .250 (mAP@200, Sketchy)", "SketchFusion, Tab. 1", ("mAP@all, SD", "mAP@all, CLIP")),
-    "SD recognises better than CLIP": (
-        "63.57, 30.87 (Acc.@1, Quick, Draw!)", "SketchFusion, Tab. 3", ("Acc@1, SD", "Acc@1, CLIP")),
-    "SD matches better than CLIP": (
-        "41.42, 22.29 (PCK@5, PSC6K)", "SketchFusion, Tab. 4", ("PCK@5, SD", "PCK@5, CLIP")),
-    "CLIP separates the foreground better than SD": (
-        "PCA maps", "SketchFusion, Sec. 4", ("foreground AUC, CLIP", "foreground AUC, f3")),
-    "SD keeps edges that CLIP has lost": ("spectra", "SketchFusion, Sec. 4", ("edges, f3", "edges, CLIP")),
-    "up-blocks go from coarse to fine": ("in words", "SketchFusion, Sec. 5", ("edges, f3", "edges, f2", "edges, f1")),
-    "a middle timestep is best": (
-        "195, 273 of 1,000", "SketchFusion, Fig. 5; SD-PL", ("PCK@10, best between", "PCK@10, better end")),
-    "SD serves sketches worse than photos": (
-        "PCA maps", "SketchFusion, Sec. 4", ("PCK@10, photo to other photo", "PCK@10, sketch to other photo")),
-    "a token that goes in changes later blocks": ("is the method", "SketchFusion, Sec. 5.1", ("feedback", TENTH)),
-}  # fmt: skip
+# What is published of the real pair -> its numbers there, their source, and what is measured here, the largest first;
+# and the definitions, by how a measure's name starts.
+TABLES = json.loads(Path(__file__).with_name("contract.json").read_text(encoding="utf-8"))
+FACTS, DEFINITIONS = TABLES["facts"], TABLES["definitions"]
 
 
 @torch.no_grad()
@@ -66,6 +46,8 @@ def measure(backbone: Backbone, pairs: ToyPairs, seeds: Iterable[int] = range(5)
     for seed in seeds:
         blocks = up_blocks(backbone, pairs.images, seed)
         maps = joined(blocks.values())
+        noisier = (joined(up_blocks(backbone, pairs.images, seed, t).values()) for t in TIMESTEPS)
+        first, *between, last = (matching(each, pairs, 0.1) for each in noisier)
         values = {
             "mAP@all, SD": retrieval(standardised(blocks["f2"]).amax((3, 4)), pairs.labels),
             "mAP@all, CLIP": retrieval(vectors, pairs.labels),
@@ -75,7 +57,9 @@ def measure(backbone: Backbone, pairs: ToyPairs, seeds: Iterable[int] = range(5)
             "PCK@5, CLIP": matching(joined([tokens]), pairs, 0.05),
             "PCK@10, sketch to other photo": matching(maps, pairs, 0.1, side=0, shift=1),
             "PCK@10, photo to other photo": matching(maps, pairs, 0.1, side=1, shift=1),
-            **over_timesteps(backbone, pairs, seed),
+            **{f"PCK@10, t = {t}": value for t, value in zip(TIMESTEPS, (first, *between, last), strict=True)},
+            "PCK@10, best between": max(between),
+            "PCK@10, better end": max(first, last),
             "feedback": feedback(backbone, pairs.images[:32, 1], seed),
             TENTH: 0.1,
         }
@@ -127,16 +111,11 @@ def recognition(sources: Iterable[Tensor], labels: Sequence[str]) -> float:
 
 
 def matching(maps: Tensor, pairs: ToyPairs, alpha: float, side: int = 0, shift: int = 0) -> float:
-    """Share of points whose most similar position in the photo lies within alpha of the side.
-
-    From the sketch (`side` 0) or the photo (1); with a `shift`, to the photo of another individual of the category.
-    """
+    """Share of a sketch's (`side` 0) or photo's (1) points found within alpha in the photo `shift` individuals on."""
     other = torch.arange(len(pairs)).roll(-shift)
     visible = pairs.visible[:, side] & pairs.visible[other, 1]
     visible &= torch.tensor([pairs.labels[k] == name for k, name in zip(other, pairs.labels, strict=True)])[:, None]
-    at = 2 * pairs.points[:, side, :, None] - 1
-    asked = F.grid_sample(maps[:, side], at, padding_mode="border", align_corners=False)[..., 0]
-    best = torch.einsum("ncj,nchw->njhw", asked, maps[other, 1]).flatten(2).argmax(-1)
+    best = cosines(sample(maps[:, side], pairs.points[:, side]), maps[other, 1]).flatten(2).argmax(-1)
     place = (torch.stack([best % GRID, best // GRID], -1) + 0.5) / GRID
     return float(((place - pairs.points[other, 1]).norm(dim=-1) <= alpha)[visible].float().mean())
 
@@ -154,13 +133,6 @@ def edges(maps: Tensor, photos: Tensor) -> float:
     strength = (F.adaptive_avg_pool2d((down**2 + right**2).sqrt()[:, None], GRID) + 1e-3).log()
     (learnt, asked), (known, true) = _rows(maps), _rows(strength)
     return r2_score(true[:, 0], RidgeCV(alphas=(1.0, 100.0)).fit(learnt, known[:, 0]).predict(asked))
-
-
-def over_timesteps(backbone: Backbone, pairs: ToyPairs, seed: int) -> dict[str, float]:
-    """PCK@10 from sketch to photo at each of TIMESTEPS, the best of those between, and the better end."""
-    found = [matching(joined(up_blocks(backbone, pairs.images, seed, t).values()), pairs, 0.1) for t in TIMESTEPS]
-    single = {f"PCK@10, t = {t}": value for t, value in zip(TIMESTEPS, found, strict=True)}
-    return single | {"PCK@10, best between": max(found[1:-1]), "PCK@10, better end": max(found[0], found[-1])}
 
 
 def feedback(backbone: Backbone, photos: Tensor, seed: int) -> float:

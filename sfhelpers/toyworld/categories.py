@@ -1,6 +1,6 @@
 """The 36 categories by name, which nine no model ever sees in training, and the colours they are painted in."""
 
-from sfhelpers.toyworld import animals, outdoors, things
+from sfhelpers.toyworld import living, made
 from sfhelpers.toyworld.shapes import Drawing, Stream
 
 USUAL = {  # the main and the second colour of each category
@@ -30,5 +30,5 @@ COLOURS = {  # RGB in [0, 1]
 def individual(category: str, rng: Stream) -> Drawing:
     """A random one of a category."""
     drawing = Drawing()
-    (vars(animals) | vars(outdoors) | vars(things))[category](drawing, rng.uniform)
+    (vars(living) | vars(made))[category](drawing, rng.uniform)
     return drawing

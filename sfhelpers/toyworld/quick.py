@@ -28,23 +28,19 @@ def ensure_quick() -> Path:
     return cached("quick", f"v{VERSION}-seed0-difficulty{DIFFICULTY:g}-{NUMBER}-simplified", write_quick)
 
 
-def write_quick(
-    root: Path, number: int = NUMBER, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = CATEGORIES,
-) -> None:  # fmt: skip
-    """Write `root/<category>.ndjson`, `number` drawings in each, one a line, as Google publishes them simplified."""
+def write_quick(root: Path, each: int = NUMBER, difficulty: float = DIFFICULTY, categories: tuple = CATEGORIES) -> None:
+    """Write `root/<category>.ndjson`, of `each` so many drawings, one a line, as Google publishes them simplified."""
     root.mkdir(parents=True, exist_ok=True)
     for category in tqdm(categories, desc="drawing in a hurry", leave=False):
-        lines = [_json(category, index, seed, difficulty) for index in range(number)]
-        (root / f"{category}.ndjson").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = "".join(_json(category, index, difficulty) + "\n" for index in range(each))
+        (root / f"{category}.ndjson").write_text(lines, encoding="utf-8")
 
 
-def _json(category: str, index: int, seed: int, difficulty: float) -> str:
-    strokes = [Stroke(stroke[:, :2], 1.0) for stroke in quick_drawing(category, index, seed, difficulty)]
-    digest = hashlib.sha256(f"quick/{seed}/{category}/{index}".encode()).digest()
+def _json(category: str, index: int, difficulty: float) -> str:
+    strokes = [Stroke(stroke[:, :2], 1.0) for stroke in quick_drawing(category, index, 0, difficulty)]
+    number = int.from_bytes(hashlib.sha256(f"quick/0/{category}/{index}".encode()).digest()[:8])
     known = {"word": category, "countrycode": "ZZ", "timestamp": "2017-03-08 21:12:07.26604 UTC", "recognized": True}
-    known |= {"key_id": str(10**15 + int.from_bytes(digest[:8]) % (9 * 10**15))}
-    known |= {"drawing": json.loads(ndjson.line_of(strokes, category))["drawing"]}
+    known |= {"key_id": str(10**15 + number % (9 * 10**15))} | json.loads(ndjson.line_of(strokes, category))
     return json.dumps(known, separators=(",", ":"))
 
 

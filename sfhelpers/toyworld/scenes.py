@@ -1,8 +1,9 @@
 """Photos of the toy world: one to four things, lit and partly before one another, on a ground with structure."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from sfhelpers.toyworld.categories import CATEGORIES, COLOURS, SEEN, USUAL, indi
 from sfhelpers.toyworld.shapes import SIZE, Drawing, Keypoints, Point, Points, Pose, Stream, ellipse, smooth, stream
 
 Pixels, Mask, Shade = NDArray[np.uint8], NDArray[np.bool_], NDArray[np.float32]
+Scene = tuple[Pixels, tuple["Thing", ...]]  # a photo and what is in it
 FINE = 2  # parts are drawn this many times larger and averaged down, which smooths their edges
 CANVAS = (SIZE * FINE, SIZE * FINE)
 SIDES = {1: (0.6, 0.9), 2: (0.48, 0.64), 3: (0.4, 0.54), 4: (0.34, 0.46)}  # of a thing among so many; the photo's is 1
@@ -57,9 +59,7 @@ class _Placed:
                 brush.line(points, fill=palette[part.tone], width=width, joint="curve")
 
 
-def render_scene(
-    category: str, index: int, seed: int, difficulty: float, things: int = 0
-) -> tuple[Pixels, tuple[Thing, ...]]:
+def render_scene(category: str, index: int, seed: int, difficulty: float, things: int = 0) -> Scene:
     """Photo `index` that is asked for a category, (SIZE, SIZE, 3) uint8, and what is in it, the asked thing first.
 
     `things` says how many there are, 1 to 4; 0 draws two to four. They are of different categories: the others are
@@ -86,9 +86,7 @@ def mirrored(category: str, index: int, seed: int, difficulty: float, things: in
 
 
 @lru_cache(maxsize=1, typed=True)  # a photo's sketches follow it
-def _planned(
-    category: str, index: int, seed: int, difficulty: float, things: int
-) -> tuple[Stream, list[str], float, list[_Placed]]:
+def _planned(category: str, index: int, seed: int, difficulty: float, things: int) -> tuple[Stream, list, float, list]:
     """The photo's stream as far as it is used, the names of its things, the horizon's height, and `_arranged`."""
     if things not in (0, *SIDES):
         raise ValueError(f"a photo has no room for {things} things: ask for 1 to {max(SIDES)}, or 0 for any number.")
@@ -118,7 +116,10 @@ def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficu
             x = 0.5 + 0.8 * (middle - 0.5) + rng.uniform(-0.09, 0.09)
             # On the ground, the lower the nearer, or in the air.
             foot = rng.uniform(0.45, 0.7) if name in FLYING else horizon + 0.2 + near * (0.76 - horizon)
-            placed.append((near, _Placed(name, drawing, _moved(pose, drawing.corners, x, foot))))
+            (left, top), (right, low) = (edge(pose(drawing.corners), axis=0) / SIZE - 0.5 for edge in (np.min, np.max))
+            y = float(np.clip(foot - low, 0.02 - top, None))  # lower where its top would leave the photo
+            moved = replace(pose, shift=(x - 0.5 - (left + right) / 2, y - 0.5))
+            placed.append((near, _Placed(name, drawing, moved)))
         found = [thing for _, thing in sorted(placed, key=lambda entry: entry[0])]
         if (share := _least_visible(found)) > shown:
             best, shown = found, share
@@ -127,38 +128,25 @@ def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficu
     return best
 
 
-def _moved(pose: Pose, corners: Points, x: float, foot: float) -> Pose:
-    """The pose with its middle at x and its lowest corner at `foot`, or lower where its top would leave the photo."""
-    (left, top), (right, low) = ((edge(pose(corners), axis=0) / SIZE) - 0.5 for edge in (np.min, np.max))
-    y = float(np.clip(foot - low, 0.02 - top, None))
-    return Pose(pose.scale, pose.angle, (x - 0.5 - (left + right) / 2, y - 0.5), pose.mirror)
-
-
 def _least_visible(placed: list[_Placed]) -> float:
     """The smallest share of a thing that is neither hidden nor outside the photo."""
     masks = [np.asarray(thing.stencil.reduce(4)) > 127 for thing in placed]
-    shares = []
-    for thing, mask, before in zip(placed, masks, _hidden(masks), strict=True):
-        corners = thing.pose(thing.drawing.corners)
-        within = ((corners >= 0) & (corners < SIZE)).all(1).mean()
-        shares.append(within * (mask & ~before).sum() / max(mask.sum(), 1))
-    return float(min(shares))
+    seen = [(mask & ~before).sum() for mask, before in zip(masks, _hidden(masks), strict=True)]
+    corners = (thing.pose(thing.drawing.corners) for thing in placed)
+    within = [((xy >= 0) & (xy < SIZE)).all(1).mean() for xy in corners]
+    return float(min(np.multiply(within, seen) / [max(mask.sum(), 1) for mask in masks]))
 
 
 def _hidden(masks: list[Mask]) -> list[Mask]:
     """Where something stands before each of them, those farther away first."""
-    front = [np.zeros_like(masks[0])]
-    for mask in masks[:0:-1]:
-        front.append(front[-1] | mask)
-    return front[::-1]
+    return [*accumulate(masks[:0:-1], np.logical_or, initial=np.zeros_like(masks[0]))][::-1]
 
 
 def _painted(rng: Stream, thing: _Placed, canvas: Image.Image, difficulty: float) -> str:
     """Paint a thing, the harder the world the less often in its usual colours; returns the main one's name."""
     usual = [name if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in USUAL[thing.category].split()]
     main, second = (np.array(COLOURS[name]) + rng.normal(0, 0.05, 3) for name in usual)
-    light = np.array([0.93, 0.92, 0.88]) + rng.normal(0, 0.03, 3)
-    dark = np.array([0.15, 0.14, 0.16]) + rng.normal(0, 0.03, 3)
+    light, dark = (grey + rng.normal(0, 0.03, 3) for grey in np.array([(0.93, 0.92, 0.88), (0.15, 0.14, 0.16)]))
     palette = (np.clip([main, second, main * 0.7, light, dark], 0.02, 0.98) * 255).astype(int)
     thing.paint(canvas, [tuple(colour) for colour in palette.tolist()])
     return usual[0]
@@ -222,16 +210,15 @@ def _pattern(rng: Stream, x: Shade, y: Shade) -> Shade:
 
 def _clutter(rng: Stream, canvas: Image.Image) -> None:
     """Paint a blob, bar or wedge of a muted colour anywhere."""
-    x, y, r = rng.uniform(0, SIZE), rng.uniform(0, SIZE), rng.uniform(3, 14)
-    kind = rng.integers(3)
-    if kind == 0:
-        shape = ellipse(x, y, r, r * rng.uniform(0.3, 1), rng.uniform(0, 3))
-    elif kind == 1:
-        u = rng.uniform
-        shape = smooth(*[(x + r * np.cos(t) * u(0.5, 1.4), y + r * np.sin(t) * u(0.5, 1.4)) for t in range(6)])
-    else:
-        shape = np.array([(x + rng.uniform(-r, r), y + rng.uniform(-r, r)) for _ in range(4)])
-    muted = 255 * np.clip(np.array(COLOURS[_any_colour(rng)]) * rng.uniform(0.6, 1.1), 0, 1)
+    u = rng.uniform
+    x, y, r = u(0, SIZE), u(0, SIZE), u(3, 14)
+    shapes = (
+        lambda: ellipse(x, y, r, r * u(0.3, 1), u(0, 3)),
+        lambda: smooth(*[(x + r * np.cos(t) * u(0.5, 1.4), y + r * np.sin(t) * u(0.5, 1.4)) for t in range(6)]),
+        lambda: np.array([(x + u(-r, r), y + u(-r, r)) for _ in range(4)]),
+    )
+    shape = shapes[rng.integers(3)]()
+    muted = 255 * np.clip(np.array(COLOURS[_any_colour(rng)]) * u(0.6, 1.1), 0, 1)
     ImageDraw.Draw(canvas).polygon(fine(shape), fill=tuple(int(v) for v in muted))
 
 

@@ -1,18 +1,19 @@
 """Freehand sketches of the toy world, drawn by an unsteady, forgetful hand."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from PIL import Image, ImageDraw
 
 from sfhelpers.toyworld.categories import individual
 from sfhelpers.toyworld.scenes import CANVAS, FINE, Pixels, fine, mirrored
-from sfhelpers.toyworld.shapes import SIZE, Keypoints, Points, Pose, Stream, resampled, stream
+from sfhelpers.toyworld.shapes import SIZE, Keypoints, Point, Points, Pose, Stream, resampled, stream
 
+Sketch = tuple[Pixels, Keypoints]
 TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
 
 
-def render_sketch(
-    category: str, index: int, number: int, seed: int, difficulty: float, things: int = 0
-) -> tuple[Pixels, Keypoints]:
+def render_sketch(category: str, index: int, number: int, seed: int, difficulty: float, things: int = 0) -> Sketch:
     """Sketch `number` of an individual, (SIZE, SIZE) uint8, 255 = paper, and its keypoints (8, 3) as of a photo.
 
     It has a pose of its own but faces the way the photo does that `render_scene` makes of the same arguments, which
@@ -53,12 +54,9 @@ def _tremor(rng: Stream, points: Points, strength: float) -> Points:
     return points * (1 + rng.normal(0, strength, 2)) + bend
 
 
-def _strokes(rng: Stream, points: list[tuple[float, ...]], abstraction: float) -> list[list]:
+def _strokes(rng: Stream, points: list[Point], abstraction: float) -> Iterator[list[Point]]:
     """Cut a line into one to three strokes; some end early and some are forgotten."""
-    kept = []
     for piece in np.split(np.arange(len(points)), np.sort(rng.integers(1, len(points), rng.integers(0, 3)))):
-        if len(piece) < 2 or rng.random() < 0.22 * abstraction:
-            continue
-        end = len(piece) - int(rng.integers(0, 2 + 3 * abstraction)) if len(piece) > 6 else len(piece)
-        kept.append(points[piece[0] : piece[0] + end + 1])
-    return kept
+        if len(piece) > 1 and rng.random() >= 0.22 * abstraction:
+            early = int(rng.integers(0, 2 + 3 * abstraction)) if len(piece) > 6 else 0
+            yield points[piece[0] : piece[-1] + 2 - early]
