@@ -35,10 +35,7 @@ def read_file(path: Path) -> bytes:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was; OSError as `writing`.
-
-    It has the earlier file's mode, or what the umask leaves; a link is replaced, not what it leads to.
-    """
+    """Write beside, then rename, so that a run cut short leaves the earlier file; mode kept; OSError as `writing`."""
     with writing(path, "name another file, in a folder that you may write to", len(content)):
         path = given(path)
         remove_left(path.parent)

@@ -110,8 +110,8 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
         ("arms", "fused", ValueError, "choose core, frozen or all"),
         *(("backbone", value, ValueError, "choose pocket, sd21 or an existing folder") for value in ("sd15", "")),
         *(("device", value, ValueError, "choose auto, cpu, cuda, cuda:N or mps") for value in ("gpu", "cpu:1")),
-        ("dataset", "folder", FileNotFoundError, "pass -p data_root FOLDER"),
-        ("data_root", "any", ValueError, "makes its own data: pass -p dataset sketchy or -p dataset folder with"),
+        ("dataset", "folder", ValueError, "pass -p data_root FOLDER"),
+        ("data_root", "any", ValueError, "takes no data_root: leave it out"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_and_says_what_to_pass(tmp_path, name, value, error, words):
@@ -143,7 +143,7 @@ def test_data_root_must_be_there_and_fit_the_dataset(tmp_path):
     missing = values(tmp_path, dataset="sketchy", data_root=str(tmp_path / "nowhere"))
     assert "nowhere" in said(missing, FileNotFoundError)
     own = values(tmp_path, "06_recognition", data_root=str(tmp_path))
-    assert "pass -p dataset quickdraw or -p dataset folder with" in said(own, notebook="06_recognition")
+    assert "say with -p dataset what lies there" in said(own, notebook="06_recognition")
 
 
 def test_output_dir_must_be_writable_with_room_and_its_files_stay(tmp_path, monkeypatch):

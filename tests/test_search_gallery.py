@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from sfhelpers import PhotoIndex, kept
+from sfhelpers import kept
 from sfhelpers.datasets import Dataset
 from sfhelpers.drawing import PRESETS
 from sfhelpers.images import EXTENSIONS, load_images
@@ -144,7 +144,7 @@ def saved(folder, tmp_path):
 
 def test_a_saved_index_answers_as_before_embeds_nothing_anew_and_can_be_read_by_others(folder, saved, tmp_path):
     backbone, made = fake(), Gallery.from_folder(folder, fake())
-    index = PhotoIndex.load(saved, backbone)
+    index = Gallery.load(saved, backbone)
     assert backbone.batches == [] and index.ask(sketch()) == made.ask(sketch())
     assert torch.equal(index.embeddings, made.embeddings) and index.records == made.records
     assert index.categories == made.categories and torch.equal(index.labels, made.labels)

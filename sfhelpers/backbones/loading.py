@@ -28,15 +28,12 @@ from sfhelpers.files import file_sha256, given
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen diffusion model and a frozen vision model; their name and sha256 go into result rows.
-
-    `weights_sha256` is of all that decides a feature: weights, configs, tokenizers, image size, timestep and layer.
-    """
+    """A frozen diffusion model and a frozen vision model; their name and sha256 go into result rows."""
 
     name: str
     diffusion: DiffusionFeatures
     vision: VisionFeatures
-    weights_sha256: str
+    weights_sha256: str  # of all that decides a feature: weights, configs, tokenizers, image size, timestep and layer
     device: torch.device
 
 

@@ -1,8 +1,4 @@
-"""What is read of a model's folder: known files and known fields of them, as its seal says, and nothing that runs.
-
-The libraries look for more than weights beside them: code that a config names, an index of shards, an adapter. They are
-therefore given a folder of its own, in which nothing lies but what is known here, hashed as it is put there.
-"""
+"""What is read of a model's folder: known files and known fields of them, as its seal says, and nothing that runs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -91,10 +87,7 @@ def _remedy(folder: Path, name: str) -> str:
 
 @contextmanager
 def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder that holds what is read of `folder` alone, and the sha256 of every file in it.
-
-    ValueError for a file that is not as the seal says, that names code, or that is no whole JSON or safetensors file.
-    """
+    """A folder that holds what is read of `folder` alone, since libraries look for more, and every file's sha256."""
     found = files(folder, vision)
     for beside in (path for name in WEIGHTS for word in PREFERRED for path in (folder / name).parent.glob(word)):
         raise ValueError(f"{beside} stands for other weights than those that are read: move it out of the folder.")

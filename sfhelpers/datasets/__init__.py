@@ -4,8 +4,9 @@ from pathlib import Path
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import folder, sketchy
-from sfhelpers.datasets.records import PLURAL, Dataset, Record, first_sketches, given_folder, pairs, without_broken
+from sfhelpers.datasets.records import PLURAL, Dataset, Record, first_sketches, pairs, without_broken
 from sfhelpers.files import shown
+from sfhelpers.params import data_folder
 
 __all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
 
@@ -31,7 +32,7 @@ def load_dataset(
         raise ValueError(f"there is no dataset {name!r}: choose one of {', '.join(SPLITS)}.")
     if split not in SPLITS[name]:
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
-    base = given_folder(name, root) or toyworld.ensure()
+    base = data_folder(name, root) or toyworld.ensure()
     if name == "folder":
         found = folder.read(base, split, limit, seed, skip_broken)
     else:

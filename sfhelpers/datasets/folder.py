@@ -1,7 +1,4 @@
-"""Anybody's own pictures: `photo/<category>/*`, `sketch/<category>/*` and, if there, `mask/<category>/<stem>.png`.
-
-A photo that shows things of several categories lies in one's folder, and has a mask of its stem in each one's.
-"""
+"""Anybody's own pictures: `photo/<category>/*`, `sketch/<category>/*` and, if there, `mask/<category>/<stem>.png`."""
 
 import warnings
 from collections import defaultdict
@@ -10,7 +7,6 @@ from itertools import product
 from pathlib import Path
 
 from sfhelpers.datasets import records
-from sfhelpers.datasets.masks import masks_in
 from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
 
@@ -25,7 +21,7 @@ def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0, skip
         raise ValueError(f"{why} {has}; give the folders equal names, add a sketch, or take the photos away.")
     if unused := records.listed(sorted(sketch - photo)):
         warnings.warn(f"sketch classes without a photo under {shown(root)} are left out: {unused}.", stacklevel=3)
-    masks = {"photo": masks_in(root / "mask", files["photo"], skip_broken), "sketch": {}}
+    masks = {"photo": records.masks_in(root / "mask", files["photo"], skip_broken), "sketch": {}}
     found = []
     for domain, category in product(files, sorted(photo)):
         stems = ((path, records.nfc(path.stem)) for path in files[domain][category])

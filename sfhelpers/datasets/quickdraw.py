@@ -73,10 +73,7 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
 
 
 def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
-    """One drawing from the disk, scaled as a whole and centred on `side` px of paper, 16 to 1024, with 8 % margin.
-
-    `line_width` is a share of the side. ValueError or FileNotFoundError if the file has changed since it was read.
-    """
+    """One drawing from the disk, scaled as a whole and centred on `side` px of paper; `line_width` is a share of it."""
     try:
         with doodle.path.open("rb") as file:
             file.seek(doodle.offset)

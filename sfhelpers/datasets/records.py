@@ -11,11 +11,12 @@ from functools import cached_property, partial
 from itertools import cycle
 from os.path import isdir, isfile
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from sfhelpers import images
-from sfhelpers.files import file_sha256, given, reading, shown
+from sfhelpers.files import file_sha256, reading, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
@@ -232,6 +233,29 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
 
+def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str], dict[str, Any]]:
+    """(category, stem) of a photo with a mask -> `mask` and `also` of its record, in `place/<category>/<stem>.png`."""
+    known = Counter((category, nfc(path.stem)) for category, paths in photos.items() for path in paths)
+    for category, stem in [key for key, count in known.items() if count > 1]:
+        where = shown(photos[category][0].parent)
+        raise ValueError(f"some photos in {where} are called {stem!r} but for the extension: rename all but one.")
+    if not place.is_dir() and (near := listed(p.name for p in entries(place.parent) if "mask" in p.name.lower())):
+        warnings.warn(f"{near} under {shown(place.parent)} is not read: masks lie in {place.name}/.", stacklevel=3)
+    found = image_files(place, skip_broken)
+    files = [((category, nfc(path.stem)), path) for category, paths in found.items() for path in paths]
+    masks, also = dict(files), defaultdict(tuple)
+    own = masks.keys() & known.keys()
+    of_stem = Counter(stem for _, stem in own)  # without a mask of its own thing a photo has none: a name is mistaken
+    others = {key for key in masks.keys() - known.keys() if of_stem[key[1]] == 1}
+    for category, stem in sorted(others):
+        also[stem] += ((category, masks[category, stem]),)
+    fitting = {masks[key] for key in own | others}
+    lone = [path.relative_to(place) for _, path in files if path not in fitting]
+    why = "is named like no photo with a mask of its own class, mask/<class>/<stem>.png, like several or another mask"
+    tell_broken([f"{name} {why}" for name in lone], f"{len(lone)} of {len(files)} masks", place, skip_broken)
+    return {key: {"mask": masks[key], "also": also[key[1]]} for key in own}
+
+
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     with reading(folder):
@@ -266,19 +290,3 @@ def _problem(record: Record, root: Path) -> str:
         if (mask := images.image_size(path)) != (photo := images.image_size(record.path)):
             return "{} is {} x {} pixels and its photo {} x {}".format(path.relative_to(root), *mask, *photo)
     return ""
-
-
-def given_folder(name: str, root: str | Path) -> Path | None:
-    """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
-    if name == "toy" and str(root):
-        raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
-    if name == "toy":
-        return None
-    base = given(root)
-    if not str(root):
-        raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
-    if not base.exists():
-        raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
-    if not base.is_dir():
-        raise NotADirectoryError(f"data_root {shown(base)} is a file, not a folder: pass the folder that holds yours.")
-    return base

@@ -13,6 +13,7 @@ from sfhelpers.datasets import load_dataset, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Dataset
 from sfhelpers.images import load_images
+from sfhelpers.params import data_folder
 from sfhelpers.toyworld import quick
 
 VALIDATION = 4  # sketches a category to choose by, and never more than are learned from
@@ -60,7 +61,7 @@ def load_sketches(name: str, root: str | Path = "", split: str = "default", skip
             raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
         data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
         return Sketches("folder", data.root, split, data.sketches)
-    base = records.given_folder(name, root) or quick.ensure_quick()
+    base = data_folder(name, root) or quick.ensure_quick()
     return Sketches(name, base, split, tuple(quickdraw.read(base, split, skip_broken, name)))
 
 

@@ -7,7 +7,6 @@ from os.path import isdir
 from pathlib import Path
 
 from sfhelpers.datasets import records
-from sfhelpers.datasets.masks import masks_in
 from sfhelpers.datasets.records import Record
 from sfhelpers.files import shown
 
@@ -32,7 +31,7 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
         has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
         raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
     unseen, photos = {records.plain(name) for name in unseen}, []
-    masks = masks_in(base / "mask" / RENDERING, files["photo"], skip_broken)
+    masks = records.masks_in(base / "mask" / RENDERING, files["photo"], skip_broken)
     for category, paths in sorted(files["photo"].items()):
         seen = records.plain(category) not in unseen
         for path in paths:

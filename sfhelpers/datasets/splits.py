@@ -110,11 +110,7 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
 
 
 def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
-    """The test of a split with held-out images of seen classes too; the published protocols add trained ones.
-
-    Kind "class": all of a SHARE of the seen classes (Dr. CLIP). "sample": seen photos and sketches as many as a SHARE
-    of the test's, sketches only of classes of which a photo was drawn (sem-pcyc does not ask that).
-    """
+    """The test of a split with held-out images of seen classes too; the published protocols add trained ones."""
     if kind not in ("class", "sample"):
         raise ValueError(f"kind is {kind!r}: use class or sample.")
     pool, rng = found.seen, random.Random(f"generalised {kind} 0")
@@ -124,10 +120,10 @@ def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
     def drawn(some: Sequence, number: float) -> list:
         return rng.sample(some, min(len(some), max(1, round(number))))
 
-    if kind == "class":
+    if kind == "class":  # all of some classes (Dr. CLIP)
         classes = drawn(usable, SHARE * len(usable))
         added = [record for record in pool.records if record.category in classes]
-    else:
+    else:  # so many photos, and sketches of what they show (sem-pcyc does not ask that)
         photos = drawn([p for p in pool.photos if p.category in usable], SHARE * len(found.test.photos))
         classes = {photo.category for photo in photos}
         sketches = [sketch for sketch in pool.sketches if sketch.category in classes]

@@ -27,10 +27,7 @@ MAX_MATCHES = 1_000_000  # entries of rules times elements
 
 
 def to_attributes(root: Element, box: list[float]) -> None:
-    """Write all styles into attributes, in place; `box` is the page's width and height in the file's own units.
-
-    ValueErrors, here and below, follow on "because".
-    """
+    """Write all styles into attributes, in place; `box` is the page's size in its units. Errors follow on "because"."""
     elements = list(root.iter())
     sheets = [one for one in elements if one.tag == "style" and one.get("media", "all") in ("all", "screen")]
     text = "\n".join("".join(sheet.itertext()) for sheet in sheets)

@@ -28,10 +28,7 @@ def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Number from 1, offset and content of every line that is not blank; of one too long its start.
-
-    Of a file of blank lines only, the first one, so that what is wrong has a place.
-    """
+    """Number from 1, offset and content of every line that is not blank; of one too long its start."""
     found = False
     for number in count(1):
         offset, content = file.tell(), file.readline(MAX_LINE + 1)
@@ -42,7 +39,7 @@ def lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
             break
         while len(content) > MAX_LINE and not content.endswith(b"\n"):  # what is left of a line too long
             content = file.readline(MAX_LINE + 1)
-    if not found:
+    if not found:  # but the first, so that what is wrong has a place
         file.seek(0)
         yield 1, 0, file.readline(MAX_LINE + 1)
 

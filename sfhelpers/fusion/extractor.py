@@ -62,10 +62,7 @@ class FusedExtractor(nn.Module):
 
     @torch.no_grad()
     def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
-        """All that is frozen for this arm of (B, 3, H, W) in [0, 1], so that no training step computes it again.
-
-        Batch first, on the backbone's device; `noise` is as of `DiffusionFeatures.noised`, with the extractor's seed.
-        """
+        """All that is frozen for this arm of (B, 3, H, W) in [0, 1], batch first; `noise` is of `noised`."""
         diffusion, found, noise = self.backbone.diffusion, {}, {"seed": self.seed, **noise}
         if self.inject != "none" or "tokens" in self.sources:
             found["tokens"] = self.backbone.vision.tokens(images)

@@ -57,12 +57,7 @@ def foreground_iou(pred: Any, true: Any) -> np.ndarray:
 
 
 def mask_scores(pred: Any, true: Any) -> dict[str, np.ndarray]:
-    """Metric -> (B,) values of (B, H, W) bool masks, for "dataset IoU" (1,).
-
-    "mIoU" is the mean with the background's IoU, of which all-background gets near half; "dataset IoU" that of all
-    images taken as one. "pAcc" is the share of right pixels; of the true foreground, 1 where there is none to find; or
-    the mean over the classes (foreground, background) present in the true mask.
-    """
+    """Metric -> (B,) values of (B, H, W) bool masks, for "dataset IoU" (1,); 1 where there was nothing to find."""
     both, wrong, missed, neither = _counts(pred, true)
     union = both + wrong + missed
     foreground, background = _ratio(both, both + missed), _ratio(neither, neither + wrong)
@@ -176,11 +171,8 @@ class Paired(NamedTuple):
 
 
 def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Paired:
-    """Of first - second, two methods' values (seeds, n), or (n,), of the same n queries, of order 1 each.
-
-    A resample draws, with replacement, from the seeds of each method and then from `groups` (n,), labels of queries
-    that are drawn together; None: each for itself. ValueError for lengths that differ, one group, values not finite.
-    """
+    """Of first - second, (seeds, n) or (n,) values of order 1 of the same n queries: seeds are drawn and then `groups`,
+    (n,) labels of queries that are drawn together; None: each for itself."""
     first, second = (np.atleast_2d(to_array(values)).astype(np.float64) for values in (first, second))
     labels = np.arange(first.shape[-1]) if groups is None else to_array(groups)
     if first.ndim != 2 or second.ndim != 2 or not first.shape[1:] == second.shape[1:] == labels.shape:

@@ -1,8 +1,4 @@
-"""Retrieval metrics, AP, P and Acc@k, from embeddings, exact, in bounded memory; ties count against the query.
-
-The rank of the j-th best relevant item is j plus the number of irrelevant items that score as high or higher: so, a
-block of queries at a time, the irrelevant similarities are sorted, without indices, and the relevant ones looked up.
-"""
+"""Retrieval metrics, AP, P and Acc@k, from embeddings, exact, in bounded memory; ties count against the query."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -210,7 +206,7 @@ def _irrelevant_ahead(scores: np.ndarray, columns: np.ndarray, real: np.ndarray)
     """(b, M): the irrelevant items that score as high as a relevant one, best first; `scores` is overwritten."""
     relevant = np.where(real, np.take_along_axis(scores, columns, axis=1), -np.inf).astype(scores.dtype)
     np.put_along_axis(scores, columns, -np.inf, axis=1)
-    scores.sort(axis=1)
+    scores.sort(axis=1)  # without indices: the relevant ones are looked up
     relevant.sort(axis=1)
     behind = [np.searchsorted(row, own) for row, own in zip(scores, relevant, strict=True)]
     return scores.shape[1] - np.array(behind)[:, ::-1]

@@ -15,7 +15,7 @@ from typing import Any
 from sfhelpers.files import check_own, given, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
-__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
+__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "data_folder", "resolve_device"]
 BACKBONES = ("pocket", "sd21")
 KINDS = {  # what a value is called, and how another one is passed
     bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
@@ -65,7 +65,8 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:
-        run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
+        folder = data_folder(run.dataset, run.data_root)
+        run.data_root = folder.resolve() if folder else ""
     given(getattr(run, "heads", ""))
     run.output_dir = _output_dir(run.output_dir, notebook)
     _print(run, table, declared)
@@ -88,6 +89,21 @@ def resolve_device(device: str) -> str:
     if int(index or 0) >= there[kind]:
         raise RuntimeError(f"device {device!r} is not there: torch finds {there[kind]}, counted from 0.")
     return f"cuda:{int(index or 0)}" if kind == "cuda" else device
+
+
+def data_folder(dataset: str, root: str | Path) -> Path | None:
+    """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
+    if dataset == "toy" and str(root):
+        raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
+    if dataset == "toy":
+        return None
+    if not str(root):
+        raise ValueError(f"dataset {dataset!r} needs to know where your files are: pass -p data_root FOLDER.")
+    if not (folder := given(root)).exists():
+        raise FileNotFoundError(f"data_root {shown(folder)} does not exist: check -p data_root.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"data_root {shown(folder)} is a file, not a folder: pass the one that holds yours.")
+    return folder
 
 
 def _slips(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> list[str]:
@@ -144,16 +160,6 @@ def _backbone(backbone: str) -> str:
     if not backbone or not folder.is_dir():
         raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
     return str(folder)
-
-
-def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path | str:
-    if dataset == "toy" and data_root:
-        others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
-        raise ValueError(f"dataset 'toy' makes its own data: pass {others} with data_root, or no data_root.")
-    folder = given(data_root).resolve()
-    if dataset != "toy" and not (data_root and folder.is_dir()):
-        raise FileNotFoundError(f"dataset {dataset!r} needs a folder, not {data_root!r}: pass -p data_root FOLDER.")
-    return folder if data_root else ""
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:

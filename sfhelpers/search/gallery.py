@@ -185,9 +185,6 @@ class Gallery:
         return index._with(photos, known)
 
 
-PhotoIndex = Gallery  # its name where only the file matters
-
-
 def find_images(root: Path, domain: str, skip_broken: bool = False) -> list[Record]:
     """Records of a folder's photos or sketches, by category and name, "" for none; empty if there are none.
 
