@@ -23,13 +23,11 @@ def shown(path: str | Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
     with reading(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_file(path: Path) -> bytes:
-    """What is in a file; OSError as `reading`."""
     with reading(path):
         return path.read_bytes()
 
@@ -63,7 +61,6 @@ def remove_left(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if they are not there; OSError as `writing`."""
     with writing(folder, "name another folder, or move away what is in its place"):
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -225,7 +225,7 @@ def test_an_image_that_fits_is_not_touched_and_padding_takes_the_border_colour()
 
 
 @pytest.mark.parametrize(("width", "height"), [(50, 30), (31, 77), (64, 64), (8, 4000), (20, 16)])
-def test_points_masks_and_images_move_together_and_a_map_comes_back(width, height):
+def test_masks_and_images_move_together_and_a_map_comes_back(width, height):
     square = Square.of(width, height, 64)
     mask = np.zeros((height, width), dtype=bool)
     mask[height // 4 : height // 2, width // 4 : 3 * width // 4] = True
@@ -233,7 +233,8 @@ def test_points_masks_and_images_move_together_and_a_map_comes_back(width, heigh
     moved = square.mask(mask)
     assert (square.image(image)[0] < 0.5).logical_xor(moved).float().mean() < 0.02
     corners = torch.tensor([[width // 4, height // 4], [3 * width // 4, height // 2]], dtype=torch.float32)
-    (left, top), (right, bottom) = square.points(corners)
+    scale = torch.tensor(square.inner) / torch.tensor([width, height])
+    (left, top), (right, bottom) = corners * scale + torch.tensor(square.corner)
     rows, columns = torch.nonzero(moved, as_tuple=True)
     found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert (found - torch.stack([left, top, right, bottom])).abs().max() <= 0.5

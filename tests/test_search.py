@@ -141,7 +141,7 @@ def test_what_was_computed_of_the_last_photos_is_kept(gallery, tiny_backbone, he
 @pytest.mark.parametrize(
     ("asked", "options", "words"),
     [
-        (Drawing(), {}, "the drawing is empty"),
+        (Drawing(), {}, "has no line"),
         (Drawing(strokes=(Stroke(np.array([[9.0, 9.0]]), 4.0),)), {}, "single dot"),
         (Image.new("RGB", (64, 64), "black"), {}, "has no line"),
         (np.zeros((8, 8, 3)), {}, "of type ndarray cannot be searched"),

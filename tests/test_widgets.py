@@ -193,7 +193,7 @@ def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"drawing": Drawing(strokes=(Stroke([[9, 9]], 4),))}, "the drawing is a single dot"),
+        ({"drawing": Drawing(strokes=(Stroke([[9, 9]], 4),))}, "the sketch is a single dot"),
         ({"drawing": "<i>cat"}, "drawing is of type str"),
         ({"place": 6}, "place is 6"),
         ({"place": "<i>"}, "place is &#x27;&lt;i&gt;&#x27;"),

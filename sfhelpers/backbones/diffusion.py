@@ -64,7 +64,6 @@ class DiffusionFeatures:
         return self._texts[prompt]
 
     def check_prompt(self, prompt: str) -> None:
-        """ValueError unless the text encoder can read the whole prompt."""
         if not isinstance(prompt, str):
             raise ValueError(f"the prompt is of type {type(prompt).__name__}: pass a text.")
         most = self.text_encoder.config.max_position_embeddings - 2  # without both ends
@@ -72,7 +71,6 @@ class DiffusionFeatures:
             raise ValueError(f"the prompt has {tokens} tokens, but the text encoder reads {most} at most: shorten it.")
 
     def check_timestep(self, timestep: int) -> None:
-        """ValueError unless the scheduler has the timestep."""
         last = self.scheduler.config.num_train_timesteps - 1
         if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
             raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")

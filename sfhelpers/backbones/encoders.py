@@ -18,8 +18,6 @@ from sfhelpers.files import file_sha256, given
 
 @dataclass(frozen=True)
 class Kind:
-    """What belongs to the weights, beside what timm knows."""
-
     model: str  # timm's name of the architecture and, with its mean and std, of the weights
     source: str = "timm's model.safetensors of {}"  # for error messages
     size: int = 224

@@ -43,7 +43,6 @@ class Annotated:
         return [p for p in self.pairs if p.photo.part == part and seen in (None, p.photo.seen)]
 
     def fingerprint(self) -> str:
-        """As `records.fingerprint`: it changes with any image, keypoint or part."""
         images = dict.fromkeys(record for pair in self.pairs for record in (pair.sketch, pair.photo))
         points = [array.tobytes() for pair in self.pairs for array in (pair.sketch_points, pair.photo_points)]
         return records.fingerprint([*images, *self.unlabelled.records], points)

@@ -26,8 +26,6 @@ nfc = partial(unicodedata.normalize, "NFC")  # the same letters come as other by
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image file."""
-
     path: Path
     domain: str  # "photo" or "sketch"
     category: str
@@ -126,7 +124,6 @@ def part_of(category: str, stem: str) -> str:
 
 
 def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
-    """ValueError if an image stands on both sides, under whatever name."""
     known = {record.digest: record for record in train}
     for record in test:
         if (other := known.get(record.digest)) is not None:

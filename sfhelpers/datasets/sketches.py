@@ -88,7 +88,6 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
 
 
 def check_categories(categories: Sequence[str]) -> None:
-    """ValueError, one sentence, unless there are two categories or more and none twice."""
     if len(categories) < 2:
         named = ", ".join(categories) or "none"
         raise ValueError(f"there is nothing to tell apart with {len(categories)} category ({named}): give two or more.")

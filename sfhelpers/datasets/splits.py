@@ -45,8 +45,6 @@ class ClassSplit:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """A split's images."""
-
     split: ClassSplit
     train: Dataset
     validation: Dataset

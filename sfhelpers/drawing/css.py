@@ -124,7 +124,6 @@ def _paint(value: str) -> str | None:
 
 
 def _matrix(transform: str, origin: str, box: list[float]) -> str:
-    """A transform around its origin, as one matrix."""
     moves, (x, y) = transform.lower().replace("px", ""), _origin(origin.lower(), box)
     try:
         names = re.findall(r"([a-z]\w*)\s*\(", moves)
@@ -137,7 +136,6 @@ def _matrix(transform: str, origin: str, box: list[float]) -> str:
 
 
 def _origin(value: str, box: list[float]) -> list[float]:
-    """What a transform goes around, in the units of the page."""
     words = [*value.split(), "center"][:2]
     words = words[::-1] if words[0] in ("top", "bottom") or words[1] in ("left", "right") else words
     marks = [PLACES.get(word, word) for word in words]

@@ -161,8 +161,6 @@ def calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
 
 
 class Paired(NamedTuple):
-    """What a paired bootstrap tells of the difference of two methods."""
-
     mean: float
     low: float  # both ends of its 95 % percentile interval
     high: float

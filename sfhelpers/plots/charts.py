@@ -174,7 +174,6 @@ def _draw_line(axes: Axes, label: str, level: float) -> None:
 
 
 def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
-    """Pale axes with a grid and without a frame."""
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
     axes.set_title(title, loc="left", pad=8, **TITLE)

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sfhelpers.drawing import Drawing
 from sfhelpers.files import shown
-from sfhelpers.images import Square, as_seen, open_image
-from sfhelpers.ink import find_ink
+from sfhelpers.images import Square, as_seen, find_ink, open_image
 
 FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sangkloy et al. 2016)
 Point = tuple[float, float]
@@ -38,10 +37,7 @@ class Frame:
         ValueError if there is no line, or only a dot, or it is no sketch at all; FileNotFoundError for no file.
         """
         where = f" {shown(sketch)}" if isinstance(sketch, Place) else ""
-        if isinstance(sketch, Drawing):
-            sketch.require_ink()
-            sketch = sketch.to_image()
-        image = open_image(sketch) if where else sketch
+        image = open_image(sketch) if where else sketch.to_image() if isinstance(sketch, Drawing) else sketch
         if not isinstance(image, Image.Image):
             raise ValueError(f"a sketch of type {type(image).__name__} cannot be searched: pass an image or a Drawing.")
         image, ink, (left, top, right, bottom), paper = find_ink(as_seen(image), f"the sketch{where} ")

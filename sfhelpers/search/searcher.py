@@ -34,8 +34,6 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """What a sketch found."""
-
     sketch: Image.Image
     order: np.ndarray  # (N,) positions in the gallery, best first
     scores: np.ndarray  # (N,) cosine of the embeddings, in that order

@@ -28,8 +28,6 @@ NOTEBOOKS = {task: f"0{number}_{task}" for number, task in enumerate(MODELS, sta
 
 @dataclass(frozen=True)
 class Head:
-    """A trained model and where it comes from."""
-
     method: str  # one of `fusion.ARMS`
     inject: str
     threshold: float | None  # of segmentation: from which a probability is foreground, chosen on validation pairs

@@ -76,7 +76,6 @@ class SketchSearch(Live):
                 self.update(**{"place": k - 1} if k else {"points": points})
 
     def _answer(self, found: Found) -> tuple[Found, list[tuple[Image.Image, str]]]:
-        """What a sketch found, and the best photos with a caption each."""
         best = zip(found.order[: self.top].tolist(), found.scores, strict=False)
         likely = found.categories[0][0] if found.categories else ""
         named = ((k, self._name(k, likely)[:13], score) for k, score in best)
