@@ -130,10 +130,7 @@ def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
 
 
 def without_duplicates(dataset: Dataset) -> Dataset:
-    """The dataset with one of each photo, by the files' sha256: Sketchy-Extended holds its 12,500 originals once more.
-
-    Sketches of a photo that goes belong to the one that stays. ValueError for the same file in two classes.
-    """
+    """The dataset with one of each photo, by its sha256, and all sketches: Sketchy-Extended holds 12,500 twice."""
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
     for photo in dataset.photos:

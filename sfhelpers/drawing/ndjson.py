@@ -1,8 +1,4 @@
-"""The Quick, Draw! format: one drawing a line, each stroke as a list of x and a list of y.
-
-Source: the README of googlecreativelab/quickdraw-dataset, "simplified" (in a box of 255 from the upper left corner, by
-Ramer-Douglas-Peucker with an epsilon of 2) and "raw" (own size, a list of times t).
-"""
+"""The Quick, Draw! format (googlecreativelab/quickdraw-dataset): a drawing a line, a stroke as lists of x and of y."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +9,7 @@ import numpy as np
 
 from sfhelpers.drawing.strokes import Stroke, check_count, joined, simplified
 
-BOX, EPSILON = 255, 2.0
+BOX, EPSILON = 255, 2.0  # of its "simplified" lines; "raw" ones have their own size, and times
 MAX_LINE = 5_000_000  # bytes; a drawing has some thousand, a category's file some hundred million
 
 

@@ -74,8 +74,7 @@ def forest(differences: Differences, verdicts: Mapping[str, Mapping[str, str]], 
     """Paired differences with their intervals, a row a method and a panel a gallery, around a line at zero.
 
     `differences` is gallery -> method -> (mean, low, high, ...), as `results.differences` gives them, `verdicts`
-    gallery -> method -> one of `VERDICTS`, of which the key shows those that occur. What lies far beyond the others is
-    an arrow at the edge, beside its number.
+    gallery -> method -> one of `VERDICTS`. What lies far beyond the others is an arrow at the edge, beside its number.
     """
     dots: Dots = {}
     for gallery, found in differences.items():
