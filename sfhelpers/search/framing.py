@@ -37,7 +37,9 @@ class Frame:
         ValueError if there is no line, or only a dot, or it is no sketch at all; FileNotFoundError for no file.
         """
         where = f" {shown(sketch)}" if isinstance(sketch, Place) else ""
-        image = open_image(sketch) if where else sketch.to_image() if isinstance(sketch, Drawing) else sketch
+        if isinstance(sketch, Drawing):
+            sketch = sketch.to_image()
+        image = open_image(sketch) if where else sketch
         if not isinstance(image, Image.Image):
             raise ValueError(f"a sketch of type {type(image).__name__} cannot be searched: pass an image or a Drawing.")
         image, ink, (left, top, right, bottom), paper = find_ink(as_seen(image), f"the sketch{where} ")
