@@ -15,9 +15,8 @@ INITIAL = {"fill": "black", "stroke": "none", "color": "black", "visibility": "v
 UNREAD = {"all", "d", "translate", "rotate", "scale", "zoom", "animation", "animation-name", "offset-path"}
 UNREAD |= {"mask-image", "mix-blend-mode", "transform-box"}
 SILENT = ("charset", "namespace", "font-face", "keyframes")
-FUNCTIONS = {"matrix", "rotate"} | {
-    f"{name}{axis}" for name in ("translate", "scale", "skew") for axis in ("", "x", "y")
-}
+FUNCTIONS = {"matrix", "rotate", "skew", "skewx", "skewy", "translate", "translatex", "translatey"}
+FUNCTIONS |= {"scale", "scalex", "scaley"}
 RELATIVE = re.compile(r"%|\d\s*(r?em|ex|ch|in|cm|mm|p[tc]|v[wh])")  # units of a move that are not computed here
 MARK = re.compile(r"[+-]?[\d.]+(px|pt|pc|mm|cm|in|%)?")
 PLACES = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
