@@ -2,11 +2,15 @@
 
 import base64
 import io
+import os
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
+
+from sfhelpers.files import replace_file
 
 # Okabe and Ito (2008), told apart with every common kind of colour vision; yellow is too pale for lines on white.
 BLUE, ORANGE, GREEN, PINK, SKY, VERMILION = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
@@ -27,6 +31,14 @@ class Figure(MatplotlibFigure):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{"dpi": DPI, "facecolor": "white", **kwargs})
+
+    def savefig(self, fname: Any, **how: Any) -> None:
+        """As matplotlib's; a file, in the format that its name ends in, is written whole or not at all."""
+        if isinstance(fname, str | os.PathLike):
+            super().savefig(file := io.BytesIO(), **{"format": Path(fname).suffix[1:] or "png", **how})
+            replace_file(Path(fname), file.getvalue())
+        else:
+            super().savefig(fname, **how)
 
     def png(self, live: bool = False) -> bytes:
         """The figure as a PNG of 256 colours, half the usual size or less, without date and version; or, for live use,
