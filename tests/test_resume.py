@@ -106,7 +106,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_falls_end_and_random_generators
 
     alone = until_plateau()
     rates = {row["learning_rate"] for row in alone["epochs"]}
-    assert alone["ended"] == "plateau" and len(rates) == 3 and alone["steps"] > 45
+    assert alone["ended"] == "plateau" and len(rates) == 3 and alone["steps"] > 38, "later than the last stop"
     with pytest.raises(KeyboardInterrupt):
         until_plateau(tmp_path, loss=stopping(after), steps=steps)
     ended = until_plateau(tmp_path, noise=2, steps=4)
