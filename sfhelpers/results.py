@@ -3,7 +3,7 @@
 import json
 import math
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -115,6 +115,11 @@ def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dic
             by_method.setdefault(row.method, []).append(row.value)
     found = {name: (fmean(values), stdev(values) if values[1:] else None) for name, values in by_method.items()}
     return dict(sorted(found.items(), key=lambda entry: -entry[1][0]))
+
+
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, of its heads and the cells of each line."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines))
 
 
 class Difference(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch.nn import functional as F
 
-from sfhelpers import pilot
+from sfhelpers import pilot, results
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
 from sfhelpers.pilot import toy_pairs
@@ -284,3 +284,17 @@ def test_a_tiny_pair_gets_every_row(pairs, tiny_backbone, monkeypatch):
     assert contract.table(found).keys() == contract.FACTS.keys()
     assert np.isfinite(values := np.array(list(found.values()))).all() and values.shape[1] == 2
     assert found["PCK@5, CLIP"][0] == found["PCK@5, CLIP"][1]  # sees no noise
+
+
+def test_the_table_tells_of_each_fact_what_the_rows_say_and_refuses_rows_of_no_whole_run():
+    told = results.committed("90_train_pocket")
+    shown = contract.markdown(told).splitlines()[2:11]
+    assert [line.split(" | ")[0] for line in shown] == [f"| {fact}" for fact in contract.FACTS]
+    for column, where in enumerate(contract.COLUMNS.values(), 2):
+        for line, (said, yes) in zip(shown, contract.table(contract.of_rows(told, *where)).values(), strict=True):
+            assert line.strip("| ").split(" | ")[column] == f"**{'holds' if yes else 'does not'}**: {said}"
+    first = next(k for k, row in enumerate(told) if row.backbone == "pocket")
+    rest = told[:first] + told[first + 1 :]
+    for wrong in ([], rest, [*told, told[first]], [*rest, replace(told[first], n=3)]):
+        with refused("lacks rows or mixes runs"):
+            contract.markdown(wrong)

@@ -35,6 +35,11 @@ TENTH = "a tenth"
 # and the definitions, by how a measure's name starts.
 TABLES = json.loads(Path(__file__).with_name("contract.json").read_text(encoding="utf-8"))
 FACTS, DEFINITIONS = TABLES["facts"], TABLES["definitions"]
+COLUMNS = {  # of the table that is shown -> which pair of models, and on what
+    "before, seen": ("pocket of the earlier world", "seen categories"),
+    "now, seen": ("pocket", "seen categories"),
+    "now, unseen": ("pocket", "unseen categories"),
+}
 
 
 @torch.no_grad()
@@ -162,6 +167,28 @@ def table(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[str, bool]]:
     said = {name: f"{name} {fmean(values):.3f} ± {stdev(values):.3f}" for name, values in found.items()}
     orders = {fact: order for fact, (*_, order) in FACTS.items()}
     return {k: ("; ".join(said[n] for n in v if n != TENTH), holds(v, found)) for k, v in orders.items()}
+
+
+def markdown(told: Iterable[results.Row]) -> str:
+    """FACTS as a table, from the rows that `rows` made for each of COLUMNS; ValueError if some lack or runs mix."""
+    told = [row for row in told if row.task == "contract"]
+    heads, tables, seeds = ["published", "there"], [], set()
+    for head, where in COLUMNS.items():
+        found, mine = of_rows(told, *where), [row for row in told if (row.backbone, row.gallery) == where]
+        counts, seeds = {row.n for row in mine}, {row.seed for row in mine}
+        known = {name for *_, order in FACTS.values() for name in order} <= found.keys()
+        if not known or len(counts) > 1 or any(len(values) != len(seeds) for values in found.values()):
+            raise ValueError(f"the contract of {', '.join(where)} lacks rows or mixes runs: keep those of a whole one.")
+        tables.append(table(found))
+        held = sum(yes for _, yes in tables[-1].values())
+        heads.append(f"{head}: {held} of {len(FACTS)} hold (n = {counts.pop()})")
+    lines = []
+    for fact, (numbers, source, _) in FACTS.items():
+        here = [f"**{'holds' if yes else 'does not'}**: {said}" for said, yes in (found[fact] for found in tables)]
+        lines.append([fact, f"{numbers}; {source}", *here])
+    rule = f"*Holds*: each measure is larger than the next by {MARGIN} standard errors over {len(seeds)} noise seeds"
+    spread = "± is the sample standard deviation over them; n counts pairs of a sketch and a photo"
+    return f"{results.markdown(heads, lines)}\n\n{rule}; {spread}."
 
 
 def rows(run: Any, found: Mapping[str, Sequence[float]], n: int, **about: Any) -> list[results.Row]:
