@@ -151,7 +151,7 @@ def picture(notebook: Path) -> bytes:
     cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if "readme" in cell.metadata.get("tags", [])]
     shown = [each.data["image/png"] for cell in cells for each in cell.outputs if "image/png" in each.get("data", {})]
     if len(shown) != 1:
-        raise ValueError(f"{notebook.name} has {len(shown)} pictures tagged readme: tag the cell of one, or run make execute.")
+        raise ValueError(f"{notebook.name} has {len(shown)} pictures tagged readme: tag one, or run make execute.")
     return base64.b64decode(shown[0])
 
 
