@@ -91,7 +91,7 @@ def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
         verdicts.setdefault(line.task, [said[method] for method in names])  # a task counts once, by its first metric
         seeds, steps = len({row.seed for row in kept}), [row.steps for row in kept if row.steps]
         conditions = f"{seeds} seed{'s' * (seeds > 1)}, {min(steps):,} to {max(steps):,} steps"
-        told.append(f"- {line.task}: {_only(kept, 'definition')}; {conditions}")
+        told.append(f"- {line.task}: {_only(kept, 'definition')}; {conditions}, {_only(kept, 'epochs')} epochs at most")
         counted += kept
     heads = ["task", "metric", "fused", *(f"fused against {name}" for name in AGAINST), "best row", "looks at nothing"]
     counts = []
