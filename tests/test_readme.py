@@ -87,8 +87,8 @@ def test_each_task_has_its_row_with_verdicts_against_the_better_single_backbone_
     for cell, method, name in zip(cells, (single, arms.ZEROED_UNET), (single, "zeroed"), strict=True):
         assert cell == "**{}**<br>{}: {:.3f} ± {:.3f}".format(said[method], name, *table[method])
     steps = [row.steps for row in readme.SEGMENTATION.of(ROWS) if row.steps]
-    said = f"3 seeds, {min(steps):,} to {max(steps):,} steps"
-    assert f"- segmentation: {COUNTED[0].definition}; {said}, {COUNTED[0].epochs} epochs at most" in lines
+    trained = f"3 seeds, {min(steps):,} to {max(steps):,} steps"
+    assert f"- segmentation: {COUNTED[0].definition}; {trained}, {COUNTED[0].epochs} epochs at most" in lines
 
 
 def judged(metric, p):
