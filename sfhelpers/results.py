@@ -17,6 +17,7 @@ PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "nu
 COMMITTED = Path(__file__).resolve().parents[1] / "data" / "results"  # of long runs, one file a notebook
 VERDICTS = BETTER, NOT_TOLD, WORSE, NOT_ENDED = "better", "not told apart", "worse", "not trained to the end"
 PLATEAU, CAP = "plateau", "cap"  # how a training ended: its validation no longer rose; or at its last epoch, rising
+TRAINED = ("learning_rate", "steps", "best_epoch")  # of a training, in the order of their columns
 LEVEL = 0.05  # from which a corrected p tells nothing apart
 ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definition", "method", "backbone", "seed")
 
@@ -109,12 +110,33 @@ def committed(notebook: str) -> list[Row]:
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
     """Method -> (mean, sample standard deviation or None) over seeds, best first; a definition's end is the `rule`."""
-    by_method: dict[str, list[float]] = {}
+    by_method = {name: [row.value for row in found] for name, found in _of(rows, gallery, metric, rule).items()}
+    return {name: (fmean(values), stdev(values) if values[1:] else None) for name, values in by_method.items()}
+
+
+def trainings(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> str:
+    """How methods were trained, best first, a line each of all its seeds: first rate, steps, best epoch, ends."""
+    lines = [f"{'':<28}{'seeds':<7}{'rate':<9}{'steps':<16}{'best epoch':<12}ended"]
+    for name, found in _of(rows, gallery, metric, rule).items():
+        if ends := [row.ended for row in found if row.ended]:
+            rate, steps, best = (_span([getattr(row, k) for row in found]) for k in TRAINED)
+            ended = ", ".join(f"{end} {ends.count(end)}" for end in (PLATEAU, CAP) if end in ends)
+            lines.append(f"{name:<28}{len(found):<7}{rate:<9}{steps:<16}{best:<12}{ended}")
+    return "\n".join(lines)
+
+
+def _span(values: list[float]) -> str:
+    low, high = (f"{value:,.6g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _of(rows: Iterable[Row], gallery: str, metric: str, rule: str) -> dict[str, list[Row]]:
+    """Method -> its rows under one definition, a row a seed, best first."""
+    by_method: dict[str, list[Row]] = {}
     for row in rows:
         if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
-            by_method.setdefault(row.method, []).append(row.value)
-    found = {name: (fmean(values), stdev(values) if values[1:] else None) for name, values in by_method.items()}
-    return dict(sorted(found.items(), key=lambda entry: -entry[1][0]))
+            by_method.setdefault(row.method, []).append(row)
+    return dict(sorted(by_method.items(), key=lambda entry: -fmean(row.value for row in entry[1])))
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -1,6 +1,7 @@
 """What is kept of a run: rows, told by both tests, and trained models; one sentence for what does not belong."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from importlib import import_module
 from math import nan
@@ -104,6 +105,23 @@ def test_better_and_worse_need_both_tests_and_not_told_apart_trainings_that_ende
     told = results.differences(rows, "seen", "IoU", "photos")
     assert told["CLIP only"] == (photos[0], photos[0] - 0.1, photos[0] + 0.1, photos[1])
     assert ("CLIP only" in results.differences(rows, "seen", "IoU")) == (categories is not None)
+
+
+def test_how_methods_were_trained_is_a_line_each_of_all_their_seeds():
+    trained = {"gallery": "seen", "learning_rate": 0.003, "ended": "plateau"}
+    rows = [make("mean mask", 0.9, gallery="seen"), make("SD only", 0.7, **trained | {"gallery": "unseen"})]
+    rows += [make("SD only", 0.2, **trained, seed=seed, steps=900 + 300 * seed, best_epoch=7) for seed in (0, 1)]
+    rows += [
+        make("fused", 0.5, **trained | {"ended": "cap"}, seed=seed, steps=500, best_epoch=9 - seed) for seed in (0, 1)
+    ]
+    rows.append(make("fused", 0.6, **trained, seed=2, steps=500, best_epoch=12))
+    head, *lines = results.trainings(rows, "seen", "foreground IoU").splitlines()
+    assert [re.split("  +", line) for line in lines] == [
+        ["fused", "3", "0.003", "500", "8 to 12", "plateau 1, cap 2"],
+        ["SD only", "2", "0.003", "900 to 1,200", "7", "plateau 2"],
+    ]
+    assert all(head.index(name) == lines[1].index(part) for name, part in (("rate", "0.003"), ("ended", "plateau")))
+    assert results.trainings(rows, "seen", "foreground IoU", "none ends so") == head
 
 
 MADE_WITH = {
