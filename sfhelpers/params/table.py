@@ -109,7 +109,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
     "03_correspondence": Notebook(
         (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
         lambda run: 50 + TIMES[run.arms] * (run.limit or TOY) * (1 + run.sketches) * (2.5 + 1.15 * _epochs(run)),
-        lambda run: 1.6 + 0.02 * (run.limit or TOY) * (1 + run.sketches),
+        lambda run: 2.3 + 0.02 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3 if run.split == "60:40" else 4,
         own={
             "split": Parameter(str, "which protocol", choices=("default", "60:40", "self-supervised")),

@@ -5,13 +5,15 @@ import re
 import pytest
 
 from sfhelpers import kept, results
-from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
+from sfhelpers.results import BETTER, CAP, NOT_TOLD, PLATEAU
 from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET
 from sfhelpers.tasks.correspondence import DEFINITION, DEFINITIONS, SAME_PIXEL
-from tests.cells import cells
+from tests.cells import cells, printed
+from tests.claims import shown
 
-ROWS = results.committed("03_correspondence")
+NOTEBOOK = "03_correspondence"
+ROWS = results.committed(NOTEBOOK)
 STRICT, BOX = list(DEFINITIONS)[3], list(DEFINITIONS)[5]
 GALLERIES, METRICS = ("seen categories", "unseen categories"), ("PCK@5", "PCK@10")
 
@@ -21,9 +23,7 @@ def means(gallery, metric="PCK@5", definition=DEFINITION):
 
 
 def test_the_command_shown_made_the_rows_and_every_training_reached_its_second_plateau_before_the_cap():
-    (command,) = [
-        line for cell in cells("03_correspondence") for line in cell.source.splitlines() if " long.ipynb" in line
-    ]
+    (command,) = [line for cell in cells(NOTEBOOK) for line in cell.source.splitlines() if " long.ipynb" in line]
     given = dict(re.findall(r" -p (\w+) (\w+)", command))
     trained = [row for row in ROWS if row.method in CORE and " - " not in row.metric]
     assert {row.seed for row in trained} == set(range(int(given["seeds"]))) and given["arms"] == "core"
@@ -88,3 +88,23 @@ def test_fused_finds_eight_points_in_a_hundred_more_from_sketch_to_photo_on_seen
     for gallery, points in zip(GALLERIES, (0.08, 0.01), strict=True):
         there, back = (means(gallery, definition=way)["fused"] for way in ("sketch to photo", "photo to sketch"))
         assert there - back == pytest.approx(points, abs=0.005)
+
+
+def test_the_default_run_is_cut_short_and_most_of_what_it_gets_wrong_is_not_on_another_keypoint_nor_lost_to_a_coin():
+    ended = re.findall(r"^(.+), seed 0: best epoch \d of 3, (\w+)$", printed(NOTEBOOK), re.MULTILINE)
+    assert dict(ended) == dict.fromkeys(CORE, CAP)
+    before, after = shown(NOTEBOOK, r"before training: PCK@5 ([\d.]+)\nafter training: PCK@5 ([\d.]+)")
+    assert after > before, "training on eight pairs finds more of their points"
+    (coin,) = shown(NOTEBOOK, r"a coin misses ([\d.]+)%")
+    for method in ("fused", *SINGLE):
+        right, other, elsewhere = shown(
+            NOTEBOOK, rf"^{method} +right ([\d.]+)%, .*keypoint ([\d.]+)%, elsewhere ([\d.]+)%$"
+        )
+        assert elsewhere > other and coin < 1 < 20 < 100 - right
+
+
+def test_a_third_of_the_wrong_points_of_the_arms_with_a_unet_lie_on_another_thing_and_half_as_many_of_clips():
+    pattern = r"^{} +([\d.]+)% on another thing; other things cover ([\d.]+)%"
+    (fused, cover), (alone, _), (clip, _) = (shown(NOTEBOOK, pattern.format(m)) for m in ("fused", *SINGLE))
+    assert fused == pytest.approx(33, abs=4) and alone == pytest.approx(33, abs=4) and fused > 2 * cover < alone
+    assert clip == pytest.approx(fused / 2, abs=2)
