@@ -11,7 +11,7 @@ from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET
 from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, EXPECTED, GENERALISED, SEEN, UNSEEN
 from tests.cells import cells
-from tests.claims import shown, told
+from tests.claims import told
 
 ROWS = results.committed("05_retrieval")
 STRICT = [row for row in ROWS if row.split == "strict"]
