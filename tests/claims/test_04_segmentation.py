@@ -5,10 +5,12 @@ import re
 import pytest
 
 from sfhelpers import kept, results
+from sfhelpers.backbones import load_backbone
+from sfhelpers.datasets import first_sketches, load_dataset
 from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
 from sfhelpers.tasks import heads
-from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET
-from sfhelpers.tasks.segmentation import CHOSEN, MEAN_MASK, PAPER
+from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET, reading_size
+from sfhelpers.tasks.segmentation import CHOSEN, MEAN_MASK, PAPER, Segmentation
 from tests.cells import cells
 from tests.claims import shown
 
@@ -83,6 +85,20 @@ def test_on_unseen_categories_fused_is_not_told_apart_from_any_trained_arm_and_h
     assert said == dict.fromkeys((*SINGLE, ZEROED_UNET), NOT_TOLD) | {MEAN_MASK: BETTER}
     assert mean["fused"] / means()["fused"] == pytest.approx(1 / 5, abs=0.02)
     assert max(mean.values()) - min(mean[arm] for arm in CORE) < 0.03 and mean[MEAN_MASK] == 0
+
+
+def test_on_the_validation_photos_no_other_head_with_both_backbones_is_behind_fused_by_a_hundredth_and_sd_only_by_5():
+    backbone = load_backbone("pocket", "cpu")
+    shipped = heads.load_heads(heads.SHIPPED, backbone)
+    data = load_dataset("toy", limit=shipped["fused"].training["limit"])
+    task, value = Segmentation(first_sketches(data, 1), epochs=0, learning_rate=1, batch_size=8), {}
+    for method in set(shipped) - {"CLIP only"}:
+        head = shipped[method]
+        frozen = {"validation": task.read(head.extractor, task.parts["validation"], reading_size(backbone))}
+        value[method] = task.validate(head.model, frozen)
+    fused, behind = value.pop("fused"), value.pop("SD only")
+    assert len(value) == 3 and min(value.values()) > fused - 0.01
+    assert fused - behind == pytest.approx(0.05, abs=0.01), "five hundredths"
 
 
 def test_a_step_of_fused_takes_more_than_twice_as_long_as_one_of_any_other_arm():
