@@ -81,7 +81,8 @@ def test_every_variant_changes_one_thing_runs_and_shares_what_is_frozen(tiny_bac
     assert {t for _, _, noise in toy.prepared for t in noise.values()} == {50, 400, 800, 4, 16}
     together = values(rows)
     for name in ("kernel 3", "injected into f2 only", "no injection (SD only)", "injected afterwards (late fusion)"):
-        assert together[name, 0] == pytest.approx(values(measure(Toy("correspondence"), tiny_backbone, [name]))[name, 0], abs=1e-6)
+        alone = values(measure(Toy("correspondence"), tiny_backbone, [name]))
+        assert together[name, 0] == pytest.approx(alone[name, 0], abs=1e-6)
 
 
 def test_seeds_and_tasks_of_a_variant_are_obeyed_and_unscored_queries_left_out(tiny_backbone):

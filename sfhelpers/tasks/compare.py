@@ -93,9 +93,6 @@ class Task:
     def of_problem(self, frozen: Frozen, problem: str) -> Frozen:  # what a training on a problem sees of it
         return frozen
 
-    def epochs_of(self, frozen: Frozen) -> int:
-        return self.epochs
-
     def examples(self, frozen: Frozen) -> int:  # that an epoch has
         return len(frozen["train"])
 
@@ -187,9 +184,8 @@ def _train(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factor: floa
     if arm.method not in arms.METHODS:  # a variant is what its settings are
         made_by |= {"settings": {**arm.settings}, "noise": {**arm.noise}}
     loss, validate = lambda m, indices: task.loss(m, frozen, indices), lambda m: task.validate(m, frozen)
-    examples, epochs = task.examples(frozen), task.epochs_of(frozen)
     rate = task.learning_rate * factor * (arms.FINETUNING_RATE if arm.finetuned else 1)
-    training = Training(model, loss, examples, validate, epochs, rate, task.batch_size, arm.seed)
+    training = Training(model, loss, task.examples(frozen), validate, task.epochs, rate, task.batch_size, arm.seed)
     words = ", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}")))
     times = "" if factor == 1 else f"rate x{factor:.2g}"
     folder = checkpoints and checkpoints / arms.file_name(arm.method, f"-seed{arm.seed}") / problem / times
