@@ -133,7 +133,7 @@ def test_a_point_matches_itself_in_its_own_picture_and_no_padding(tiny_backbone,
 def test_what_was_computed_of_the_last_photos_is_kept(gallery, tiny_backbone, heads, monkeypatch):
     searcher = Searcher(gallery, tiny_backbone, heads)
     first = searcher.search(sketch())
-    monkeypatch.setattr(searcher, "_tokens", None)  # whoever computed features again would fail
+    monkeypatch.setattr(searcher, "_frozen", None)  # whoever computed features again would fail
     assert searcher.search(sketch()).matches == first.matches
     assert searcher._sketch.cache_info().maxsize == searcher._photo.cache_info().maxsize == 8
 
