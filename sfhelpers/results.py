@@ -126,7 +126,7 @@ def trainings(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") ->
 
 
 def _span(values: list[float]) -> str:
-    low, high = (f"{value:,.6g}" for value in (min(values), max(values)))
+    low, high = (f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
 

@@ -60,7 +60,7 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     assert (run.backbone, run.data_root, run.output_dir) == (str(tmp_path), own, own / "Ergebnis é")
     params.check(NAME, values(tmp_path, epochs=3))
     printed = capsys.readouterr().out
-    assert "epochs         3" in printed and "about 2 min 04 s" in printed and "2.1 GB" in printed
+    assert "epochs         3" in printed and "about 2 min 04 s" in printed and "2.5 GB" in printed
 
 
 def test_what_ipython_adds_and_tables_in_capitals_are_no_parameters(tmp_path):

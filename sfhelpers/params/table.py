@@ -119,7 +119,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
     "04_segmentation": Notebook(
         (*TRAINING, "absent", "arms", "seeds", "skip_broken"),
         lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4.6 + 1.6 * _epochs(run)),
-        lambda run: 1.8 + 0.035 * (run.limit or TOY),
+        lambda run: 2.1 + 0.035 * (run.limit or TOY),
         lambda run: 4,
     ),
     "05_retrieval": Notebook(

@@ -124,3 +124,14 @@ def test_the_crf_adds_to_every_arm_and_least_to_sd_only_so_that_the_lead_of_fuse
 def test_in_the_default_run_most_masks_of_an_iou_of_zero_are_empty():
     missed, empty = shown("04_segmentation", r"^(\d+) of \d+ questions have IoU 0, (\d+) of them by an empty mask$")
     assert empty > missed / 2
+
+
+def test_in_the_default_run_fused_finds_twice_as_much_of_unseen_categories_as_in_the_long_one():
+    (short,) = shown("04_segmentation", r"^unseen categories, .*\n  fused +IoU ([\d.]+)")
+    assert short / means(UNSEEN)["fused"] == pytest.approx(2, abs=0.1)
+
+
+def test_in_the_default_run_the_papers_cut_gets_fused_more_and_the_crf_takes_from_sd_only():
+    chosen, fixed = shown("04_segmentation", r"^fused +chosen [\d.]+: ([\d.]+)   paper [\d.]+: ([\d.]+)$")
+    off, on = shown("04_segmentation", r"^SD only +CRF off ([\d.]+), on ([\d.]+),")
+    assert fixed > chosen and on < off
