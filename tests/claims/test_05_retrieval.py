@@ -11,7 +11,7 @@ from sfhelpers.tasks import heads
 from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET
 from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, EXPECTED, GENERALISED, SEEN, UNSEEN
 from tests.cells import cells
-from tests.claims import told
+from tests.claims import shown, told
 
 ROWS = results.committed("05_retrieval")
 STRICT = [row for row in ROWS if row.split == "strict"]
@@ -109,3 +109,10 @@ def test_in_the_whole_gallery_clip_only_finds_it_above_expectation_and_nothing_i
     assert found["CLIP only"] > 4 / 108 and found["fused"] > 2 / 108
     verdicts = told(STRICT, "all", "Acc@1", Acc(1).definition)[2]
     assert verdicts == dict.fromkeys((*SINGLE, ZEROED_UNET, *SHELF, CHANCE), NOT_TOLD)
+
+
+def test_definitions_are_apart_by_ceilings_and_by_found_more_than_methods_in_the_default_run():
+    low, high = shown("05_retrieval", r"^mAP@4: ([\d.]+) to ([\d.]+)")
+    low_share, high_share = shown("05_retrieval", r"^of their own ceilings: ([\d.]+) to ([\d.]+)")
+    (methods,) = shown("05_retrieval", r"^for comparison, .* lie ([\d.]+) apart")
+    assert high > 2 * low and methods < high_share - low_share < high - low
