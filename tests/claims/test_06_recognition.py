@@ -6,7 +6,7 @@ from sfhelpers import results
 from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
 from sfhelpers.tasks.arms import CORE, ZEROED_UNET
 from sfhelpers.tasks.recognition import GALLERY, PROBES, rule
-from tests.claims import told
+from tests.claims import shown, told
 
 ROWS = results.committed("06_recognition")
 TABLE, APART, VERDICTS = told(ROWS, GALLERY, "Acc@1", rule(10))
@@ -36,3 +36,10 @@ def test_probes_of_frozen_features_leave_little_to_fuse():
     assert 0.05 < MEAN["B-CLIP"] - MEAN["B-SD"] < 0.075, "some six in a hundred more than on the UNet's own"
     assert 0.005 < MEAN["B-SD+CLIP"] - MEAN["B-CLIP"] < 0.015, "both about one in a hundred more than CLIP's"
     assert min(MEAN[method] for method in (*CORE, *PROBES)) > 0.8, "all are above eight in ten"
+
+
+def test_in_the_default_run_the_temperature_takes_little_off_an_error_that_is_small():
+    before, after = shown("06_recognition", r"^  fused +Acc@1 .* ECE ([\d.]+)  ECE at T ([\d.]+)")
+    assert 0 <= before - after < 0.01 and before < 0.1
+    same, drawings = shown("06_recognition", r"^giraffe and horse: (\d+) of (\d+) taken for each other")
+    assert same > drawings / 4, "look-alikes above all"
