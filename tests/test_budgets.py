@@ -17,7 +17,7 @@ BUDGETS = {
     "a file": 300,
     "files in tasks": 12,
     "tools": 812,
-    "tests": 10_610,
+    "tests": 10_690,
     "lines of a code cell": 15,
     "a printed line": 110,
     "rows of a printed table": 8,
@@ -25,6 +25,7 @@ BUDGETS = {
 EMBEDDED = ("toyworld", "pocket")  # data written as code, and how it was trained
 EXCEPTIONS = {  # (notebook, cell) that may be longer -> why
     ("04_segmentation", "co-25"): "two tables of five rows",
+    ("05_retrieval", "r24"): "three trainings of an arm in a line",
 }
 NOTEBOOKS = pytest.mark.parametrize("path", find([]), ids=lambda path: path.stem)
 

@@ -135,7 +135,7 @@ def test_what_was_computed_of_the_last_photos_is_kept(gallery, tiny_backbone, he
     first = searcher.search(sketch())
     monkeypatch.setattr(searcher, "_frozen", None)  # whoever computed features again would fail
     assert searcher.search(sketch()).matches == first.matches
-    assert searcher._sketch.cache_info().maxsize == searcher._photo.cache_info().maxsize == 8
+    assert searcher._sketch.cache_info().maxsize == searcher._photo.cache_info().maxsize == 4
 
 
 @pytest.mark.parametrize(
