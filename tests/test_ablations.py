@@ -192,6 +192,16 @@ def test_a_task_is_measured_and_what_is_not_silenced_is_found_again(tiny_backbon
         assert {r.gallery: r.value for r in rows if r.metric == f"{metric} without {branch}"} == whole
     found = NOTEBOOK.measured(rows, name)
     assert found["w/o aggregation network"].parameters < found[FULL].parameters
+    assert 0 < found["w/o aggregation network"].operations < found[FULL].operations
+
+
+def test_operations_are_those_of_a_linear_layer_and_leave_no_gradient():
+    task = Toy()
+    task.loss, model = lambda model, frozen, indices: model(torch.ones(len(indices), 3)).sum(), torch.nn.Linear(3, 5)
+    frozen = {"train": {"bright": range(9)}}
+    forwards = 2 * task.batch_size * 3 * 5  # a multiplication and an addition each; the weight's gradient costs the same
+    assert ablations.operations(task, model, frozen) == 2 * forwards
+    assert model.weight.grad is None
 
 
 def test_real_data_is_split_clip_style_for_want_of_unseen_classes(toy):
