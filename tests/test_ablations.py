@@ -131,7 +131,7 @@ def test_another_encoder_stands_for_the_backbones_own(tiny_backbone, two_images)
 
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same(tiny_backbone, tmp_path):
     def run(toy, **kept):
-        return measure(toy, tiny_backbone, [FULL, "w/o learnable weights", "no injection (SD only)"], (0, 1), **kept)
+        return measure(toy, tiny_backbone, [FULL, "w/o learnable weights", "w/o aggregation network"], (0, 1), **kept)
 
     with pytest.raises(KeyboardInterrupt):
         run(Toy(epochs=1, stop=9), checkpoints=tmp_path)
@@ -199,7 +199,7 @@ def test_operations_are_those_of_a_linear_layer_and_leave_no_gradient():
     task = Toy()
     task.loss, model = lambda model, frozen, indices: model(torch.ones(len(indices), 3)).sum(), torch.nn.Linear(3, 5)
     frozen = {"train": {"bright": range(9)}}
-    forwards = 2 * task.batch_size * 3 * 5  # a multiplication and an addition each; the weight's gradient costs the same
+    forwards = 2 * task.batch_size * 3 * 5  # a product and a sum each
     assert ablations.operations(task, model, frozen) == 2 * forwards
     assert model.weight.grad is None
 

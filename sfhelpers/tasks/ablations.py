@@ -64,8 +64,7 @@ def measure(
 def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Iterator[results.Row]:
     about = training_of(trial) | {"method": arm.method, "seed": arm.seed, "dataset": task.dataset, "split": task.split}
     row = partial(results.row, run, task=task.name, weights_sha256=arm.backbone.weights_sha256, **about)
-    told = "that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds"
-    yield row(metric=PARAMETERS, definition=told, value=trial.parameters, n=1, seconds=trial.preparing)
+    yield row(metric=PARAMETERS, definition="that got gradients", value=trial.parameters, n=1)
     extractor, seen = trial.model.extractor, task.of_problem(frozen, trial.problem)
     weights = extractor.aggregator.branch_weights.softmax(dim=0).tolist()
     for name, weight in zip(extractor.branches, weights, strict=True):

@@ -1,9 +1,12 @@
 """join07.py: the rows of tools/next/rows07 as data/results/07_ablations.json, in the order in which 07 writes them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from sfhelpers import params, results
+from sfhelpers.tasks import ablations
+from sfhelpers.tasks.ablations import FULL
 
 cells = {c["id"]: "".join(c["source"]) for c in json.loads(Path("notebooks/07_ablations.ipynb").read_text())["cells"]}
 space = {}
@@ -16,7 +19,15 @@ for task in params.TASKS:
     files = [folder / f"{v.name.replace('/', '').replace(' ', '_')}.json" for v in known]
     files += [path for path in sorted(folder.glob("*_instead_of_CLIP.json"))]
     missing += [str(path) for path in files if not path.exists()]
-    rows += [row for path in files if path.exists() for row in results.read(path)]
+    counted = {row.method: row for row in results.read(folder / "operations")} if files else {}
+    for found in (results.read(path) for path in files if path.exists()):
+        name, _, _ = found[0].method.partition(", ")
+        base = {"t =": FULL, "late fusion": "injected afterwards (late fusion)"}
+        method = next((to for start, to in base.items() if name.startswith(start)), name)
+        same, one = counted[found[0].method if found[0].method in counted else method], {row.seed: row for row in found if row.metric == ablations.PARAMETERS}
+        rows += [replace(row, definition="that got gradients", seconds=0.0) if row in one.values() else row for row in found]
+        told = {key: getattr(same, key) for key in ("metric", "definition", "value", "n")}
+        rows += [replace(row, seconds=0.0, **told) for row in one.values()]
 print(len(rows), "rows; missing:", missing)
 if not missing:
     results.write(rows, Path("data/results/07_ablations.json"))
