@@ -24,6 +24,9 @@ for task in params.TASKS:
         name, _, _ = found[0].method.partition(", ")
         base = {"t =": FULL, "late fusion": "injected afterwards (late fusion)"}
         method = next((to for start, to in base.items() if name.startswith(start)), name)
+        if any(row.metric == ablations.OPERATIONS for row in found):
+            rows += found
+            continue
         same, one = counted[found[0].method if found[0].method in counted else method], {row.seed: row for row in found if row.metric == ablations.PARAMETERS}
         rows += [replace(row, definition="that got gradients", seconds=0.0) if row in one.values() else row for row in found]
         told = {key: getattr(same, key) for key in ("metric", "definition", "value", "n")}
