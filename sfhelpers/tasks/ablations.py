@@ -74,7 +74,7 @@ def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Itera
         with silenced(extractor, number):
             again = task.predict(trial.model, seen)
         yield from _values(row, task, replace(trial, found=again, seconds=0.0), frozen, name)
-    told = f"floating-point, of a training step of {task.batch_size}, forwards and backwards, as PyTorch counts them"
+    told = f"floating-point, of a training step of {run.batch_size}, forwards and backwards, as PyTorch counts them"
     yield row(metric=OPERATIONS, definition=told, value=operations(task, trial.model, seen), n=1)
 
 

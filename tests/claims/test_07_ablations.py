@@ -85,10 +85,32 @@ def test_on_correspondence_50_is_level_with_195_and_an_eighth_goes_at_400_and_ne
     )
     assert -0.75 < gain("correspondence", "t = 800") < -0.7 and beyond("correspondence", "t = 800") == -1
     ahead = {t: beyond("correspondence", f"t = {t}", f"SD only, t = {t}") for t in (50, 400, 800)}
-    assert ahead == {50: 0, 400: 1, 800: 1} and beyond("correspondence", "full", "SD only") == 0
+    assert ahead == {50: 0, 400: 0, 800: 1} and beyond("correspondence", "full", "SD only") == 0
     assert all(
         CELLS.beyond(FOUND["correspondence"]["CLIP only"], one) == 1 for one in CELLS.sweep("correspondence").values()
     )
+
+
+def test_on_retrieval_no_timestep_is_told_apart_and_clip_only_is_level_while_sd_only_is_far_behind():
+    found = FOUND["retrieval"]
+    assert set(CELLS.sweep("retrieval")) == {50, 195, 800}
+    assert all(beyond("retrieval", name) == 0 for name in ("t = 50", "t = 800", "CLIP only"))
+    assert all(beyond("retrieval", name) == -1 for name in ("SD only", "SD only, t = 50", "SD only, t = 800"))
+    assert found["SD only"].value < 0.75 * found["full"].value
+
+
+def test_another_encoder_costs_retrieval_a_third_or_nearly_half_and_the_imagenet_networks_gives_correspondence_a_fifth():
+    imagenet, unlabelled = ("ImageNet instead of CLIP", "Self-supervised instead of CLIP")
+    assert gain("retrieval", imagenet) == pytest.approx(-0.37, abs=0.02) and gain("retrieval", unlabelled) < -0.45
+    assert gain("correspondence", imagenet) == pytest.approx(1 / 5, abs=0.02)
+    assert -0.08 < gain("recognition", imagenet) < -0.03 and beyond("recognition", imagenet) == -1
+    assert beyond("correspondence", imagenet) == 1 and beyond("retrieval", imagenet) == -1
+
+
+def test_late_fusion_takes_a_quarter_of_the_operations_and_loses_nothing_and_without_convolutions_a_step_costs_half():
+    assert CELLS.cost(FOUND, LATE) < 0.26
+    for name in ("w/o 1-D convolutions", "w/o 1-D convolutions, tokens scaled"):
+        assert CELLS.cost(FOUND, name) == pytest.approx(0.5, abs=0.06)
 
 
 def test_four_draws_give_less_than_the_spread_and_sixteen_four_points_which_is_more():
