@@ -99,7 +99,7 @@ def test_on_retrieval_no_timestep_is_told_apart_and_clip_only_is_level_while_sd_
     assert found["SD only"].value < 0.75 * found["full"].value
 
 
-def test_another_encoder_costs_retrieval_a_third_or_nearly_half_and_the_imagenet_networks_gives_correspondence_a_fifth():
+def test_other_encoders_cost_retrieval_a_third_or_nearly_half_and_imagenets_gives_correspondence_a_fifth():
     imagenet, unlabelled = ("ImageNet instead of CLIP", "Self-supervised instead of CLIP")
     assert gain("retrieval", imagenet) == pytest.approx(-0.37, abs=0.02) and gain("retrieval", unlabelled) < -0.45
     assert gain("correspondence", imagenet) == pytest.approx(1 / 5, abs=0.02)
