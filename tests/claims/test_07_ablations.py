@@ -102,6 +102,7 @@ def test_on_retrieval_no_timestep_is_told_apart_and_clip_only_is_level_while_sd_
 def test_other_encoders_cost_retrieval_a_third_or_nearly_half_and_imagenets_gives_correspondence_a_fifth():
     imagenet, unlabelled = ("ImageNet instead of CLIP", "Self-supervised instead of CLIP")
     assert gain("retrieval", imagenet) == pytest.approx(-0.37, abs=0.02) and gain("retrieval", unlabelled) < -0.45
+    assert gain("segmentation", unlabelled) == pytest.approx(-0.19, abs=0.01)
     assert gain("correspondence", imagenet) == pytest.approx(1 / 5, abs=0.02)
     assert -0.08 < gain("recognition", imagenet) < -0.03 and beyond("recognition", imagenet) == -1
     assert beyond("correspondence", imagenet) == 1 and beyond("retrieval", imagenet) == -1
