@@ -9,7 +9,6 @@ _HOMES = {
     "FusedExtractor": "fusion",
     "load_dataset": "datasets",
     "Gallery": "search.gallery",
-    "PhotoIndex": "search.gallery",
     "match": "search.searcher",
 }
 __all__ = ["__version__", *_HOMES]

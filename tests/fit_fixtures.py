@@ -56,6 +56,8 @@ def run(folder=None, model=None, loss=noisy_loss, validate=validate, noise=1, st
     return {
         "epochs": [{key: value for key, value in row.items() if key != "seconds"} for row in history.epochs],
         "best_epoch": history.best_epoch,
+        "steps": history.steps,
+        "ended": history.ended,
         "weights": [parameter.flatten().tolist() for parameter in model.parameters()],
         "next draws": [torch.rand(()).item(), np.random.rand(), random.random()],
     }

@@ -13,24 +13,10 @@ from sfhelpers import fusion
 from sfhelpers.backbones import load_backbone
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import FeatureAggregator, TokenInterpolation
-from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, arm_of, chosen
+from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, ZEROED_UNET, arm_of, chosen, preparer
 from tests.backbone_fixtures import of_size, one_step, refused, small
 
 INJECTION = {"up": 6, "up+down": 14, "late": 6, "none": 0, "random": 6}  # -> how many tensors of weights
-
-
-@pytest.mark.parametrize("method", ARMS)
-def test_every_arm_of_the_tables_trains_with_equal_parameters(tiny_backbone, two_images, method):
-    about = ARMS[method].get("branches", UP), ARMS[method]["inject"], 12
-    target = fusion.trainable_parameters(tiny_backbone, UP, "up", 12, 32)
-    width = fusion.matched_width(tiny_backbone, *about, target)
-    extractor = small(tiny_backbone, width=width, **ARMS[method])
-    number = sum(value.numel() for value in extractor.parameters() if value.requires_grad)
-    assert number == fusion.trainable_parameters(tiny_backbone, *about, width) == pytest.approx(target, rel=0.02)
-    assert width == 32 or method != "fused"
-    one_step(extractor, extractor.prepare(two_images))
-    with refused("too few"):
-        fusion.matched_width(tiny_backbone, *about, 10)
 
 
 def test_misuse_is_refused_in_one_sentence(tiny_backbone, two_images):
@@ -47,9 +33,13 @@ def test_misuse_is_refused_in_one_sentence(tiny_backbone, two_images):
         ({"inject": "late", "branches": ("f3",), "inject_into": ("f1",)}, "inject_into names f1: choose from f3"),
         ({"inject": "none", "inject_into": ("f1",)}, "injects nothing"),
         ({"inject": "none", "kernel": 3}, "injects nothing"),
+        ({"inject": "up", "start": "random", "zeroed": True}, "zeroed features need"),
+        ({"inject": "late", "zeroed": True}, "zeroed features need"),
     ):
         with refused(said):
             fusion.FusedExtractor(tiny_backbone, **options)
+    with refused("too few"):
+        fusion.matched_width(tiny_backbone, UP, "up", 12, 10)
     not_prepared = small(tiny_backbone, "none").prepare(two_images), 'not prepared for inject="up"'
     images = ((some, "image") for some in (two_images * 255, two_images[0], two_images[:, :1]))
     for given, said in (*images, not_prepared):
@@ -71,7 +61,7 @@ OPTIONS = [
     {"inject_into": ("f1", "f3")}, {"branches": ("f1", "f2", "f3", "f4")}, {"branches": ("f1+f4", "tokens")},
     {"start": "random"},
 ]  # fmt: skip
-CASES = [(inject, {}) for inject in INJECTION]
+CASES = [(inject, {}) for inject in INJECTION] + [("late", {"zeroed": True, "start": "random"})]
 CASES += [(inject, options) for inject in ("up", "up+down", "late") for options in OPTIONS]
 
 
@@ -160,6 +150,36 @@ def test_finetuning_moves_copies_of_both_models_and_starts_as_the_concatenated_a
     assert same == [False, False, True, True]
 
 
+def test_the_zeroed_arm_has_late_fusion_s_layers_and_its_tokens_and_nothing_of_the_unet(tiny_backbone, two_images):
+    late, zeroed = (arm_of(method, tiny_backbone, 3) for method in ("late fusion", ZEROED_UNET))
+    assert zeroed.frozen_key == late.frozen_key and zeroed.settings["width"] == late.settings["width"]
+    extractor, plain = zeroed.extractor(), late.extractor(start="random")
+    assert all(map(torch.equal, extractor.parameters(), plain.parameters()))
+    prepared = preparer([late, zeroed]).prepare(two_images)
+    with torch.no_grad():
+        found = extractor.features(prepared)
+        for number, name in enumerate(("f1", "f2", "f3")):
+            nothing = torch.zeros_like(prepared[name])
+            assert torch.equal(found[name], extractor.injection(number, nothing, prepared["tokens"]))
+            assert prepared[name].std() > 0 and found[name].std() > 0
+    extractor(prepared).square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in extractor.parameters())
+
+
+def test_an_arms_seed_decides_its_start_its_noise_and_what_it_shares_and_moves_no_other(tiny_backbone, two_images):
+    state = torch.get_rng_state()
+    for method in ("SD only", "fused", FINETUNING):
+        arms = [arm_of(method, tiny_backbone, seed) for seed in (0, 0, 1)]
+        assert arms[0].frozen_key == arms[1].frozen_key != arms[2].frozen_key
+        first, same, other = (arm.extractor() for arm in arms)
+        ours, theirs, told = first.prepare(two_images), other.prepare(two_images), other.prepare(two_images, seed=0)
+        assert all(torch.equal(tensor, told[name]) for name, tensor in ours.items())
+        noisier = {name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])}
+        assert noisier and not noisier & {"tokens", "pixels", "text"}
+        assert torch.equal(first(ours), same(ours)) and not torch.equal(first(ours), other(ours))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_setting_chooses_what_is_trained_and_keeps_all_that_is_not():
     frozen = {*METHODS} - {FINETUNING}
     for setting, trained in {"fused": {"fused"}, "core": CORE, "frozen": frozen, "all": METHODS}.items():
@@ -224,18 +244,6 @@ def test_statistics_standardise_every_channel(tiny_backbone, inject):
         values = extractor.statistics[name](feature).transpose(0, 1).flatten(1)
         torch.testing.assert_close(values.mean(1), torch.zeros(len(values)), atol=1e-3, rtol=0)
         torch.testing.assert_close(values.std(1, correction=0), torch.ones(len(values)), atol=1e-3, rtol=0)
-
-
-def test_seed_and_noise_seed_decide_and_the_global_generator_is_left_alone(tiny_backbone, two_images):
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    first, same, other = (small(tiny_backbone, seed=s) for s in (3, 3, 4))
-    prepared = first.prepare(two_images, seed=0)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(first(prepared), same(prepared)) and not torch.equal(first(prepared), other(prepared))
-    noisier = first.prepare(two_images, seed=1)
-    assert torch.equal(noisier["tokens"], prepared["tokens"])
-    assert not torch.equal(noisier["hidden"], prepared["hidden"])
 
 
 def test_double_precision_agrees_with_single(tiny_folder, tiny_backbone, two_images):

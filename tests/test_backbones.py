@@ -1,8 +1,9 @@
 """Frozen features are the UNet's own, whole or in two parts, or another encoder's; what cannot be read is refused."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 
+import open_clip
 import pytest
 import timm
 import torch
@@ -11,15 +12,17 @@ from safetensors.torch import save_file
 
 from sfhelpers.backbones.encoders import load_others
 from sfhelpers.files import file_sha256
-from tests.backbone_fixtures import load, of_size, refused, write_tiny
+from tests.backbone_fixtures import TOWERS, load, of_size, refused, write_tiny
+
+SMALL = ("Self-supervised", "lcnet_050", 10)
+AT_160 = [("hybrid", 160, 10), ("earlier", 160, 10)]  # a folder of the earlier pocket loads as it did
 
 
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize("size", [96, 64, 60, 100, 68])
-def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_noised_latents(
-    tiny_backbone, two_images, size, draws
-):
+def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_latents(tiny_backbone, two_images, size, draws):
     diffusion, seen = of_size(tiny_backbone, size).diffusion, []
+    two_images = two_images[:, :, :20].tile(3)  # any shape will do
     noised = diffusion.noised(two_images, seed=3, draws=draws)
     with torch.no_grad(), ExitStack() as hooks:
         for block in diffusion.unet.up_blocks:
@@ -40,27 +43,36 @@ def test_hooks_prefix_and_suffix_give_what_the_plain_unet_makes_of_noised_latent
         torch.testing.assert_close([by_hooks, by_suffix], [plain, plain], atol=1e-5, rtol=0)
 
 
-def test_any_image_size_and_shape_goes_in(tiny_backbone):
-    for height, width in ((8, 300), (97, 31), (200, 200)):
-        images = torch.rand(1, 3, height, width)
-        assert tiny_backbone.diffusion.features(images, blocks=(2,))[0].shape == (1, 16, 24, 24)
-        assert tiny_backbone.vision.tokens(images).shape == (1, tiny_backbone.vision.token_dim, 4, 4)
-
-
-@pytest.mark.parametrize("tower", ["timm", "vit"])
-def test_tokens_are_the_penultimate_layer_and_embeddings_have_unit_length(tiny_backbone, two_images, tmp_path, tower):
+@pytest.mark.parametrize(("tower", "side", "grid"), [("timm", 64, 4), ("vit", 32, 4), *AT_160])
+def test_tokens_are_penultimate_layers_embeddings_of_length_1(tiny_backbone, two_images, tmp_path, tower, side, grid):
     backbone = tiny_backbone if tower == "timm" else load(write_tiny(tmp_path, tower=tower, quick_gelu=True))
-    vision, side = backbone.vision, {"timm": 64, "vit": 32}[tower]
+    vision = backbone.vision
+    two_images = two_images[:, :, :20].tile(3)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     small = F.interpolate(two_images, size=(side, side), mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
         stages = vision.model.visual.forward_intermediates((small - mean) / std)["image_intermediates"]
     torch.testing.assert_close(vision.tokens(two_images), stages[-2])
-    assert stages[-2].shape == (2, vision.token_dim, 4, 4) and not torch.equal(stages[-2], stages[-1])
+    assert stages[-2].shape == (2, vision.token_dim, grid, grid) and not torch.equal(stages[-2], stages[-1])
     images, texts = vision.embed(two_images), vision.embed_text(["a photo of a cat", "a sketch of a car", "a zebra"])
     assert images.shape == (2, 24) and texts.shape == (3, 24)
     torch.testing.assert_close(torch.cat([images, texts]).norm(dim=1), torch.ones(5))
     assert (texts[0] - texts[1]).abs().max() > 1e-3
+
+
+def test_the_hybrid_embeds_by_its_class_token_which_no_patch_token_holds(two_images):
+    """As timm's own transformer does: what the last block leaves of the class token, and a projection of it."""
+    visual = open_clip.CLIP(24, TOWERS["hybrid"], {"width": 32, "heads": 2, "layers": 1}).visual.eval()
+    pixels, trunk = F.interpolate(two_images, 160), visual.trunk
+    with torch.no_grad():
+        patches = trunk.patch_embed(pixels)
+        states = [torch.cat([trunk.cls_token.expand(2, 1, trunk.embed_dim), patches], 1) + trunk.pos_embed]
+        for block in trunk.blocks:
+            states.append(block(states[-1]))
+        torch.testing.assert_close(visual(pixels), visual.head(trunk.norm(states[-1])[:, 0]))
+        tokens = visual.forward_intermediates(pixels, indices=[-2])["image_intermediates"][0]
+    torch.testing.assert_close(tokens, states[-2][:, 1:].transpose(1, 2).unflatten(2, (10, 10)))
+    assert len(trunk.blocks) >= 4 and patches.shape == (2, 100, trunk.embed_dim)
 
 
 def test_images_of_another_shape_or_range_and_settings_that_cannot_be_are_refused(tiny_backbone, two_images):
@@ -109,16 +121,6 @@ def test_two_threads_do_not_mix_their_features(tiny_backbone, two_images):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in diffusion.unet.modules()), "none stays behind"
 
 
-@pytest.fixture(scope="module")
-def lite(tmp_path_factory):
-    """A model and its file as the PyPI package has it: other names, the same order, the classifier last."""
-    torch.manual_seed(0)
-    model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    path = tmp_path_factory.mktemp("lite") / "efficientnet-lite0-57934424.pth"
-    torch.save({f"_their.{k}": tensor for k, tensor in enumerate(model.state_dict().values())}, path)
-    return model, path
-
-
 def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_vectors(lite):
     model, path = lite
     encoder = load_others(f" ImageNet = {path.parent} ,")["ImageNet"]
@@ -132,13 +134,18 @@ def test_the_imagenet_tower_is_the_given_one_by_file_or_folder_and_gives_unit_ve
     assert load_others("") == {}
 
 
-def test_a_vision_transformer_is_read_from_safetensors_and_seen_at_224(tmp_path):
-    for depth in (1, 12):  # where there should be twelve blocks
-        model = timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0, depth=depth)
-        save_file(model.state_dict(), tmp_path / "model.safetensors")
-        with refused(r"is not B-DINOv2: .* tensors missing") if depth < 12 else nullcontext():
-            encoder = load_others(f"B-DINOv2={tmp_path}")["B-DINOv2"]
-    assert encoder(torch.rand(1, 3, 60, 60)).shape == (1, 384) and encoder.tokens(torch.rand(1, 3, 9, 9)).shape[2] == 16
+@pytest.mark.parametrize(("name", "kind", "grid"), [("B-DINOv2", "vit_small_patch14_dinov2", 16), SMALL])
+def test_encoders_that_learned_without_labels_are_read_from_safetensors_at_224_or_on_the_grid_of_pockets_clip(
+    tmp_path, name, kind, grid
+):
+    sizes = {"dynamic_img_size": True} if kind.startswith("vit") else {}
+    model = timm.create_model(kind, pretrained=False, num_classes=0, **sizes).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    encoder = load_others(f"{name}={tmp_path}")[name]
+    images = torch.rand(2, 3, 90, 60, generator=torch.Generator().manual_seed(0))
+    assert encoder.tokens(images).shape == (2, encoder.token_dim, grid, grid)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), F.normalize(model(encoder.pixels(images)), dim=1))
 
 
 def test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence(lite, tmp_path):

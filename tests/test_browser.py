@@ -22,7 +22,7 @@ from selenium.webdriver.support.select import Select
 
 from sfhelpers.drawing import Drawing
 from tests.browser import Lab, chromium, jupyterlab, outside
-from tests.test_pages import images_of
+from tests.test_notebooks import images_of
 from tests.test_widgets import CELLS, setup
 from tools.clean import KERNEL
 from tools.notebooks import find
@@ -81,7 +81,6 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def widgets(browser, lab, tiny_folder):
-    """The notebook of one cell a widget, opened and run."""
     folder, address = lab
     cells = [new_code_cell(setup(folder, tiny_folder), id="setup")]
     cells += [new_code_cell(f"{source}\n{name}", id=name) for name, source in CELLS.items()]

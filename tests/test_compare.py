@@ -20,8 +20,7 @@ from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
 from sfhelpers.tasks.prepared import take
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
-from tests.backbone_fixtures import files, refused
-from tests.search_helpers import RUN
+from tests.backbone_fixtures import RUN, files, refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
 CATEGORIES = ("cat", "duck", toyworld.UNSEEN[0])
@@ -46,7 +45,7 @@ def compared(tiny_backbone, small):
 
 
 def assert_same(first, second):
-    torch.testing.assert_close(first.found.probabilities, second.found.probabilities, atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.found.logits, second.found.logits, atol=1e-5, rtol=0)
 
 
 def assert_as_if_alone(trial, backbone, dataset, inject="up"):
@@ -54,15 +53,16 @@ def assert_as_if_alone(trial, backbone, dataset, inject="up"):
     task, arm = Segmentation(dataset, 1, 2e-3, 4), arms.arm_of(trial.method, backbone, 0, inject)
     extractor, size = arm.extractor(), arms.reading_size(arm.backbone)
     frozen = {name: task.read(extractor, part, size) for name, part in task.parts.items()}
-    assert_same(trial, protocol._train(task, arm, "", frozen, None, None))
+    assert_same(trial, protocol._best(task, arm, "", frozen, (1.0,), None, None))
 
 
 def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_logs_a_line(compared):
     trials, frozen, lines = compared
     assert tuple(trials) == METHODS and segmentation.tested(frozen).keys() == {"seen", "unseen"}
     for method, trial in trials.items():
-        assert trial.found.probabilities.keys() == {"seen", "unseen"} and 0 < trial.found.threshold < 1
-        for part, maps in trial.found.probabilities.items():
+        assert trial.found.logits.keys() == {"seen", "unseen"} and 0 < trial.found.threshold < 1
+        for part in trial.found.logits:
+            maps = trial.found.probabilities(part)
             assert maps.shape == (len(frozen[part]), 160, 160)
             assert maps.min() >= 0 and maps.max() <= 1 and maps.std() > 0, method
         curve = trial.history and [entry["epoch"] for entry in trial.history.epochs]
@@ -71,6 +71,7 @@ def test_every_method_gives_probabilities_for_seen_and_unseen_categories_and_log
     rates = {trials[method].history.epochs[1]["learning_rate"] for method in (arms.FINETUNING, "fused")}
     assert rates == {2e-3 * arms.FINETUNING_RATE, 2e-3}
     assert sorted(line.split(", seed 0")[0] for line in lines) == sorted(arms.METHODS)
+    assert all(line.endswith(" of 1, cap") for line in lines)
     counts = [t.parameters for m, t in trials.items() if m not in (arms.FINETUNING, MEAN_MASK)]
     assert max(counts) <= 1.03 * min(counts)
 
@@ -102,7 +103,7 @@ def test_photos_without_a_mask_are_left_out_with_a_warning_that_counts_them_unle
             Segmentation(unmasked(small, lambda record, part=part: record.part == part), 1, 2e-3, 4)
 
 
-@pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only"])
+@pytest.mark.parametrize("method", ["late fusion", "SD only", "CLIP only", arms.ZEROED_UNET])
 def test_arms_that_share_frozen_tensors_are_as_if_prepared_alone(compared, tiny_backbone, small, method):
     assert_as_if_alone(compared[0][method], tiny_backbone, small)
 
@@ -111,7 +112,7 @@ def test_arms_that_share_frozen_tensors_are_as_if_prepared_alone(compared, tiny_
 def test_the_random_unet_never_shares_the_trained_ones_features(tiny_backbone, small, inject):
     trials, _ = compare(tiny_backbone, small, ["SD only", RANDOM_UNET], inject=inject)
     assert_as_if_alone(trials[1], randomised(tiny_backbone, seed=0), small, inject)
-    assert not torch.allclose(trials[0].found.probabilities["seen"], trials[1].found.probabilities["seen"])
+    assert not torch.allclose(*(trial.found.probabilities("seen") for trial in trials))
 
 
 def test_the_seed_alone_decides(compared, tiny_backbone, small):
@@ -120,9 +121,9 @@ def test_the_seed_alone_decides(compared, tiny_backbone, small):
     assert [(t.method, t.seed) for t in trials] == [(method, seed) for method in methods for seed in (1, 0)]
     for other, again in zip(trials[::2], trials[1::2], strict=True):
         before = compared[0][again.method]
-        assert torch.equal(before.found.probabilities["seen"], again.found.probabilities["seen"])
+        assert torch.equal(before.found.probabilities("seen"), again.found.probabilities("seen"))
         assert before.found.threshold == again.found.threshold
-        assert not torch.equal(before.found.probabilities["seen"], other.found.probabilities["seen"])
+        assert not torch.equal(before.found.probabilities("seen"), other.found.probabilities("seen"))
 
 
 def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small):
@@ -134,7 +135,7 @@ def test_methods_that_cannot_be_are_refused_before_anything_is_prepared(small):
 
 def test_without_unseen_categories_only_seen_ones_are_tested(tiny_backbone, small):
     trials, frozen = compare(tiny_backbone, small.select(seen=True), ["CLIP only", MEAN_MASK], epochs=0)
-    found = [segmentation.tested(frozen), *(trial.found.probabilities for trial in trials)]
+    found = [segmentation.tested(frozen), *(trial.found.logits for trial in trials)]
     assert [set(parts) for parts in found] == [{"seen"}] * 3
 
 
@@ -153,19 +154,34 @@ def test_rows_hold_every_metric_of_both_galleries_with_its_threshold_rule_and_ph
     for method, part in itertools.product(("fused", MEAN_MASK), ("seen", "unseen")):
         some = [row for row in rows if (row.method, row.gallery) == (method, f"{part} categories")]
         chosen = {row.metric: row for row in some if row.definition.endswith(segmentation.CHOSEN)}
-        assert chosen.keys() == segmentation.DEFINITIONS.keys()
+        controls = segmentation.CONTROLS if part == "seen" else ("right sketch", segmentation.ANY)
+        assert chosen.keys() == {*segmentation.DEFINITIONS, *controls}, "of one category nothing else can be asked"
         (paper,) = [row for row in some if row.definition.endswith("threshold 0.47 (paper), no CRF")]
         assert len(some) == len(chosen) + 1 and paper.metric == "foreground IoU"
-        by_hand = (trials[method].found.probabilities[part] >= 0.47, frozen[part].pair_masks)
+        asked = segmentation.questions(frozen[part], task.absent)
+        there = replace(frozen[part], pairs=torch.cat([asked["own"], asked["other"]]))
+        by_hand = (trials[method].found.probabilities(part, "own", "other") >= 0.47, there.pair_masks)
         assert paper.value == pytest.approx(metrics.foreground_iou(*by_hand).mean())
-        assert all(row.definition.startswith(segmentation.DEFINITIONS[row.metric]) for row in some)
-        assert all((row.n, row.seed, row.weights_sha256) == (len(frozen[part]), 0, "aa") for row in some)
+        for row in some:
+            kind, definition = segmentation.CONTROLS.get(row.metric, ("", segmentation.DEFINITIONS.get(row.metric)))
+            assert row.definition.startswith(definition) and (row.seed, row.weights_sha256) == (0, "aa")
+            assert row.n == len(asked[kind] if kind else there)
     tested = protocol.differences(RUN, task, trials.values(), frozen, "aa")
     assert {row.metric for row in tested} == {"foreground IoU: fused - other"}
     assert {row.method for row in tested} == set(METHODS) - {"fused"}
-    assert all("over photos, each method's values averaged over its seeds" in row.definition for row in tested)
-    maps = {"seen": trials["fused"].found.probabilities["seen"]}
-    refined = replace(trials["fused"], found=segmentation.Masks(0.5, maps, segmentation.REFINED))
+    units = {(row.gallery, row.definition.split(":")[0]) for row in tested}
+    over = "paired bootstrap over"
+    assert units == {
+        ("seen categories", f"{over} photos"),
+        ("seen categories", f"{over} categories"),
+        ("unseen categories", f"{over} photos"),
+    }, "there is one unseen category"
+    asked = frozen["seen"].groups
+    assert [len(np.unique(asked[unit])) for unit in asked] == [len(frozen["seen"].photo_records), 2]
+    assert {row.ended for row in tested} == {"cap"}
+    assert {(r.steps > 0, r.learning_rate, r.ended) for r in rows} == {(True, 2e-3, "cap"), (False, 0.0, "")}
+    maps = {"own": trials["fused"].found.logits["seen"]["own"]}
+    refined = replace(trials["fused"], found=segmentation.Masks(0.5, {"seen": maps}, segmentation.REFINED))
     rows = protocol.rows(RUN, task, [refined], frozen, "aa")
     assert {row.metric for row in rows} == segmentation.DEFINITIONS.keys()
     assert {row.gallery for row in rows} == {"seen categories"}
@@ -194,11 +210,17 @@ def test_a_new_run_removes_earlier_trainings_alone_once_it_trains(tiny_backbone,
 
 
 class Brightness(protocol.Task):
-    """A task is added in one class: how bright a sketch is, told by the mean of its map."""
+    """A task is added in one class: how bright a sketch is, told by the mean of its map; it notes what it read."""
 
-    name, baselines, unit, settings = "brightness", ("mean brightness",), "sketches", {}
+    name, baselines, settings = "brightness", ("mean brightness",), {}
+
+    def __init__(self, toy, epochs, learning_rate=1e-3, batch_size=4):
+        parts = {name: toy.sketches[k:24:3] for k, name in enumerate(("train", "validation", "test"))}
+        super().__init__(parts, "toy", "default", "", epochs, learning_rate, batch_size)
+        self.seen = []  # injections and seeds
 
     def read(self, extractor, records, size, **noise):
+        self.seen.append((extractor.inject, extractor.seed))
         images = load_images([record.path for record in records], size)
         return extractor.prepare(images, **noise) | {"bright": images.mean((1, 2, 3))}
 
@@ -224,42 +246,89 @@ class Brightness(protocol.Task):
     def predict(self, model, frozen):
         return model.extractor(frozen["test"]).mean((1, 2, 3)).numpy()
 
-    def untrained(self, method, seeds, frozen, plain):
+    def untrained(self, method, seeds, frozen, extractor):
         yield protocol.Trial(method, seeds[0], found=frozen["train"]["bright"].mean().item())
 
     def measure(self, trial, frozen):
         closeness = 1 - np.abs(trial.found - frozen["test"]["bright"].numpy())
         for gallery, values in zip(("first", "second"), np.split(closeness, 2), strict=True):
-            yield protocol.Measured(gallery, "closeness", "1 - |error|", values, np.arange(len(values)) // 2)
+            units = {"photos": np.arange(len(values)) // 2, "categories": np.arange(len(values)) % 2}
+            yield protocol.Measured(gallery, "closeness", "1 - |error|", values, units)
             yield protocol.Measured(gallery, "square", "not tested", values**2)
 
 
 def test_a_task_in_one_class_is_compared_told_and_tested(tiny_backbone, toy):
-    parts = {name: toy.sketches[k:24:3] for k, name in enumerate(("train", "validation", "test"))}
-    task = Brightness(parts, "toy", "default", "", epochs=4, learning_rate=1e-3, batch_size=2)
-    methods = ["fused", "SD only", "mean brightness"]
+    task, methods = Brightness(toy, epochs=4, batch_size=2), ["fused", "SD only", "mean brightness"]
     trials, frozen = protocol.compare(tiny_backbone, task, methods, (0, 1))
     assert [trial.method for trial in trials] == ["fused", "fused", "SD only", "SD only", "mean brightness"]
     assert all(trial.history.best_epoch > 0 for trial in trials if trial.history)
     told = protocol.rows(RUN, task, trials, frozen, "aa") + protocol.differences(RUN, task, trials, frozen, "aa")
     assert {(row.task, row.n) for row in told} == {("brightness", 4), ("brightness", 2)}, "sketches, pairs of them"
     for gallery in ("first", "second"):
-        table, found = (of(told, gallery, "closeness") for of in (results.table, results.differences))
-        assert {*table} == {*methods} and {*found} == {*methods[1:]}
-        for method, (mean, low, high) in found.items():
-            assert low <= mean <= high and mean == pytest.approx(table["fused"][0] - table[method][0], abs=1e-6)
-            assert results.verdict(table, found, method) in results.VERDICTS
-    flat = {"test": {"bright": torch.ones(8)}}  # then queries do not differ: the mean over seeds has no spread
+        table = results.table(told, gallery, "closeness")
+        assert {*table} == {*methods}
+        for unit in ("photos", "categories"):
+            found = results.differences(told, gallery, "closeness", unit)
+            assert {*found} == {*methods[1:]}
+            for method, (mean, low, high, p) in found.items():
+                assert low <= mean <= high and 0 < p <= 1
+                assert mean == pytest.approx(table["fused"][0] - table[method][0], abs=1e-6)
+        assert set(results.verdicts(told, gallery, "closeness").values()) <= {*results.VERDICTS}
+    flat = {"test": {"bright": torch.ones(8)}}  # then queries do not differ, and seeds alone make the interval
     trials = [replace(trial, found=lead) for trial, lead in zip(trials, (0.8, 0.6, 0.5, 0.4, 0.9), strict=True)]
     told = protocol.differences(RUN, task, trials, flat, "aa")
-    wanted = {"SD only": pytest.approx((0.25,) * 3), "mean brightness": pytest.approx((-0.2,) * 3)}
-    asked = [
-        ("first", "closeness"),
-        ("second", "closeness"),
-        ("third", "closeness"),
-        ("first", "square"),
-    ]
-    assert [results.differences(told, *where) for where in asked] == [wanted, wanted, {}, {}] and len(told) == 2 * 2 * 3
-    assert all("averaged over its seeds (fused 2, " in row.definition for row in told)
+    asked = [("first", "closeness"), ("second", "closeness"), ("third", "closeness"), ("first", "square")]
+    found = [results.differences(told, *where) for where in asked]
+    assert found[0] == found[1] and found[2:] == [{}, {}] and len(told) == 2 * 2 * 2 * 4
+    assert found[0]["SD only"][:3] == pytest.approx((0.25, 0.1, 0.4)), "from .6 - .5 to .8 - .4"
+    assert found[0]["mean brightness"][:3] == pytest.approx((-0.2, -0.3, -0.1))
+    assert [p for *_, p in found[0].values()] == [pytest.approx(4 / 10_001)] * 2, "twice the least that there is"
+    assert set(results.verdicts(told, "first", "closeness").values()) == {"better", "worse"}
+    assert all("(fused 2, " in row.definition and "Holm for 2 methods" in row.definition for row in told)
     assert all(("mean brightness 1)" in row.definition) == (row.method == "mean brightness") for row in told)
     assert not protocol.differences(RUN, task, trials[2:], flat, "aa"), "without fused there is nothing to compare"
+
+
+def test_the_rate_validation_likes_is_all_seeds_and_nothing_is_trained_twice(tiny_backbone, toy, tmp_path, monkeypatch):
+    begun, kept_fit = [], protocol.Training.fit
+
+    def fit(training, words, folder, made_by):
+        begun.append((made_by["method"], made_by["seed"], training.learning_rate, folder))
+        history = kept_fit(training, words, folder, made_by)
+        liked = {"fused": 3e-3, "SD only": 1e-3 / 3}[made_by["method"]]
+        history.epochs[history.best_epoch]["validation"] = -abs(training.learning_rate - liked)
+        return history
+
+    monkeypatch.setattr(protocol.Training, "fit", fit)
+    task, lines = Brightness(toy, 2), []
+    options = {"rates": 3, "checkpoints": tmp_path, "log": lines.append}
+    trials, _ = protocol.compare(tiny_backbone, task, ["fused", "SD only"], (5, 6), **options)
+    rates = [pytest.approx(rate) for rate in (1e-3, 1e-3 / 3, 3e-3)]
+    assert [rate for method, seed, rate, _ in begun if seed == 5] == rates * 2
+    assert {(method, rate) for method, seed, rate, _ in begun if seed == 6} == {("fused", 3e-3), ("SD only", 1e-3 / 3)}
+    assert len({folder for *_, folder in begun}) == len(begun) == 8 == len(list(tmp_path.rglob(FILE)))
+    assert [trial.history.learning_rate for trial in trials] == [rates[2]] * 2 + [rates[1]] * 2
+    assert [list(trial.tried) for trial in trials] == [rates, rates[2:], rates, rates[1:2]]
+    assert "at rate 0.003" in lines[0] and all(trial.tried[r] <= 0 for trial in trials for r in trial.tried)
+    assert [len({*task.seen}), len(task.seen)] == [4, 4 * 3], "each kind and seed once, and every part of it"
+    again, _ = protocol.compare(tiny_backbone, Brightness(toy, 2), ["fused", "SD only"], (5, 6), **options)
+    for one, other in zip(trials, again, strict=True):
+        assert np.array_equal(one.found, other.found) and one.tried == other.tried
+    options["checkpoints"] = tmp_path / "none"
+    assert protocol.compare(tiny_backbone, Brightness(toy, 0), ["fused"], **options)[0][0].tried.keys() == {1e-3}
+
+
+def test_baselines_have_the_features_of_the_first_seed_s_noise(tiny_backbone, toy):
+    asked = []
+
+    class Asked(Brightness):
+        def untrained(self, method, seeds, frozen, extractor):
+            asked.append((seeds, frozen["test"], extractor))
+            yield from super().untrained(method, seeds, frozen, extractor)
+
+    for methods in (["SD only", "mean brightness"], ["fused", "mean brightness"]):
+        trials, _ = protocol.compare(tiny_backbone, Asked(toy, 0), methods, (3, 4))
+        assert [(trial.method, trial.seed) for trial in trials][2:] == [("mean brightness", 3)]
+        (seeds, test, extractor), images = asked.pop(), load_images([r.path for r in toy.sketches[2:24:3]], 96)
+        assert seeds == (3, 4) and extractor.seed == 3 and not asked
+        torch.testing.assert_close(test["f3"], tiny_backbone.diffusion.features(images, (2,), seed=3)[0])

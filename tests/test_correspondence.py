@@ -1,5 +1,6 @@
 """The matcher finds points finer than its grid and learns from eight a pair; its rows tell what was measured."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,7 @@ from sfhelpers.tasks import arms, correspondence, warps
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.correspondence import DEFINITIONS, SAME_PIXEL, SIDES, Correspondence, SketchMatcher, sample, score
 from sfhelpers.tasks.prepared import PreparedPairs, PreparedPoints, prepare_points
-from tests.backbone_fixtures import refused, trained
-from tests.search_helpers import RUN
+from tests.backbone_fixtures import RUN, refused, trained
 from tests.test_segmentation import TinyExtractor
 
 METHODS = (*arms.METHODS, *Correspondence.baselines)
@@ -46,7 +46,6 @@ def world(n, seed, sketches=2):
 
 
 def truth(data):
-    """Predictions that are right."""
     return {direction: data.points[there].clone() for direction, (_, there) in SIDES.items()}
 
 
@@ -162,17 +161,20 @@ def test_every_method_gives_places_for_seen_and_unseen_categories_in_both_direct
     assert (trials[method].history is None) == (method in Correspondence.baselines)
 
 
-def test_raw_features_weigh_every_source_the_same(tiny_backbone, two_images):
+def test_raw_features_weigh_the_sources_as_their_shares_say(tiny_backbone, two_images):
     extractor = arms.arm_of("SD+CLIP concatenated", tiny_backbone, 0).extractor()
     prepared = extractor.prepare(two_images)
     extractor.fit_statistics(prepared)
-    found = correspondence.RawFeatures(extractor, ("f2", "tokens"))(prepared)
-    channels = extractor.features(prepared)["f2"].shape[1]
-    for part in (found[:, :channels], found[:, channels:]):
-        torch.testing.assert_close(part.norm(dim=1), torch.ones(part[:, 0].shape))
+    tokens = prepared["tokens"].shape[1]
+    for share in (0.0, 0.3, 1.0):
+        found = correspondence.RawFeatures(extractor, share)(prepared)
+        shares = [part.square().sum(1) for part in (found[:, -tokens:], found[:, :-tokens]) if part.numel()]
+        wanted = [1 - share, share] if 0 < share < 1 else [1.0]
+        for part, weight in zip(shares if 0 < share < 1 else [found.square().sum(1)], wanted, strict=True):
+            torch.testing.assert_close(part, torch.full_like(part, weight))
 
 
-def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_tested(compared, task):
+def test_rows_hold_both_metrics_under_every_definition_of_which_the_first_is_tested(compared, task):
     trials, frozen = compared
     rows = protocol.rows(RUN, task, trials.values(), frozen, "aa")
     assert len(rows) == len(METHODS) * 2 * 2 * len(DEFINITIONS)
@@ -185,11 +187,14 @@ def test_rows_hold_both_metrics_under_every_definition_and_pck_at_5_percent_is_t
     by_hand = metrics.pck(pred, data.points["photo"] * 256, 0.05, 256, data.visible)
     assert (row.value, row.n) == (pytest.approx(by_hand.mean()), len(data))
     found = [found for found in task.measure(trials["fused"], frozen) if found.groups is not None]
-    for part, measured in zip(("seen", "unseen"), found, strict=True):
-        assert (measured.gallery, measured.metric) == (f"{part} categories", "PCK@5")
+    asked = itertools.product(("seen", "unseen"), (5, 10))
+    for (part, k), measured in zip(asked, found, strict=True):
+        assert (measured.gallery, measured.metric) == (f"{part} categories", f"PCK@{k}")
         assert measured.definition == next(iter(DEFINITIONS))
-        np.testing.assert_array_equal(measured.values, score(trials["fused"].found[part], frozen[part], 0.05))
-        assert len(set(measured.groups)) == len(frozen[part].images.photo_records)
+        np.testing.assert_array_equal(measured.values, score(trials["fused"].found[part], frozen[part], k / 100))
+        photos = frozen[part].images.photo_records
+        assert len(set(measured.groups["photos"])) == len(photos)
+        assert set(measured.groups["categories"]) == {photo.category for photo in photos}
 
 
 def test_definitions_differ_as_they_say_and_a_pair_whose_points_coincide_has_no_box():

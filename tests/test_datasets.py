@@ -8,24 +8,24 @@ import pytest
 from PIL import Image
 
 from sfhelpers import toyworld
-from sfhelpers.datasets import Dataset, Record, load_dataset, pairs
-from sfhelpers.datasets.records import LONGEST, PARTS, check_apart, part_of
+from sfhelpers.datasets import Dataset, Record, load_dataset, pairs, sketchy
+from sfhelpers.datasets.records import LONGEST, PARTS, check_apart, fingerprint, part_of
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
 from sfhelpers.datasets.splits import without_duplicates
-from sfhelpers.toyworld import quick
-from tests.search_helpers import photo, refused
+from sfhelpers.toyworld import quick, scenes, world
+from tests.backbone_fixtures import photo, refused
 
 
 def drawn(root, photos, *categories):
-    """A world with two sketches a photo, written in Sketchy's layout and read."""
-    toyworld.write_sketchy(root, photos, sketches=2, categories=categories)
+    toyworld.write_sketchy(root, photos, sketches=2, categories=categories, things=1)
     return load_dataset("sketchy", root)
 
 
 def assert_fails(words, *args, kind=ValueError, **kwargs):
-    said = refused(kind, load_dataset, *args, **kwargs)
-    assert all(word in said for word in words), said
+    with refused(kind=kind) as error:
+        load_dataset(*args, **kwargs)
+    assert all(word in str(error.value) for word in words), error.value
 
 
 def test_names_that_are_not_ascii_and_come_composed_or_not(own):
@@ -60,8 +60,10 @@ def test_single_photo_or_single_sketch_of_a_class_works_and_many_are_parted(own,
     assert sketches.images([0, 46], 32).shape == (2, 3, 32, 32) and sketches.images([], 32).shape == (0, 3, 32, 32)
     escaped = photo(own / "a\n\x1b[31m.png")
     twins = [Record(escaped, "photo", category, "a") for category in ("cat", "dog")]
-    assert r"cat/a\n\x1b[31m.png" in refused(ValueError, check_apart, twins[:1], twins[1:])
-    assert r"a\n\x1b[31m.png of" in refused(ValueError, without_duplicates, Dataset("toy", own, "", tuple(twins)))
+    with refused(r"cat/a\\n\\x1b\[31m\.png"):
+        check_apart(twins[:1], twins[1:])
+    with refused(r"a\\n\\x1b\[31m\.png of"):
+        without_duplicates(Dataset("toy", own, "", tuple(twins)))
 
 
 def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
@@ -71,12 +73,10 @@ def test_what_is_hidden_or_no_image_is_ignored_and_what_is_lost_is_counted(own):
         (own / "photo" / "cat" / name).symlink_to("nowhere.jpg")
     photo(own / "photo" / "dog" / ".cache" / "d.jpg")
     assert len(load_dataset("folder", own).photos) == 6
-    (own / "photo" / "cat" / "gone.jpg").symlink_to("nowhere.jpg")
-    (own / "photo" / "cat" / "loop.png").symlink_to("loop.png")
-    (own / "photo" / "owl").symlink_to("no_owls")
-    photo(own / "photo" / "dog" / "more" / "d.jpg")
-    photo(own / "photo" / "dog" / "more.jpg" / "2020" / "e.jpg")
-    photo(own / "photo" / "dog" / "more" / ".thumbs" / "2020" / "e.jpg")
+    for name, to in (("cat/gone.jpg", "nowhere.jpg"), ("cat/loop.png", "loop.png"), ("owl", "no_owls")):
+        (own / "photo" / name).symlink_to(to)
+    for name in ("more/d.jpg", "more.jpg/2020/e.jpg", "more/.thumbs/2020/e.jpg"):
+        photo(own / "photo" / "dog" / name)
     os.mkfifo(own / "photo" / "dog" / "pipe.jpg")
     named = r"cat/gone\.jpg, cat/loop\.png, dog/more/d\.jpg and 3 more\.$"
     with pytest.warns(UserWarning, match=rf"^links that lead nowhere, what is no file .*\(6 in all\): {named}"):
@@ -99,23 +99,71 @@ def test_files_of_kinds_that_are_not_read_are_counted_by_kind_and_jfif_is_read(o
     assert str(own / domain) in said and len(dataset.records) == 11
 
 
-def test_masks_are_found_by_name_and_those_that_fit_no_photo_or_have_another_size_fail(own):
-    mask = Image.new("1", (40, 40), 1)
-    (own / "mask" / "cat").mkdir(parents=True)
-    mask.save(own / "mask" / "cat" / "a.png")
+def saved(own, *names, size=(40, 40), to=255):
+    for name in names:
+        (own / "mask" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, to).save(own / "mask" / name)
+
+
+def test_masks_are_found_by_name_and_those_that_fit_no_photo_fail(own):
+    saved(own, "cat/a.png")
     dataset = load_dataset("folder", own)
     assert [p.instance for p in dataset.select(masked=True).photos] == ["a"]
     assert len(dataset.select(masked=False).photos) == 5 and len(dataset.select(masked=True).sketches) == 4
     photo(own / "mask" / "cat" / "a.png")
     assert_fails(["mask/cat/a.png has 16 values"], "folder", own)
-    mask.crop((0, 0, 16, 16)).save(own / "mask" / "cat" / "a.png")
-    assert_fails(["mask/cat/a.png is 16 x 16", "40 x 40"], "folder", own)
-    mask.save(own / "mask" / "cat" / "zzz.png")
-    (own / "mask" / "cat" / "b.gif").write_bytes(photo(own / "mask" / "cat" / "b.png").read_bytes())
-    words = ["2 of 4 masks", "(cat/b.gif is named like no photo", "or like another mask, cat/zzz.png is"]
+    saved(own, "cat/zzz.png", "cat/b.png", "cat/b.gif")
+    words = ["2 of 4 masks", "(cat/b.gif is named like no photo", "or another mask, cat/zzz.png is named"]
     assert_fails(words, "folder", own)
     photo(own / "photo" / "cat" / "a.png")  # would share a result file
     assert_fails(["called 'a'", "cat"], "folder", own)
+
+
+def test_a_photo_has_masks_of_several_categories_and_its_records_say_what_else_it_shows(own):
+    for name in ("x", "y"):
+        photo(own / "photo" / "cat" / f"{name}.jpg")
+    saved(own, "cat/x.png", "owl/x.png", "dog/x.png", "cat/y.png", "cat/a.png", "dog/a.png")
+    found = {(p.category, p.instance): p for p in load_dataset("folder", own).photos}
+    x, mask = found["cat", "x"], own / "mask"
+    assert x.things == ("cat", "dog", "owl") and x.also == (("dog", mask / "dog/x.png"), ("owl", mask / "owl/x.png"))
+    assert x.mask == mask / "cat/x.png" and list(x.masks.values()) == [x.mask, *(path for _, path in x.also)]
+    assert found["cat", "a"].things == ("cat",) and found["dog", "a"].mask == mask / "dog/a.png", "each its own"
+    assert {p.things for p in found.values()} == {("cat",), ("dog",), x.things} and not found["dog", "b"].masks
+    few = load_dataset("folder", own, limit=2)
+    assert all(found[p.category, p.instance] == p for p in few.photos) and len(few.photos) == 4
+    assert len(load_dataset("folder", own).select(masked=True).photos) == 4
+    was = fingerprint([x])
+    saved(own, "owl/x.png", to=0)
+    assert fingerprint([x]) != was
+    saved(own, "owl/x.png", size=(16, 16))
+    assert_fails(["mask/owl/x.png is 16 x 16", "40 x 40"], "folder", own)
+    saved(own, "owl/x.png", "owl/a.png", "owl/b.png")  # of which a, cat or dog; of a photo without its own
+    assert_fails(["2 of 8 masks", *(f"owl/{name}.png is named like no photo" for name in "ab")], "folder", own)
+
+
+def test_what_shows_an_unseen_thing_is_tested_in_the_whole_toy_world_and_in_any_other(tmp_path, monkeypatch):
+    blank = np.zeros((1, 1), np.uint8)
+
+    def named(*key):
+        return blank, [toyworld.Thing(name, "", blank, np.zeros((8, 3))) for name in scenes._planned(*key)[1]]
+
+    monkeypatch.setattr(world, "render_scene", named)
+    toyworld.write_sketchy(tmp_path, sketches=0)
+    first = min((tmp_path / "256x256" / "photo" / RENDERING / "cat").iterdir())
+    photo(tmp_path / "256x256" / "sketch" / RENDERING / "cat" / f"{first.stem}-1.png")
+
+    def read(unseen):
+        found = [record for record in sketchy.read(tmp_path, unseen) if record.domain == "photo"]
+        assert len(found) == len(toyworld.CATEGORIES) * world.PHOTOS and {len(r.things) for r in found} == {2, 3, 4}
+        for record in found:
+            assert record.seen == (record.category not in unseen)
+            assert record.part == "test" or not set(record.things) & set(unseen)
+        return Counter(record.part for record in found if record.seen)
+
+    stems = [(n, f"n{toyworld.CATEGORIES.index(n):08d}_{k}") for n in toyworld.SEEN for k in range(world.PHOTOS)]
+    hashed = [part_of(*stem) for stem in stems].count("test")
+    assert read(toyworld.UNSEEN)["test"] == hashed, "in this world no photo of a seen thing shows an unseen one"
+    assert read(("cat", "giraffe"))["test"] > 1.1 * read(("giraffe",))["test"], "in another one it may"
 
 
 def test_folder_without_photos_without_sketches_or_with_classes_that_do_not_meet(own):
@@ -139,8 +187,8 @@ def test_a_damaged_toy_world_is_to_be_drawn_anew(monkeypatch, toy_copy):
     assert_fails(["1 of 96 images", str(toy_copy.root), "delete this folder", "drawn anew"], "toy")
     (toy_copy.root / "cat.ndjson").write_text('{"word": "c')
     monkeypatch.setattr(quick, "ensure_quick", lambda: toy_copy.root)
-    assert "own cannot be used (cat.ndjson line 1" in (said := refused(ValueError, load_sketches, "toy"))
-    assert "): delete this folder, so that the toy world is drawn" in said
+    with refused(r"own cannot be used \(cat.ndjson line 1.*\): delete this folder, so that the toy world is drawn"):
+        load_sketches("toy")
 
 
 def test_broken_images_are_named_counted_and_skipped_only_if_asked(own):

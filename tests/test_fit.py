@@ -1,11 +1,13 @@
-"""The training loop: a plain loop's steps, the best epoch's weights, what is refused, and two processes as one."""
+"""The training loop: a plain loop's steps, its end, the best epoch's weights, what is refused, two processes as one."""
 
 import json
 import math
 import subprocess
 import sys
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
+from unittest import mock
 from unittest.mock import Mock
 
 import pytest
@@ -14,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
 
+from sfhelpers.tasks import fit
 from tests.backbone_fixtures import refused
 from tests.fit_fixtures import SHARED, network, never, plain_loss, run, run_with_unused, validate
 
@@ -71,21 +74,49 @@ def test_one_process_on_the_cpu_takes_the_steps_of_a_plain_loop_bit_by_bit():
     torch.manual_seed(3)
     optimiser = torch.optim.AdamW(plain.parameters(), lr=0.01, weight_decay=1e-3)
     order = torch.Generator().manual_seed(5)  # what a loss draws from the global generator does not move it
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=6 * 3)
     for row in rows[1:]:
         total = 0.0
-        assert row["learning_rate"] == schedule.get_last_lr()[0]
+        assert row["learning_rate"] == 0.01
         for indices in torch.randperm(40, generator=order).split(16):
             optimiser.zero_grad()
             mean = noisy(plain, indices)
             mean.backward()
             norms.append(nn.utils.clip_grad_norm_(plain.parameters(), 1.0))
             optimiser.step()
-            schedule.step()
             total += mean.item() * len(indices)
         assert row["loss"] == total / 40
-    assert max(norms) > 2 and schedule.get_last_lr() == [pytest.approx(0)]
+    assert max(norms) > 2
     assert torch.equal(weights(model), weights(plain))
+
+
+def plateaued(values, epochs=99, least=0, **changes):
+    """Of a training whose validation gives these values, then the last of them for ever; three epochs are a plateau."""
+    following = chain(values, repeat(values[-1]))
+    with mock.patch.multiple(fit, PATIENCE=3, LEAST_STEPS=least):
+        return fitted(validate=lambda model: next(following), epochs=epochs, **changes)
+
+
+def test_at_each_plateau_the_rate_falls_and_the_second_ends_the_training():
+    found = plateaued([0, 1, 1, 0.5, 2, 2.001])  # any rise counts: it is not three epochs from the first 1 to the 2
+    rates = [row["learning_rate"] for row in found["epochs"][1:]]
+    assert rates == pytest.approx([0.01] * 8 + [0.001] * 3) and found["ended"] == "plateau"
+    assert (found["best_epoch"], found["steps"]) == (5, 11 * 3)
+    later = plateaued([0] * 4 + [1])  # at the lower rate it rises again
+    assert [row["learning_rate"] for row in later["epochs"][1:5]] == pytest.approx([0.01] * 3 + [0.001])
+    assert (later["best_epoch"], len(later["epochs"]) - 1, later["ended"]) == (4, 4 + 3, "plateau")
+    assert plateaued([0] * 9, learning_rate=1e-9)["steps"] == 6 * 3, "however small the rate"
+
+
+@pytest.mark.parametrize(("epochs", "ended"), [(5, "cap"), (6, "plateau"), (0, "")])
+def test_the_last_epoch_that_may_be_ends_it_too_and_says_so(epochs, ended):
+    found = plateaued([0], epochs)
+    assert (found["ended"], found["steps"], len(found["epochs"])) == (ended, 3 * epochs, 1 + epochs)
+
+
+def test_plateaus_do_not_end_it_before_so_many_steps():
+    found = plateaued([0], least=28)
+    assert (found["steps"], found["ended"]) == (10 * 3, "plateau"), "10 epochs of 3 steps are the first of 28 steps"
+    assert found["epochs"][-1]["learning_rate"] == pytest.approx(1e-5), "meanwhile the rate falls on"
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])

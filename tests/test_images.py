@@ -45,7 +45,7 @@ def test_of_exif_the_orientation_alone_counts_and_the_size_is_known_from_the_hea
             ways = [plain, plain[:, ::-1], plain[::-1, ::-1], plain[::-1]]
             expected = [*ways, *(ways[n].transpose(1, 0, 2) for n in (0, 3, 2, 1))][k % 8]
             assert np.array_equal(seen, expected) and np.array_equal(as_seen(seen), expected), (kind, k % 8 + 1, tags)
-            assert image_size(tmp_path / "x") == seen.size
+            assert image_size(tmp_path / "x") == seen.size and problem(tmp_path / "x") == ""
 
 
 def in_palette(index, colours):
@@ -82,6 +82,7 @@ DEEP = drawn("I;16", 0, {(9, 9): 32896, (0, 0): 65535})  # 32896 is 128/255 of 6
 def test_transparency_is_white_or_mixes_deep_grey_is_scaled_and_cmyk_is_kept(tmp_path, name, image, how, colours):
     image.save(tmp_path / name, **how)
     seen = open_image(tmp_path / name)
+    assert problem(tmp_path / name) == "" and image_size(tmp_path / name) == seen.size
     assert how or np.array_equal(seen, as_seen(image)), "an open image is seen as its file is"
     for place, colour in colours.items():
         assert np.abs(np.subtract(seen.getpixel(place), colour)).max() <= 4 * (name == "print.jpg")
@@ -224,7 +225,7 @@ def test_an_image_that_fits_is_not_touched_and_padding_takes_the_border_colour()
 
 
 @pytest.mark.parametrize(("width", "height"), [(50, 30), (31, 77), (64, 64), (8, 4000), (20, 16)])
-def test_points_masks_and_images_move_together_and_a_map_comes_back(width, height):
+def test_masks_and_images_move_together_and_a_map_comes_back(width, height):
     square = Square.of(width, height, 64)
     mask = np.zeros((height, width), dtype=bool)
     mask[height // 4 : height // 2, width // 4 : 3 * width // 4] = True
@@ -232,7 +233,8 @@ def test_points_masks_and_images_move_together_and_a_map_comes_back(width, heigh
     moved = square.mask(mask)
     assert (square.image(image)[0] < 0.5).logical_xor(moved).float().mean() < 0.02
     corners = torch.tensor([[width // 4, height // 4], [3 * width // 4, height // 2]], dtype=torch.float32)
-    (left, top), (right, bottom) = square.points(corners)
+    scale = torch.tensor(square.inner) / torch.tensor([width, height])
+    (left, top), (right, bottom) = corners * scale + torch.tensor(square.corner)
     rows, columns = torch.nonzero(moved, as_tuple=True)
     found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert (found - torch.stack([left, top, right, bottom])).abs().max() <= 0.5

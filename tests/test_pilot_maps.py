@@ -1,18 +1,22 @@
-"""Feature maps are what one computes by hand, each once; what is seen in constructed ones is what is known of them."""
+"""Feature maps are what one computes by hand, each once; what is measured in constructed ones is what one knows."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
+from torch.nn import functional as F
 
-from sfhelpers import pilot
+from sfhelpers import pilot, results
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import to_grid
+from sfhelpers.pilot import toy_pairs
 from sfhelpers.pilot.maps import CONCATENATED, INJECTIONS, METHODS, SOURCES, FeatureMaps, Settings
+from sfhelpers.pocket import contract
 from tests.backbone_fixtures import refused, untrained_head
 
 close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
@@ -135,7 +139,6 @@ def made(count=4, channels=16, grid=12, skewed=True):
 
 
 def turned(maps, seed):
-    """The same maps after a random rotation of their channels."""
     rotation, _ = torch.linalg.qr(drawn(maps.shape[1], maps.shape[1], seed=seed).double())
     return torch.einsum("bchw,cd->bdhw", maps.double(), rotation)
 
@@ -239,3 +242,59 @@ def test_what_makes_no_map_or_cannot_be_measured_is_refused_in_one_sentence(tiny
     for call, *given in calls:
         with refused():
             call(*given)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    return toy_pairs(2, ["cat", "cup", "house"])
+
+
+def test_maps_that_know_the_point_match_and_others_do_not(pairs):
+    grid = contract.GRID
+    columns, rows = (pairs.points.clamp(0, 0.999) * grid).long().unbind(-1)
+    maps = F.one_hot(rows * grid + columns, grid**2).float().unflatten(3, (grid, grid))
+    drawn = F.max_pool2d(maps[:, 0], 3, 1, 1)  # a point between two positions is near one of them
+    knowing = torch.stack([drawn, maps[:, 1]], 1)
+    assert contract.matching(knowing, pairs, 0.05) > 0.9 > 0.2 > contract.matching(torch.ones_like(maps), pairs, 0.05)
+    assert contract.matching(knowing, pairs, 0.1, side=1, shift=1) > 0.9  # onto the next photo of the category
+
+
+def test_probes_find_what_maps_hold(pairs):
+    photos = pairs.images[:, 1]
+    shown = F.adaptive_avg_pool2d(pairs.masks[:, None].float(), contract.GRID)
+    noise = torch.randn(len(pairs), 2, contract.GRID, contract.GRID, generator=torch.Generator().manual_seed(0))
+    assert contract.foreground(torch.cat([shown, noise], 1), pairs.masks) > 0.99
+    assert 0.4 < contract.foreground(noise, pairs.masks) < 0.6
+    assert contract.edges(noise, photos) < 0.05 < contract.edges(torch.cat([shown, noise], 1), photos)
+
+
+def test_a_fact_holds_only_if_every_next_measure_is_clearly_smaller():
+    found = {"a": [0.5, 0.6, 0.55], "b": [0.4, 0.5, 0.45], "c": [0.39, 0.51, 0.46]}
+    assert contract.holds(("a", "b"), found) and not contract.holds(("b", "a"), found)
+    assert not contract.holds(("a", "b", "c"), found)
+
+
+def test_a_tiny_pair_gets_every_row(pairs, tiny_backbone, monkeypatch):
+    monkeypatch.setattr(contract, "GRID", 6)
+    monkeypatch.setattr(contract, "TIMESTEPS", (1, 195, 800))
+    found = contract.measure(tiny_backbone, pairs, seeds=range(2))
+    run = SimpleNamespace(notebook="90_train_pocket", seed=0, device="cpu")
+    told = contract.rows(run, found, len(pairs), gallery="seen", backbone="tiny", weights_sha256="0")
+    assert contract.of_rows(reversed(told), "tiny", "seen") == found and not contract.of_rows(told, "tiny", "unseen")
+    assert contract.table(found).keys() == contract.FACTS.keys()
+    assert np.isfinite(values := np.array(list(found.values()))).all() and values.shape[1] == 2
+    assert found["PCK@5, CLIP"][0] == found["PCK@5, CLIP"][1]  # sees no noise
+
+
+def test_the_table_tells_of_each_fact_what_the_rows_say_and_refuses_rows_of_no_whole_run():
+    told = results.committed("90_train_pocket")
+    shown = contract.markdown(told).splitlines()[2:11]
+    assert [line.split(" | ")[0] for line in shown] == [f"| {fact}" for fact in contract.FACTS]
+    for column, where in enumerate(contract.COLUMNS.values(), 2):
+        for line, (said, yes) in zip(shown, contract.table(contract.of_rows(told, *where)).values(), strict=True):
+            assert line.strip("| ").split(" | ")[column] == f"**{'holds' if yes else 'does not'}**: {said}"
+    first = next(k for k, row in enumerate(told) if row.backbone == "pocket")
+    rest = told[:first] + told[first + 1 :]
+    for wrong in ([], rest, [*told, told[first]], [*rest, replace(told[first], n=3)]):
+        with refused("lacks rows or mixes runs"):
+            contract.markdown(wrong)

@@ -15,8 +15,8 @@ from sfhelpers.datasets import load_dataset
 from sfhelpers.images import load_images
 from sfhelpers.pilot import FeatureMaps, Settings, toy_pairs
 from sfhelpers.toyworld import CATEGORIES
+from tests.backbone_fixtures import RUN, photo
 from tests.cells import run_cells, solutions
-from tests.search_helpers import RUN, photo
 from tests.test_pilot_maps import drawn, made, wave
 
 HERE, SIDES = "01_pilot_study", ("sketch", "photo")
@@ -145,7 +145,8 @@ def test_a_source_that_marks_the_keypoints_agrees_everywhere_and_a_shift_between
 
     steps = (torch.arange(40) + 0.5) / 40  # features are smooth in where on the object a position lies
     distance = (torch.cartesian_prod(steps, steps).flip(1) - pairs.points[..., None, :]).norm(dim=4)
-    near = torch.exp(-((distance / 0.12) ** 2)).unflatten(3, (40, 40))
+    size = pairs.points.std(dim=2).mean(2)[..., None, None]  # of the individual, in each picture
+    near = torch.exp(-((distance / (0.5 * size)) ** 2)).unflatten(3, (40, 40))
     source = torch.cat([near, torch.zeros(8, 2, 16, 40, 40)], dim=2)
     found = measured()
     assert set(found) | set(HAND.auc_numbers(source, pairs)) | set(HAND.baselines(pairs)) == set(DEFINITIONS)
@@ -164,6 +165,19 @@ def test_maps_that_are_the_masks_separate_perfectly_and_wrong_masks_show_it(pair
     found = HAND.scored(HAND.main_numbers(both, pairs) | HAND.auc_numbers(both, pairs), pairs)
     for side in SIDES:
         assert found[f"object AUC, {side}"].value > 0.99 and found[f"object AUC, {side}, wrong mask"].value < 0.9
+
+
+def test_without_skips_every_up_block_gets_zeros_and_the_backbone_stays_as_it_was(tiny_backbone, two_images):
+    before, seen = tiny_backbone.diffusion.features(two_images), []
+    bare = HAND.without_skips(tiny_backbone).diffusion
+    for block in bare.unet.up_blocks:
+        block.resnets[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    after = bare.features(two_images)
+    for given, dim in zip(seen, bare.block_dims, strict=True):
+        skips = given[:, -dim:]  # concatenated behind what comes from below
+        assert given.shape[1] > dim and not skips.any() and given[:, :-dim].any()
+    assert not any(torch.allclose(a, b) for a, b in zip(before, after, strict=True))
+    assert all(map(torch.equal, before, tiny_backbone.diffusion.features(two_images)))
 
 
 def test_what_cannot_be_measured_is_left_out(pairs):

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import os
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -168,13 +166,3 @@ def test_wrong_shapes_and_counts_fail():
     for call, *given in calls:
         with refused():
             call(*given)
-
-
-def test_a_figure_is_saved_whole_or_the_earlier_file_stays(tmp_path, monkeypatch):
-    figure = KINDS["grid"][0]()
-    figure.savefig(tmp_path / "a.png")
-    before = (tmp_path / "a.png").read_bytes()
-    monkeypatch.setattr(os, "replace", Mock(side_effect=KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        figure.savefig(str(tmp_path / "a.png"), dpi=300)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before] and before.startswith(b"\x89PNG")

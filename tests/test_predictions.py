@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+from scipy.stats import ttest_rel
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from sfhelpers import metrics
@@ -38,12 +39,6 @@ def test_pck_agrees_with_a_loop_over_points_whatever_hidden_ones_are(strict, fil
     np.testing.assert_allclose(ours, per_pair, atol=1e-9)
     assert np.isnan(ours[0]) and not np.isnan(ours[1:]).any()
     np.testing.assert_array_equal(metrics.pck(pred, true, 0.1, base, visible, strict, per="point"), per_point)
-
-
-def test_a_point_on_the_threshold_is_right_for_psc6k_and_wrong_for_sketchfusion_and_may_lie_outside():
-    pred, none = np.array([[[12.8, 0], [0, 12.9], [9, 9], [10, 10]]]), np.zeros((1, 4, 2))
-    found = [metrics.pck(pred, none, 0.05, 256, strict=strict)[0] for strict in (False, True)]
-    assert found == [0.5, 0.25] and metrics.pck([[300.0, -20]], [[299.0, -20]], 0.05, 256) == 1
 
 
 def masks(seed):
@@ -139,18 +134,43 @@ def test_calibration_error_agrees_with_torchmetrics_and_reliability_with_what_is
 
 def test_a_lead_is_nothing_over_oneself_certain_if_constant_and_else_near_normal_and_copies_add_no_certainty():
     values = np.random.default_rng(0).random(50)
-    assert metrics.paired_bootstrap(values, values) == (0, 0, 0, 50)
-    assert metrics.paired_bootstrap(values + 0.1, values) == (*[pytest.approx(0.1)] * 3, 50)
-    _, low, _, _ = metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6)
-    assert low == 0, "1 - 2/3 and 1/3 - 2/3 add up to 6e-17, and that is a tie"
+    assert metrics.paired_bootstrap(values, values) == (0, 0, 0, 1, 50)
+    always = metrics.paired_bootstrap(values + 0.1, values)
+    assert always == (*[pytest.approx(0.1)] * 3, pytest.approx(2 / 10_001), 50)
+    assert metrics.paired_bootstrap(values - 0.1, values).p == always.p
+    assert metrics.paired_bootstrap([1] * 5 + [1 / 3], [2 / 3] * 6).low == 0, "1/3 and -1/3 add up to 6e-17, a tie"
     rng = np.random.default_rng(1)
     first, second = rng.normal(0.3, 1, 400), rng.normal(0, 1, 400)
-    (mean, low, high, _), half = metrics.paired_bootstrap(first, second), 1.96 * (first - second).std(ddof=1) / 20
-    assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.02)
+    found, half = metrics.paired_bootstrap(first, second), 1.96 * (first - second).std(ddof=1) / 20
+    assert found[1:3] == pytest.approx((found.mean - half, found.mean + half), abs=0.02)
+    weak = metrics.paired_bootstrap(first, second + 0.28)
+    assert 0.05 < weak.p < 1 and weak.low < 0 and weak.p == pytest.approx(ttest_rel(first, second + 0.28)[1], abs=0.05)
     copies = np.repeat(first, 5), np.repeat(second, 5)
     grouped, loose = (metrics.paired_bootstrap(*copies, groups) for groups in (np.arange(2000) // 5, None))
-    assert grouped[1:] == (pytest.approx(low), pytest.approx(high), 400)
-    assert loose[2] - loose[1] < 0.6 * (high - low)
+    assert grouped[1:] == (pytest.approx(found.low), pytest.approx(found.high), found.p, 400)
+    assert loose.high - loose.low < 0.6 * (found.high - found.low)
+
+
+def test_seeds_are_drawn_too_each_method_s_for_itself_as_a_resample_of_everything_would():
+    rng = np.random.default_rng(0)
+    first, second, groups = rng.normal(0.2, 1, (3, 12)), rng.normal(0, 1, (2, 12)), np.arange(12) % 4
+    means = []
+    for _ in range(4000):
+        ours, theirs = first[rng.integers(3, size=3)].mean(0), second[rng.integers(2, size=2)].mean(0)
+        drawn = np.concatenate([np.flatnonzero(groups == k) for k in rng.integers(4, size=4)])
+        means.append((ours - theirs)[drawn].mean())
+    found = metrics.paired_bootstrap(first, second, groups)
+    assert found[:3] == pytest.approx((first.mean() - second.mean(), *np.quantile(means, (0.025, 0.975))), abs=0.04)
+    assert found.p == pytest.approx(2 * min((np.array(means) <= 0).mean(), (np.array(means) >= 0).mean()), abs=0.04)
+    averaged = metrics.paired_bootstrap(first.mean(0), second.mean(0), groups)
+    assert averaged.high - averaged.low < found.high - found.low, "that other trainings differ is no longer left out"
+
+
+def test_p_is_corrected_step_by_step_and_by_as_many_tests_as_there_are():
+    found = metrics.holm([0.02, 0.9, 0.01, 0.03, 0.8])
+    assert found == pytest.approx([4 * 0.02, 1, 5 * 0.01, 3 * 0.03, 1])  # the largest two: 2 * .8, and at least that
+    assert metrics.holm([0.04, 0.039]) == pytest.approx([0.078, 0.078]), "none is below one that was smaller"
+    assert metrics.holm([0.03]) == [0.03]
 
 
 ONE, NAN = np.zeros((1, 8, 2)), np.full((1, 8, 2), np.nan)

@@ -164,6 +164,23 @@ def test_values_are_scikit_learns_and_do_not_depend_on_the_blocks_the_threads_or
     np.testing.assert_equal([again, alone], [whole, {measure: values[:1] for measure, values in whole.items()}])
 
 
+def test_an_item_of_several_labels_is_relevant_for_each_and_in_each_of_its_classes():
+    queries, photos, dice = signs(40, 1), signs(90, 2), np.random.default_rng(3)
+    asked, shown = dice.integers(6, size=40), dice.integers(6, size=(90, 3))
+    kind, kinds = dice.integers(2, size=40), dice.integers(2, size=(90, 2))
+    right, there = (
+        np.array([[q in own for own in has] for q in wants]) for wants, has in ((asked, shown), (kind, kinds))
+    )
+    whole = in_blocks_of(1e-6, queries, photos, asked, shown, MEASURES)
+    parted = in_blocks_of(1e-6, queries, photos, asked, shown, MEASURES, (kind, kinds))
+    for i, scores in enumerate(queries @ photos.T):
+        expected = [by_loop(measure, ranked(scores, right[i])) for measure in MEASURES]
+        np.testing.assert_allclose([whole[measure][i] for measure in MEASURES], expected, atol=1e-12)
+        own = there[i]
+        expected = [by_loop(measure, ranked(scores[own], right[i][own])) for measure in MEASURES]
+        np.testing.assert_allclose([parted[measure][i] for measure in MEASURES], expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("photos", [5, 127, 750])
 @pytest.mark.parametrize("queries", [1, 17])

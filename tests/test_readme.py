@@ -14,24 +14,23 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from safetensors.torch import load_file
 
 from sfhelpers import params, results
+from sfhelpers.tasks import arms
 from sfhelpers.tasks.correspondence import SketchMatcher
 from sfhelpers.toyworld import SEEN, UNSEEN
-from tests.backbone_fixtures import files, refused
-from tests.search_helpers import photo, saved_head, sketch
+from tests.backbone_fixtures import files, photo, refused, saved_head, sketch
 from tools import clean, readme
 from tools.notebooks import find
 
 ROOT = params.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 POCKET_README = (ROOT / "data" / "pocket" / "README.md").read_text(encoding="utf-8")
-FOUND = {line.notebook: results.committed(line.notebook) for line in readme.HEADLINES}
+FOUND = {name: results.committed(name) for name in (readme.POCKET, *(line.notebook for line in readme.HEADLINES))}
 ROWS = FOUND["04_segmentation"]
 COUNTED = [row for gallery in readme.GALLERIES for row in readme.SEGMENTATION.of(ROWS, gallery)]
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with all that `update` needs."""
     shutil.copytree(results.COMMITTED, tmp_path / "data" / "results")
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "04_segmentation.ipynb", tmp_path / "notebooks")
@@ -43,9 +42,10 @@ def test_the_table_of_segmentation_has_mean_and_spread_over_seeds_best_method_fi
     cells = []
     for gallery in readme.GALLERIES:
         values = [row.value for row in COUNTED if (row.method, row.gallery) == ("fused", gallery)]
-        assert len(values) == 3
+        assert len(values) == 5
         cells.append(f"{fmean(values):.3f} ± {stdev(values):.3f}")
-    lines = readme.segmentation_block(ROWS).splitlines()[2:]
+    head, _, *lines = readme.segmentation_block(ROWS).splitlines()
+    assert all(f"{row.gallery} (n = {row.n})" in head for row in COUNTED)
     assert [line for line in lines if line.startswith(f"| fused | {cells[0]} | {cells[1]} | ")]
     firsts = [line.split(" | ")[1] for line in lines if line.startswith("| ")]
     assert len(firsts) == len({row.method for row in COUNTED}) and firsts == sorted(firsts, reverse=True)
@@ -62,10 +62,10 @@ def with_pck(rows):
 
 def test_rows_that_make_no_honest_table_are_refused():
     wrong = [
-        (readme.segmentation_block, [row for row in ROWS if row.gallery != "unseen categories"], "IoU of unseen"),
+        (readme.segmentation_block, [row for row in ROWS if row.gallery != "unseen categories"], "each seed once"),
         (readme.segmentation_block, [*COUNTED, COUNTED[0]], "each seed once"),
         (readme.segmentation_block, COUNTED[1:], "each seed once"),
-        (with_pck, [row for row in PCK if row.method != "CLIP only"], "03_correspondence.json lacks rows"),
+        *((with_pck, [row for row in PCK if row.method != name], "03_correspondence.json lacks") for name in arms.CORE),
     ]
     for block, (first, *rest) in ((readme.segmentation_block, COUNTED), (with_pck, PCK)):
         for field, value in (("weights_sha256", "f" * 64), ("epochs", 99), ("n", 3)):
@@ -75,15 +75,37 @@ def test_rows_that_make_no_honest_table_are_refused():
             block(rows)
 
 
-def test_each_task_has_its_row_with_a_verdict_against_the_better_single_backbone():
+def test_each_task_has_its_row_with_verdicts_against_the_better_single_backbone_and_the_zeroed_unet():
     lines = readme.tasks_block(FOUND).splitlines()
-    assert [line.split("](")[0] for line in lines[2:7]] == [f"| [{line.task}" for line in readme.HEADLINES]
+    firsts = [f"| [{line.task}](notebooks/{line.notebook}.ipynb) | {line.metric} |" for line in readme.HEADLINES]
+    assert [line[: len(first)] for line, first in zip(lines[2:], firsts, strict=False)] == firsts
+    assert {line.metric for line in readme.HEADLINES[:2]} == {"PCK@5", "PCK@10"}, "both are judged"
     table = results.table(COUNTED, readme.GALLERIES[0], "foreground IoU")
-    single = max(table["SD only"], table["CLIP only"])[0]
-    assert f"only: {single:.3f} ± " in lines[3] and " | better | " in lines[3]
-    assert f"- segmentation: {COUNTED[0].definition}; 3 seeds, {COUNTED[0].epochs} epochs" in lines
-    less = [replace(row, value=row.value - 0.015) if row.method == "fused" else row for row in ROWS]
-    assert "| not told apart |" in readme.tasks_block(FOUND | {"04_segmentation": less}).splitlines()[3]
+    said = results.verdicts(ROWS, readme.GALLERIES[0], "foreground IoU")
+    single = max(arms.SINGLE, key=lambda method: table[method])
+    cells = lines[4].split(" | ")[3:5]
+    for cell, method, name in zip(cells, (single, arms.ZEROED_UNET), (single, "zeroed"), strict=True):
+        assert cell == "**{}**<br>{}: {:.3f} ± {:.3f}".format(said[method], name, *table[method])
+    steps = [row.steps for row in readme.SEGMENTATION.of(ROWS) if row.steps]
+    trained = f"5 seeds, {min(steps):,} to {max(steps):,} steps"
+    assert f"- segmentation: {COUNTED[0].definition}; {trained}, {COUNTED[0].epochs} epochs at most" in lines
+
+
+def judged(metric, p):
+    """How often fused is better than each of AGAINST, where this p parts it from the zeroed UNet by this metric."""
+    values, rows = {"mean": 1.0, "p": p}, []
+    for row in FOUND["03_correspondence"]:
+        if (row.metric, row.method) == (f"{metric}: fused - other", arms.ZEROED_UNET):
+            row = replace(row, value=values.get(row.definition.rpartition("; ")[2], row.value))
+        rows.append(row)
+    block = readme.tasks_block(FOUND | {"03_correspondence": rows})
+    return [int(number) for number in re.findall(r"^- Fused against .+: better in (\d), .+ of 5 ", block, re.M)]
+
+
+def test_the_verdicts_of_both_comparisons_are_counted_and_correspondence_once_by_pck_5():
+    single, zeroed = judged("PCK@5", 1.0)
+    assert judged("PCK@5", 0.0) == [single, zeroed + 1]
+    assert judged("PCK@10", 0.0) == judged("PCK@10", 1.0)
 
 
 def test_only_the_block_between_the_marks_changes_and_twice_is_once_and_marks_must_be_there():
@@ -96,7 +118,7 @@ def test_only_the_block_between_the_marks_changes_and_twice_is_once_and_marks_mu
 
 
 def test_a_notebook_without_the_picture_is_refused_in_one_sentence(tmp_path):
-    for images, tags, says in ((1, [], "0 cells tagged"), (0, ["readme"], "0 pictures"), (2, ["readme"], "2 pictures")):
+    for images, tags, says in ((1, [], "0 pictures"), (0, ["readme"], "0 pictures"), (2, ["readme"], "2 pictures")):
         outputs = [new_output("display_data", {"image/png": "aaaa"})] * images
         cells = [new_code_cell("1"), new_code_cell("2", metadata={"tags": tags}, outputs=outputs)]
         nbformat.write(new_notebook(cells=cells), tmp_path / "a.ipynb")
@@ -147,7 +169,7 @@ def test_every_setting_of_the_readme_is_a_parameter_of_its_notebook():
     for command in re.finditer(r"papermill (\w+)\.ipynb (.*)", README):
         assert set(re.findall(r"-p (\w+)", command[2])) <= declared[command[1]], command[0]
     elsewhere = re.sub(r"papermill .*", "", README)
-    assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared["04_segmentation"]
+    assert set(re.findall(r"-p (\w+)", elsewhere)) <= declared["04_segmentation"] | declared["06_recognition"]
 
 
 def test_the_spellings_of_sd21_in_the_readme_pass_the_notebooks_check(tiny_folder, tmp_path):

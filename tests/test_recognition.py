@@ -14,9 +14,8 @@ from sfhelpers.tasks import arms, compare, recognition
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
 from sfhelpers.toyworld import quick
-from tests.backbone_fixtures import refused, small
+from tests.backbone_fixtures import RUN, refused, small
 from tests.cells import handbuilt, solutions
-from tests.search_helpers import RUN
 
 FEW = ("airplane", "cup", "key")
 METHODS = ("fused", "CLIP only", "B-CLIP", "B-SD", "class prior", "chance")
@@ -32,12 +31,12 @@ def sketches(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def task(sketches):
-    return Recognition(sketches, 1, 1e-2, 8, shots=4, limit=3, fewer=(2,))
+    return Recognition(sketches, 1, 1e-2, 8, shots=4, limit=3)
 
 
 @pytest.fixture(scope="module")
 def compared(tiny_backbone, task):
-    """Two seeds, 4 shots and 2 for the curve."""
+    """Two seeds, 4 shots."""
     return compare.compare(tiny_backbone, task, METHODS, (0, 1))
 
 
@@ -74,12 +73,11 @@ def test_the_temperature_undoes_a_scale():
         assert recognition.choose_temperature(logits * scale, labels) == pytest.approx(scale, rel=0.12)
 
 
-def test_every_method_answers_the_same_drawings_those_that_learn_or_probe_also_after_fewer(task, compared):
+def test_every_method_answers_the_same_drawings(task, compared):
     trials, frozen = compared
     both = [("fused", 0), ("fused", 1), ("CLIP only", 0), ("CLIP only", 1), ("B-CLIP", 0), ("B-SD", 0)]
     once = [("class prior", 0), ("class prior", 1), ("chance", 0), ("chance", 1)]
-    asked = [(*trial, problem) for trial in both for problem in ("", "2 shots")] + [(*trial, "") for trial in once]
-    assert [(t.method, t.seed, t.problem) for t in trials] == asked
+    assert [(t.method, t.seed) for t in trials] == both + once
     assert [len(frozen[part]["labels"]) for part in ("train", "validation", "test")] == [12, 6, 9]
     for part, data in frozen.items():
         assert [FEW[k] for k in data["labels"]] == [item.category for item in task.parts[part].records]
@@ -90,11 +88,6 @@ def test_every_method_answers_the_same_drawings_those_that_learn_or_probe_also_a
     matched = {t.method: t.parameters for t in trials if t.history}
     assert abs(matched["fused"] - matched["CLIP only"]) < 0.1 * matched["fused"]
     assert {t.model.extractor.start for t in trials if t.history} == {"random"}
-    assert {(t.problem, len(t.history.epochs)) for t in trials if t.history} == {("", 2), ("2 shots", 3)}
-    some = task.of_problem(frozen, "2 shots")  # fewer are among more and stay with their labels
-    places = [task.parts["train"].records.index(item) for item in task.parts["train"].few(2).records]
-    assert sorted(some["train"]["labels"].tolist()) == [0, 0, 1, 1, 2, 2] and some["test"] is frozen["test"]
-    assert all(torch.equal(tensor, frozen["train"][name][places]) for name, tensor in some["train"].items())
     prior = next(t.found.logits for t in trials if t.method == "class prior")
     assert (prior.argmax(1) == 0).all(), "of equally many the first is ahead"
     (chance,) = task.untrained("chance", (0,), frozen | {"test": {"labels": range(4000)}}, None)
@@ -104,7 +97,7 @@ def test_every_method_answers_the_same_drawings_those_that_learn_or_probe_also_a
 @pytest.mark.parametrize("method", [arms.RANDOM_UNET, arms.FINETUNING, "fused (fixed random injection)"])
 def test_the_probes_are_of_the_backbone_that_was_given_whatever_arm_is_there(tiny_backbone, sketches, compared, method):
     zero = Recognition(sketches, 0, 1e-2, 8, shots=4, limit=3)
-    alone, _ = compare.compare(tiny_backbone, zero, (method, "B-SD"), (5,))
+    alone, _ = compare.compare(tiny_backbone, zero, (method, "B-SD"), (0,))
     expected = next(t for t in compared[0] if t.method == "B-SD")
     torch.testing.assert_close(alone[-1].found.logits, expected.found.logits, atol=1e-2, rtol=0)
 
@@ -152,15 +145,13 @@ def test_rows_carry_their_definition_and_the_values_that_metrics_give(task, comp
     rows = compare.rows(RUN, task, trials, frozen, "abc")
     table = results.table(rows, recognition.GALLERY, "Acc@1", recognition.rule(4))
     assert set(table) == set(METHODS) and table["fused"][1] is not None and table["B-CLIP"][1] is None
-    fused = [trial for trial in trials if trial.method == "fused" and not trial.problem]
+    fused = [trial for trial in trials if trial.method == "fused"]
     own = [metrics.top_k_accuracy(trial.found.logits, frozen["test"]["labels"]).mean() for trial in fused]
     assert table["fused"][0] == pytest.approx(np.mean(own))
     assert {row.metric for row in rows} == set(recognition.DEFINITIONS) and all(row.n == 9 for row in rows)
-    fewer = [row for row in rows if row.definition.endswith(recognition.rule(2))]
-    assert {row.method for row in fewer} == set(METHODS[:4]) and {row.metric for row in fewer} == {"Acc@1"}
     tested = compare.differences(RUN, task, trials, frozen, "abc")
-    assert {row.method for row in tested} == set(METHODS) - {"fused"} and len(tested) == 3 * 5
-    assert all("over test sketches" in row.definition for row in tested)
+    assert {row.method for row in tested} == set(METHODS) - {"fused"} and len(tested) == 4 * 5 * 2
+    assert {row.definition.split(":")[0].split("over ")[1] for row in tested} == {"test sketches", "categories"}
     labels = frozen["test"]["labels"]
     answers = nn.functional.one_hot(labels, 3).float()
     answers[(labels == 1).nonzero()[:3, 0]] = torch.tensor([0.0, 0.0, 1.0])

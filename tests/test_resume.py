@@ -87,21 +87,30 @@ def test_killed_or_short_of_disk_while_it_writes_a_checkpoint_it_goes_on_from_a_
     assert os.listdir(folder) == [kept.FILE]
 
 
-@pytest.mark.parametrize("steps", [100, 2])
-@pytest.mark.parametrize("after", [0, 3, 5, 14])
-def test_stopped_after_any_step_it_ends_with_the_same_numbers_and_the_same_random_generators(tmp_path, steps, after):
-    with pytest.raises(KeyboardInterrupt):
-        short(tmp_path, loss=stopping(after), steps=steps)
-    ended = short(tmp_path, noise=2, steps=4)
-    assert ended == short(steps=100) == short(tmp_path, loss=never, validate=never, noise=3), "then it is given back"
-
-
 @pytest.mark.parametrize(("before", "after", "best"), [([0, 2], [1, 4, 3], 3), ([0, 5, 2], [1, 3], 1)])
 def test_stopped_in_a_validation_it_validates_the_same_weights_again_and_keeps_the_best(tmp_path, before, after, best):
     with pytest.raises(StopIteration):
         short(tmp_path, validate=Mock(side_effect=before))
     resumed = short(tmp_path, validate=Mock(side_effect=after))
     assert resumed == short(validate=Mock(side_effect=before + after)) and resumed["best_epoch"] == best
+
+
+@pytest.mark.parametrize("steps", [100, 2])
+@pytest.mark.parametrize("after", [0, 5, 7, 19, 22, 38])
+def test_stopped_anywhere_it_goes_on_to_the_same_falls_end_and_random_generators(tmp_path, monkeypatch, after, steps):
+    monkeypatch.setattr(fixtures.fit, "PATIENCE", 3)
+    monkeypatch.setattr(fixtures.fit, "LEAST_STEPS", 0)
+
+    def until_plateau(folder=None, **changes):
+        return short(folder, epochs=99, validate=lambda model: -abs(float(model[0].weight.std()) - 0.15), **changes)
+
+    alone = until_plateau()
+    rates = {row["learning_rate"] for row in alone["epochs"]}
+    assert alone["ended"] == "plateau" and len(rates) == 3 and alone["steps"] > 38, "later than the last stop"
+    with pytest.raises(KeyboardInterrupt):
+        until_plateau(tmp_path, loss=stopping(after), steps=steps)
+    ended = until_plateau(tmp_path, noise=2, steps=4)
+    assert ended == alone == until_plateau(tmp_path, loss=never, noise=3), "then it is given back"
 
 
 def test_the_folder_holds_one_file_of_four_times_the_weights_however_long_the_training(tmp_path):

@@ -6,7 +6,6 @@ import sys
 from copy import copy
 from functools import partial
 from math import inf, nan
-from unittest.mock import Mock
 
 import faiss
 import pytest
@@ -15,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from sfhelpers import PhotoIndex, kept
+from sfhelpers import kept
 from sfhelpers.datasets import Dataset
 from sfhelpers.drawing import PRESETS
 from sfhelpers.images import EXTENSIONS, load_images
@@ -23,8 +22,7 @@ from sfhelpers.search.framing import Frame
 from sfhelpers.search.gallery import KEY, PICTURES, THUMBNAIL, Gallery, find_images
 from sfhelpers.tasks.heads import load_head
 from sfhelpers.tasks.retrieval import SketchRetriever
-from tests.backbone_fixtures import WRONG, flipped
-from tests.search_helpers import fake, photo, refused, saved_head, sketch
+from tests.backbone_fixtures import WRONG, fake, flipped, photo, refused, saved_head, sketch
 
 
 @pytest.mark.parametrize(
@@ -82,14 +80,17 @@ def test_files_images_and_drawings_ask_alike_and_batches_embed_alike(gallery, ti
 
 
 def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, tmp_path):
-    for k in (0, 2.5, "3"):
-        assert f"k is {k!r}: give a whole number" in refused(ValueError, gallery.ask, sketch(), k)
     Image.new("RGB", (64, 64), "white").save(tmp_path / "paper.png")
-    assert "paper.png has no line" in refused(ValueError, gallery.ask, tmp_path / "paper.png")
     broken, backbone = copy(gallery), fake()
     broken.embedder = backbone.vision.embed = lambda images: torch.full((len(images), 24), nan)
-    assert "1 of 1 embeddings of the sketch are not finite" in refused(ValueError, broken.ask, sketch())
-    assert "1 of 1 embeddings of the photos are not" in refused(ValueError, Gallery.from_folder, tmp_path, backbone)
+    for said, ask, *given in (
+        *((f"k is {k!r}: give a whole number", gallery.ask, sketch(), k) for k in (0, 2.5, "3")),
+        ("paper.png has no line", gallery.ask, tmp_path / "paper.png"),
+        ("1 of 1 embeddings of the sketch are not finite", broken.ask, sketch()),
+        ("1 of 1 embeddings of the photos are not", Gallery.from_folder, tmp_path, backbone),
+    ):
+        with refused(said):
+            ask(*given)
 
 
 @pytest.mark.filterwarnings("ignore:links that lead nowhere")
@@ -99,7 +100,7 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, tmp_path):
         ([], "nowhere", {}, FileNotFoundError, "there is no folder"),
         (["a.png"], "a.png", {}, NotADirectoryError, "is a file"),
         ([], "", {}, ValueError, "no photo found under"),
-        (["notes.txt", "deep/deeper/a.png"], "", {}, ValueError, "(found: deep/, notes.txt)"),
+        (["notes.txt", "deep/deeper/a.png"], "", {}, ValueError, "found: deep/, notes.txt"),
         ([], "", {"embed": "nowhere"}, FileNotFoundError, "no trained model at"),
         (["cat/a.png"], "", {"limit": -1}, ValueError, "limit is -1: "),
         (["a.png"], "", {"batch_size": 0}, ValueError, "batch_size is 0: "),
@@ -108,21 +109,22 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(gallery, tmp_path):
 def test_a_folder_without_photos_is_said_in_one_sentence(tmp_path, made, asked, options, error, words):
     for name in made:
         photo(tmp_path / name) if name.endswith(EXTENSIONS) else (tmp_path / name).write_text("x")
-    assert words in refused(error, Gallery.from_folder, tmp_path / asked, fake(), **options)
+    with refused(words, error):
+        Gallery.from_folder(tmp_path / asked, fake(), **options)
 
 
 def test_broken_photos_are_named_or_skipped_and_none_may_be_left(tmp_path):
     photo(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG")
-    said = refused(ValueError, Gallery.from_folder, tmp_path, fake())
-    assert "1 of 2 images" in said and "bad.png" in said
+    with refused(r"1 of 2 images.*bad\.png"):
+        Gallery.from_folder(tmp_path, fake())
     with pytest.warns(UserWarning, match=r"bad\.png"):
         assert len(Gallery.from_folder(tmp_path, fake(), skip_broken=True)) == 1
     (tmp_path / "good.png").unlink()
-    with pytest.warns(UserWarning):
-        assert "no usable photo is left" in refused(ValueError, Gallery.from_folder, tmp_path, fake(), skip_broken=True)
-    empty = Dataset("toy", tmp_path, "default", ())
-    assert "has no photo here" in refused(ValueError, Gallery.from_dataset, empty, fake())
+    with pytest.warns(UserWarning), refused("no usable photo is left"):
+        Gallery.from_folder(tmp_path, fake(), skip_broken=True)
+    with refused("has no photo here"):
+        Gallery.from_dataset(Dataset("toy", tmp_path, "default", ()), fake())
 
 
 @pytest.fixture
@@ -137,13 +139,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def saved(folder, tmp_path):
-    """The file of a gallery of the folder."""
     return Gallery.from_folder(folder, fake()).save(tmp_path / "made" / "photos.index")
 
 
 def test_a_saved_index_answers_as_before_embeds_nothing_anew_and_can_be_read_by_others(folder, saved, tmp_path):
     backbone, made = fake(), Gallery.from_folder(folder, fake())
-    index = PhotoIndex.load(saved, backbone)
+    index = Gallery.load(saved, backbone)
     assert backbone.batches == [] and index.ask(sketch()) == made.ask(sketch())
     assert torch.equal(index.embeddings, made.embeddings) and index.records == made.records
     assert index.categories == made.categories and torch.equal(index.labels, made.labels)
@@ -155,8 +156,8 @@ def test_a_saved_index_answers_as_before_embeds_nothing_anew_and_can_be_read_by_
 
 def test_photos_that_have_moved_are_found_again_by_their_new_root(folder, saved, tmp_path):
     folder.rename(tmp_path / "elsewhere")
-    said = refused(FileNotFoundError, Gallery.load, saved, fake())
-    assert "7 of the 7 photos" in said and "pass root=" in said
+    with refused("7 of the 7 photos.*pass root=", FileNotFoundError):
+        Gallery.load(saved, fake())
     found = Gallery.load(saved, fake(), root=tmp_path / "elsewhere").ask(sketch(), k=7)
     assert all(path.is_relative_to(tmp_path / "elsewhere") and path.is_file() for path, _ in found)
 
@@ -164,7 +165,7 @@ def test_photos_that_have_moved_are_found_again_by_their_new_root(folder, saved,
 def test_refresh_embeds_what_is_new_and_forgets_what_is_gone(folder, saved):
     (folder / "cat" / "1.png").unlink()
     photo(folder / "cow" / "0.png", 50)
-    with pytest.raises(FileNotFoundError, match=r"1 of the 7 photos .*\(cat/1\.png\).*refresh=True"):
+    with refused(r"1 of the 7 photos .*\(cat/1\.png\).*refresh=True", FileNotFoundError):
         Gallery.load(saved, fake())
     backbone = fake()
     index = Gallery.load(saved, backbone, refresh=True)
@@ -184,17 +185,18 @@ def test_a_trained_retriever_may_embed_and_another_one_is_refused(folder, tmp_pa
     saved = made.save(tmp_path / "photos.index")
     assert Gallery.load(saved, tiny_backbone).ask(sketch()) == made.ask(sketch())
     assert saved_head(SketchRetriever, tiny_backbone, tmp_path / "heads", "retrieval", seed=1) == head
-    assert "backbone or retrieval head than" in refused(ValueError, Gallery.load, saved, tiny_backbone)
+    with refused("backbone or retrieval head than"):
+        Gallery.load(saved, tiny_backbone)
 
 
 def test_an_index_of_another_backbone_or_version_is_refused_and_made_anew_in_its_place(folder, saved):
-    said = refused(ValueError, Gallery.load, saved, fake("e" * 64))
-    assert "embedded by another backbone or retrieval head than fake has now: load the one" in said
+    with refused("embedded by another backbone or retrieval head than fake has now: load the one"):
+        Gallery.load(saved, fake("e" * 64))
     tensors, described, _ = kept.from_signed(saved, KEY)
     for version in ({"format": 1}, {}):
         saved.write_bytes(kept.signed(tensors, {"root": described["root"], **version}, KEY))
-        said = refused(ValueError, Gallery.load, saved, fake())
-        assert said.endswith("was written by another version of sfhelpers: make the index anew.")
+        with refused(r"was written by another version of sfhelpers: make the index anew\.$"):
+            Gallery.load(saved, fake())
     photos = [[name, "\x1b[31m\n"] for name, _ in described["photos"]]
     saved.write_bytes(kept.signed(tensors, described | {"photos": photos}, KEY))
     assert Gallery.load(saved, fake()).categories == (r"\x1b[31m\n",)
@@ -206,7 +208,8 @@ def test_a_file_that_is_no_whole_index_is_refused(saved):
     damaged = [whole[:0], whole[:100], whole[:-1], whole[:-20] + b"flip" + whole[-16:], b"\x80\x04\x95pickled"]
     for content in (*damaged, *flipped(whole, 10**6)):
         saved.write_bytes(content)
-        assert "photos.index" in refused(ValueError, Gallery.load, saved, fake())
+        with refused("photos.index"):
+            Gallery.load(saved, fake())
 
 
 def crafted(tensors, told):
@@ -231,25 +234,22 @@ def test_an_index_that_says_what_cannot_be_is_refused_in_one_sentence(saved, ref
         before, where[name] = where[name], value
         saved.write_bytes(kept.signed(tensors, told, KEY))
         where[name] = before
-        refused((ValueError, OSError), Gallery.load, saved, fake(), refresh=refresh)
+        with refused(kind=(ValueError, OSError)):
+            Gallery.load(saved, fake(), refresh=refresh)
     saved.write_bytes(kept.signed({"embeddings": torch.eye(7)}, told, KEY))
-    assert "of 7 numbers and sketches of 3" in refused(ValueError, Gallery.load(saved, fake()).ask, sketch())
-
-
-def test_a_full_disk_is_said_and_the_earlier_index_stays(folder, saved, monkeypatch):
-    before, index = saved.read_bytes(), Gallery.from_folder(folder, fake())
-    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
-    assert "could not be written (No space left on device)" in refused(OSError, index.save, saved)
-    assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
+    with refused("of 7 numbers and sketches of 3"):
+        Gallery.load(saved, fake()).ask(sketch())
 
 
 def test_only_an_index_is_replaced_by_an_index_and_only_one_that_is_there_is_read(folder):
-    index, picture = Gallery.from_folder(folder, fake()), folder / "loose.png"
-    before = picture.read_bytes()
-    said = refused(FileExistsError, index.save, picture)
-    assert "is a file but no index: name another place" in said and picture.read_bytes() == before
-    assert "(Is a directory): name another file" in refused(IsADirectoryError, index.save, folder)
-    assert "there is no index" in refused(FileNotFoundError, Gallery.load, folder / "no.index", fake())
+    index, before = Gallery.from_folder(folder, fake()), (folder / "loose.png").read_bytes()
+    with refused("is a file but no index: name another place", FileExistsError):
+        index.save(folder / "loose.png")
+    assert (folder / "loose.png").read_bytes() == before
+    with refused(r"\(Is a directory\): name another file", IsADirectoryError):
+        index.save(folder)
+    with refused("there is no index", FileNotFoundError):
+        Gallery.load(folder / "no.index", fake())
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,20 @@ def test_a_world_that_is_not_as_it_was_drawn_is_drawn_anew_with_a_word(cache):
 
 
 def test_above_the_bound_those_used_longest_ago_go_whatever_their_kind(cache, monkeypatch):
-    monkeypatch.setattr(quick.write_quick, "__defaults__", (1, 0, 0.5, ("cat", "key")))
+    monkeypatch.setattr(quick.write_quick, "__defaults__", (1, 0.5, ("cat", "key")))
     assert quick.ensure_quick() == quick.ensure_quick()
     os.utime(ensure("v2"), (1, 1))
     monkeypatch.setattr(world, "CACHE_MEGABYTES", 2.5 * sum(map(len, files(ensure("v1")).values())) / 1e6)
     ensure("v3")
     assert {path.name for path in cache.glob("v*")} == {"v1", "v3"}
+
+
+def test_the_world_of_an_earlier_look_beside_it_is_never_read_and_stays(cache, monkeypatch):
+    earlier = ensure(f"v{world.VERSION - 1}-seed0-difficulty{world.DIFFICULTY:g}-{world.PHOTOS}x{world.SKETCHES}")
+    before = files(earlier)
+    monkeypatch.setattr(world, "write_sketchy", WRITE)
+    assert (new := world.ensure()) != earlier and new.parent == earlier.parent == cache
+    assert files(earlier) == before and files(new)
 
 
 def test_starts_at_once_on_a_cache_over_its_bound_all_find_the_world_and_it_is_drawn_once(cache):

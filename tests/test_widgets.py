@@ -21,8 +21,7 @@ from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
 from sfhelpers.widgets import base
 from sfhelpers.widgets.search import EMPTY, SketchSearch
-from tests.backbone_fixtures import refused
-from tests.search_helpers import photo
+from tests.backbone_fixtures import photo, refused
 from tests.test_sketchpad import draw
 from tools import clean
 
@@ -161,6 +160,24 @@ def test_another_photo_is_looked_into_by_slider_click_and_code_and_named_as_its_
         assert html.escape(name) in widget.words.value and "<b>" not in widget.words.value
 
 
+def test_a_photo_of_several_things_is_named_by_all_and_the_sheet_by_what_the_drawing_is_taken_for(widget, monkeypatch):
+    gallery, likely = widget.searcher.gallery, widget.found.categories[0][0]
+    crowded = [
+        replace(r, category="a hat", also=((likely, r.path),)) if k % 2 else r for k, r in enumerate(gallery.records)
+    ]
+    monkeypatch.setattr(gallery, "records", crowded)
+    monkeypatch.setattr("sfhelpers.widgets.search.search_sheet", sheet := Mock(wraps=search_sheet))
+    widget.update(place=1)
+    captions = [caption for _, photos in sheet.call_args.args[0].values() for _, caption in photos]
+    shown = [crowded[k] for k in widget.found.order[: len(captions)]]
+    assert any(record.also for record in shown)
+    for caption, record in zip(captions, shown, strict=True):
+        assert caption.startswith((likely if record.also else record.category or record.path.name)[:13])
+    for place, record in enumerate(shown):
+        widget.update(place=place)
+        assert not record.also or html.escape(f"a hat, {likely}, ") in widget.words.value
+
+
 def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
     first, box = widget.found.matches, widget._boxes[0]
     click(widget, box, 0.5, 0.3)
@@ -176,7 +193,7 @@ def test_points_are_chosen_by_clicks_and_given_back_by_none(widget):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"drawing": Drawing(strokes=(Stroke([[9, 9]], 4),))}, "the drawing is a single dot"),
+        ({"drawing": Drawing(strokes=(Stroke([[9, 9]], 4),))}, "the sketch is a single dot"),
         ({"drawing": "<i>cat"}, "drawing is of type str"),
         ({"place": 6}, "place is 6"),
         ({"place": "<i>"}, "place is &#x27;&lt;i&gt;&#x27;"),
@@ -196,7 +213,7 @@ def test_a_failing_update_says_so_and_loses_nothing(widget, changes, words):
 def test_a_dot_is_kept_and_said_and_an_empty_paper_shows_no_old_answer(widget):
     widget.pad.clear()
     assert widget.found is None and EMPTY in widget.words.value and widget.image.layout.display == "none"
-    with pytest.raises(ValueError, match="nothing is drawn: draw something"):
+    with refused("nothing is drawn: draw something"):
         _ = widget.pair
     widget.image.click(0.1, 0.1)
     widget.pad.undo()

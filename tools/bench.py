@@ -84,12 +84,12 @@ def metrics(repeats: int, sample: int = 100) -> None:
     print(f"  mAP@all by scikit-learn, scaled from {sample}: {plain / quick:.1f} times as long; equal to {gap:.0e}")
 
 
-def steps(backbone: Backbone, repeats: int, batch: int, draws: int) -> None:
+def steps(backbone: Backbone, repeats: int, batch: int) -> None:
     """A training step with the frozen prefix stored, and one with everything recomputed in it."""
     extractor, size = FusedExtractor(backbone), backbone.diffusion.size
     images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(backbone.device)
     start = time.perf_counter()
-    prepared = extractor.prepare(images, draws=draws)
+    prepared = extractor.prepare(images)
     once, stored = time.perf_counter() - start, sum(value.nbytes for value in prepared.values()) / 1e6
     optimiser = torch.optim.AdamW(extractor.parameters(), lr=1e-4)
 
@@ -100,21 +100,21 @@ def steps(backbone: Backbone, repeats: int, batch: int, draws: int) -> None:
         if backbone.device.type == "cuda":
             torch.cuda.synchronize()
 
-    forwards = [lambda: extractor(prepared), lambda: _from_images(extractor, images, draws)]
+    forwards = [lambda: extractor(prepared), lambda: _from_images(extractor, images)]
     gap = (forwards[0]() - forwards[1]()).abs().max().item()
     rounds = [[timeit(partial(step, way), number=1) for way in forwards] for _ in range(repeats + 1)]
     quick, plain = (1e3 * median(taken) for taken in zip(*rounds[1:], strict=True))  # the first warms up
-    print(f"One training step: {backbone.name} on {backbone.device}, {batch} images of {size} px, draws={draws}")
+    print(f"One training step: {backbone.name} on {backbone.device}, {batch} images of {size} px")
     print(f"  prefix stored, suffix run {quick:15.1f} ms")
     print(f"  hooks over VAE, CLIP, whole UNet {plain:8.1f} ms, {plain / quick:.2f} times as long")
     print(f"  storing it: {1e3 * once / batch:.1f} ms and {stored / batch:.2f} MB an image; maps differ by {gap:.0e}")
 
 
-def _from_images(extractor: FusedExtractor, images: Tensor, draws: int) -> Tensor:
+def _from_images(extractor: FusedExtractor, images: Tensor) -> Tensor:
     """The map as by plain hooks: autoencoder, CLIP and the whole UNet in every step, nothing stored."""
     diffusion, vision = extractor.backbone.diffusion, extractor.backbone.vision
     tokens = vision.tokens(images)
-    noised = diffusion.noised(images, draws=draws)
+    noised = diffusion.noised(images)
 
     def inject(block: int, feature: Tensor) -> Tensor:
         return extractor.injection(block, feature, tokens) if block < 3 else feature
@@ -154,14 +154,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
     parser.add_argument("--batch", type=int, default=16, help="images a step")
-    parser.add_argument("--draws", type=int, default=1, help="noise draws an image")
     args = parser.parse_args()
     parts = PARTS if "all" in args.parts else args.parts
     if "metrics" in parts:
         metrics(args.repeats)  # first, so that the memory it tells is its own
     backbone = load_backbone(args.backbone, args.device)
     if "steps" in parts:
-        steps(backbone, args.repeats, args.batch, args.draws)
+        steps(backbone, args.repeats, args.batch)
     if "widgets" in parts:
         with tempfile.TemporaryDirectory() as folder:
             widgets(backbone, args.repeats, Path(folder))

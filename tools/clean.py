@@ -113,18 +113,13 @@ def _output_problems(output: NotebookNode) -> list[str]:
         size = len(image if kind == "image/svg+xml" else base64.b64decode(image)) if kind.startswith("image/") else 0
         if size > MAX_FIGURE:
             found.append(f"has a figure of {size / 1000:.0f} kB, more than {MAX_FIGURE / 1000:.0f} kB")
-    words = words_of(output)
+    texts = [str(value) for kind, value in data.items() if kind.startswith("text/")]
+    words = "\n".join([output.get("text", ""), *texts])
     if ADDRESS.search(words):
         found.append("shows a memory address, which differs from run to run")
     if MACHINE.search(words):
         found.append(f"shows a path of this machine, {MACHINE.search(words).group()}")
     return found
-
-
-def words_of(output: NotebookNode) -> str:
-    """What an output says in words: printed, or beside a picture."""
-    texts = [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
-    return "\n".join([output.get("text", ""), *(str(text) for text in texts)])
 
 
 def declared(notebook: NotebookNode) -> set[str]:

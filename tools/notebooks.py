@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -223,10 +224,8 @@ def main(words: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
-    if options.command == "run":
-        fine = run(paths, options.out, options.jobs)
-    else:
-        fine = (execute if options.command == "execute" else check)(paths)
+    commands = {"run": partial(run, out=options.out, jobs=options.jobs), "execute": execute, "check": check}
+    fine = commands[options.command](paths)
     return 128 + STOPPED[0] if STOPPED else 1 - fine
 
 

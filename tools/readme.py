@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -18,15 +19,17 @@ import nbformat
 from sfhelpers import params, results
 from sfhelpers.files import replace_file
 from sfhelpers.metrics import AP, Acc
+from sfhelpers.pocket import contract
 from sfhelpers.tasks import recognition as shots
-from sfhelpers.tasks.arms import SINGLE
+from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET
 from sfhelpers.tasks.correspondence import DEFINITION
 from sfhelpers.tasks.segmentation import CHOSEN
 
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 GALLERIES = ("seen categories", "unseen categories")
-TAG = "readme"
-FULL = "### Segmentation in full"
+POCKET = "90_train_pocket"
+AGAINST = ("the better single backbone", ZEROED_UNET)
+CONTROLS = ("right sketch", "wrong sketch", "not there")  # segmentation's metrics of what the sketch decides
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Headline:
 SEGMENTATION = Headline("segmentation", "04_segmentation", "foreground IoU", GALLERIES[0], CHOSEN, "mean mask")
 HEADLINES = (
     Headline("correspondence", "03_correspondence", "PCK@5", GALLERIES[0], DEFINITION, "same pixel"),
+    Headline("correspondence", "03_correspondence", "PCK@10", GALLERIES[0], DEFINITION, "same pixel"),
     SEGMENTATION,
     Headline("retrieval of unseen categories", "05_retrieval", "mAP@all", "all", AP().definition, "chance", "strict"),
     Headline("retrieval of the very photo", "05_retrieval", "Acc@1", "all", Acc(1).definition, "chance", "strict"),
@@ -59,36 +63,44 @@ HEADLINES = (
 
 
 def block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
-    """Everything between the marks, of notebook -> the rows of one whole run of it: the four tasks, then segmentation.
+    """Everything between the marks, of notebook -> the rows of one whole run of it.
 
-    ValueError: rows that lack a task or a gallery, mix several runs, or repeat one another.
+    ValueError: rows that lack a task, a gallery or a pair of models, mix several runs, or repeat one another.
     """
-    return f"{tasks_block(by_notebook)}\n\n{FULL}\n\n{segmentation_block(by_notebook['04_segmentation'])}"
+    segmentation, pocket = segmentation_block(by_notebook["04_segmentation"]), contract.markdown(by_notebook[POCKET])
+    heads = "### Segmentation in full", "### The contract of the miniature"
+    return "\n\n".join([tasks_block(by_notebook), heads[0], segmentation, heads[1], pocket])
 
 
 def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
-    """The tasks as a table: fused, the better single backbone, the best row, what looks at nothing; as `block`."""
-    head = "| task | metric | fused | better single backbone | fused against it | best row | looks at nothing | n |"
-    lines, told, counted, verdicts = [head, "|" + "---|" * 8], [], [], []
+    """The tasks as a table: fused, the verdicts against AGAINST, the best row, what looks at nothing; as `block`."""
+    lines, told, counted, verdicts = [], [], [], {}
     for line in HEADLINES:
         rows = [row for row in by_notebook[line.notebook] if row.split == line.split]
         kept = line.of(rows)
         table = results.table(kept, line.gallery, line.metric)
-        if not {"fused", *SINGLE, line.trivial} <= table.keys():
+        said = results.verdicts(rows, line.gallery, line.metric)
+        if {*CORE, line.trivial} - table.keys() or {*SINGLE, ZEROED_UNET} - said.keys():
             raise ValueError(f"{line.notebook}.json lacks rows of {line.metric}: put those of a whole run back.")
         single = max(SINGLE, key=lambda method: table[method][0])
-        verdicts.append(results.verdict(table, results.differences(rows, line.gallery, line.metric), single))
-        others = [f"{name}: {_cell(table[name])}" for name in (single, next(iter(table)), line.trivial)]
-        cells = [line.metric, _cell(table["fused"]), others[0], verdicts[-1], *others[1:], _only(kept, "n")]
-        lines.append(f"| [{line.task}](notebooks/{line.notebook}.ipynb) | {' | '.join(cells)} |")
-        seeds, epochs = len({row.seed for row in kept}), _only(kept, "epochs")
-        conditions = f"{seeds} seed{'s' * (seeds > 1)}, {epochs} epoch{'s' * (epochs != '1')}"
-        told.append(f"- {line.task}: {_only(kept, 'definition')}; {conditions}")
+        names = {single: single, ZEROED_UNET: "zeroed"}
+        beside = [f"**{said[method]}**<br>{name}: {_cell(table[method])}" for method, name in names.items()]
+        ends = [f"{method}: {_cell(table[method])}" for method in (next(iter(table)), line.trivial)]
+        task = f"[{line.task}](notebooks/{line.notebook}.ipynb)"
+        lines.append([task, line.metric, _cell(table["fused"]), *beside, *ends, _only(kept, "n")])
+        verdicts.setdefault(line.task, [said[method] for method in names])  # a task counts once, by its first metric
+        seeds, steps = len({row.seed for row in kept}), [row.steps for row in kept if row.steps]
+        conditions = f"{seeds} seed{'s' * (seeds > 1)}, {min(steps):,} to {max(steps):,} steps"
+        told.append(f"- {line.task}: {_only(kept, 'definition')}; {conditions}, {_only(kept, 'epochs')} epochs at most")
         counted += kept
-    summary = ", ".join(f"{verdict} in {verdicts.count(verdict)}" for verdict in results.VERDICTS)
+    heads = ["task", "metric", "fused", *(f"fused against {name}" for name in AGAINST), "best row", "looks at nothing"]
+    counts = []
+    for name, found in zip(AGAINST, zip(*verdicts.values(), strict=True), strict=True):
+        summary = ", ".join(f"{verdict} in {found.count(verdict)}" for verdict in results.VERDICTS)
+        counts.append(f"- Fused against {name}: {summary} of {len(found)} (correspondence by PCK@5).")
     weights, dataset = (_only(counted, field) for field in ("weights_sha256", "dataset"))
     return "\n".join([
-        *lines, f"\nFused against the better single backbone: {summary} of {len(HEADLINES)}.\n", *told,
+        results.markdown([*heads, "n"], lines), "", *counts, "", *dict.fromkeys(told),
         f"\nMean ± sample standard deviation over seeds; dataset `{dataset}`, weights sha256 `{weights[:12]}`.",
     ])  # fmt: skip
 
@@ -96,22 +108,19 @@ def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
 def segmentation_block(rows: Iterable[results.Row]) -> str:
     """All methods of segmentation in both galleries, measured as in the table of all tasks; errors as `block`."""
     kept = {gallery: SEGMENTATION.of(rows, gallery) for gallery in GALLERIES}
-    for gallery, found in kept.items():
-        if not found:
-            raise ValueError(f'the results have no foreground IoU of {gallery} ("{CHOSEN}"): run the notebook again.')
     every = [row for found in kept.values() for row in found]
-    runs = Counter((row.method, row.gallery) for row in every)
-    if len({(row.method, row.gallery, row.seed) for row in every}) < len(every) or len(set(runs.values())) > 1:
-        raise ValueError("the results have not each seed once for every method: keep the rows of one whole run.")
+    methods, seeds = ({getattr(row, field) for row in every} for field in ("method", "seed"))
+    once = Counter(product(methods, GALLERIES, seeds))
+    if not every or Counter((row.method, row.gallery, row.seed) for row in every) != once:
+        raise ValueError("the results have not each seed once for every method and gallery: keep those of a whole run.")
     for field in ("weights_sha256", "epochs", "dataset"):
         _only(every, field)
-    tables = {gallery: results.table(found, gallery, SEGMENTATION.metric) for gallery, found in kept.items()}
-    lines = ["| method | seen categories | unseen categories | n (seen / unseen) |", "|---|---|---|---|"]
-    for method in dict.fromkeys(method for table in tables.values() for method in table):
-        cells = [_cell(tables[gallery].get(method)) for gallery in GALLERIES]
-        counts = " / ".join(_only(kept[gallery], "n", method) for gallery in GALLERIES)
-        lines.append(f"| {method} | {' | '.join(cells)} | {counts} |")
-    return "\n".join([*lines, "\nn counts sketch-photo pairs; all else as said above of segmentation."])
+    tables = [results.table(found, gallery, SEGMENTATION.metric) for gallery, found in kept.items()]
+    tables += [results.table(rows, GALLERIES[0], metric, CHOSEN) for metric in CONTROLS]
+    heads = ["method", *(f"{gallery} (n = {_only(found, 'n')})" for gallery, found in kept.items()), *CONTROLS]
+    table = results.markdown(heads, [[name, *(_cell(found.get(name)) for found in tables)] for name in tables[0]])
+    told = "n counts questions for what is in a photo, *right* to *not there* are of seen categories"
+    return f"{table}\n\n{told}; all else as said above of segmentation and in its notebook."
 
 
 def _cell(entry: tuple[float, float | None] | None) -> str:
@@ -121,38 +130,36 @@ def _cell(entry: tuple[float, float | None] | None) -> str:
     return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
 
 
-def _only(rows: list[results.Row], field: str, method: str = "") -> str:
-    """The one value that these rows share in a field; a dash if there is no such row."""
-    values = sorted({str(getattr(row, field)) for row in rows if method in ("", row.method)})
-    if len(values) > 1:
-        what = f"{field} for {method}, {rows[0].gallery}" if method else field
-        raise ValueError(f"the results mix rows of several runs ({what}: {' and '.join(values)}): keep those of one.")
-    return values[0] if values else "–"
+def _only(rows: list[results.Row], field: str) -> str:
+    """The one value that these rows share in a field."""
+    first, *others = sorted({str(getattr(row, field)) for row in rows})
+    if others:
+        told = f"{field}: {' and '.join([first, *others])}"
+        raise ValueError(f"the results mix rows of several runs ({told}): keep those of one.")
+    return first
 
 
 def with_block(text: str, block: str) -> str:
     """The README's text with `block` between its two results marks; ValueError unless each is there once, in order."""
     if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
         raise ValueError(f"README.md must hold {START} and after it {END}, once each: put these two lines back.")
-    before, after = text.split(START)[0], text.split(END)[1]
-    return f"{before}{START}\n\n{block}\n\n{END}{after}"
+    return f"{text.split(START)[0]}{START}\n\n{block}\n\n{END}{text.split(END)[1]}"
 
 
 def picture(notebook: Path) -> bytes:
-    """The PNG that the notebook's cell tagged `readme` shows; ValueError unless there is one such cell and picture."""
-    tagged = [cell for cell in nbformat.read(notebook, as_version=4).cells if TAG in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged {TAG}: tag the one that shows the picture.")
-    shown = [output.data["image/png"] for output in tagged[0].outputs if "image/png" in output.get("data", {})]
+    """The one PNG that the notebook's cells tagged `readme` show; ValueError unless there is one."""
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if "readme" in cell.metadata.get("tags", [])]
+    shown = [each.data["image/png"] for cell in cells for each in cell.outputs if "image/png" in each.get("data", {})]
     if len(shown) != 1:
-        raise ValueError(f"the cell of {notebook.name} tagged {TAG} shows {len(shown)} pictures: run make execute.")
+        raise ValueError(f"{notebook.name} has {len(shown)} pictures tagged readme: tag one, or run make execute.")
     return base64.b64decode(shown[0])
 
 
 def update(root: Path) -> list[Path]:
     """Rewrite the results of `root`/README.md and `root`/data/readme.png; if either cannot be made, neither changes."""
     readme, image = root / "README.md", root / "data" / "readme.png"
-    rows = {line.notebook: results.read(root / "data" / "results" / f"{line.notebook}.json") for line in HEADLINES}
+    names = {POCKET, *(line.notebook for line in HEADLINES)}
+    rows = {name: results.read(root / "data" / "results" / f"{name}.json") for name in names}
     contents = {
         image: picture(root / "notebooks" / "04_segmentation.ipynb"),
         readme: with_block(readme.read_text(encoding="utf-8"), block(rows)).encode(),

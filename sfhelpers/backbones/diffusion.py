@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from sfhelpers.backbones.inputs import repeat_draws, to_pixels
 
-Inject = Callable[[int, Tensor], Tensor]
+Inject = Callable[[int, Tensor], Tensor]  # (block, its output (B * draws, C, h, w)) -> what goes on; not in place
 _SKIPS = "res_hidden_states_tuple"  # diffusers' name for what an up-block is given of the down-blocks
 
 # Hooks hang on the model itself: two threads in it, a widget's stroke beside a running cell, would mix their features.
@@ -24,12 +24,10 @@ class _Reached(Exception):
 
 
 class DiffusionFeatures:
-    """Up-block features f1..f4 of a frozen Stable Diffusion model (SketchFusion, Sec. 5.1).
+    """Up-block features f1..f4 of a Stable Diffusion model, frozen here (SketchFusion, Sec. 5.1).
 
-    Images are (B, 3, H, W) floats in [0, 1] of any size; they are resized to `size` (squeezed if not square).
-    The noise comes from a seed on the CPU and is the same for all images, so sketch and photo see equal noise on every
-    device. With several draws, the features are averaged over the draws after the UNet. The models, of diffusers and
-    transformers, are frozen here; `size` is in pixels, a multiple of `factor`, else ValueError.
+    Images are (B, 3, H, W) floats in [0, 1] of any size, squeezed to `size` px. The noise comes from a seed on the CPU
+    and is the same for all images and on every device; features are averaged over its draws after the UNet.
     """
 
     def __init__(
@@ -43,6 +41,7 @@ class DiffusionFeatures:
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
         if size < self.factor or size % self.factor:
             raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
+        self.check_timestep(timestep)
         self._texts: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -65,7 +64,6 @@ class DiffusionFeatures:
         return self._texts[prompt]
 
     def check_prompt(self, prompt: str) -> None:
-        """ValueError unless the text encoder can read the whole prompt."""
         if not isinstance(prompt, str):
             raise ValueError(f"the prompt is of type {type(prompt).__name__}: pass a text.")
         most = self.text_encoder.config.max_position_embeddings - 2  # without both ends
@@ -73,7 +71,6 @@ class DiffusionFeatures:
             raise ValueError(f"the prompt has {tokens} tokens, but the text encoder reads {most} at most: shorten it.")
 
     def check_timestep(self, timestep: int) -> None:
-        """ValueError unless the scheduler has the timestep."""
         last = self.scheduler.config.num_train_timesteps - 1
         if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
             raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
@@ -92,10 +89,7 @@ class DiffusionFeatures:
     def noised(
         self, images: Tensor, timestep: int | None = None, prompt: str = "", seed: int = 0, draws: int = 1
     ) -> dict[str, Tensor]:
-        """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D).
-
-        `seed` and `draws` are of the noise. ValueError for images or settings that the model does not take.
-        """
+        """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D)."""
         timestep = self.timestep if timestep is None else timestep
         self.check_timestep(timestep)
         if draws < 1:
@@ -119,11 +113,7 @@ class DiffusionFeatures:
     def through_hooks(
         self, noised: dict[str, Tensor], inject: Inject | None = None, inject_down: Inject | None = None, until: int = 3
     ) -> list[Tensor]:
-        """f1..f_until, (B, C, h, w) each, by forward hooks on the running UNet, averaged over the draws.
-
-        `inject(up-block, output (B * draws, C, h, w))` gives what goes on instead, with gradients, and must not write
-        into the output; `inject_down` is the same for the down-blocks' outputs, whose skips stay as they are.
-        """
+        """f1..f_until, (B, C, h, w) each, by hooks on the running UNet, averaged over the draws; skips stay."""
         outputs: list[Tensor] = []
 
         def on_up(block: int, module: Module, args: Any, output: Tensor) -> Tensor:

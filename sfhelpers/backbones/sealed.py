@@ -1,8 +1,4 @@
-"""What is read of a model's folder: known files and known fields of them, as its seal says, and nothing that runs.
-
-The libraries look for more than weights beside them: code that a config names, an index of shards, an adapter. They are
-therefore given a folder of its own, in which nothing lies but what is known here, hashed as it is put there.
-"""
+"""What is read of a model's folder: known files and known fields of them, as its seal says, and nothing that runs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -40,9 +36,8 @@ def _named(*names: str) -> dict[str, None]:
     return dict.fromkeys(" ".join(names).split())
 
 
-_TOKENS = _named(
-    "tokenizer_class model_max_length bos_token eos_token unk_token pad_token add_prefix_space errors do_lower_case"
-)
+_ENDS = "bos_token eos_token unk_token pad_token"
+_TOKENS = _named("tokenizer_class model_max_length add_prefix_space errors do_lower_case", _ENDS)
 _TEXT = {name: None for name in signature(CLIPTextCfg).parameters if not name.startswith("hf_model")}
 FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are read, each with those inside it
     "text_encoder/config.json": _named(
@@ -92,20 +87,16 @@ def _remedy(folder: Path, name: str) -> str:
 
 @contextmanager
 def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder that holds what is read of `folder` alone, and the sha256 of its weights.
-
-    ValueError for a file that the seal does not name, or that differs from it; that names code; or that is no whole
-    JSON or safetensors file.
-    """
+    """A folder that holds what is read of `folder` alone, since libraries look for more, and every file's sha256."""
     found = files(folder, vision)
     for beside in (path for name in WEIGHTS for word in PREFERRED for path in (folder / name).parent.glob(word)):
         raise ValueError(f"{beside} stands for other weights than those that are read: move it out of the folder.")
     if seal is not None and (differ := sorted(set(found).symmetric_difference(seal))):
         state = "is not sealed" if differ[0] in found else "is sealed and not there"
         raise ValueError(f"{folder / differ[0]} {state}: restore the folder, or seal it again with write_preset.")
+    sealed = seal or dict.fromkeys(found)
     with TemporaryDirectory() as made:
-        hashes = {name: _bring(folder / name, Path(made) / name, name, (seal or {}).get(name)) for name in found}
-        yield Path(made), {name: hashes[name] for name in WEIGHTS if name in hashes}
+        yield Path(made), {name: _bring(folder / name, Path(made) / name, name, sealed[name]) for name in found}
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:

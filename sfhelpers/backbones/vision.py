@@ -9,11 +9,7 @@ from sfhelpers.backbones.inputs import to_pixels
 
 
 class VisionFeatures:
-    """Patch tokens and embeddings of a frozen open_clip model, ViT or timm tower alike.
-
-    Images are (B, 3, H, W) floats in [0, 1] of any size; resizing and the model's mean and std are applied here.
-    The model is frozen. `layer` gives the tokens, counted from the end: -2 is the penultimate (SketchFusion, Sec. 5.1).
-    """
+    """Patch tokens and embeddings of an open_clip model, frozen here, of (B, 3, H, W) floats in [0, 1] of any size."""
 
     def __init__(self, model: nn.Module, tokenizer: Any, layer: int = -2):
         self.model, self.tokenizer, self.layer = model.eval().requires_grad_(False), tokenizer, layer

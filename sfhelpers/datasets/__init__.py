@@ -1,12 +1,12 @@
 """Datasets by name: every adapter gives the same records, and every image has been opened once before it is used."""
 
-from itertools import product
 from pathlib import Path
 
 from sfhelpers import toyworld
 from sfhelpers.datasets import folder, sketchy
-from sfhelpers.datasets.records import Dataset, Record, first_sketches, given_folder, pairs, without_broken
+from sfhelpers.datasets.records import PLURAL, Dataset, Record, first_sketches, pairs, without_broken
 from sfhelpers.files import shown
+from sfhelpers.params import data_folder
 
 __all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
 
@@ -19,8 +19,7 @@ def load_dataset(
     """Find a dataset's files, part them, and check that each image can be opened.
 
     Args:
-        name: "toy" (made on the spot and kept in the user's cache), "sketchy" or "folder".
-        root: where the files are; none for "toy".
+        name: "toy" (made on the spot and kept in the user's cache), "sketchy" or "folder", whose files are in `root`.
         split: "default": seen categories have about 60 % train, 15 % val and 25 % test photos, unseen ones test
             alone; in "folder" all is test, unless split is "parts", which divides it likewise.
         limit: at most so many photos a category, chosen by `seed`; 0 takes all.
@@ -33,7 +32,7 @@ def load_dataset(
         raise ValueError(f"there is no dataset {name!r}: choose one of {', '.join(SPLITS)}.")
     if split not in SPLITS[name]:
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
-    base = given_folder(name, root) or toyworld.ensure()
+    base = data_folder(name, root) or toyworld.ensure()
     if name == "folder":
         found = folder.read(base, split, limit, seed, skip_broken)
     else:
@@ -42,6 +41,6 @@ def load_dataset(
     if not usable:
         raise ValueError(f"no usable image is left under {shown(base)}: replace the broken files.")
     there = {(record.category, record.domain) for record in usable}
-    for category, kind in sorted(set(product({category for category, _ in there}, ("photo", "sketch"))) - there):
+    for category, kind in sorted({(name, kind) for name, _ in there for kind in PLURAL} - there):
         raise ValueError(f"{category!r} under {shown(base)} is left without a usable {kind}: add one or take it away.")
     return Dataset(name, base, split, tuple(usable))

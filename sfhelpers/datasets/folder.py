@@ -13,8 +13,7 @@ from sfhelpers.files import shown
 
 def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
     """Records of the user's own photos and sketches, at most `limit` of each a category, chosen by `seed`."""
-    places = {domain: root / domain for domain in records.PLURAL}
-    files = records.images_in(places, root, "rename your folder", skip_broken)
+    files = records.images_in({d: root / d for d in records.PLURAL}, root, "rename your folder", skip_broken)
     photo, sketch = files["photo"].keys(), files["sketch"].keys()
     if lonely := sorted(photo - sketch):
         why = f"photo classes without a sketch under {shown(root)}: {records.listed(lonely)}"
@@ -26,7 +25,7 @@ def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0, skip
     found = []
     for domain, category in product(files, sorted(photo)):
         stems = ((path, records.nfc(path.stem)) for path in files[domain][category])
-        found += [Record(p, domain, category, s, masks[domain].get((category, s))) for p, s in stems]
+        found += [Record(p, domain, category, s, **masks[domain].get((category, s), {})) for p, s in stems]
     if split == "parts":
         found = _parted(found)
     by_domain = ([record for record in found if record.domain == domain] for domain in files)
@@ -35,10 +34,9 @@ def read(root: Path, split: str = "default", limit: int = 0, seed: int = 0, skip
 
 def _parted(found: list[Record]) -> list[Record]:
     """By hashed names; a category with one photo, or without a sketch in each part of its photos, is tested whole."""
-    parted = [replace(record, part=records.part_of(record.category, record.instance)) for record in found]
-    parts: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for record in parted:
-        parts[record.category, record.domain].append(record.part)
-    lone = {c for c, domain in parts if domain == "photo" and len(parts[c, domain]) == 1}
-    whole = lone | {c for c, _ in list(parts) if not set(parts[c, "photo"]) <= set(parts[c, "sketch"])}
-    return [replace(record, part="test") if record.category in whole else record for record in parted]
+    parts = {domain: defaultdict(list) for domain in records.PLURAL}
+    for record in found:
+        parts[record.domain][record.category].append(records.part_of(record.category, record.instance))
+    sketch = parts["sketch"]
+    taught = {name for name, some in parts["photo"].items() if len(some) > 1 and set(some) <= set(sketch[name])}
+    return [replace(r, part=records.part_of(r.category, r.instance)) if r.category in taught else r for r in found]

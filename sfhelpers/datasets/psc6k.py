@@ -43,7 +43,6 @@ class Annotated:
         return [p for p in self.pairs if p.photo.part == part and seen in (None, p.photo.seen)]
 
     def fingerprint(self) -> str:
-        """As `records.fingerprint`: it changes with any image, keypoint or part."""
         images = dict.fromkeys(record for pair in self.pairs for record in (pair.sketch, pair.photo))
         points = [array.tobytes() for pair in self.pairs for array in (pair.sketch_points, pair.photo_points)]
         return records.fingerprint([*images, *self.unlabelled.records], points)
@@ -53,9 +52,7 @@ def load(dataset: Dataset, split: str = "default", limit: int = 0, seed: int = 0
     """Read the keypoints that lie beside a dataset in Sketchy's layout, of the images that it has, and part them.
 
     Args:
-        dataset: from `load_dataset("toy")` or `load_dataset("sketchy", root)`.
-        split: "default": the dataset's own parts; unseen categories are tested alone.
-            "60:40": the paper's, see `sixty_forty`; every category is seen.
+        split: "default": the dataset's own parts. "60:40": the paper's, see `sixty_forty`; every category is seen.
             "self-supervised": no keypoint is trained on. All annotated pairs are tested and the tree's other pairs
             train, unless the table annotates most of the tree, as the toy world's does: then the dataset's own parts.
         limit: at most so many annotated photos a category, and as many unlabelled ones, by `seed`; 0 takes all.
@@ -134,8 +131,8 @@ def sixty_forty(pairs: Iterable[KeypointPair]) -> list[KeypointPair]:
     """The pairs parted as in the paper: of each category the first 60 % of the photos, by file name, train."""
     ordered = sorted(pairs, key=lambda pair: (pair.photo.category, pair.photo.path.name, pair.sketch.path.name))
     found = []
-    for category, group in groupby(ordered, key=lambda pair: pair.photo.category):
-        some = list(group)
+    for category, some in groupby(ordered, key=lambda pair: pair.photo.category):
+        some = list(some)
         photos = list(dict.fromkeys(pair.photo.path for pair in some))
         if len(photos) < 3:
             has = f"{category!r} has {len(photos)} annotated photos but 60:40 needs three, to train, validate and test"
@@ -172,8 +169,7 @@ def _points(row: dict, letter: str, where: str) -> np.ndarray:
         raise ValueError(f"{where}, {' or '.join(names)}: {error}; give numbers, empty where hidden.") from error
     if (np.isnan(points[:, 0]) != np.isnan(points[:, 1])).any():
         raise ValueError(f"{where} gives only one of X{letter} and Y{letter} of a point: give both, or neither.")
-    outside = ~np.isnan(points).any(1) & ~((points >= -0.5) & (points <= FRAME + 0.5)).all(1)
-    if outside.any():
-        x, y = points[outside.argmax()]
+    if len(outside := points[((points < -0.5) | (points > FRAME + 0.5)).any(1)]):
+        x, y = outside[0]
         raise ValueError(f"{where} has ({x:g}, {y:g}), outside the {FRAME} px frame: correct it, or leave it empty.")
     return points.clip(0, FRAME)

@@ -1,8 +1,8 @@
 """Quick, Draw! (Google): a folder of `<category>.ndjson`, raw or simplified, indexed once and read in batches."""
 
-import errno
 import hashlib
 import json
+import os
 import re
 import warnings
 from collections import Counter
@@ -18,7 +18,7 @@ from torch import Tensor
 from sfhelpers.datasets import records
 from sfhelpers.datasets.records import Record
 from sfhelpers.drawing import Drawing, Stroke, ndjson
-from sfhelpers.files import shown
+from sfhelpers.files import reading, shown
 
 LINE_WIDTH = 2 / 160  # of the picture's side, as the toy world's sketches; Google's bitmaps, of 28 px, have 16 / 288
 VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbers
@@ -26,8 +26,7 @@ VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbe
 
 @dataclass(frozen=True, slots=True)
 class Doodle(Record):
-    """One drawing in a file; its `instance` is its key_id, the sha256 of a line that has none, or, where one key_id
-    stands for several drawings, the sha256 of the drawing."""
+    """One drawing in a file; `instance` is its key_id, or a sha256 of the line, or of a drawing that shares its key."""
 
     line: int = 0  # counted from 1
     offset: int = 0  # of the line, in bytes
@@ -74,10 +73,7 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
 
 
 def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
-    """One drawing from the disk, scaled as a whole and centred on `side` px of paper, 16 to 1024, with 8 % margin.
-
-    `line_width` is a share of the side. ValueError or FileNotFoundError if the file has changed since it was read.
-    """
+    """One drawing from the disk, scaled as a whole and centred on `side` px of paper; `line_width` is a share of it."""
     try:
         with doodle.path.open("rb") as file:
             file.seek(doodle.offset)
@@ -121,7 +117,7 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
                     drawn[key] = ""
                 read.append((replace(doodle, instance=key), drawing))
         except OSError as error:  # a folder of that name, a link that leads nowhere, a file of somebody else's
-            problems.append(f"{shown(path.name)} cannot be read ({error.strerror})")
+            problems.append(f"{shown(path.name)} cannot be read ({os.strerror(error.errno)})")
     found: dict[str, Doodle] = {}
     for doodle, drawing in read:
         doodle = doodle if drawn[doodle.instance] else replace(doodle, instance=drawing)
@@ -131,9 +127,7 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    if path.exists() and not path.is_file():  # a pipe would have us wait, a device never ends
-        raise OSError(errno.EINVAL, "it is no file")
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         yield from ndjson.lines(file)
 
 

@@ -11,11 +11,12 @@ from functools import cached_property, partial
 from itertools import cycle
 from os.path import isdir, isfile
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from sfhelpers import images
-from sfhelpers.files import file_sha256, given, reading, shown
+from sfhelpers.files import file_sha256, reading, shown
 
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
@@ -25,8 +26,6 @@ nfc = partial(unicodedata.normalize, "NFC")  # the same letters come as other by
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image file."""
-
     path: Path
     domain: str  # "photo" or "sketch"
     category: str
@@ -34,6 +33,17 @@ class Record:
     mask: Path | None = None  # the file of a photo's exact mask
     part: str = "test"  # or "train" or "val"
     seen: bool = True  # False for a category that training must not see
+    also: tuple[tuple[str, Path], ...] = ()  # what else a photo shows: categories, sorted, and the files of their masks
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """The categories of all that is shown, its own first."""
+        return self.category, *(category for category, _ in self.also)
+
+    @property
+    def masks(self) -> dict[str, Path]:
+        """Category -> mask file of all that a photo shows, its own first; empty without masks."""
+        return {self.category: self.mask, **dict(self.also)} if self.mask else {}
 
     @property
     def digest(self) -> str:
@@ -114,7 +124,6 @@ def part_of(category: str, stem: str) -> str:
 
 
 def check_apart(train: Iterable[Record], test: Iterable[Record]) -> None:
-    """ValueError if an image stands on both sides, under whatever name."""
     known = {record.digest: record for record in train}
     for record in test:
         if (other := known.get(record.digest)) is not None:
@@ -127,8 +136,8 @@ def fingerprint(found: Iterable[Record], more: Iterable[bytes] = ()) -> str:
     """16 hex digits that change with any image, mask, part, order or `more` (keypoints), and not with the folder."""
     digest = hashlib.sha256()
     for record in tqdm(list(found), "fingerprint of the images", leave=False, delay=2):
-        mask = file_sha256(record.mask) if record.mask else ""
-        line = f"{record.category}/{record.path.name} {record.part} {record.digest} {mask}\n"
+        masks = " ".join(f"{category} {file_sha256(path)}" for category, path in record.masks.items())
+        line = f"{record.category}/{record.path.name} {record.part} {record.digest} {masks}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))  # names need not be valid UTF-8
     for piece in more:
         digest.update(piece)
@@ -221,8 +230,8 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
 
-def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str], Path]:
-    """(category, stem) -> the mask of a photo; a ValueError or, with `skip_broken`, a warning names those of none."""
+def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> dict[tuple[str, str], dict[str, Any]]:
+    """(category, stem) of a photo with a mask -> `mask` and `also` of its record, in `place/<category>/<stem>.png`."""
     known = Counter((category, nfc(path.stem)) for category, paths in photos.items() for path in paths)
     for category, stem in [key for key, count in known.items() if count > 1]:
         where = shown(photos[category][0].parent)
@@ -231,11 +240,17 @@ def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> d
         warnings.warn(f"{near} under {shown(place.parent)} is not read: masks lie in {place.name}/.", stacklevel=3)
     found = image_files(place, skip_broken)
     files = [((category, nfc(path.stem)), path) for category, paths in found.items() for path in paths]
-    masks = dict(files)
-    lone = [path.relative_to(place) for key, path in files if key not in known or masks[key] != path]
-    problems = [f"{name} is named like no photo, mask/<class>/<stem>.png, or like another mask" for name in lone]
-    tell_broken(problems, f"{len(lone)} of {len(files)} masks", place, skip_broken)
-    return masks
+    masks, also = dict(files), defaultdict(tuple)
+    own = masks.keys() & known.keys()
+    of_stem = Counter(stem for _, stem in own)  # without a mask of its own thing a photo has none: a name is mistaken
+    others = {key for key in masks.keys() - known.keys() if of_stem[key[1]] == 1}
+    for category, stem in sorted(others):
+        also[stem] += ((category, masks[category, stem]),)
+    fitting = {masks[key] for key in own | others}
+    lone = [path.relative_to(place) for _, path in files if path not in fitting]
+    why = "is named like no photo with a mask of its own class, mask/<class>/<stem>.png, like several or another mask"
+    tell_broken([f"{name} {why}" for name in lone], f"{len(lone)} of {len(files)} masks", place, skip_broken)
+    return {key: {"mask": masks[key], "also": also[key[1]]} for key in own}
 
 
 def entries(folder: Path) -> list[Path]:
@@ -266,25 +281,9 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
 def _problem(record: Record, root: Path) -> str:
     if record.domain == "photo" and (size := len(os.fsencode(record.path.stem))) > LONGEST:
         return f"{record.path.relative_to(root)} has a name of {size} bytes, more than {LONGEST} before its ending"
-    for path, kind in ((record.path, record.domain), (record.mask, "mask")):
-        if path and (found := images.problem(path, kind)):
+    for path in (record.path, *record.masks.values()):
+        if found := images.problem(path, record.domain if path is record.path else "mask"):
             return f"{path.relative_to(root)} {found}"
-    if record.mask and (mask := images.image_size(record.mask)) != (photo := images.image_size(record.path)):
-        return "{} is {} x {} pixels and its photo {} x {}".format(record.mask.relative_to(root), *mask, *photo)
+        if (mask := images.image_size(path)) != (photo := images.image_size(record.path)):
+            return "{} is {} x {} pixels and its photo {} x {}".format(path.relative_to(root), *mask, *photo)
     return ""
-
-
-def given_folder(name: str, root: str | Path) -> Path | None:
-    """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
-    if name == "toy" and str(root):
-        raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
-    if name == "toy":
-        return None
-    base = given(root)
-    if not str(root):
-        raise ValueError(f"dataset {name!r} needs to know where your files are: pass -p data_root FOLDER.")
-    if not base.exists():
-        raise FileNotFoundError(f"data_root {shown(base)} does not exist: check -p data_root.")
-    if not base.is_dir():
-        raise NotADirectoryError(f"data_root {shown(base)} is a file, not a folder: pass the folder that holds yours.")
-    return base

@@ -13,6 +13,7 @@ from sfhelpers.datasets import load_dataset, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Dataset
 from sfhelpers.images import load_images
+from sfhelpers.params import data_folder
 from sfhelpers.toyworld import quick
 
 VALIDATION = 4  # sketches a category to choose by, and never more than are learned from
@@ -48,12 +49,10 @@ def load_sketches(name: str, root: str | Path = "", split: str = "default", skip
     """Find labelled sketches, part them, and check that each can be read. Errors as of `load_dataset`.
 
     Args:
-        name: "toy": the toy world's quick drawings, made on the spot and kept in the user's cache. "quickdraw": a
-            folder of ndjson files. "folder": image files in `sketch/<category>/`, `photo/` beside them.
-        root: where the files are; none for "toy".
+        name: "toy": the toy world's quick drawings, made on the spot and kept in the user's cache. "quickdraw": ndjson
+            files in `root`. "folder": image files in `sketch/<category>/` of it, `photo/` beside them.
         split: "default" parts by hashed names, about 60 % train, 15 % val and 25 % test; "20/5", not for "folder",
             takes 20 of each category to train on, one in five of them for validation, and 5 to test.
-        skip_broken: leave what is broken out with a warning that names and counts it.
     """
     if name not in NAMES:
         raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
@@ -62,7 +61,7 @@ def load_sketches(name: str, root: str | Path = "", split: str = "default", skip
             raise ValueError(f"dataset 'folder' has no split {split!r}: leave it at default.")
         data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
         return Sketches("folder", data.root, split, data.sketches)
-    base = records.given_folder(name, root) or quick.ensure_quick()
+    base = data_folder(name, root) or quick.ensure_quick()
     return Sketches(name, base, split, tuple(quickdraw.read(base, split, skip_broken, name)))
 
 
@@ -78,21 +77,17 @@ def few_shot_parts(sketches: Sketches, shots: int, limit: int) -> dict[str, Sket
         fewest = min(short, key=counts.__getitem__)
         why = f"{shots or 'all'} shots a category are too many, {len(short)} of {len(sketches.categories)} have fewer"
         raise ValueError(f"{why} to train on ({fewest!r} has {counts[fewest]}): ask for fewer, or split as in 20/5.")
-    chosen = {
-        "train": train.few(shots),
-        "validation": sketches.select("val").few(min(shots, VALIDATION)),
-        "test": sketches.select("test").few(limit),
-    }
-    missing = [f"test sketch of {name!r}" for name in sketches.categories if name not in chosen["test"].categories]
-    if missing or not len(chosen["validation"]):
+    train, test = train.few(shots), sketches.select("test").few(limit)
+    validation = sketches.select("val").few(min(shots, VALIDATION))
+    missing = [f"test sketch of {name!r}" for name in sketches.categories if name not in test.categories]
+    if missing or not len(validation):
         what = [*missing, "validation sketch"][0]
         raise ValueError(f"there is no {what}: give more sketches, or split them by numbers, as in 20/5.")
-    records.check_apart(chosen["train"].records + chosen["validation"].records, chosen["test"].records)
-    return chosen
+    records.check_apart(train.records + validation.records, test.records)
+    return {"train": train, "validation": validation, "test": test}
 
 
 def check_categories(categories: Sequence[str]) -> None:
-    """ValueError, one sentence, unless there are two categories or more and none twice."""
     if len(categories) < 2:
         named = ", ".join(categories) or "none"
         raise ValueError(f"there is nothing to tell apart with {len(categories)} category ({named}): give two or more.")

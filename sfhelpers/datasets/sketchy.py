@@ -21,8 +21,8 @@ RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; s
 def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
     """Records of `256x256/{photo,sketch}/tx_000100000000/<category>/*` and masks `256x256/mask/.../<stem>.png`.
 
-    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos of unseen categories
-    and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
+    Sketch `n02691156_58-1.png` was drawn from photo `n02691156_58.jpg` and is in its part; photos that show anything of
+    an unseen category and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
     """
     base = tree(root)
     places = {domain: base / domain / RENDERING for domain in records.PLURAL}
@@ -35,30 +35,25 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
     for category, paths in sorted(files["photo"].items()):
         seen = records.plain(category) not in unseen
         for path in paths:
-            mask = masks.get((category, records.nfc(path.stem)))
-            part = records.part_of(category, path.stem) if seen and len(paths) > 1 else "test"
-            photos.append(Record(path, "photo", category, path.stem, mask, part, seen))
+            record = Record(path, "photo", category, path.stem, **masks.get((category, records.nfc(path.stem)), {}))
+            taught = len(paths) > 1 and unseen.isdisjoint(map(records.plain, record.things))
+            part = records.part_of(category, path.stem) if taught else "test"
+            photos.append(replace(record, part=part, seen=seen))
+    drawn, found, orphans = {(photo.category, photo.instance): photo for photo in photos}, {}, []
+    for category, path in ((name, path) for name, paths in sorted(files["sketch"].items()) for path in paths):
+        if photo := drawn.get((category, path.stem.rpartition("-")[0])):
+            found[replace(photo, path=path, domain="sketch", mask=None, also=())] = photo
+        else:
+            orphans.append(path.name)
+    if orphans:
+        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
+        warnings.warn(text, stacklevel=3)
     chosen = records.limited(photos, limit, seed)
-    return chosen + _sketches(base, files["sketch"], photos, chosen)
+    kept = set(chosen)
+    return chosen + [sketch for sketch, photo in found.items() if photo in kept]
 
 
 def tree(root: Path) -> Path:
     """The folder `256x256` of a root that is it or holds it, alone or within the folders that it is published in."""
     places = [root / place / "256x256" for place in ("", "rendered_256x256", "Sketchy/rendered_256x256")]
     return root if root.name == "256x256" else next(filter(isdir, places), places[0])
-
-
-def _sketches(base: Path, files: dict[str, list[Path]], photos: list[Record], chosen: list[Record]) -> list[Record]:
-    drawn = {(photo.category, photo.instance): photo for photo in (*photos, *chosen)}
-    chosen, found, orphans = set(chosen), [], []
-    for category, paths in sorted(files.items()):
-        for path in paths:
-            photo = drawn.get((category, path.stem.rpartition("-")[0]))
-            if photo in chosen:
-                found.append(replace(photo, path=path, domain="sketch", mask=None))
-            elif photo is None:
-                orphans.append(path.name)
-    if orphans:
-        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
-        warnings.warn(text, stacklevel=4)
-    return found

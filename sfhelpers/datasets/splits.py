@@ -45,8 +45,6 @@ class ClassSplit:
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """A split's images."""
-
     split: ClassSplit
     train: Dataset
     validation: Dataset
@@ -64,11 +62,9 @@ def strict(dataset: Dataset) -> ClassSplit:
 
 def clip_style(dataset: Dataset, number: int = 9) -> ClassSplit:
     """So many classes, always the same, new to the head alone, as in all published tables on CLIP, against others."""
-    if number < 2:
-        raise ValueError(f"number is {number}: give how many classes to hold out for the test, 2 or more.")
-    if number >= len(dataset.categories):
+    if not 2 <= number < len(dataset.categories):
         why = f"dataset {dataset.name} has {len(dataset.categories)} classes, so {number} cannot be held out of them"
-        raise ValueError(f"{why}: give photos and sketches of more classes, or a lower number.")
+        raise ValueError(f"{why}: give photos and sketches of more classes, or another number, 2 or more.")
     return class_split(dataset, "clip-style", random.Random("clip-style 0").sample(dataset.categories, number))
 
 
@@ -81,19 +77,22 @@ def class_split(dataset: Dataset, name: str, test: Iterable[str]) -> ClassSplit:
 
 
 def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
-    """A dataset's images by a split; no image file stands on two sides.
+    """A dataset's images by a split; no image file stands on two sides, and nothing of a test class in a photo before.
 
-    Of training and validation classes the test part is set aside; a class that the dataset calls unseen is parted by
-    the same hash of its names. Of test classes all images are taken, one of each photo.
+    Of training and validation classes the test part is set aside, by hashed names where all is test; of test classes
+    all images are taken, one of each photo.
     """
     if missing := sorted({*split.train, *split.validation, *split.test} - set(dataset.categories)):
         what = f"split {split.name!r} names {listed(missing)}, which dataset {dataset.name} does not have"
         raise ValueError(f"{what}: correct the list (it has {listed(dataset.categories)}).")
 
+    tested = set(split.test)
+
     def chosen(categories: Collection[str], held: bool) -> Dataset:
         """Images of these categories that are held back for tests, or the others."""
         parts = {r: r.part if r.seen else part_of(r.category, r.instance) for r in dataset.records}
         kept = (r for r, part in parts.items() if r.category in categories and (part == "test") == held)
+        kept = (r for r in kept if held or not tested.intersection(r.things))
         return replace(dataset, records=tuple(kept))
 
     train, validation = chosen(split.train, held=False), chosen(split.validation, held=False)
@@ -109,12 +108,7 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
 
 
 def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
-    """The test of a split with held-out images of seen classes too; the published protocols add trained ones.
-
-    Kind "class": all of these images of a SHARE of the seen classes (Dr. CLIP). "sample": as many seen sketches as a
-    SHARE of the test sketches, and photos likewise, sketches only of classes of which a photo was drawn (sem-pcyc does
-    not ask that).
-    """
+    """The test of a split with held-out images of seen classes too; the published protocols add trained ones."""
     if kind not in ("class", "sample"):
         raise ValueError(f"kind is {kind!r}: use class or sample.")
     pool, rng = found.seen, random.Random(f"generalised {kind} 0")
@@ -124,10 +118,10 @@ def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
     def drawn(some: Sequence, number: float) -> list:
         return rng.sample(some, min(len(some), max(1, round(number))))
 
-    if kind == "class":
+    if kind == "class":  # all of some classes (Dr. CLIP)
         classes = drawn(usable, SHARE * len(usable))
         added = [record for record in pool.records if record.category in classes]
-    else:
+    else:  # so many photos, and sketches of what they show (sem-pcyc does not ask that)
         photos = drawn([p for p in pool.photos if p.category in usable], SHARE * len(found.test.photos))
         classes = {photo.category for photo in photos}
         sketches = [sketch for sketch in pool.sketches if sketch.category in classes]
@@ -136,11 +130,7 @@ def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
 
 
 def without_duplicates(dataset: Dataset) -> Dataset:
-    """The dataset with one of each photo, by the files' sha256: Sketchy-Extended holds its 12,500 originals once more.
-
-    A warning counts the rest; sketches of a photo that goes belong to the one that stays. ValueError for the same file
-    in two classes, which would be right and wrong at once.
-    """
+    """The dataset with one of each photo, by its sha256, and all sketches: Sketchy-Extended holds 12,500 twice."""
     first: dict[str, Record] = {}
     twin: dict[tuple[str, str], str] = {}
     for photo in dataset.photos:
@@ -158,10 +148,10 @@ def without_duplicates(dataset: Dataset) -> Dataset:
 
 
 def require_relevant(dataset: Dataset) -> None:
-    """ValueError unless there are queries, and every query's class has a photo in the gallery."""
+    """ValueError unless there are queries, and every query's class is shown in a photo of the gallery."""
     if not dataset.sketches:
         raise ValueError(f"dataset {dataset.name} has no query sketch here: choose a split that has some.")
-    gallery = {photo.category for photo in dataset.photos}
+    gallery = {thing for photo in dataset.photos for thing in photo.things}
     if lacking := sorted({sketch.category for sketch in dataset.sketches} - gallery):
         raise ValueError(f"the gallery has no photo of {listed(lacking)}, which sketches ask for: add photos of them.")
 
@@ -235,19 +225,28 @@ def _problem(name: str, found: ZeroShot, place: dict) -> Problem:
     sides = {kind: (test.sketches, test.photos) for kind, test in tests.items()}
     pools = [list(dict.fromkeys(r for side in some for r in side)) for some in zip(*sides.values(), strict=True)]
     at = {record: k for pool in pools for k, record in enumerate(pool)}
-    groups = Groups(positions, numbers(sketch for sketch, _ in train), level)
+    groups = Groups(positions, numbers(names_of((sketch for sketch, _ in train), "category")), level)
     asked = {kind: tuple(np.array([at[r] for r in side]) for side in both) for kind, both in sides.items()}
     return Problem(found.split, level, groups, chosen, *pools, tuple(map(places, pools)), asked)
 
 
 def names_of(records: Iterable[Record], level: Level) -> np.ndarray:
-    """(N,) names that are equal where one record is a right answer to the other."""
+    """(N,) names of what records are asked for: their category, or the very instance."""
     return np.array([r.category if level == "category" else f"{r.category}/{r.instance}" for r in records])
 
 
-def numbers(records: Iterable[Record]) -> Tensor:
-    """(N,) whole numbers, equal where the categories are."""
-    return torch.tensor([zlib.crc32(record.category.encode()) for record in records])
+def shown_in(photos: Iterable[Record], level: Level) -> np.ndarray:
+    """(N, K) names of what photos answer: the very instance, or all things in them, the own one again if fewer."""
+    photos = list(photos)
+    if level == "instance":
+        return names_of(photos, level)[:, None]
+    most = max((len(photo.things) for photo in photos), default=1)
+    return np.array([photo.things + photo.things[:1] * (most - len(photo.things)) for photo in photos])
+
+
+def numbers(names: np.ndarray) -> Tensor:
+    """Whole numbers of the same shape, equal where names are."""
+    return torch.tensor([zlib.crc32(name.encode()) for name in names.ravel().tolist()]).view(names.shape)
 
 
 def _own(found: list[tuple[Record, Record]], level: Level) -> list[tuple[Record, Record]]:

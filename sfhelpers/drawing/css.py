@@ -15,9 +15,8 @@ INITIAL = {"fill": "black", "stroke": "none", "color": "black", "visibility": "v
 UNREAD = {"all", "d", "translate", "rotate", "scale", "zoom", "animation", "animation-name", "offset-path"}
 UNREAD |= {"mask-image", "mix-blend-mode", "transform-box"}
 SILENT = ("charset", "namespace", "font-face", "keyframes")
-FUNCTIONS = {"matrix", "rotate"} | {
-    f"{name}{axis}" for name in ("translate", "scale", "skew") for axis in ("", "x", "y")
-}
+FUNCTIONS = {"matrix", "rotate", "skew", "skewx", "skewy", "translate", "translatex", "translatey"}
+FUNCTIONS |= {"scale", "scalex", "scaley"}
 RELATIVE = re.compile(r"%|\d\s*(r?em|ex|ch|in|cm|mm|p[tc]|v[wh])")  # units of a move that are not computed here
 MARK = re.compile(r"[+-]?[\d.]+(px|pt|pc|mm|cm|in|%)?")
 PLACES = {"left": "0%", "top": "0%", "center": "50%", "right": "100%", "bottom": "100%"}
@@ -27,10 +26,7 @@ MAX_MATCHES = 1_000_000  # entries of rules times elements
 
 
 def to_attributes(root: Element, box: list[float]) -> None:
-    """Write all styles into attributes, in place; `box` is the page's width and height in the file's own units.
-
-    ValueErrors, here and below, follow on "because".
-    """
+    """Write all styles into attributes, in place; `box` is the page's size in its units. Errors follow on "because"."""
     elements = list(root.iter())
     sheets = [one for one in elements if one.tag == "style" and one.get("media", "all") in ("all", "screen")]
     text = "\n".join("".join(sheet.itertext()) for sheet in sheets)
@@ -127,7 +123,6 @@ def _paint(value: str) -> str | None:
 
 
 def _matrix(transform: str, origin: str, box: list[float]) -> str:
-    """A transform around its origin, as one matrix."""
     moves, (x, y) = transform.lower().replace("px", ""), _origin(origin.lower(), box)
     try:
         names = re.findall(r"([a-z]\w*)\s*\(", moves)
@@ -140,7 +135,6 @@ def _matrix(transform: str, origin: str, box: list[float]) -> str:
 
 
 def _origin(value: str, box: list[float]) -> list[float]:
-    """What a transform goes around, in the units of the page."""
     words = [*value.split(), "center"][:2]
     words = words[::-1] if words[0] in ("top", "bottom") or words[1] in ("left", "right") else words
     marks = [PLACES.get(word, word) for word in words]

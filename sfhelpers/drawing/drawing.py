@@ -64,13 +64,6 @@ class Drawing:
         _check_side(size)
         return Drawing.clipped([stroke.scaled(size / self.size) for stroke in self.strokes], size)
 
-    def require_ink(self) -> None:
-        """ValueError if there is nothing to recognise: no stroke, or all of it within one dot."""
-        if not self.strokes:
-            raise ValueError("the drawing is empty: draw something, or choose a preset.")
-        if np.ptp(joined(self.strokes), axis=0).max() <= max(stroke.width for stroke in self.strokes):
-            raise ValueError("the drawing is a single dot, in which nothing can be recognised: draw lines.")
-
     def to_image(self, side: int | None = None) -> Image.Image:
         """An RGB picture, white paper and dark anti-aliased lines with round ends and joints; `side` as `size`."""
         side = self.size if side is None else side

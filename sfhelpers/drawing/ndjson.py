@@ -1,8 +1,4 @@
-"""The Quick, Draw! format: one drawing a line, each stroke as a list of x and a list of y.
-
-Source: the README of googlecreativelab/quickdraw-dataset, "simplified" (in a box of 255 from the upper left corner, by
-Ramer-Douglas-Peucker with an epsilon of 2) and "raw" (own size, a list of times t).
-"""
+"""The Quick, Draw! format (googlecreativelab/quickdraw-dataset): a drawing a line, a stroke as lists of x and of y."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -13,7 +9,7 @@ import numpy as np
 
 from sfhelpers.drawing.strokes import Stroke, check_count, joined, simplified
 
-BOX, EPSILON = 255, 2.0
+BOX, EPSILON = 255, 2.0  # of its "simplified" lines; "raw" ones have their own size, and times
 MAX_LINE = 5_000_000  # bytes; a drawing has some thousand, a category's file some hundred million
 
 
@@ -28,10 +24,7 @@ def line_of(strokes: Sequence[Stroke], word: str = "") -> str:
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
-    """Number from 1, offset and content of every line that is not blank; of one too long its start.
-
-    Of a file of blank lines only, the first one, so that what is wrong has a place.
-    """
+    """Number from 1, offset and content of every line that is not blank; of one too long its start."""
     found = False
     for number in count(1):
         offset, content = file.tell(), file.readline(MAX_LINE + 1)
@@ -42,7 +35,7 @@ def lines(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
             break
         while len(content) > MAX_LINE and not content.endswith(b"\n"):  # what is left of a line too long
             content = file.readline(MAX_LINE + 1)
-    if not found:
+    if not found:  # but the first, so that what is wrong has a place
         file.seek(0)
         yield 1, 0, file.readline(MAX_LINE + 1)
 

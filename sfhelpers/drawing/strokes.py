@@ -52,7 +52,6 @@ def joined(strokes: Sequence[Stroke]) -> Points:
 
 
 def check_count(strokes: int, points: int) -> None:
-    """ValueError if a drawing of that many strokes and points is too large."""
     for number, most, what in ((strokes, MAX_STROKES, "strokes"), (points, MAX_POINTS, "points")):
         if number > most:
             raise ValueError(f"the drawing has {number:,} {what}, more than {most:,}: simplify it.")

@@ -1,9 +1,4 @@
-"""SVG in and out: our own files come back as they were, others as the outlines of what is seen of their shapes.
-
-An SVG may hold scripts, ask for other files, or unfold into gigabytes. So it is looked through first, with no entities
-allowed (`defusedxml`), and its cost is bounded; `svgelements` computes outlines, and of these only what has ink in the
-picture that `resvg` makes of the file was ever seen.
-"""
+"""SVG in and out: our own files come back as they were, others as the outlines of what is seen of their shapes."""
 
 import io
 import re
@@ -74,10 +69,7 @@ def document(strokes: Sequence[Stroke], size: int) -> str:
 
 
 def strokes_of(content: str) -> tuple[list[Stroke], int | None]:
-    """Lines and outlines that are seen, in the page's units, and the canvas's side where the file is one of ours.
-
-    A ValueError's sentence follows on "because". Line widths only count in our own files.
-    """
+    """Lines and outlines that are seen, and the canvas's side of a file of ours; errors follow on "because"."""
     root = _root(content)
     own = re.fullmatch("[0-9]{1,4}", root.get(OWN, ""))
     box = _page(root)

@@ -1,4 +1,3 @@
 """The fused extractor: CLIP tokens injected into SD's up-blocks, then aggregated (SketchFusion, Sec. 5.1)."""
 
-from sfhelpers.fusion.extractor import ARMS, FinetunedExtractor, FusedExtractor
-from sfhelpers.fusion.plan import matched_width, trainable_parameters
+from sfhelpers.fusion.extractor import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters

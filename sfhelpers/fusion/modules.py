@@ -12,9 +12,8 @@ from sfhelpers.backbones.inputs import repeat_draws
 class ClipInjection(nn.Module):
     """Adds CLIP patch tokens to UNet blocks through 1-D convolutions: f_n + C_n(f_v) (SketchFusion, Sec. 5.1).
 
-    `token_dim` and `block_dims` are channels, e.g. 1024 and (1280, 1280, 640) for SD 2.1, and `kernel` is how many
-    tokens in a row, an odd number, a convolution looks at; 1 in the released code. `zero`: training sets out from the
-    plain UNet, with gradients; at PyTorch's random start the tokens drown its features, whose spread is far smaller.
+    `token_dim` and `block_dims` are channels, `kernel` how many tokens in a row, an odd number, a convolution looks at.
+    `zero`: training sets out from the plain UNet; at PyTorch's random start the tokens drown its far smaller features.
     """
 
     def __init__(self, token_dim: int, block_dims: tuple[int, ...], zero: bool = True, kernel: int = 1):

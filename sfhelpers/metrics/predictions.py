@@ -1,5 +1,4 @@
-"""Metrics of keypoints (PCK), masks (IoU, pixel accuracy) and classes, in each of the variants that papers use; and a
-paired bootstrap over the things that were asked, which tells whether one method is better (Efron, Tibshirani 1993)."""
+"""Metrics of keypoints (PCK), masks (IoU, pixel accuracy) and classes; a paired bootstrap (Efron, Tibshirani 1993)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from torch import Tensor
 from sfhelpers.metrics.arrays import numbers, one_of, to_array, whole
 
 __all__ = ["Reliability", "calibration_error", "confusion_matrix", "macro_mean", "reliability", "top_k_accuracy"]
-__all__ += ["foreground_iou", "iou_by_threshold", "mask_scores", "paired_bootstrap", "pck"]
+__all__ += ["foreground_iou", "iou_by_threshold", "holm", "mask_scores", "paired_bootstrap", "pck"]
 DRAWS = 10_000  # of the bootstrap
 
 
@@ -26,8 +25,7 @@ def pck(
         base: pixels, one number or one a pair: the image's side (256 for PSC6K), or a box's.
         visible: (J,) or (B, J) bool or 0/1, the points that count; all if None. Hidden ones may be anything.
         strict: a point exactly on the threshold is wrong (`<`, SketchFusion's code) instead of right (PSCNet's).
-        per: "pair" (both papers): a float, or (B,), NaN for a pair without a visible point; or "point": (P,), 1 or 0
-            for each visible point, pair by pair.
+        per: "pair": a float, or (B,), NaN where no point is visible; or "point": (P,), 1 or 0 for each visible one.
     """
     one_of(per, ("pair", "point"), "per")
     pred, true = (to_array(values, name, 3) for values, name in ((pred, "predicted points"), (true, "true points")))
@@ -59,13 +57,7 @@ def foreground_iou(pred: Any, true: Any) -> np.ndarray:
 
 
 def mask_scores(pred: Any, true: Any) -> dict[str, np.ndarray]:
-    """Metric -> (B,) values of (B, H, W) bool masks, for "dataset IoU" (1,).
-
-    "foreground IoU" is `foreground_iou`; "mIoU" its mean with the background's, milder, as all-background gets near
-    half of it; "dataset IoU" that of all images taken as one, where large objects weigh more. "pAcc" is the share of
-    right pixels; of the true foreground, 1 where there is none to find; or the mean over the classes (foreground,
-    background) present in the true mask.
-    """
+    """Metric -> (B,) values of (B, H, W) bool masks, for "dataset IoU" (1,); 1 where there was nothing to find."""
     both, wrong, missed, neither = _counts(pred, true)
     union = both + wrong + missed
     foreground, background = _ratio(both, both + missed), _ratio(neither, neither + wrong)
@@ -113,8 +105,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> np.ndarray | float:
-    """Acc@k of recognition, 1 or 0: is the true class among the k best of (C,) or (B, C) scores, higher is better? Ties
-    count against the item; the mean is the papers' Acc.@k (micro)."""
+    """Acc@k, 1 or 0: is the true class among the k best of (C,) or (B, C) scores? Ties count against the item."""
     scores = to_array(scores, "scores", 2)
     labels, classes = to_array(labels, "labels", shapes=(scores.shape[:-1],)), scores.shape[-1]
     if labels.dtype.kind not in "iu" or ((labels < 0) | (labels >= classes)).any():
@@ -166,34 +157,49 @@ def reliability(probabilities: Any, labels: Any, bins: int = 15) -> Reliability:
 def calibration_error(probabilities: Any, labels: Any, bins: int = 15) -> float:
     """Expected calibration error (ECE) in [0, 1]: the mean gap of confidence and accuracy over bins, by their items."""
     table = reliability(probabilities, labels, bins)
-    gaps = np.abs(table.confidence - table.accuracy)
-    return float(np.nansum(gaps * table.count) / table.count.sum())
+    return float(np.nansum(np.abs(table.confidence - table.accuracy) * table.count) / table.count.sum())
 
 
-def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> tuple[float, float, float, int]:
-    """The mean of first - second, both ends of its 95 % percentile interval, and how many groups were resampled.
+class Paired(NamedTuple):
+    mean: float
+    low: float  # both ends of its 95 % percentile interval
+    high: float
+    p: float  # two-sided, that there is no difference
+    n: int  # groups that were resampled
 
-    Two methods' (n,) values of the same queries, of order 1, for example means of their AP over the seeds; `groups`
-    (n,) labels queries that are drawn together, such as sketches of one photo; None: each for itself. ValueError for
-    lengths that differ, one group, or values not finite.
-    """
-    first, second = (to_array(values).astype(np.float64) for values in (first, second))
-    labels = np.arange(first.size) if groups is None else to_array(groups)
-    if first.ndim != 1 or not first.shape == second.shape == labels.shape:
+
+def paired_bootstrap(first: Any, second: Any, groups: Any = None) -> Paired:
+    """Of first - second, (seeds, n) or (n,) values of order 1 of the same n queries: seeds are drawn and then `groups`,
+    (n,) labels of queries that are drawn together; None: each for itself."""
+    first, second = (np.atleast_2d(to_array(values)).astype(np.float64) for values in (first, second))
+    labels = np.arange(first.shape[-1]) if groups is None else to_array(groups)
+    if first.ndim != 2 or second.ndim != 2 or not first.shape[1:] == second.shape[1:] == labels.shape:
         shapes = f"{first.shape}, {second.shape} and {labels.shape}"
         raise ValueError(f"values and groups have shapes {shapes}: give one a query for both, and one for each.")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError("a value is not finite: leave out queries that cannot be answered, for both methods.")
     inverse = np.unique(labels, return_inverse=True)[1]
-    sums, counts = np.bincount(inverse, first - second), np.bincount(inverse).astype(np.float64)
-    n = len(counts)
-    if n < 2:
+    counts = np.bincount(inverse).astype(np.float64)
+    if (n := len(counts)) < 2:
         raise ValueError(f"there is only {n} group of queries: a bootstrap needs two or more.")
     rng, means = np.random.default_rng(0), np.empty(DRAWS)
+    sums = [np.stack([np.bincount(inverse, row) for row in values]) for values in (first, second)]
     for part in np.split(means, range(1000, DRAWS, 1000)):
-        weights = rng.multinomial(n, np.full(n, 1 / n), len(part))  # how often each group was drawn
-        part[:] = (weights @ sums) / (weights @ counts)
+        # How often each seed and each group was drawn.
+        ours, theirs, weights = (rng.multinomial(k, np.full(k, 1 / k), len(part)) for k in (*map(len, sums), n))
+        apart = ours @ sums[0] / len(first) - theirs @ sums[1] / len(second)  # (draws, groups)
+        part[:] = (weights * apart).sum(1) / (weights @ counts)
     # Values are of order 1 and often means over three seeds: thirds that cancel out leave 1e-17, which is a tie.
     means[np.abs(means) < 1e-12] = 0
     low, high = np.quantile(means, (0.025, 0.975))
-    return float((first - second).mean()), float(low), float(high), n
+    beyond = min((means <= 0).sum(), (means >= 0).sum())
+    p = min(1.0, 2 * (beyond + 1) / (DRAWS + 1))
+    return Paired(float((first.mean(0) - second.mean(0)).mean()), float(low), float(high), float(p), n)
+
+
+def holm(p: Any) -> np.ndarray:
+    """p values (k,) of k tests, corrected so that one wrong finding among all is as rare as each said (Holm 1979)."""
+    p = to_array(p)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(1, steps)[np.argsort(order, kind="stable")]

@@ -1,9 +1,4 @@
-"""Retrieval metrics, AP, P and Acc@k, from embeddings, for galleries of any size: exact, in bounded memory, all in one
-pass. Ties count against the query: of equal scores the irrelevant stand first.
-
-The rank of the j-th best relevant item is j plus the number of irrelevant items that score as high or higher: so, a
-block of queries at a time, the irrelevant similarities are sorted, without indices, and the relevant ones looked up.
-"""
+"""Retrieval metrics, AP, P and Acc@k, from embeddings, exact, in bounded memory; ties count against the query."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +23,7 @@ TIES = "ties against the query"
 class Measure:
     """One definition, for the first k ranks: its `name` in the papers' tables, its `definition` for a result row.
 
-    From the ranks (Q, M) of Q queries' relevant items, from 1, best first, then inf, how many each has (Q,), one or
-    more, and its gallery's size (Q,), it makes (Q,) float64 in [0, 1].
+    From Q queries' ranks (Q, M) of relevant items, best first, then inf, their numbers and galleries' sizes: (Q,).
     """
 
     k: int
@@ -55,10 +49,9 @@ class Acc(Measure):
 
 @dataclass(frozen=True)
 class P(Measure):
-    """Precision at k; H(i) of the first i items are relevant, R in the whole gallery of N.
+    """Precision at k, H(k)/k (ClipPrompt, Dr. CLIP); H(i) of the first i items are relevant, R in the gallery of N.
 
-    Its denominators differ only where gallery or class is smaller than k: "k" is H(k)/k (ClipPrompt, Dr. CLIP),
-    "gallery" H(k)/min(k, N) (SAKE, sem-pcyc), "relevant" H(c)/c with c = min(k, R) (ZSE).
+    Other denominators: "gallery", H(k)/min(k, N) (SAKE, sem-pcyc); "relevant", H(c)/c with c = min(k, R) (ZSE).
     """
 
     denominator: str = "k"
@@ -84,8 +77,8 @@ class AP(Measure):
     """Average precision: S(k), the sum of H(i)/i over the relevant ranks i <= k, over a denominator.
 
     It is "k" (CVAE's code), "min", min(k, R) (SAKE and ZSE, both interpolated), "found", H(k) (sem-pcyc, ClipPrompt,
-    Dr. CLIP, torchmetrics; 0 where nothing was found), or "relevant", R. For k None, the whole gallery, all are R.
-    `interpolated` makes precision within the first k non-increasing from the right first (the VOC envelope).
+    Dr. CLIP, torchmetrics), or "relevant", R. For k None, the whole gallery, all are R. `interpolated` makes precision
+    within the first k non-increasing from the right first (the VOC envelope).
     """
 
     k: int | None = None
@@ -134,19 +127,19 @@ def evaluate_retrieval(
 ) -> dict[Measure, np.ndarray]:
     """(Q,) float64 values of every measure, each query's from ranking the gallery by cosine similarity.
 
-    Ties count against the query, and items of equal embeddings always tie; a vector of zeros has similarity 0 to
-    everything. ValueError for shapes that do not fit, embeddings that are not finite, and queries without an answer.
+    Items of equal embeddings always tie; a vector of zeros has similarity 0 to everything. ValueError for shapes that
+    do not fit, embeddings that are not finite, and queries without an answer.
 
     Args:
-        queries, gallery: (Q, D) and (N, D) embeddings of any length, in float32, or in float64 if either is; what is
-            closer than the type resolves (about 1e-7) is ordered by rounding.
-        query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant.
-        classes: (Q,) and (N,) of queries and gallery: each query is ranked against the photos of its class only.
+        queries, gallery: (Q, D) and (N, D) embeddings of any length, in float32, or in float64 if either is.
+        query_labels, gallery_labels: (Q,) and (N,) numbers or strings, equal where an item is relevant; or (N, K) of
+            items with several, of which one must be equal. An item with fewer than K repeats one of its own.
+        classes: likewise, of queries and gallery: each query is ranked against the items of its class only.
     """
     queries, gallery = _embeddings(queries, gallery)
     sizes = len(queries), len(gallery)
-    order, start, count, groups = _relevant((query_labels, gallery_labels), classes, sizes)
-    gallery, number = gallery[order], torch.get_num_threads()
+    items, start, count, groups = _relevant((query_labels, gallery_labels), classes, sizes)
+    number = torch.get_num_threads()
     lengths = torch.linalg.vector_norm(torch.from_numpy(gallery), dim=1).numpy()
     lengths[lengths == 0] = 1
     again, first = _copies(gallery)
@@ -165,11 +158,13 @@ def evaluate_retrieval(
             # length that tie go on to tie. A query's own length does not change its ranking.
             scores /= lengths
             scores[:, again] = scores[:, first]
-            others = groups[0][rows, None] != groups[1] if groups else np.zeros((len(rows), 1), dtype=bool)
+            none = np.zeros((len(rows), 1), dtype=bool)
+            others = (groups[0][rows, None, None] != groups[1]).all(2) if groups else none
             np.copyto(scores, -np.inf, where=others)
-            ahead = _irrelevant_ahead(scores, start[rows, None], count[rows, None])
-            place = np.arange(1.0, ahead.shape[1] + 1)
-            ranks = np.where(place <= count[rows, None], ahead + place, np.inf)
+            place = np.arange(count[rows].max())
+            real = place < count[rows, None]
+            ahead = _irrelevant_ahead(scores, items[start[rows, None] + place * real], real)
+            ranks = np.where(real, ahead + place + 1.0, np.inf)
             for measure, column in values.items():
                 column[rows] = measure(ranks, count[rows], len(gallery) - others.sum(1))
 
@@ -179,18 +174,24 @@ def evaluate_retrieval(
 
 
 def _relevant(labels: Sides, classes: Sides | None, sizes: Sides) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
-    """The gallery's order with relevant items side by side, each query's first and number of them, and both classes."""
+    """Items label by label, where each query's relevant ones begin and how many they are, and both sides' classes."""
     wanted, found = _codes(labels, sizes, "labels")
     groups = () if classes is None else _codes(classes, sizes, "classes")
     if groups:
-        wanted, found = wanted * sum(sizes) + groups[0], found * sum(sizes) + groups[1]
-    order = np.argsort(found, kind="stable")
-    start, end = (np.searchsorted(found[order], wanted, side) for side in ("left", "right"))
+        most = 1 + max(groups[0].max(initial=0), groups[1].max())
+        wanted = wanted * most + groups[0]
+        found = (found[:, :, None] * most + groups[1][:, None]).reshape(sizes[1], -1)
+    found, items = found.ravel(), np.arange(sizes[1]).repeat(found.shape[1])
+    order = np.lexsort((items, found))
+    found, items = found[order], items[order]
+    new = np.append(True, (np.diff(found) != 0) | (np.diff(items) != 0))  # a label that an item repeats counts once
+    found, items = found[new], items[new]
+    start, end = (np.searchsorted(found, wanted, side) for side in ("left", "right"))
     if len(missing := np.flatnonzero(start == end)):
         which = f"query {missing[0]} with label {to_array(labels[0])[missing[0]]!s}"
         lacking = f"{len(missing)} of {sizes[0]} queries have no relevant item in the gallery, the first is {which}"
         raise ValueError(f"{lacking}: drop them, or complete the gallery.")
-    return order, start, end - start, groups and (groups[0], groups[1][order])
+    return items, start, end - start, groups
 
 
 def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,13 +202,11 @@ def _copies(gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return again, first[same][again]
 
 
-def _irrelevant_ahead(scores: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
+def _irrelevant_ahead(scores: np.ndarray, columns: np.ndarray, real: np.ndarray) -> np.ndarray:
     """(b, M): the irrelevant items that score as high as a relevant one, best first; `scores` is overwritten."""
-    place = np.arange(count.max())
-    columns = start + place * (place < count)
-    relevant = np.where(place < count, np.take_along_axis(scores, columns, axis=1), -np.inf).astype(scores.dtype)
+    relevant = np.where(real, np.take_along_axis(scores, columns, axis=1), -np.inf).astype(scores.dtype)
     np.put_along_axis(scores, columns, -np.inf, axis=1)
-    scores.sort(axis=1)
+    scores.sort(axis=1)  # without indices: the relevant ones are looked up
     relevant.sort(axis=1)
     behind = [np.searchsorted(row, own) for row, own in zip(scores, relevant, strict=True)]
     return scores.shape[1] - np.array(behind)[:, ::-1]
@@ -228,9 +227,10 @@ def _embeddings(queries: Any, gallery: Any) -> list[np.ndarray]:
 
 
 def _codes(given: Sides, sizes: Sides, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of both sides as the same whole numbers, below Q + N."""
-    both = zip(given, ("query", "gallery"), sizes, strict=True)
-    sides = [to_array(values, f"{side} {name}", shapes=((size,),)) for values, side, size in both]
+    """Labels of both sides, (Q,) and (N, K), as the same whole numbers."""
+    asked, shown = to_array(given[0], f"query {name}", shapes=((sizes[0],),)), to_array(given[1])
+    several = shown.shape[1:] if shown.ndim == 2 and shown.size else ()
+    sides = [asked, to_array(shown, f"gallery {name}", shapes=((sizes[1], *several),)).reshape(sizes[1], -1)]
     kinds = {side.dtype.kind for side in sides}
     if len({kind in "US" for kind in kinds}) > 1:
         raise ValueError(f"{name} are {sides[0].dtype} here and {sides[1].dtype} in the gallery: use one kind.")
@@ -238,8 +238,8 @@ def _codes(given: Sides, sizes: Sides, name: str) -> tuple[np.ndarray, np.ndarra
         raise ValueError(f"{name} hold NaN: leave out what has no label.")
     if kinds == {"i", "u"}:
         sides = [side.astype(object) for side in sides]  # both together would become floats
-    codes = np.unique(np.concatenate(sides), return_inverse=True)[1]
-    return codes[: sizes[0]], codes[sizes[0] :]
+    codes = np.unique(np.concatenate([side.ravel() for side in sides]), return_inverse=True)[1]
+    return codes[: sizes[0]], codes[sizes[0] :].reshape(sides[1].shape)
 
 
 def average_precision_at_k(
@@ -273,9 +273,7 @@ def _of_rankings(measure: Measure, relevance: Any, n_relevant: Any) -> np.ndarra
     shown, length = rankings.sum(1), rankings.shape[1]
     given = np.broadcast_to(to_array(n_relevant, "n_relevant", shapes=((), np.shape(relevance)[:-1])), shown.shape)
     if not np.isin(rankings, (0, 1)).all() or given.dtype.kind not in "iu" or (given < shown).any():
-        raise ValueError(
-            "relevance is not 0 and 1, or n_relevant not whole numbers of what it shows or more: count anew."
-        )
+        raise ValueError("relevance is not 0 and 1, or n_relevant not whole and of what it shows or more: count anew.")
     if length < (measure.k or 0) and (given > shown).any():
         raise ValueError(f"a ranking has {length} items, fewer than k = {measure.k}, and lacks relevant ones: give k.")
     ranks = np.sort(np.where(rankings, np.arange(1.0, length + 1), np.inf))

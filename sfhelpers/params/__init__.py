@@ -1,5 +1,4 @@
-"""Checks a notebook's parameters before anything long starts (papermill only warns of a misspelt name), and prints what
-will run. Relative paths are taken from the kernel's current folder; the default `output_dir` never depends on it."""
+"""Checks a notebook's parameters before anything long starts; relative paths are taken from the kernel's folder."""
 
 import difflib
 import math
@@ -16,7 +15,7 @@ from typing import Any
 from sfhelpers.files import check_own, given, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
-__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "resolve_device"]
+__all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "data_folder", "resolve_device"]
 BACKBONES = ("pocket", "sd21")
 KINDS = {  # what a value is called, and how another one is passed
     bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
@@ -37,15 +36,14 @@ class Run(SimpleNamespace):
     @property
     def configuration(self) -> dict[str, Any]:
         """What decides the numbers of a training, for its checkpoint: all but where it runs and how much is run."""
-        aside = ("output_dir", "device", "resume", "arms", "seeds")
+        aside = ("output_dir", "device", "resume", "arms", "seeds", "rates")
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in aside}
 
 
 def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     """Check a notebook's parameters in its `globals()`, make its output folder, and print what will run.
 
-    ValueError for one that is misspelt, missing or out of range, TypeError for a value of the wrong type, RuntimeError
-    for a device that is not there, OSError for a `data_root` or `output_dir` that cannot be used.
+    ValueError: one is misspelt, missing or out of range; TypeError; RuntimeError: no such device; OSError: no folder.
     """
     if notebook not in NOTEBOOKS:
         raise ValueError(f"no notebook is called {notebook!r}: choose {_or(NOTEBOOKS)}, or declare its parameters.")
@@ -61,10 +59,14 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
     if 0 < getattr(run, "limit", 0) < (fewest := declared.fewest(run)):
         said = f"limit {run.limit} leaves no photo of a category to choose the epoch by"
         raise ValueError(f"{said}: pass -p limit {fewest} or more, or 0 for all.")
+    if getattr(run, "alignment", 0) and not run.imagenet:
+        said = f"alignment {run.alignment:g} pulls towards ImageNet's features, which are not here"
+        raise ValueError(f"{said}: pass -p imagenet FILE, or -p alignment 0.")
     run.backbone = _backbone(run.backbone)
     run.device = resolve_device(run.device)
     if "dataset" in table:
-        run.data_root = _data_root(run.dataset, run.data_root, table["dataset"].choices)
+        folder = data_folder(run.dataset, run.data_root)
+        run.data_root = folder.resolve() if folder else ""
     given(getattr(run, "heads", ""))
     run.output_dir = _output_dir(run.output_dir, notebook)
     _print(run, table, declared)
@@ -87,6 +89,21 @@ def resolve_device(device: str) -> str:
     if int(index or 0) >= there[kind]:
         raise RuntimeError(f"device {device!r} is not there: torch finds {there[kind]}, counted from 0.")
     return f"cuda:{int(index or 0)}" if kind == "cuda" else device
+
+
+def data_folder(dataset: str, root: str | Path) -> Path | None:
+    """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
+    if dataset == "toy" and str(root):
+        raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
+    if dataset == "toy":
+        return None
+    if not str(root):
+        raise ValueError(f"dataset {dataset!r} needs to know where your files are: pass -p data_root FOLDER.")
+    if not (folder := given(root)).exists():
+        raise FileNotFoundError(f"data_root {shown(folder)} does not exist: check -p data_root.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"data_root {shown(folder)} is a file, not a folder: pass the one that holds yours.")
+    return folder
 
 
 def _slips(namespace: Mapping[str, Any], table: Mapping[str, Parameter]) -> list[str]:
@@ -143,16 +160,6 @@ def _backbone(backbone: str) -> str:
     if not backbone or not folder.is_dir():
         raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
     return str(folder)
-
-
-def _data_root(dataset: str, data_root: str, choices: Collection[str]) -> Path | str:
-    if dataset == "toy" and data_root:
-        others = " or ".join(f"-p dataset {name}" for name in choices if name != dataset)
-        raise ValueError(f"dataset 'toy' makes its own data: pass {others} with data_root, or no data_root.")
-    folder = given(data_root).resolve()
-    if dataset != "toy" and not (data_root and folder.is_dir()):
-        raise FileNotFoundError(f"dataset {dataset!r} needs a folder, not {data_root!r}: pass -p data_root FOLDER.")
-    return folder if data_root else ""
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:

@@ -2,4 +2,4 @@
 
 from sfhelpers.pilot.features import BASES, band_pass, pca_maps, power, principal_components, radial_profile, spectrum
 from sfhelpers.pilot.maps import INJECTIONS, SOURCES, FeatureMaps, Settings
-from sfhelpers.pilot.pairs import toy_pairs
+from sfhelpers.pilot.pairs import ToyPairs, toy_pairs

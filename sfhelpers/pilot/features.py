@@ -1,7 +1,4 @@
-"""What can be seen in feature maps (B, C, h, w): PCA maps and Fourier spectra.
-
-Frequencies are in cycles per image: n positions a side hold n / 2 cycles; powers add up to the map's mean square.
-"""
+"""What can be seen in feature maps (B, C, h, w): PCA maps and Fourier spectra, by frequencies in cycles per image."""
 
 import math
 
@@ -16,12 +13,7 @@ CLEAR = 0.05  # an odd statistic nearer to zero than this does not decide a sign
 
 def principal_components(maps: Tensor) -> tuple[Tensor, np.ndarray]:
     """Scores (B, 3, h, w), float32, of maps (B, C, h, w) on three components over all positions of all maps, and the
-    components' shares (3,) of the variance, largest first; zeros where there is no third direction.
-
-    A component's sign is fixed by what its scores look like and not by its loadings, so that the result is the same
-    under any rotation of the channel space: the scores lean to the right (positive third moment); where they lean to
-    neither side, they rise downwards, else to the right, else towards the centre of the image.
-    """
+    components' shares (3,) of the variance, largest first; zeros where there is no third direction."""
     _check(maps)
     mean = maps.double().mean(dim=(0, 2, 3))
     centred = maps.flatten(2) - mean[:, None]  # in float64, as the mean is
@@ -102,7 +94,8 @@ def _check(maps: Tensor) -> None:
 
 
 def _sign(scores: Tensor) -> Tensor:
-    """1 or -1 for a component's scores (B, h, w), as `principal_components` says."""
+    """1 or -1, so that scores (B, h, w) lean to the right, or rise downwards, to the right or inwards: not by loadings,
+    since those turn with the channel space."""
     scores = scores / scores.square().mean().sqrt().clamp(min=1e-300)
     down, right = (torch.linspace(-1, 1, size, dtype=torch.float64) for size in scores.shape[1:])
     inwards = -(down[:, None].square() + right.square())

@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 
 from sfhelpers.backbones import Backbone, check_images
 from sfhelpers.fusion import FusedExtractor
+from sfhelpers.fusion.extractor import UNET_BRANCHES
 from sfhelpers.tasks.heads import Head
 
-BLOCKS = ("f1", "f2", "f3", "f4")
-PLAIN = {f"SD {block}": block for block in BLOCKS}
+PLAIN = {f"SD {block}": block for block in UNET_BRANCHES}
 CONCATENATED = "SD+CLIP concatenated"
 SOURCES = (*PLAIN, "CLIP tokens", CONCATENATED, "fused")
 METHODS = {"none": "SD only", "up": "fused", "late": "late fusion", "random": "fused (fixed random injection)"}
@@ -65,7 +65,7 @@ class FeatureMaps:
         with self._lock:
             if settings.source == "CLIP tokens":
                 return self._tokens(images)
-            blocks = dict(zip(BLOCKS, self._blocks(images, settings), strict=True))
+            blocks = dict(zip(UNET_BRANCHES, self._blocks(images, settings), strict=True))
             if settings.source in PLAIN and settings.injection != "late":
                 return blocks[PLAIN[settings.source]]
             kept, device = blocks | {"tokens": self._tokens(images)}, self.backbone.device
@@ -88,7 +88,6 @@ class FeatureMaps:
         self._extractor(settings)
 
     def notes(self, settings: Settings) -> str:
-        """What one should know about these settings: "", or one sentence."""
         if settings.source == "CLIP tokens":
             return ""
         if unknown := self.backbone.diffusion.untaught_words(settings.prompt):
@@ -126,12 +125,11 @@ class FeatureMaps:
 
         def run(batch: Tensor) -> tuple[Tensor, ...]:
             inject = partial(extractor.add_tokens, self._tokens(batch).to(self.backbone.device)) if inside else None
-            return tuple(diffusion.through_hooks(diffusion.noised(batch, *noise), inject, until=len(BLOCKS)))
+            return tuple(diffusion.through_hooks(diffusion.noised(batch, *noise), inject, until=len(UNET_BRANCHES)))
 
         return self._each(images, (inside and settings.injection, *noise), settings.draws, run)
 
     def _joined(self, features: dict[str, Tensor], settings: Settings) -> Tensor:
-        """What a head makes of blocks and tokens."""
         extractor = self._extractor(settings)
         if extractor.inject != "up":  # whose blocks are injected already
             features |= extractor.features(features)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SIZE, render_photo, render_sketch
+from sfhelpers.toyworld import CATEGORIES, DIFFICULTY, SIZE, render_scene, render_sketch
 from sfhelpers.toyworld.categories import individual
 from sfhelpers.toyworld.shapes import stream
 
@@ -18,12 +18,12 @@ PAIRS_SEED = 20_250_618  # these individuals are in no data set (seeds 0, 1, ...
 
 @dataclass
 class ToyPairs:
-    """N pairs, each a sketch and a photo of one individual, in poses of their own."""
+    """N pairs, each a sketch and a photo of one individual, in poses of their own; the photo shows other things too."""
 
     images: Tensor  # (N, 2, 3, 160, 160) in [0, 1], sketch and photo
     points: Tensor  # (N, 2, 8, 2), the keypoints' x and y as shares of the image's side
     visible: Tensor  # (N, 2, 8) bool
-    masks: Tensor  # (N, 160, 160) bool, the visible object in the photo
+    masks: Tensor  # (N, 160, 160) bool, all that is a thing in the photo and not ground, whichever was drawn
     silhouettes: Tensor  # (N, 160, 160) bool, what the sketch outlines, as a steady hand would have drawn it
     labels: list[str]  # N categories
 
@@ -46,10 +46,11 @@ def toy_pairs(per_category: int, categories: Sequence[str] = tuple(CATEGORIES)) 
 
 
 def _pair(category: str, index: int) -> tuple[Tensor, ...]:
-    photo, mask, in_photo = render_photo(category, index, PAIRS_SEED, DIFFICULTY)
+    photo, things = render_scene(category, index, PAIRS_SEED, DIFFICULTY)
+    mask = np.logical_or.reduce([thing.mask for thing in things])
     sketch, in_sketch = render_sketch(category, index, 0, PAIRS_SEED, DIFFICULTY)
     colours = torch.from_numpy(np.stack([np.repeat(sketch[..., None], 3, axis=2), photo])).permute(0, 3, 1, 2)
-    keypoints = torch.from_numpy(np.stack([in_sketch, in_photo])).float()
+    keypoints = torch.from_numpy(np.stack([in_sketch, things[0].keypoints])).float()
     silhouette = _silhouette(category, index, in_sketch[:, :2])
     return colours.float() / 255, keypoints[..., :2] / SIZE, keypoints[..., 2] > 0, torch.from_numpy(mask), silhouette
 

@@ -18,23 +18,25 @@ Lines = Mapping[str, tuple[str, float]]  # panel -> the name of its dashed line,
 Levels = Mapping[str, float]
 Series = Mapping[str, tuple[Sequence[float], Sequence[float] | None]]
 Measured = Mapping[str, Mapping[str, tuple[float, float | None]]]
-Differences = Mapping[str, Mapping[str, tuple[float, float, float]]]
+Differences = Mapping[str, Mapping[str, tuple[float, ...]]]
 SHADES = LinearSegmentedColormap.from_list("worse to better", [VERMILION, "#FFFFFF", BLUE])
 VERDICTS = {"better": (BLUE, ">"), "not told apart": (PALE, "o"), "worse": (VERMILION, "<")}
+VERDICTS |= {"not trained to the end": (PALE, "s")}
 
 
 def curve(
     x: Sequence[float], series: Series, xlabel: str, ylabel: str, title: str = "", baselines: Levels | None = None
 ) -> Figure:
     """Lines over x, name to (means, spreads or None), with a band of plus and minus the spread, each named at its
-    right end; baselines, name to a level, are dashed."""
+    right end, which may come before the last x; baselines, name to a level, are dashed."""
     axes = chart(WIDTH, 3.6).subplots()
     ends = []
     for (name, (mean, spread)), (color, marker) in zip(series.items(), cycle(LOOKS), strict=False):
-        axes.plot(x, mean, color=color, marker=marker, markersize=4, markeredgecolor="white", linewidth=1.8)
+        at, line = x[: len(mean)], {"markersize": 4, "markeredgecolor": "white", "linewidth": 1.8}
+        axes.plot(at, mean, color=color, marker=marker, **line)
         if spread is not None:
             low, high = np.subtract(mean, spread), np.add(mean, spread)
-            axes.fill_between(x, low, high, color=color, alpha=0.16, linewidth=0)
+            axes.fill_between(at, low, high, color=color, alpha=0.16, linewidth=0)
         ends.append((float(mean[-1]), name, color))
     for name, level in (baselines or {}).items():
         axes.axhline(level, **DASHED)
@@ -71,16 +73,17 @@ def bars_with_spread(
 def forest(differences: Differences, verdicts: Mapping[str, Mapping[str, str]], xlabel: str, title: str = "") -> Figure:
     """Paired differences with their intervals, a row a method and a panel a gallery, around a line at zero.
 
-    `differences` is gallery -> method -> (mean, low, high), as `results.differences` gives them, `verdicts` gallery ->
-    method -> one of `VERDICTS`. What lies far beyond the others is an arrow at the edge, beside its number.
+    `differences` is gallery -> method -> (mean, low, high, ...), as `results.differences` gives them, `verdicts`
+    gallery -> method -> one of `VERDICTS`. What lies far beyond the others is an arrow at the edge, beside its number.
     """
     dots: Dots = {}
     for gallery, found in differences.items():
-        for method, (mean, low, high) in found.items():
+        for method, (mean, low, high, *_) in found.items():
             words = f"{mean:+.3f}".replace("-", "−")
             dots.setdefault(gallery, {})[method] = (mean, low, high, words, *VERDICTS[verdicts[gallery][method]])
     figure = _dot_panels(dots, xlabel, title, {gallery: ("", 0.0) for gallery in dots}, 0.0)
-    keys = [Line2D([], [], linestyle="", **_mark(*look), label=said) for said, look in VERDICTS.items()]
+    occur = {verdict for said in verdicts.values() for verdict in said.values()}
+    keys = [Line2D([], [], linestyle="", **_mark(*VERDICTS[v]), label=v) for v in VERDICTS if v in occur]
     figure.legend(handles=keys, loc="outside upper right", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
     return figure
 
@@ -170,7 +173,6 @@ def _draw_line(axes: Axes, label: str, level: float) -> None:
 
 
 def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
-    """Pale axes with a grid and without a frame."""
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
     axes.set_title(title, loc="left", pad=8, **TITLE)

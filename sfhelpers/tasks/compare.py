@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +13,18 @@ from sfhelpers import kept, results
 from sfhelpers.backbones import Backbone
 from sfhelpers.files import check_own
 from sfhelpers.fusion import FusedExtractor
-from sfhelpers.metrics import paired_bootstrap
+from sfhelpers.metrics import holm, paired_bootstrap
+from sfhelpers.results import Row
 from sfhelpers.tasks import arms
 from sfhelpers.tasks.fit import History, Training
 
-TEST = "paired bootstrap over {what}, each method's values averaged over its seeds ({seeds}) first, 10,000 resamples"
+TEST = (
+    "paired bootstrap over {unit}: 10,000 times the seeds of both methods ({seeds}) and then the {unit} are drawn with "
+    "replacement; two-sided p, corrected after Holm for {number} methods"
+)
+RATES = (1.0, 1 / 3, 3.0)  # times a task's learning rate, that are tried; the first wins a tie
+SHARES = tuple(k / 10 for k in range(11))  # of Stable Diffusion in "B-SD+CLIP"
 Frozen = Mapping[str, Any]  # part name -> what was prepared of it
-Plain = Callable[[], tuple[FusedExtractor, Frozen]]  # an extractor without injection, and what was prepared for it
 
 
 @dataclass
@@ -32,11 +36,12 @@ class Trial:
     problem: str = ""
     model: nn.Module | None = None  # None where nothing is trained, as for `history`
     history: History | None = None
+    tried: dict[Any, float] = field(default_factory=dict)  # what validation chose by: rate, share or up-block -> value
     parameters: int = 0  # that were learned
     seconds: float = 0.0  # for training and prediction
-    preparing: float = 0.0  # seconds for what is frozen, which arms of a kind share
     found: Any = None  # what it predicted, as the task's `predict` gives it
     row: dict[str, Any] = field(default_factory=dict)  # result fields of its own, e.g. another encoder's weights
+    factor: float = 1.0  # the chosen one of RATES
 
 
 @dataclass
@@ -47,7 +52,8 @@ class Measured:
     metric: str
     definition: str
     values: np.ndarray  # (n,)
-    groups: np.ndarray | None = None  # (n,) labels of what the paired test resamples together; None: no test is made
+    # Unit, e.g. "photos" -> (n,) labels of what the paired test over it resamples together; None: no test is made.
+    groups: Mapping[str, np.ndarray] | None = None
     n: int = 0  # over how many items, where `values` is one number in all; 0 is len(values)
     split: str = ""  # "" is the task's
 
@@ -61,7 +67,6 @@ class Task:
 
     name: ClassVar[str]
     baselines: ClassVar[tuple[str, ...]] = ()  # methods that `untrained` knows
-    unit: ClassVar[str] = "photos"  # what the paired test resamples
     start: ClassVar[str] = "zero"  # of the injection, as in FusedExtractor; chosen on validation data
 
     read: Callable[..., Any]  # (extractor, part, size in px, **noise of `frozen`) -> all that is frozen of a part
@@ -70,8 +75,8 @@ class Task:
     loss: Callable[[nn.Module, Frozen, Tensor], Tensor]  # of the training examples at indices (b,), their mean
     validate: Callable[[nn.Module, Frozen], float]  # by which the epoch is chosen; higher is better
     predict: Callable[[nn.Module, Frozen], Any]  # of everything that is measured
-    # (one of `baselines`, seeds, frozen, plain) -> its trials; `plain()` gives the backbone's own features.
-    untrained: Callable[[str, Sequence[int], Frozen, Plain], Iterable[Trial]]
+    # (one of `baselines`, seeds, frozen, extractor) -> its trials; both are of the arm that only joins the backbones.
+    untrained: Callable[[str, Sequence[int], Frozen, FusedExtractor], Iterable[Trial]]
     measure: Callable[[Trial, Frozen], Iterator[Measured]]  # all result rows; what has `groups` is tested as well
 
     def __init__(
@@ -87,9 +92,6 @@ class Task:
     def of_problem(self, frozen: Frozen, problem: str) -> Frozen:  # what a training on a problem sees of it
         return frozen
 
-    def epochs_of(self, frozen: Frozen) -> int:
-        return self.epochs
-
     def examples(self, frozen: Frozen) -> int:  # that an epoch has
         return len(frozen["train"])
 
@@ -100,65 +102,77 @@ def compare(
     methods: Iterable[str] | Sequence[arms.Arm],
     seeds: Iterable[int] = (0,),
     inject: str = "up",
+    rates: int = 1,
     log: Callable[[str], None] = print,
     checkpoints: Path | None = None,
     resume: bool = True,
     configuration: Mapping[str, Any] | None = None,
     after: Callable[[arms.Arm, list[Trial], Frozen], None] = lambda *given: None,
 ) -> tuple[list[Trial], Frozen]:
-    """Train and test every method with every seed; what is frozen is computed once a kind of arm, and shared.
+    """Train and test every method with every seed; what is frozen is computed once a kind of arm and seed, and shared.
 
-    `methods` are of arms.METHODS and the task's baselines; or arms, with seeds of their own. `inject` is of the arm
-    called "fused", `checkpoints` the folder to keep every training in, and to go on from; without `resume`, what is
-    there is removed when the first training begins. `configuration` is what else made them, as in `Training.fit`.
+    `methods` are of arms.METHODS and the task's baselines, or arms with their own seeds; `inject` is that of "fused",
+    `rates` how many of RATES validation chooses from at an arm's first seed, `checkpoints` the folder of trainings to
+    go on from, or, without `resume`, to remove at the first one; `configuration` is as in `Training.fit`.
 
-    Returns the trials, method by method with the baselines last, and what was prepared for the last kind of arm;
-    `after` is called with it and an arm's trials as soon as these are there. ValueError: an unknown method, or no arm.
+    Returns the trials, baselines last, and what was prepared last, whose records, pairs and labels are those of all;
+    `after` gets each arm, its trials and what was prepared for it. ValueError: an unknown method, or no arm.
     """
     methods, seeds = tuple(methods), tuple(seeds)
     wanted = [method for method in methods if isinstance(method, arms.Arm)]
     wanted = wanted or arms.arms_for(methods, seeds, backbone, inject, task.baselines)
+    baselines = [method for method in methods if method in task.baselines]
     if checkpoints is not None:
         check_own(checkpoints)
     groups: dict[tuple, list[arms.Arm]] = {}
-    for arm in sorted(wanted, key=lambda arm: "plain" in arm.frozen_key):  # last, since baselines need these
+    for arm in wanted:
         groups.setdefault(arm.frozen_key, []).append(arm)
+    plain = arms.arm_of("SD+CLIP concatenated", backbone, seeds[0])
+    if baselines:
+        groups.setdefault(plain.frozen_key, [])
     found: dict[int, list[Trial]] = {}
-    for group in groups.values():
-        started, frozen, maker = time.perf_counter(), {}, arms.preparer(group)  # what was frozen is let go first
-        size, noise = arms.reading_size(maker.backbone), group[0].noise
-        frozen = {name: task.read(maker, part, size, **noise) for name, part in task.parts.items()}
-        preparing = time.perf_counter() - started
+    others: list[Trial] = []
+    factors: dict[tuple[str, str], tuple[float, ...]] = {}  # (method, problem) -> times the task's learning rate
+    for key, group in groups.items():
+        frozen, first = {}, (group or [plain])[0]  # what was frozen is let go first
+        maker, size = arms.preparer(group or [plain]), arms.reading_size(first.backbone)
+        frozen = {name: task.read(maker, part, size, **first.noise) for name, part in task.parts.items()}
         if checkpoints is not None and not resume and task.epochs:
             kept.remove_trainings(checkpoints)
             resume = True
         for arm in group:
-            made = (_train(task, arm, p, frozen, checkpoints, configuration) for p in task.problems(arm.method))
-            trials = [replace(trial, preparing=preparing) for trial in made]
-            ends = [(trial.history.best_epoch, len(trial.history.epochs) - 1, trial.problem) for trial in trials]
-            best = ", ".join(f"{epoch} of {last} {problem}".rstrip() for epoch, last, problem in ends)
-            log(f"{arm.method}, seed {arm.seed}: best epoch {best}")
+            trials = found[id(arm)] = []
+            for problem in task.problems(arm.method):
+                some = factors.get((arm.method, problem), RATES[: rates if task.epochs else 1])
+                trials.append(_best(task, arm, problem, frozen, some, checkpoints, configuration))
+                factors[arm.method, problem] = (trials[-1].factor,)
+            log(f"{arm.method}, seed {arm.seed}: {', '.join(map(_ending, trials))}")
             after(arm, trials, frozen)
-            found[id(arm)] = trials
-
-    @cache
-    def plain() -> tuple[FusedExtractor, Frozen]:
-        arm = arms.arm_of("SD+CLIP concatenated", backbone, seeds[0])
-        extractor, size = arm.extractor(), arms.reading_size(backbone)
-        if arm.frozen_key in list(groups)[-1:]:
-            return extractor, frozen
-        return extractor, {name: task.read(extractor, part, size) for name, part in task.parts.items()}
-
-    trials = [trial for arm in wanted for trial in found[id(arm)]]
-    for method in (method for method in methods if method in task.baselines):
-        trials += task.untrained(method, seeds, frozen, plain)
-    return trials, frozen
+        if key == plain.frozen_key:
+            others = [t for name in baselines for t in task.untrained(name, seeds, frozen, plain.extractor())]
+    return [trial for arm in wanted for trial in found[id(arm)]] + others, frozen
 
 
-def _train(
-    task: Task, arm: arms.Arm, problem: str, everything: Frozen, checkpoints: Path | None, configuration: Any
-) -> Trial:
-    frozen, extractor = task.of_problem(everything, problem), arm.extractor(task.start)
+def _ending(trial: Trial) -> str:
+    said, last = trial.history, len(trial.history.epochs) - 1
+    rate = f" at rate {said.learning_rate:.2g}" * (len(trial.tried) > 1)
+    return f"best epoch {said.best_epoch} of {last}{rate}, {said.ended or 'untrained'} {trial.problem}".rstrip()
+
+
+def _best(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factors: Iterable[float], *kept: Any) -> Trial:
+    """The trial at that of the task's learning rate times these factors which validation likes best."""
+    frozen, tried = task.of_problem(frozen, problem), {}
+    made = (_train(task, arm, problem, frozen, factor, tried, *kept) for factor in factors)
+    best = max(made, key=lambda trial: trial.history.best)  # one by one, since models may be large
+    started = time.perf_counter()
+    best.found = task.predict(best.model, frozen)
+    best.seconds += time.perf_counter() - started
+    return best
+
+
+def _train(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factor: float, tried: dict, *kept: Any) -> Trial:
+    checkpoints, configuration = kept
+    extractor = arm.extractor(task.start)
     model = task.model(extractor, frozen)
     made_by = dict(configuration or {}) | {
         "method": arm.method, "seed": arm.seed, "inject": extractor.inject, "start": extractor.start,
@@ -168,52 +182,70 @@ def _train(
     if arm.method not in arms.METHODS:  # a variant is what its settings are
         made_by |= {"settings": {**arm.settings}, "noise": {**arm.noise}}
     loss, validate = lambda m, indices: task.loss(m, frozen, indices), lambda m: task.validate(m, frozen)
-    examples, epochs = task.examples(frozen), task.epochs_of(frozen)
-    rate = task.learning_rate * (arms.FINETUNING_RATE if arm.finetuned else 1)
-    training = Training(model, loss, examples, validate, epochs, rate, task.batch_size, arm.seed)
+    rate = task.learning_rate * factor * (arms.FINETUNING_RATE if arm.finetuned else 1)
+    training = Training(model, loss, task.examples(frozen), validate, task.epochs, rate, task.batch_size, arm.seed)
     words = ", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}")))
-    folder = checkpoints and checkpoints / arms.file_name(arm.method, f"-seed{arm.seed}") / problem
+    times = "" if factor == 1 else f"rate x{factor:.2g}"
+    folder = checkpoints and checkpoints / arms.file_name(arm.method, f"-seed{arm.seed}") / problem / times
     history = training.fit(words, folder, made_by)
-    started = time.perf_counter()
-    found = task.predict(model, frozen)
-    seconds = time.perf_counter() - started + sum(row["seconds"] for row in history.epochs)
+    tried[rate] = history.best
     parameters = sum(parameter.numel() for parameter in training.parameters)
-    return Trial(arm.method, arm.seed, problem, model, history, parameters, seconds, found=found)
+    seconds = sum(row["seconds"] for row in history.epochs)
+    return Trial(arm.method, arm.seed, problem, model, history, tried, parameters, seconds, factor=factor)
 
 
-def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[results.Row]:
+def best_share(score: Callable[[float], float]) -> tuple[float, dict[float, float]]:
+    """That of SHARES which validation likes best, of equals the nearest to a half, and what it said of each."""
+    tried = {share: score(share) for share in SHARES}
+    return max(tried, key=lambda share: (tried[share], -abs(share - 0.5))), tried
+
+
+def rows(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[Row]:
     """A row for everything that a task measures of its trials; `run` is from `params.check`."""
     told = []
     for trial in trials:
         about = {"method": trial.method, "seed": trial.seed, "seconds": trial.seconds, "weights_sha256": weights_sha256}
+        about |= training_of(trial)
         for found in task.measure(trial, frozen):
             told.append(_row(run, task, found, found.values.mean(), found.n or len(found.values), about | trial.row))
     return told
 
 
-def differences(
-    run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str
-) -> list[results.Row]:
-    """The paired test of "fused" against every other method, a mean and both ends of its 95 % interval each."""
+def training_of(trial: Trial) -> dict[str, Any]:
+    """What a row says of the training."""
+    fields = ("steps", "best_epoch", "learning_rate", "ended") if trial.history else ()
+    return {name: getattr(trial.history, name) for name in fields}
+
+
+def differences(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[Row]:
+    """The paired tests of "fused" against every other method, over every unit that has two or more of its kind."""
     tested: dict[tuple, tuple[Measured, dict[str, list[np.ndarray]]]] = {}
+    ended: dict[tuple, set[str]] = {}  # (what is measured, method) -> how its trainings did
     for trial in trials:
         for found in (found for found in task.measure(trial, frozen) if found.groups is not None):
             key = (found.gallery, found.metric, found.definition, found.split)
             tested.setdefault(key, (found, {}))[1].setdefault(trial.method, []).append(found.values)
+            ended.setdefault((key, trial.method), set()).add(trial.history.ended if trial.history else "")
     told = []
-    for found, values in tested.values():
-        for method in (method for method in values if method != "fused" and "fused" in values):
-            seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
-            means = (np.mean(values[name], axis=0) for name in ("fused", method))
-            *apart, n = paired_bootstrap(*means, found.groups)
-            about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
-            for end, value in zip(results.ENDS, apart, strict=True):
-                about["definition"] = f"{TEST.format(what=task.unit, seeds=seeds)}; {end}"
-                told.append(_row(run, task, found, value, n, about))
+    for key, (found, values) in tested.items():
+        others = [method for method in values if method != "fused" and "fused" in values]
+        for unit, labels in found.groups.items() if others else ():
+            if len(np.unique(labels)) < 2:  # nothing can be said of others of its kind
+                continue
+            tests = [paired_bootstrap(np.stack(values["fused"]), np.stack(values[m]), labels) for m in others]
+            for method, test, p in zip(others, tests, holm([test.p for test in tests]), strict=True):
+                seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
+                rule = TEST.format(unit=unit, seeds=seeds, number=len(others))
+                about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
+                both = ended[key, "fused"] | ended[key, method]
+                about["ended"] = next((end for end in (results.CAP, results.PLATEAU) if end in both), "")
+                for end, name in results.ENDS.items():
+                    value, about["definition"] = getattr(test._replace(p=p), name), f"{rule}; {end}"
+                    told.append(_row(run, task, found, value, test.n, about))
     return told
 
 
-def _row(run: Any, task: Task, found: Measured, value: float, n: int, about: Mapping[str, Any]) -> results.Row:
+def _row(run: Any, task: Task, found: Measured, value: float, n: int, about: Mapping[str, Any]) -> Row:
     where = {"task": task.name, "dataset": task.dataset, "split": found.split or task.split, "gallery": found.gallery}
     what = {"metric": found.metric, "definition": found.definition, "value": value, "n": n}
     return results.row(run, **where | what | about)

@@ -1,8 +1,4 @@
-"""Sketch-photo correspondence (paper, Sec. 6.3): where in the photo is this point of the sketch, and the other way.
-
-A point's feature is compared with every position of the other image's map. Training adds a contrastive loss, which
-tells the corresponding patch from all others, and the end-point error of a soft-argmax over the map (Eq. 3).
-"""
+"""Sketch-photo correspondence (paper, Sec. 6.3): where in the photo is this point of the sketch, and the other way."""
 
 import itertools
 import time
@@ -18,13 +14,12 @@ from sfhelpers import metrics
 from sfhelpers.datasets.psc6k import FRAME, Annotated
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.fusion.modules import to_grid
-from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
+from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, PreparedPoints, compute, fit_statistics, prepare_points, take, tested
 
 SIDES = {"s2p": ("sketch", "photo"), "p2s": ("photo", "sketch")}  # direction -> where from, where to
 SAME_PIXEL = "same pixel"
-# Off the shelf: the raw features, standardised, nothing trained.
-RAW = {"B-CLIP": ("tokens",), "B-SD": ("f1", "f2", "f3"), "B-SD+CLIP": ("f1", "f2", "f3", "tokens")}
+RAW = {"B-CLIP": 0.0, "B-SD": 1.0, "B-SD+CLIP": None}  # raw features -> SD's share; None: chosen on validation pairs
 TEMPERATURES = (0.01, 0.02, 0.05, 0.1, 0.2)  # of the raw features' window soft-argmax; chosen on validation pairs
 ALPHAS = (0.02, 0.04, 0.06, 0.08, 0.10)  # over which the epoch is chosen: PCK@5 alone moves in coarse steps
 REPORTED = (0.05, 0.10)
@@ -43,8 +38,7 @@ Places = Mapping[str, Tensor]  # direction -> (N, J, 2) predicted places in [0, 
 class SketchMatcher(nn.Module):
     """Finds the points of one image in another by the cosine of their features, maps (B, d, g, g) of an extractor.
 
-    `window` is the side of the soft-argmax around the best position (paper's code: 7), odd, else ValueError;
-    `temperature`, above 0, what the cosine is divided by at the start.
+    `window` is the side of the soft-argmax (paper's code: 7), odd; `temperature`, above 0, divides the cosine at first.
     """
 
     def __init__(self, extractor: nn.Module, window: int = 7, temperature: float = 0.05):
@@ -66,7 +60,7 @@ class SketchMatcher(nn.Module):
         return expected_position((cosine / self.log_temperature.exp()).masked_fill(~near, -torch.inf))
 
     def loss(self, data: PreparedPoints, chosen: Tensor) -> Tensor:
-        """The training loss of some pairs (b,), both ways, every photo's map computed once; 0 if all is hidden."""
+        """Contrastive loss and end-point error (Eq. 3) of pairs (b,), both ways, a photo once; 0 if all is hidden."""
         device = self.log_temperature.device
         sketches, photos = data.images.pairs[chosen].unbind(1)
         different, which = photos.unique(return_inverse=True)
@@ -107,8 +101,7 @@ def expected_position(logits: Tensor) -> Tensor:
 class Correspondence(Task):
     """Trained on annotated pairs (`psc6k.load`) of seen categories, tested on others of these and of unseen ones.
 
-    `batch_size` counts photos a step, each with all its sketches, so that its map is computed once; the rest is as
-    of `fit.Training`. A trial's `found` is part name ("seen", "unseen") -> Places.
+    `batch_size` counts photos a step, each with all its sketches. A trial's `found` is part name -> Places.
     """
 
     name = "correspondence"
@@ -133,8 +126,7 @@ class Correspondence(Task):
         return len(frozen["train"].images.photo_records)
 
     def loss(self, model: SketchMatcher, frozen: Frozen, indices: Tensor) -> Tensor:
-        of_photo = frozen["train"].images.pairs[:, 1]
-        return model.loss(frozen["train"], torch.isin(of_photo, indices).nonzero()[:, 0])
+        return model.loss(frozen["train"], torch.isin(frozen["train"].images.pairs[:, 1], indices).nonzero()[:, 0])
 
     def validate(self, model: SketchMatcher, frozen: Frozen) -> float:
         """Mean PCK over pairs, both directions and ALPHAS."""
@@ -144,41 +136,48 @@ class Correspondence(Task):
     def predict(self, model: SketchMatcher, frozen: Frozen) -> dict[str, Places]:
         return {part: predict_pairs(model, data) for part, data in tested(frozen).items()}
 
-    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
-        """The point itself, or the nearest of raw features, of which validation pairs choose only the temperature."""
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: FusedExtractor) -> Iterator[Trial]:
+        """The point itself, or the nearest of raw features: validation pairs choose a share and then a temperature."""
         if method == SAME_PIXEL:
             parts = tested(frozen).items()
             same = {part: {d: data.points[source] for d, (source, _) in SIDES.items()} for part, data in parts}
             yield Trial(method, seeds[0], found=same)
             return
-        extractor, frozen = plain()
         started = time.perf_counter()
-        fit_statistics(extractor, frozen["train"].images)
-        models = [SketchMatcher(RawFeatures(extractor, RAW[method]), temperature=t) for t in TEMPERATURES]
-        found = self.predict(max(models, key=lambda model: self.validate(model, frozen)), frozen)
-        yield Trial(method, seeds[0], seconds=time.perf_counter() - started, found=found)
+        fit_statistics(plain, frozen["train"].images)
+
+        def score(share: float, temperature: float = 0.05) -> float:
+            return self.validate(SketchMatcher(RawFeatures(plain, share), temperature=temperature), frozen)
+
+        share, tried = (RAW[method], {}) if RAW[method] is not None else best_share(score)
+        temperature = max(TEMPERATURES, key=lambda temperature: score(share, temperature))
+        found = self.predict(SketchMatcher(RawFeatures(plain, share), temperature=temperature), frozen)
+        yield Trial(method, seeds[0], tried=tried, seconds=time.perf_counter() - started, found=found)
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
-        """Both metrics under every definition; PCK@5 under the first is tested."""
+        """Both metrics under every definition; under the first they are tested."""
         for part, places in trial.found.items():
-            data, of_photo = frozen[part], frozen[part].images.pairs[:, 1].repeat(2).numpy()
+            data = frozen[part]
+            both = {unit: np.tile(labels, 2) for unit, labels in data.images.groups.items()}  # directions
             for alpha, definition in itertools.product(REPORTED, DEFINITIONS):
                 if len(values := score(places, data, alpha, definition)):
-                    groups = of_photo if (alpha, definition) == (REPORTED[0], DEFINITION) else None
+                    groups = both if definition == DEFINITION else None
                     yield Measured(f"{part} categories", f"PCK@{100 * alpha:.0f}", definition, values, groups)
 
 
 class RawFeatures(nn.Module):
-    """Frozen features of an extractor without injection as one map, each source standardised and of the same weight."""
+    """One map of frozen features, whose cosines are a mean of the sources': the up-blocks' together have a `share`."""
 
-    def __init__(self, extractor: FusedExtractor, sources: tuple[str, ...]):
+    def __init__(self, extractor: FusedExtractor, share: float):
         super().__init__()
-        self.extractor, self.sources = extractor, sources
+        self.extractor = extractor
+        weights = {"f1": share / 3, "f2": share / 3, "f3": share / 3, "tokens": 1 - share}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
 
     def forward(self, prepared: Prepared) -> Tensor:
-        found, side = self.extractor.features(prepared), self.extractor.aggregator.grid
-        maps = [to_grid(self.extractor.statistics[name](found[name]), (side, side)) for name in self.sources]
-        return torch.cat([F.normalize(value, dim=1) for value in maps], dim=1)
+        found, side = self.extractor.features(prepared), (self.extractor.aggregator.grid,) * 2
+        maps = {name: to_grid(self.extractor.statistics[name](found[name]), side) for name in self.weights}
+        return torch.cat([w**0.5 * F.normalize(maps[name], dim=1) for name, w in self.weights.items()], dim=1)
 
 
 @torch.no_grad()

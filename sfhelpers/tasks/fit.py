@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 from sfhelpers.kept import Checkpoint, random_state, set_random_state
 
 MAX_GRADIENT_NORM, WEIGHT_DECAY = 1.0, 1e-3
+PLATEAUS, FALL = 2, 0.1  # the training ends with so many plateaus of the validation; by this the rate falls at each
+PATIENCE, LEAST_STEPS = 5, 500  # epochs without a rise that make a plateau; no plateau ends it before these steps
 CHECKPOINT_STEPS = 100  # the checkpoint is written after so many steps of an epoch, beside after every epoch
 LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
@@ -25,8 +27,15 @@ LAUNCHES = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI
 class History:
     """What happened in a training; epoch 0 is the model before it, without a loss and a learning rate."""
 
-    epochs: list[dict[str, float | None]]  # epoch, loss (mean), validation, learning_rate (at its first step), seconds
+    epochs: list[dict[str, float | None]]  # epoch, loss (mean), validation, learning_rate, seconds
     best_epoch: int  # whose weights the model now holds; 0 if training never beat the start
+    steps: int = 0  # of the optimiser
+    ended: str = ""  # "plateau": the validation no longer rose; "cap": it might have; "" without a training
+    learning_rate: float = 0.0  # of the first step, 0 without a training
+
+    @property
+    def best(self) -> float:  # the best epoch's validation
+        return self.epochs[self.best_epoch]["validation"]
 
 
 @dataclass
@@ -36,7 +45,7 @@ class Position:
     epoch: int = 0  # that is being trained; 0 is the validation before training
     batches: int = 0  # done in this epoch
     loss: float = 0.0  # summed over the examples of these batches
-    learning_rate: float | None = None  # at this epoch's first step
+    learning_rate: float | None = None  # of this epoch
     seconds: float = 0.0  # spent in this epoch
     rows: list[dict[str, float | None]] = field(default_factory=list)  # `History.epochs` of the epochs before
     best_epoch: int = 0  # of these
@@ -46,9 +55,9 @@ class Position:
 class Training:
     """One training of what a model can learn; `fit` runs it.
 
-    AdamW with gradients clipped to norm 1 and a cosine rate that reaches zero at the last step of the last epoch. From
-    a checkpoint it goes on to the bits of a training that nothing stopped, on one CPU with one number of threads; a
-    generator of the caller's own that outlives one call of `loss` is not kept.
+    AdamW with gradients clipped to norm 1; at each plateau of the validation the rate falls by FALL, and with PLATEAUS
+    of them the training ends. From a checkpoint it goes on to the bits of a training that nothing stopped, on one CPU
+    with one number of threads; a generator of the caller's own that outlives one call of `loss` is not kept.
 
     Many processes (`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N`, on CPUs too)
     learn from their share of every batch, with the curve of one up to rounding if the loss is a mean over single
@@ -59,7 +68,7 @@ class Training:
     loss: Callable[[nn.Module, Tensor], Tensor]  # (model, indices (b,) int64 on the CPU) -> their mean loss
     train: int  # number of training examples, whose indices come each once an epoch
     validate: Callable[[nn.Module], float]  # higher is better; without gradients, before training and after every epoch
-    epochs: int  # 0 only evaluates
+    epochs: int  # at most; 0 only evaluates
     learning_rate: float  # of the first step
     batch_size: int  # examples a step, of all processes together; the last step of an epoch may have fewer
     seed: int  # of the order of the examples, which comes from nothing else
@@ -79,18 +88,19 @@ class Training:
         self.accelerator = _accelerator(self.device)
         self.steps = math.ceil(self.train / self.batch_size)  # an epoch
         self.order = torch.Generator().manual_seed(self.seed)
-        self.position, self.best, self.checkpoint = Position(), {}, None
+        self.position, self.best, self.checkpoint, self.plateaus = Position(), {}, None, 0
         if self.epochs:
             broadcast(list(self.model.state_dict().values()))  # every process sets out from the main one's weights
             self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
-            self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.epochs * self.steps)
+            plain = {"threshold": 0.0, "threshold_mode": "abs", "eps": 0.0}  # any rise counts, and so does any rate
+            about = {"mode": "max", "factor": FALL, "patience": PATIENCE - 1, **plain}  # torch counts one more
+            self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, **about)
 
     def fit(self, progress: str = "training", checkpoint: Path | None = None, configuration: Any = None) -> History:
         """Train to the end and leave the model in eval mode with the weights of its best epoch by validation.
 
-        `checkpoint` is the folder of the one file to go on from, about four times the size of the weights (None keeps
-        none), and `configuration` all else that makes this training, as JSON can hold it. ValueError: the file is
-        broken or another training's; OSError: it cannot be read or written; FloatingPointError: a value became NaN.
+        `checkpoint` is the folder of the file to go on from, `configuration` all else that makes this training, for
+        JSON. ValueError: the file is broken or another training's; OSError; FloatingPointError: a value became NaN.
         """
         if checkpoint is not None and self.epochs:
             self.keep(checkpoint, configuration or {})
@@ -99,21 +109,32 @@ class Training:
         done = (self.position.epoch - 1) * self.steps + self.position.batches
         about = {"total": self.epochs * self.steps, "initial": done, "desc": progress, "leave": False}
         with tqdm(**about, disable=not self.accelerator.is_main_process) as bar:
-            while self.position.epoch <= self.epochs:
+            while self.going:
                 self.train_epoch(bar)
                 row = self.end_epoch()
                 bar.set_postfix(loss=f"{row['loss']:.4f}", validation=f"{row['validation']:.4f}")
         self.model.load_state_dict(self.best)
         self.model.eval()
-        return History(self.position.rows, self.position.best_epoch)
+        rows, best = self.position.rows, self.position.best_epoch
+        if not self.epochs:
+            return History(rows, best)
+        ended = "plateau" if self.settled else "cap"
+        return History(rows, best, (len(rows) - 1) * self.steps, ended, self.learning_rate)
+
+    @property
+    def settled(self) -> bool:
+        return self.plateaus >= PLATEAUS and (len(self.position.rows) - 1) * self.steps >= LEAST_STEPS
+
+    @property
+    def going(self) -> bool:
+        return self.position.epoch <= self.epochs and not self.settled
 
     def train_epoch(self, bar: tqdm) -> None:
         at, start = self.position, time.perf_counter() - self.position.seconds
         if at.batches == 0:
-            at.learning_rate = self.schedule.get_last_lr()[0]
+            at.learning_rate = self.optimiser.param_groups[0]["lr"]
         self.model.train()
-        batches = torch.randperm(self.train, generator=self.order).split(self.batch_size)
-        for indices in batches[at.batches :]:
+        for indices in torch.randperm(self.train, generator=self.order).split(self.batch_size)[at.batches :]:
             at.loss += self.step(indices)
             at.batches += 1
             at.seconds = time.perf_counter() - start
@@ -137,10 +158,9 @@ class Training:
         # Checked before the step, so that the weights at hand are still finite ones.
         if not (math.isfinite(total) and math.isfinite(norm)):
             where = f"in epoch {self.position.epoch} (loss {total / len(indices)}, gradient norm {norm})"
-            remedy = f"lower learning_rate (it was {self.schedule.get_last_lr()[0]:.2g})"
+            remedy = f"lower learning_rate (it was {self.position.learning_rate:.2g})"
             raise FloatingPointError(f"training stopped {where}: {remedy} or look for broken values in the data.")
         self.optimiser.step()
-        self.schedule.step()
         return total
 
     def end_epoch(self) -> dict[str, float | None]:
@@ -159,8 +179,16 @@ class Training:
             at.best_epoch = at.epoch
             self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.position = Position(at.epoch + 1, rows=at.rows, best_epoch=at.best_epoch)
+        self.judge(value)
         self.save()
         return row
+
+    def judge(self, value: float) -> None:
+        """Lower the rate if the validation has not risen for long enough."""
+        if self.epochs:
+            before = self.optimiser.param_groups[0]["lr"]
+            self.schedule.step(value)
+            self.plateaus += self.optimiser.param_groups[0]["lr"] != before
 
     def keep(self, folder: Path, configuration: Mapping[str, Any]) -> None:
         """Keep the training in this folder, and go on from where `save` left it there."""
@@ -178,11 +206,12 @@ class Training:
 
         self.position, self.best = Position(**state["position"]), part("best/")
         set_random_state(state["random"][self.accelerator.process_index], self.device)
-        if self.position.epoch <= self.epochs:
+        for row in self.position.rows:
+            self.judge(row["validation"])
+        if self.going:
             self.model.load_state_dict(part("model/"))
             moments = {number: part(f"optimiser/{number}/") for number in range(len(self.parameters))}
             self.optimiser.load_state_dict({"state": moments, "param_groups": state["groups"]})
-            self.schedule.load_state_dict(state["schedule"])
             for _ in range(1, self.position.epoch):  # the order of the epochs before, so that this one's comes next
                 torch.randperm(self.train, generator=self.order)
 
@@ -192,11 +221,11 @@ class Training:
             return
         optimiser = self.optimiser.state_dict()
         state = {"position": asdict(self.position), "groups": optimiser["param_groups"]}
-        state |= {"schedule": self.schedule.state_dict(), "random": gather_object([random_state(self.device)])}
+        state |= {"random": gather_object([random_state(self.device)])}
         if not self.accelerator.is_main_process:
             return
         tensors = {f"best/{name}": tensor for name, tensor in self.best.items()}
-        if self.position.epoch <= self.epochs:
+        if self.going:
             tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
             for number, moments in optimiser["state"].items():
                 tensors |= {f"optimiser/{number}/{name}": tensor for name, tensor in moments.items()}

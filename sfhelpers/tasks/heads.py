@@ -14,9 +14,9 @@ from sfhelpers.files import check_own, make_folder, replace_file, shown
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.tasks.arms import DIM, arm_of, file_name
-from sfhelpers.tasks.compare import Trial
+from sfhelpers.tasks.compare import Trial, training_of
 
-FORMAT = 2  # raise it when the same weights would mean another model, or the file would be read in another way
+FORMAT = 3  # raise it when the same weights would mean another model, or the file would be read in another way
 HEADS = Path(__file__).resolve().parents[2] / "data" / "heads"  # shipped: HEADS / task / file_name(method)
 SHIPPED = HEADS / "segmentation"
 KEY = "sketchfusion"
@@ -28,14 +28,12 @@ NOTEBOOKS = {task: f"0{number}_{task}" for number, task in enumerate(MODELS, sta
 
 @dataclass(frozen=True)
 class Head:
-    """A trained model and where it comes from."""
-
     method: str  # one of `fusion.ARMS`
     inject: str
     threshold: float | None  # of segmentation: from which a probability is foreground, chosen on validation pairs
-    seed: int  # of its training
+    seed: int  # of its training, and so of the noise that it reads images under
     weights_sha256: str  # of the backbone that it was trained on
-    training: dict  # what else it was trained with (dataset, split, limit, epochs, learning_rate)
+    training: dict  # what else it was trained with: dataset, split, limit, and what `compare.training_of` says
     dim: int = DIM
     format: int = FORMAT
     task: str = "segmentation"  # one of MODELS
@@ -66,19 +64,15 @@ class Head:
 def save_heads(
     run: Any, trials: Sequence[Trial], weights_sha256: str, folder: Path, task: str = "segmentation"
 ) -> list[Path]:
-    """Write the models that a task's `compare` trained with the run's first seed, and return their files.
-
-    A run (from `params.check`) with 0 epochs trained none. OSError, one sentence, when a file cannot be written.
-    """
+    """Write what a task's `compare` trained with the run's first seed, if it did; OSError where it cannot."""
     if run.epochs == 0:
         return []
     make_folder(folder)
     check_own(folder)
-    training = {key: getattr(run, key) for key in ("dataset", "split", "limit", "epochs", "learning_rate")}
-    written = []
+    data, written = {key: getattr(run, key) for key in ("dataset", "split", "limit")}, []
     for trial in (t for t in trials if t.model is not None and t.method in ARMS and t.seed == run.seed):
-        made = trial.model.extractor.inject, getattr(trial.found, "threshold", None), run.seed, weights_sha256, training
-        head = Head(trial.method, *made, task=task, settings=trial.model.settings)
+        made = trial.model.extractor.inject, getattr(trial.found, "threshold", None), run.seed, weights_sha256
+        head = Head(trial.method, *made, data | training_of(trial), task=task, settings=trial.model.settings)
         described = {name: value for name, value in asdict(head).items() if name != "model"}
         written.append(folder / file_name(trial.method))
         replace_file(written[-1], signed(trial.model.state_dict(), described, KEY))
@@ -86,11 +80,7 @@ def save_heads(
 
 
 def load_head(path: str | Path, backbone: Backbone, task: str | None = None) -> Head:
-    """A trained model of `task` (None: of any) that `save_heads` wrote, for this backbone, on its device.
-
-    FileNotFoundError: no such file. ValueError: it is no such head or not whole, of another task, another backbone or
-    another version of the code.
-    """
+    """A head of `task` (None: any) for this backbone, on its device; FileNotFoundError, or ValueError for others."""
     told, notebook = shown(path), NOTEBOOKS.get(task, "the notebook of its task")
     if not isfile(path):
         raise FileNotFoundError(f"no trained model at {told}: run {notebook}, which writes some into heads/.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +29,66 @@ class PreparedPairs:
     sketch_records: list[Record]  # of those images, in the same order
     photo_records: list[Record]
     pairs: Tensor  # (N, 2) int64, positions in `sketches` and `photos`
-    masks: Tensor | None  # (photos, side, side) bool, empty for a photo without a mask; None if no photo has one
+    masks: Tensor | None  # (M, side, side) bool, of all things with one, photo by photo, own things first; None: M is 0
 
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """Of all sketches and of all things in the photos, sorted."""
+        drawn = {record.category for record in self.sketch_records}
+        return tuple(sorted(drawn.union(*(photo.things for photo in self.photo_records))))
+
+    @cached_property
+    def mask_at(self) -> Tensor:
+        """(photos, categories) int64: where in `masks` a category's thing is, -1 where the photo shows none."""
+        places = torch.full((len(self.photo_records), len(self.categories)), -1)
+        found = [(k, name) for k, photo in enumerate(self.photo_records) for name in photo.masks]
+        for number, (photo, name) in enumerate(found):
+            places[photo, self.categories.index(name)] = number
+        return places
+
+    @cached_property
+    def category_at(self) -> Tensor:
+        """(sketches,) int64, positions of their categories in `categories`."""
+        return torch.tensor([self.categories.index(record.category) for record in self.sketch_records])
+
+    @property
+    def groups(self) -> dict[str, np.ndarray]:
+        """What paired tests draw together: pairs of one photo, and of the category of one sketch."""
+        sketches, photos = self.pairs.numpy().T
+        return {"photos": photos, "categories": np.array([self.sketch_records[k].category for k in sketches])}
+
     @property
     def pair_masks(self) -> Tensor:
-        """(N, side, side) bool, the mask of every pair's photo; ValueError if one of them has none."""
-        if missing := sum(self.photo_records[photo].mask is None for photo in self.pairs[:, 1].tolist()):
-            what = f"{missing} of {len(self)} pairs have photos without a mask, so they cannot be trained on or scored"
+        """(N, side, side) bool, the mask of every sketch's category in its photo; errors as of `masks_of`."""
+        return self.masks_of(self.category_at[self.pairs[:, 0]], self.pairs[:, 1])
+
+    def own_masks(self, photos: Tensor) -> Tensor:
+        """(n, side, side) bool, the masks of what these photos (n,) are filed under; errors as of `masks_of`."""
+        own = [self.categories.index(self.photo_records[photo].category) for photo in photos.tolist()]
+        return self.masks_of(torch.tensor(own, dtype=torch.long), photos)
+
+    def masks_of(self, categories: Tensor, photos: Tensor) -> Tensor:
+        """(..., side, side) bool, each category's mask in a photo, empty where it is not; ValueError without any."""
+        if missing := sum(not self.photo_records[photo].masks for photo in photos.tolist()):
+            what = f"{missing} of {len(photos)} pairs have photos without a mask and cannot be trained on or scored"
             raise ValueError(f"{what}: add their mask files, or take .select(masked=True) of the dataset first.")
-        return self.masks[self.pairs[:, 1]]
+        at = self.mask_at[photos, categories]
+        return self.masks[at] & (at >= 0)[..., None, None]
 
 
 def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> PreparedPairs:
-    """Read a dataset's pairs (matching instance, else category) at `size` px and their masks; compute what is frozen.
-
-    `noise` is draws, seed, timestep, prompt of `extractor.frozen`. Kept as float32, with the pocket backbone 300 kB an
-    image. ValueError: the dataset has no pair, or an image is broken.
-    """
+    """Read pairs (matching instance, else category) and masks, compute what is frozen; ValueError without a pair."""
     if not (found := pairs(dataset)):
         remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
         raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")
     sketches, photos = (list(dict.fromkeys(side)) for side in zip(*found, strict=True))
-    masked = [k for k, photo in enumerate(photos) if photo.mask]
-    masks = torch.zeros(len(photos), MASK_SIDE, MASK_SIDE, dtype=torch.bool) if masked else None
-    for k in tqdm(masked, "reading masks", leave=False):
-        mask = open_mask(photos[k].mask)
+    files = [path for photo in photos for path in photo.masks.values()]
+    masks = torch.zeros(len(files), MASK_SIDE, MASK_SIDE, dtype=torch.bool) if files else None
+    for k, path in enumerate(tqdm(files, "reading masks", leave=False)):
+        mask = open_mask(path)
         masks[k] = Square.of(mask.shape[1], mask.shape[0], MASK_SIDE).mask(mask)
     sides = (sketches, "preparing sketches"), (photos, "preparing photos")
     frozen = (prepare_images(extractor, reader(some, size), len(some), what, **noise) for some, what in sides)

@@ -16,19 +16,18 @@ from torch import Tensor, nn
 
 from sfhelpers import metrics
 from sfhelpers.datasets.records import fingerprint
-from sfhelpers.datasets.sketches import VALIDATION, Sketches, check_categories, few_shot_parts
+from sfhelpers.datasets.sketches import Sketches, check_categories, few_shot_parts
+from sfhelpers.fusion import FusedExtractor
 from sfhelpers.fusion.modules import ChannelStatistics
-from sfhelpers.tasks.arms import CORE, DIM
-from sfhelpers.tasks.compare import Frozen, Measured, Plain, Task, Trial
+from sfhelpers.tasks.arms import DIM
+from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
 from sfhelpers.tasks.prepared import Prepared, compute, prepare_images, take
 
 TEMPERATURES = tuple(np.geomspace(0.1, 10, 81).tolist())
-# Off the shelf (paper, Sec. 6): the frozen features, max-pooled, under a logistic regression.
-PROBES = {"B-SD": ("f1", "f2", "f3"), "B-CLIP": ("tokens",), "B-SD+CLIP": ("f1", "f2", "f3", "tokens")}
+PROBES = {"B-SD": ("f1", "f2", "f3"), "B-CLIP": ("tokens",), "B-SD+CLIP": ()}  # the last is a mean of the others'
 PENALTIES = (0.001, 0.01, 0.1, 1.0)  # scikit-learn's C, the smaller the stronger
 PRIOR, CHANCE = "class prior", "chance"
 GALLERY = "all categories"
-MOST_EPOCHS = 4  # with fewer shots an epoch is shorter: so many times as many are run at the most
 BINS = 15
 DEFINITIONS = {
     "Acc@1": "share of sketches whose category has the highest score, ties against it (micro)",
@@ -100,47 +99,26 @@ class Recognition(Task):
     """All arms learn from the same sketches, so the spread over seeds is that of the training.
 
     `shots` are sketches a category to learn from, `limit` those to test at most, 0 takes all; ValueError as of
-    `few_shot_parts`. From `fewer` shots fused, its halves and the probes learn as well.
+    `few_shot_parts`.
     """
 
     name = "recognition"
     baselines = (*PROBES, PRIOR, CHANCE)
-    unit = "test sketches"
     start = "random"  # validation log-loss of three heads that started so .40, from zero .55 (10 shots, 5 epochs)
 
     def __init__(
-        self, sketches: Sketches, epochs: int, learning_rate: float, batch_size: int, shots: int = 10, limit: int = 0,
-        fewer: Sequence[int] = (),
-    ):  # fmt: skip
+        self, sketches: Sketches, epochs: int, learning_rate: float, batch_size: int, shots: int = 10, limit: int = 0
+    ):
         parts = few_shot_parts(sketches, shots, limit)
         images = fingerprint(item for part in parts.values() for item in part.records)
         super().__init__(parts, sketches.name, sketches.split, images, epochs, learning_rate, batch_size)
-        self.categories, self.shots, self.fewer = sketches.categories, shots, tuple(fewer)
+        self.categories, self.shots = sketches.categories, shots
 
     def read(self, extractor: nn.Module, part: Sketches, size: int, **noise: Any) -> Prepared:
         return prepare_sketches(extractor, part, self.categories, size, **noise)
 
-    def problems(self, method: str) -> tuple[str, ...]:
-        return ("", *(f"{number} shots" for number in self.fewer)) if method in (*CORE, *PROBES) else ("",)
-
-    def of_problem(self, frozen: Frozen, problem: str) -> Frozen:
-        """The same test, fewer sketches to learn from and to choose by."""
-        found, shots = dict(frozen), self.shots_of(problem)
-        for name, number in (("train", shots), ("validation", min(shots, VALIDATION))) if problem else ():
-            kept = set(self.parts[name].few(number).records)
-            which = [k for k, item in enumerate(self.parts[name].records) if item in kept]
-            found[name] = take(frozen[name], torch.tensor(which))
-        return found
-
-    def shots_of(self, problem: str) -> int:
-        return int(problem.split()[0]) if problem else self.shots
-
     def examples(self, frozen: Frozen) -> int:
         return len(frozen["train"]["labels"])
-
-    def epochs_of(self, frozen: Frozen) -> int:
-        """With fewer sketches more epochs, for about as many steps."""
-        return self.epochs * min(MOST_EPOCHS, round(len(self.parts["train"]) / self.examples(frozen)))
 
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchRecogniser:
         model, number = SketchRecogniser(extractor, self.categories, DIM), self.examples(frozen)
@@ -162,29 +140,27 @@ class Recognition(Task):
         logits, features = _scored(model, frozen["test"])
         return Scores(logits, temperature, features)
 
-    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: Plain) -> Iterator[Trial]:
+    def untrained(self, method: str, seeds: Sequence[int], frozen: Frozen, plain: FusedExtractor) -> Iterator[Trial]:
         if method in PROBES:  # a linear probe has no seed: it is fitted to its one optimum
-            for problem in self.problems(method):
-                yield _probe(method, seeds[0], problem, self.of_problem(plain()[1], problem))
+            yield _probe(method, seeds[0], frozen)
             return
         shape = len(frozen["test"]["labels"]), len(self.categories)
         share = torch.bincount(frozen["train"]["labels"], minlength=shape[1]).double() + 1e-3
         prior = share.log() - torch.arange(shape[1], dtype=torch.float64) * 1e-9  # of equally many the first is ahead
         for seed in seeds:
-            dice = torch.Generator().manual_seed(seed)
-            guess = torch.rand(shape, generator=dice, dtype=torch.float64) * 1e-6
+            guess = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1e-6
             yield Trial(method, seed, found=Scores(prior.expand(shape) if method == PRIOR else guess))
 
     def measure(self, trial: Trial, frozen: Frozen) -> Iterator[Measured]:
-        """Everything in DEFINITIONS; of fewer shots Acc@1 alone."""
+        """Everything in DEFINITIONS."""
         labels, found = frozen["test"]["labels"].numpy(), trial.found
+        units = {"test sketches": np.arange(len(labels)), "categories": labels}
         right, five = (metrics.top_k_accuracy(found.logits, labels, k) for k in (1, 5))
         gaps = (metrics.calibration_error(found.probabilities(scaled), labels, BINS) for scaled in (False, True))
         values = dict(zip(DEFINITIONS, (right, five, metrics.macro_mean(right, labels), *gaps), strict=True))
-        for metric in ("Acc@1",) if trial.problem else values:
-            groups = np.arange(len(labels)) if metric == "Acc@1" and not trial.problem else None
-            definition = f"{DEFINITIONS[metric]}{rule(self.shots_of(trial.problem))}"
-            yield Measured(GALLERY, metric, definition, np.asarray(values[metric]), groups, len(labels))
+        for metric, value in values.items():
+            groups, definition = units if metric == "Acc@1" else None, f"{DEFINITIONS[metric]}{rule(self.shots)}"
+            yield Measured(GALLERY, metric, definition, np.asarray(value), groups, len(labels))
 
 
 def rule(shots: int) -> str:
@@ -199,19 +175,34 @@ def _scored(model: SketchRecogniser, data: Prepared) -> tuple[Tensor, Tensor]:
     return model.head(features.to(model.head.weight)).cpu(), features
 
 
-def _probe(method: str, seed: int, problem: str, plain: Frozen) -> Trial:
-    """A logistic regression on standardised features, its C the one with the best validation log-likelihood."""
-    started, labels = time.perf_counter(), {part: data["labels"].numpy() for part, data in plain.items()}
-    pooled = {part: [data[name].amax((2, 3)).float() for name in PROBES[method]] for part, data in plain.items()}
-    features = {part: torch.cat(sources, dim=1).numpy() for part, sources in pooled.items()}
+def _probe(method: str, seed: int, plain: Frozen) -> Trial:
+    """Logistic regressions on max-pooled features (paper, Sec. 6); of both the mean log-probability by SD's share."""
+    started, labels = time.perf_counter(), {part: data["labels"] for part, data in plain.items()}
+    singles = [name for name in ("B-SD", "B-CLIP") if method in (name, "B-SD+CLIP")]
+    fitted, parameters = zip(*(_regression(PROBES[name], plain) for name in singles), strict=True)
+
+    def joined(part: str, share: float) -> Tensor:
+        return share * fitted[0][part] + (1 - share) * fitted[-1][part]
+
+    share, tried = 1.0, {}
+    if len(fitted) > 1:
+        share, tried = best_share(lambda s: -F.cross_entropy(joined("validation", s), labels["validation"]).item())
+    validation, test = (joined(part, share) for part in ("validation", "test"))
+    scores = Scores(test, choose_temperature(validation, labels["validation"]))
+    return Trial(method, seed, "", None, None, tried, sum(parameters), time.perf_counter() - started, found=scores)
+
+
+def _regression(sources: Sequence[str], plain: Frozen) -> tuple[dict[str, Tensor], int]:
+    """Part -> log-probabilities (N, C) at the C with the best validation log-likelihood, and how much was learned."""
+    labels = {part: data["labels"].numpy() for part, data in plain.items()}
+    pooled = {part: [data[name].amax((2, 3)).float() for name in sources] for part, data in plain.items()}
+    features = {part: torch.cat(found, dim=1).numpy() for part, found in pooled.items()}
     makers = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)) for c in PENALTIES]
     made = [maker.fit(features["train"], labels["train"]) for maker in makers]
     right = np.arange(len(labels["validation"])), labels["validation"]
     best = max(made, key=lambda model: model.predict_log_proba(features["validation"])[right].mean())
-    validation, test = (torch.from_numpy(best.predict_log_proba(features[p])).float() for p in ("validation", "test"))
-    scores = Scores(test, choose_temperature(validation, plain["validation"]["labels"]))
-    parameters = test.shape[1] * (features["train"].shape[1] + 1)
-    return Trial(method, seed, problem, None, None, parameters, time.perf_counter() - started, found=scores)
+    told = {part: torch.from_numpy(best.predict_log_proba(features[part])).float() for part in ("validation", "test")}
+    return told, told["test"].shape[1] * (features["train"].shape[1] + 1)
 
 
 def choose_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -45,8 +45,7 @@ class Warps(Correspondence):
         points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
         warped = prepare_images(extractor, lambda k: warp(read(k), matrices[list(k)]), n, "preparing warps", **noise)
         both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
-        same = torch.arange(n)[:, None].expand(-1, 2)
-        teacher = PreparedPairs(both, warped, records, records, same, None)
+        teacher = PreparedPairs(both, warped, records, records, torch.arange(n)[:, None].expand(-1, 2), None)
         return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 
     def examples(self, frozen: Frozen) -> int:
@@ -73,9 +72,8 @@ def random_similarities(number: int, generator: torch.Generator) -> Tensor:
     turn, scale, x, y = torch.rand(4, number, generator=generator)
     angle, size = TURN * (2 * turn - 1), SCALE[0] + (SCALE[1] - SCALE[0]) * scale
     cos, sin = size * angle.cos(), size * angle.sin()
-    shift = 2 * SHIFT * (2 * torch.stack([x, y], 1) - 1)
-    rotation = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-    return torch.cat([rotation, shift[:, :, None]], 2)
+    right, down = (2 * SHIFT * (2 * share - 1) for share in (x, y))
+    return torch.stack([cos, -sin, right, sin, cos, down], 1).view(number, 2, 3)
 
 
 def move(points: Tensor, matrices: Tensor) -> Tensor:

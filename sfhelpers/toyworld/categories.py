@@ -1,9 +1,7 @@
 """The 36 categories by name, which nine no model ever sees in training, and the colours they are painted in."""
 
-import numpy as np
-
-from sfhelpers.toyworld import animals, outdoors, things
-from sfhelpers.toyworld.shapes import Drawing
+from sfhelpers.toyworld import living, made
+from sfhelpers.toyworld.shapes import Drawing, Stream
 
 USUAL = {  # the main and the second colour of each category
     "airplane": "white blue", "apple": "red green", "bicycle": "blue brown", "bottle": "green red", "bus": "yellow red",
@@ -29,8 +27,8 @@ COLOURS = {  # RGB in [0, 1]
 }  # fmt: skip
 
 
-def individual(category: str, rng: np.random.Generator) -> Drawing:
+def individual(category: str, rng: Stream) -> Drawing:
     """A random one of a category."""
     drawing = Drawing()
-    (vars(animals) | vars(outdoors) | vars(things))[category](drawing, rng.uniform)
+    (vars(living) | vars(made))[category](drawing, rng.uniform)
     return drawing

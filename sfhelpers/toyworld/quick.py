@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
 from sfhelpers.toyworld.categories import CATEGORIES, individual
-from sfhelpers.toyworld.shapes import Part, Points, Pose, resampled, stream, turned
+from sfhelpers.toyworld.shapes import Part, Points, Pose, Stream, resampled, stream, turned
 from sfhelpers.toyworld.world import cached
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache
@@ -28,23 +28,19 @@ def ensure_quick() -> Path:
     return cached("quick", f"v{VERSION}-seed0-difficulty{DIFFICULTY:g}-{NUMBER}-simplified", write_quick)
 
 
-def write_quick(
-    root: Path, number: int = NUMBER, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = CATEGORIES,
-) -> None:  # fmt: skip
-    """Write `root/<category>.ndjson`, `number` drawings in each, one a line, as Google publishes them simplified."""
+def write_quick(root: Path, each: int = NUMBER, difficulty: float = DIFFICULTY, categories: tuple = CATEGORIES) -> None:
+    """Write `root/<category>.ndjson`, of `each` so many drawings, one a line, as Google publishes them simplified."""
     root.mkdir(parents=True, exist_ok=True)
     for category in tqdm(categories, desc="drawing in a hurry", leave=False):
-        lines = [_json(category, index, seed, difficulty) for index in range(number)]
-        (root / f"{category}.ndjson").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = "".join(_json(category, index, difficulty) + "\n" for index in range(each))
+        (root / f"{category}.ndjson").write_text(lines, encoding="utf-8")
 
 
-def _json(category: str, index: int, seed: int, difficulty: float) -> str:
-    strokes = [Stroke(stroke[:, :2], 1.0) for stroke in quick_drawing(category, index, seed, difficulty)]
-    digest = hashlib.sha256(f"quick/{seed}/{category}/{index}".encode()).digest()
+def _json(category: str, index: int, difficulty: float) -> str:
+    strokes = [Stroke(stroke[:, :2], 1.0) for stroke in quick_drawing(category, index, 0, difficulty)]
+    number = int.from_bytes(hashlib.sha256(f"quick/0/{category}/{index}".encode()).digest()[:8])
     known = {"word": category, "countrycode": "ZZ", "timestamp": "2017-03-08 21:12:07.26604 UTC", "recognized": True}
-    known |= {"key_id": str(10**15 + int.from_bytes(digest[:8]) % (9 * 10**15))}
-    known |= {"drawing": json.loads(ndjson.line_of(strokes, category))["drawing"]}
+    known |= {"key_id": str(10**15 + number % (9 * 10**15))} | json.loads(ndjson.line_of(strokes, category))
     return json.dumps(known, separators=(",", ":"))
 
 
@@ -64,7 +60,7 @@ def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFF
     return _timed(rng, [_shaken(rng, pose(line), haste) for line in lines], haste)
 
 
-def _remembered(rng: np.random.Generator, parts: list[Part], haste: float) -> list[Part]:
+def _remembered(rng: Stream, parts: list[Part], haste: float) -> list[Part]:
     """What is drawn at all: most details are not, of two like parts sometimes one, never nothing."""
 
     def forgotten(part: Part) -> float:
@@ -76,7 +72,7 @@ def _remembered(rng: np.random.Generator, parts: list[Part], haste: float) -> li
     return kept if any(part is largest for part in kept) else [largest, *kept]
 
 
-def _crooked(rng: np.random.Generator, part: Part, haste: float) -> Part:
+def _crooked(rng: Stream, part: Part, haste: float) -> Part:
     """A part that is too long, too wide, turned or beside its place."""
     middle = part.outline.mean(0)
     stretched = (part.outline - middle) * (1 + np.clip(rng.normal(0, 0.22 * haste, 2), -0.5, 0.6)) + middle
@@ -84,7 +80,7 @@ def _crooked(rng: np.random.Generator, part: Part, haste: float) -> Part:
     return replace(part, outline=outline)
 
 
-def _line(rng: np.random.Generator, part: Part, haste: float) -> Points:
+def _line(rng: Stream, part: Part, haste: float) -> Points:
     """The pen's way along an outline: thin parts become one line, closed ones begin anywhere and rarely close well."""
     if not part.closed:
         return resampled(part.outline, STEP, round)
@@ -109,7 +105,7 @@ def _visible(line: Points, in_front: list[Points]) -> list[Points]:
     return [line[piece] for piece in pieces if not covered[piece[0]] and len(piece) > 2]
 
 
-def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:
+def _shaken(rng: Stream, line: Points, haste: float) -> Points:
     """From the pose's 160 px to the screen, bent slowly along the way and shaken at every point."""
     screen = line * (CANVAS / 160)
     t = np.linspace(0, 2 * np.pi, len(screen))[:, None]
@@ -119,7 +115,7 @@ def _shaken(rng: np.random.Generator, line: Points, haste: float) -> Points:
     return np.clip(screen + bend + rng.normal(0, 0.5, screen.shape), 0, CANVAS)
 
 
-def _timed(rng: np.random.Generator, lines: list[Points], haste: float) -> list[np.ndarray]:
+def _timed(rng: Stream, lines: list[Points], haste: float) -> list[np.ndarray]:
     """Large things first, at the hand's pace with pauses between strokes; what is not begun in time is missing."""
     order = np.argsort([-np.ptp(line, axis=0).max() * rng.lognormal(0, 0.4) for line in lines], kind="stable")
     allowed = DEADLINE * (1 if rng.random() > 0.5 * haste else rng.uniform(0.25, 0.7))

@@ -11,13 +11,14 @@ Point = tuple[float, float]
 Points = NDArray[np.float64]  # (N, 2): x, y; a closed outline does not repeat its first
 Keypoints = NDArray[np.float64]  # (8, 3): x, y in pixels of a SIZE x SIZE image and visibility
 Uniform = Callable[[float, float], float]  # a stream's `uniform`: a number between two
+Stream = np.random.Generator
 SIZE = 160  # side of every rendered image, in pixels
 
 
-def stream(*key: object) -> np.random.Generator:
+def stream(*key: object) -> Stream:
     """A random stream that depends on its key alone, on every machine and in any order of calls."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
+    return Stream(np.random.PCG64(int.from_bytes(digest[:16], "big")))
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,14 @@ class Drawing:
                 self.keypoints[name.replace("left_right", side).replace("_", " ")] = (at, y)
 
     @property
+    def corners(self) -> Points:
+        """(N, 2) corners of all outlines."""
+        return np.concatenate([part.outline for part in self.parts])
+
+    @property
     def symmetric(self) -> bool:
         """Whether the drawing is its own mirror image: every point of an outline has its counterpart."""
-        points = np.concatenate([part.outline for part in self.parts])
+        points = self.corners
         if abs(points[:, 0].min() + points[:, 0].max()) > 1e-6:
             return False  # most drawings, at once
         gaps = np.abs(points[:, None] * (-1, 1) - points[None]).max(2)
@@ -75,12 +81,6 @@ class Pose:
     angle: float  # radians
     shift: Point  # of the object's centre from the image's centre, as a share of the image's side
     mirror: bool  # left and right are swapped
-
-    @classmethod
-    def drawn(cls, rng: np.random.Generator, scale: Point, turn: float, shift: float, mirror: float = 0.5) -> "Pose":
-        """Uniform scale and shift, a normal turn of `turn` radians, mirrored with the probability `mirror`."""
-        size, angle = rng.uniform(*scale), float(np.clip(rng.normal(0, turn), -2.5 * turn, 2.5 * turn))
-        return cls(size, angle, (rng.uniform(-shift, shift), rng.uniform(-shift, shift)), rng.random() < mirror)
 
     def __call__(self, points: Points) -> Points:
         """(N, 2) points in pixels."""

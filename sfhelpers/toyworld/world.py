@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from tqdm.auto import tqdm
 
 from sfhelpers.files import given, read_file, replace_file, shown, writing
 from sfhelpers.toyworld.categories import CATEGORIES, individual
-from sfhelpers.toyworld.render import render_photo, render_sketch
+from sfhelpers.toyworld.scenes import render_scene
 from sfhelpers.toyworld.shapes import SIZE, Keypoints, stream
+from sfhelpers.toyworld.sketches import render_sketch
 
-VERSION = 5  # raise it when rendering changes, so that no cached world of an older look is read
+VERSION = 7  # raise it when rendering changes, so that no cached world of an older look is read
 DIFFICULTY = 0.5
 PHOTOS, SKETCHES = 32, 3  # photos a category, sketches a photo
 CACHE_MEGABYTES = 500
@@ -34,8 +36,9 @@ def write_sketchy(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **
     """Write the world in Sketchy's layout, with masks beside it and PSC6K's keypoints of every pair.
 
     `root/256x256/{photo,sketch,mask}/tx_000100000000/<category>/`, pictures 160 px wide, sketches named
-    `<photo stem>-<number>.png`; keypoints in `root/test_pairs_ps.csv` (see `datasets.psc6k`), empty where hidden.
-    `photos` are a category's, `sketches` a photo's; `options` are `seed`, `difficulty` from 0 to 1, and `categories`.
+    `<photo stem>-<number>.png`; a photo lies with the category that it is asked for, masks of its stem with each
+    thing's own; keypoints in `root/test_pairs_ps.csv`, empty where hidden. `photos` are a category's, `sketches` a
+    photo's; `options`: `seed`, `categories`, and `difficulty` and `things` as `render_scene` takes them.
     """
     pairs = _drawn(root, "256x256/{}/tx_000100000000/{}", photos, sketches, **options)
     lines = ["photo,sketch,class,XA,YA,XB,YB"]
@@ -50,24 +53,23 @@ def write_folder(root: Path, photos: int = PHOTOS, sketches: int = SKETCHES, **o
 
 def _drawn(
     root: Path, layout: str, photos: int, sketches: int, seed: int = 0, difficulty: float = DIFFICULTY,
-    categories: tuple[str, ...] = CATEGORIES, masks: bool = True,
+    things: int = 0, categories: tuple[str, ...] = CATEGORIES, masks: bool = True,
 ) -> list[tuple[str, str, str, Keypoints, Keypoints]]:  # fmt: skip
     """Draw and save a world, stems as Sketchy's; returns paths, class from 1 and keypoints (8, 3) of every pair."""
     pairs = []
-    plan = [(category, k) for category in categories for k in range(photos)]
-    for category, k in tqdm(plan, desc="drawing the toy world", leave=False):
+    for category, k in tqdm([*product(categories, range(photos))], desc="drawing the toy world", leave=False):
         number = CATEGORIES.index(category)
         path = f"{layout}/n{number:08d}_{k}"
         photo_path = path.format("photo", category) + ".jpg"
-        photo, mask, in_photo = render_photo(category, k, seed, difficulty)
+        photo, found = render_scene(category, k, seed, difficulty, things)
         _save(photo, root / photo_path)
-        if masks:
-            _save(mask, root / (path.format("mask", category) + ".png"))
+        for thing in found if masks else ():
+            _save(thing.mask, root / (path.format("mask", thing.category) + ".png"))
         for n in range(sketches):
             sketch_path = f"{path.format('sketch', category)}-{n + 1}.png"
-            sketch, in_sketch = render_sketch(category, k, n, seed, difficulty)
+            sketch, in_sketch = render_sketch(category, k, n, seed, difficulty, things)
             _save(sketch, root / sketch_path)
-            pairs.append((photo_path, sketch_path, str(1 + number), in_photo, in_sketch))
+            pairs.append((photo_path, sketch_path, str(1 + number), found[0].keypoints, in_sketch))
     return pairs
 
 
@@ -97,10 +99,7 @@ def ensure() -> Path:
 
 
 def cached(kind: str, name: str, write: Callable[[Path], None]) -> Path:
-    """A cached folder, drawn if it is not there as its manifest says, else OSError.
-
-    Those longest unused go when all pass CACHE_MEGABYTES, and what killed processes left; nothing behind a link does.
-    """
+    """A cached folder, drawn if it is not there as its manifest says, else OSError; then `_tidy`."""
     given(os.environ.get("XDG_CACHE_HOME") or "~")  # which says it where there is no home folder
     cache = user_cache_path("sfhelpers") / kind
     folder = cache / name
@@ -146,6 +145,7 @@ def _draw(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def _tidy(cache: Path, folder: Path) -> None:
+    """Remove what is longest unused above CACHE_MEGABYTES, and what killed processes left; nothing behind a link."""
     found = [path for path in cache.iterdir() if path.is_dir() and not path.is_symlink()]
     total = 0.0
     for path in sorted(found, key=lambda path: (path != folder, -path.stat().st_mtime)):

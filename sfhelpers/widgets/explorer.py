@@ -130,7 +130,6 @@ def show(axes: Axes, pixels: np.ndarray, title: str = "", below: str = "", **sty
 
 
 def ramp(image: AxesImage, **style: Any) -> None:
-    """The colour scale of what `show` drew, below it."""
     bar = image.axes.inset_axes((0.1, -0.1, 0.8, 0.05))
     style |= {"orientation": "horizontal", "ticks": image.get_clim(), "format": "%.2f"}
     image.figure.colorbar(image, bar, **style).outline.set_visible(False)

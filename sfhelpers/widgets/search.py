@@ -76,19 +76,20 @@ class SketchSearch(Live):
                 self.update(**{"place": k - 1} if k else {"points": points})
 
     def _answer(self, found: Found) -> tuple[Found, list[tuple[Image.Image, str]]]:
-        """What a sketch found, and the best photos with a caption each."""
         best = zip(found.order[: self.top].tolist(), found.scores, strict=False)
-        photos = [(self.searcher.gallery.picture(k), f"{self._name(k)[:13]}\n{score:.2f}") for k, score in best]
+        likely = found.categories[0][0] if found.categories else ""
+        named = ((k, self._name(k, likely)[:13], score) for k, score in best)
+        photos = [(self.searcher.gallery.picture(k), f"{name}\n{score:.2f}") for k, name, score in named]
         return found, photos
 
-    def _name(self, index: int) -> str:
-        """A photo's category, or else its file's name."""
+    def _name(self, index: int, likely: str = "") -> str:
+        """What the drawing is taken for, if the photo shows it, or the photo's category, or else its file's name."""
         record = self.searcher.gallery.records[index]
-        return record.category or shown(record.path.name)
+        return likely if likely in record.things[1:] else record.category or shown(record.path.name)
 
     def _told(self, found: Found) -> str:
         record = self.searcher.gallery.records[found.photo]
-        looked = ", ".join(filter(None, (record.category, shown(record.path.name))))
+        looked = ", ".join(filter(None, (*record.things, shown(record.path.name))))
         covers = f"Photo looked into: {looked}; {found.mask.mean():.0%} of it is marked."
         if not found.categories:
             return covers

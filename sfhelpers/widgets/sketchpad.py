@@ -133,7 +133,6 @@ class SketchPad(Still, anywidget.AnyWidget):
             self._put(self._history[self._at].resized(self.size))
 
     def _step(self, drawing: Drawing, words: str = "") -> None:
-        """Show a drawing and remember those before it."""
         if not isinstance(drawing, Drawing):
             raise ValueError(f"the drawing is a {type(drawing).__name__}: pass a sfhelpers.drawing.Drawing.")
         with self._lock:

@@ -9,7 +9,7 @@ from tests.cells import printed
 def told(rows, gallery, metric, rule=""):
     """Method -> (mean, spread), method -> difference from fused and its interval, method -> verdict, of one gallery."""
     table, apart = results.table(rows, gallery, metric, rule), results.differences(rows, gallery, metric)
-    return table, apart, {method: results.verdict(table, apart, method) for method in apart}
+    return table, apart, results.verdicts(rows, gallery, metric)
 
 
 def shown(notebook, pattern):

@@ -1,58 +1,137 @@
 """What 04_segmentation says of the committed rows and of the default run that its file shows."""
 
-import numpy as np
+import re
 
-from sfhelpers import results
-from sfhelpers.results import BETTER, NOT_TOLD, WORSE
-from sfhelpers.tasks.segmentation import CHOSEN
-from tests.claims import shown, told
+import pytest
+
+from sfhelpers import kept, results
+from sfhelpers.backbones import load_backbone
+from sfhelpers.datasets import first_sketches, load_dataset
+from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
+from sfhelpers.tasks import heads
+from sfhelpers.tasks.arms import CORE, SINGLE, ZEROED_UNET, reading_size
+from sfhelpers.tasks.segmentation import CHOSEN, MEAN_MASK, PAPER, Segmentation
+from tests.cells import cells
+from tests.claims import shown
 
 ROWS = results.committed("04_segmentation")
-SEEN, _, AGAINST_SEEN = told(ROWS, "seen categories", "foreground IoU", CHOSEN)
-UNSEEN, _, AGAINST_UNSEEN = told(ROWS, "unseen categories", "foreground IoU", CHOSEN)
-CRF = results.table(ROWS, "seen categories", "foreground IoU", "then dense CRF")
-CONTROLS = ("fused (fixed random injection)", "fused (random UNet)")
+GALLERIES = SEEN, UNSEEN = "seen categories", "unseen categories"
+TRAINED = [row for row in ROWS if row.method in CORE and row.steps]
 
 
-def seconds(method):
-    return np.mean(list({row.seed: row.seconds for row in ROWS if row.method == method and row.seconds}.values()))
+def table(gallery=SEEN, metric="foreground IoU", rule=CHOSEN):
+    return results.table(ROWS, gallery, metric, rule)
 
 
-def test_the_rows_are_of_three_seeds_and_five_epochs_and_tell_what_time_the_arms_take():
-    trained = [row for row in ROWS if row.method in ("fused", "SD only", "CLIP only") and " - " not in row.metric]
-    assert {row.seed for row in trained} == {0, 1, 2} and {row.epochs for row in trained} == {5}
-    third = [seconds("late fusion") / seconds(method) for method in ("fused", "fused (random UNet)")]
-    assert all(0.3 < share < 0.36 for share in third), "late fusion takes a third of the time"
-    assert 2.5 < seconds("B-Finetuning") / seconds("fused") < 3.5, "and finetuning three times as long"
+def means(*of):
+    return {method: mean for method, (mean, _) in table(*of).items()}
 
 
-def test_fused_is_better_than_its_halves_and_the_controls_level_with_late_fusion_and_below_finetuning():
-    seen, unseen = AGAINST_SEEN, AGAINST_UNSEEN
-    assert {seen[other] for other in ("mean mask", "SD only", "CLIP only", *CONTROLS)} == {BETTER}
-    assert seen["late fusion"] == unseen["late fusion"] == unseen["CLIP only"] == unseen["B-Finetuning"] == NOT_TOLD
-    assert seen["B-Finetuning"] == WORSE and unseen["SD only"] == BETTER
-    for table in (SEEN, UNSEEN):
-        lead, spreads = table["fused"][0] - table["SD only"][0], table["fused"][1] + table["SD only"][1]
-        assert lead > 4 * spreads, "above SD only by many spreads"
-    clip, spread = SEEN["CLIP only"]
-    for control in CONTROLS:
-        assert SEEN[control][0] < clip + spread + SEEN[control][1], "controls are no better than CLIP alone"
+def test_the_command_shown_made_the_rows_and_every_training_reached_its_second_plateau_before_the_cap():
+    lines = [line for cell in cells("04_segmentation") for line in cell.source.splitlines() if " long.ipynb" in line]
+    given = dict(re.findall(r" -p (\w+) (\w+)", *lines))
+    assert {row.seed for row in TRAINED} == set(range(int(given["seeds"]))) and given["arms"] == "core"
+    assert {row.method for row in ROWS} == {*CORE, MEAN_MASK}
+    assert {row.ended for row in TRAINED} == {PLATEAU} and {row.epochs for row in TRAINED} == {int(given["epochs"])}
+    assert min(row.steps for row in TRAINED) >= 500
+    shipped = kept.from_signed(heads.HEADS / "segmentation" / "fused.safetensors", heads.KEY)[1]["training"]
+    assert shipped["limit"] == int(given["limit"])
 
 
-def test_with_crf_fused_keeps_less_than_two_thirds_of_its_lead_and_late_fusion_passes_it_by_less_than_a_spread():
-    after, before = (table["fused"][0] - table["CLIP only"][0] for table in (CRF, SEEN))
-    assert 0 < after < before * 2 / 3
-    assert 0 < CRF["late fusion"][0] - CRF["fused"][0] < CRF["fused"][1]
-    gain = {method: CRF[method][0] - SEEN[method][0] for method in CRF}
-    best = sorted(gain, key=gain.get)[:2]
-    assert best == list(SEEN)[:2] == ["B-Finetuning", "fused"], "it adds least to the two arms that were best"
+def test_validation_chose_for_fused_a_third_of_the_others_rate():
+    rates = {method: {row.learning_rate for row in TRAINED if row.method == method} for method in CORE}
+    (own,), (other,) = rates.pop("fused"), set().union(*rates.values())
+    assert own == pytest.approx(other / 3)
 
 
-def test_the_default_run():
-    own, other = shown("04_segmentation", r"its own sketch (\.?[\d.]+), with one of another category ([\d.]+),")
-    assert 0 < own - other < 0.02, "asked with a sketch of another category the masks lose less than two points"
-    with_crf = r"^{} +CRF off [\d.]+, on ([\d.]+)"
-    fused, clip = (shown("04_segmentation", with_crf.format(method))[0] for method in ("fused", "CLIP only"))
-    assert abs(fused - clip) < 0.005, "nothing to speak of is left of the lead once the CRF has sharpened both"
-    (whole,) = shown("04_segmentation", r"foreground IoU ([\d.]+), n")
-    assert whole < fused - 0.05, "the gallery's mean is well below that of the pairs"
+def test_the_mean_mask_marks_nothing_which_scores_the_share_absent_of_all_questions():
+    assert means(SEEN, "not there")[MEAN_MASK] == 1 and means()[MEAN_MASK] == 0
+    there, absent = (next(r.n for r in ROWS if (r.gallery, r.metric) == (SEEN, m)) for m in ("pAcc", "not there"))
+    assert absent / (there + absent) == pytest.approx(0.25, abs=0.005)
+
+
+@pytest.mark.parametrize(("gallery", "share"), [(SEEN, 1 / 10), (UNSEEN, 1 / 5)])
+def test_the_sketch_decides_in_every_arm_and_none_marks_whatever_stands_out(gallery, share):
+    right, wrong, any_ = (means(gallery, kind) for kind in ("right sketch", "wrong sketch", "whatever stands out"))
+    for arm in CORE:
+        assert wrong[arm] < share * right[arm] and any_[arm] < 0.002
+
+
+def test_of_what_is_not_there_sd_only_marks_more_often_than_fused_and_clip_only_seldom():
+    empty, marked = means(SEEN, "not there"), means(SEEN, "not there, marked")
+    assert 1 - empty["SD only"] > 1 / 3 and 1 - empty["fused"] < 1 / 5
+    assert 1 - empty["CLIP only"] == pytest.approx(1 / 20, abs=0.01)
+    assert max(marked.values()) < 0.01
+
+
+def test_on_seen_categories_fused_is_better_than_clip_and_than_a_zeroed_unet_and_not_told_apart_from_sd_only():
+    said, mean = results.verdicts(ROWS, SEEN, "foreground IoU"), means()
+    assert said == {"SD only": NOT_TOLD, "CLIP only": BETTER, ZEROED_UNET: BETTER, MEAN_MASK: BETTER}
+    assert mean["fused"] / mean["CLIP only"] == pytest.approx(2, abs=0.1), "about twice its IoU"
+    for unit in ("photos", "categories"):
+        lead = results.differences(ROWS, SEEN, "foreground IoU", unit)["SD only"]
+        assert 0.02 < lead.mean < 0.03 and lead.low < 0 < lead.high
+    first = results.table([row for row in ROWS if row.seed == 0], SEEN, "foreground IoU", CHOSEN)
+    assert first["SD only"] > first["fused"], "with seed 0 alone the other way round"
+
+
+def test_the_zeroed_unet_is_no_further_from_clip_only_than_their_spreads_together():
+    (zeroed, spread), (clip, other) = table()[ZEROED_UNET], table()["CLIP only"]
+    assert abs(zeroed - clip) < spread + other
+
+
+def test_on_unseen_categories_fused_is_not_told_apart_from_any_trained_arm_and_has_a_fifth_of_its_iou():
+    said, mean = results.verdicts(ROWS, UNSEEN, "foreground IoU"), means(UNSEEN)
+    assert said == dict.fromkeys((*SINGLE, ZEROED_UNET), NOT_TOLD) | {MEAN_MASK: BETTER}
+    assert mean["fused"] / means()["fused"] == pytest.approx(1 / 5, abs=0.02)
+    assert max(mean.values()) - min(mean[arm] for arm in CORE) < 0.03 and mean[MEAN_MASK] == 0
+
+
+def test_on_the_validation_photos_no_other_head_with_both_backbones_is_behind_fused_by_a_hundredth_and_sd_only_by_5():
+    backbone = load_backbone("pocket", "cpu")
+    shipped = heads.load_heads(heads.SHIPPED, backbone)
+    data = load_dataset("toy", limit=shipped["fused"].training["limit"])
+    task, value = Segmentation(first_sketches(data, 1), epochs=0, learning_rate=1, batch_size=8), {}
+    for method in set(shipped) - {"CLIP only"}:
+        head = shipped[method]
+        frozen = {"validation": task.read(head.extractor, task.parts["validation"], reading_size(backbone))}
+        value[method] = task.validate(head.model, frozen)
+    fused, behind = value.pop("fused"), value.pop("SD only")
+    assert len(value) == 3 and min(value.values()) > fused - 0.01
+    assert fused - behind == pytest.approx(0.05, abs=0.01), "five hundredths"
+
+
+def test_a_step_of_fused_takes_more_than_twice_as_long_as_one_of_any_other_arm():
+    taken = {(row.method, row.seed): (row.seconds, row.steps) for row in TRAINED}
+    of = {arm: [both for (method, _), both in taken.items() if method == arm] for arm in CORE}
+    step = {arm: sum(seconds for seconds, _ in some) / sum(steps for _, steps in some) for arm, some in of.items()}
+    assert step.pop("fused") > 2 * max(step.values())
+
+
+@pytest.mark.parametrize("gallery", GALLERIES)
+def test_the_papers_cut_finds_less_of_what_is_there_than_the_chosen_one_for_every_trained_arm(gallery):
+    fixed, chosen = means(gallery, "foreground IoU", PAPER), means(gallery)
+    assert all(fixed[arm] < chosen[arm] for arm in CORE)
+
+
+def test_the_crf_adds_to_every_arm_and_least_to_sd_only_so_that_the_lead_of_fused_over_it_grows():
+    after, before = means(SEEN, "foreground IoU", "then dense CRF"), means()
+    gain = {arm: after[arm] - before[arm] for arm in CORE}
+    assert 0 < gain["SD only"] == min(gain.values()) and gain["fused"] > gain["SD only"]
+    assert abs(gain["fused"] - gain["CLIP only"]) < 0.01, "the lead over CLIP only stays"
+
+
+def test_in_the_default_run_most_masks_of_an_iou_of_zero_are_empty():
+    missed, empty = shown("04_segmentation", r"^(\d+) of \d+ questions have IoU 0, (\d+) of them by an empty mask$")
+    assert empty > missed / 2
+
+
+def test_in_the_default_run_fused_finds_twice_as_much_of_unseen_categories_as_in_the_long_one():
+    (short,) = shown("04_segmentation", r"^unseen categories, .*\n  fused +IoU ([\d.]+)")
+    assert short / means(UNSEEN)["fused"] == pytest.approx(2, abs=0.1)
+
+
+def test_in_the_default_run_the_papers_cut_gets_fused_more_and_the_crf_takes_from_sd_only():
+    chosen, fixed = shown("04_segmentation", r"^fused +chosen [\d.]+: ([\d.]+)   paper [\d.]+: ([\d.]+)$")
+    off, on = shown("04_segmentation", r"^SD only +CRF off ([\d.]+), on ([\d.]+),")
+    assert fixed > chosen and on < off

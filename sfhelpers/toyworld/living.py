@@ -1,8 +1,8 @@
-"""Animals: each function draws one random individual with its eight named keypoints."""
+"""Animals and plants: each function draws one random individual with its eight named keypoints."""
 
 import numpy as np
 
-from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, ellipse, limb, poly, smooth
+from sfhelpers.toyworld.shapes import Drawing, Point, Uniform, arc, box, ellipse, limb, poly, smooth, symmetric
 
 
 def _walker(d: Drawing, u: Uniform, head: Point, *ranges: Point) -> list[float]:
@@ -67,9 +67,8 @@ def cat(d: Drawing, u: Uniform) -> None:
     d.add(2, smooth((side * 0.3, 0.75), (side * 0.75, 0.7), (side * 0.8, u(0.1, 0.3)), (side * 0.66, 0.6)))
     d.add(0, smooth((0, -0.15), (wide, 0.35), (wide * 0.9, 0.85), (-wide * 0.9, 0.85), (-wide, 0.35)))
     head = u(0.33, 0.4)
-    for sx in (-1, 1):
-        tip = (sx * head * 0.85, -0.45 - head * 1.25)
-        d.add(0, poly((sx * head * 0.95, -0.5), tip, (sx * head * 0.15, -0.45 - head * 0.8)))
+    for x in (-head, head):
+        d.add(0, poly((x * 0.95, -0.5), (x * 0.85, -0.45 - head * 1.25), (x * 0.15, -0.45 - head * 0.8)))
     d.add(0, ellipse(0, -0.42, head * 1.1, head * 0.9))
     for sx in (-1, 1):
         d.add(3, ellipse(sx * head * 0.42, -0.48, 0.06, 0.075), detail=True)
@@ -128,11 +127,10 @@ def fish(d: Drawing, u: Uniform) -> None:
 
 def butterfly(d: Drawing, u: Uniform) -> None:
     wide, up, low = u(0.75, 0.92), u(0.6, 0.8), u(0.5, 0.65)
-    for s in (-1, 1):
-        d.add(1, smooth((s * 0.05, 0.05), (s * wide * 0.4, 0.1), (s * wide * 0.75, low * 0.8), (s * 0.3, low)))
-        d.add(0, smooth((s * 0.05, -0.1), (s * wide * 0.6, -up), (s * wide, -up * 0.9), (s * wide * 0.8, 0.0)))
-        d.add(3, ellipse(s * wide * 0.66, -up * 0.55, 0.14, 0.12), detail=True)
-        d.add(3, ellipse(s * wide * 0.45, low * 0.55, 0.09, 0.08), detail=True)
+    for s, x in ((-1, -wide), (1, wide)):
+        d.add(1, smooth((s * 0.05, 0.05), (x * 0.4, 0.1), (x * 0.75, low * 0.8), (s * 0.3, low)))
+        d.add(0, smooth((s * 0.05, -0.1), (x * 0.6, -up), (x, -up * 0.9), (x * 0.8, 0.0)))
+        d.add(3, ellipse(x * 0.66, -up * 0.55, 0.14, 0.12), ellipse(x * 0.45, low * 0.55, 0.09, 0.08), detail=True)
         d.line(4, 0.025, arc(s * 0.14, -0.4, 0.12, 0.25, 0.5 if s > 0 else 1.0, 0.75))
     d.add(4, ellipse(0, 0.05, 0.075, 0.45), ellipse(0, -0.42, 0.085, 0.085))
     d.mark(head=(0.0, -0.42), abdomen=(0.0, 0.46), left_right_wing_tip=(wide, -up * 0.9))
@@ -150,3 +148,61 @@ def turtle(d: Drawing, u: Uniform) -> None:
     d.line(2, 0.04, poly((-0.66, 0.24), (0.66, 0.24)))
     d.mark(head=(-0.98, -0.02), eye=(-0.88, -0.06), neck=(-0.6, 0.14), shell_top=(0.0, 0.08 - high))
     d.mark(shell_front=(-0.66, 0.28), shell_back=(0.66, 0.28), front_foot=(-0.46, 0.54), hind_foot=(0.36, 0.54))
+
+
+def tree(d: Drawing, u: Uniform) -> None:
+    r, crown = u(0.32, 0.4), u(-0.35, -0.25)
+    d.add(1, limb(0, 0.1, u(-0.05, 0.05), 0.95, 0.18, 0.28), limb(0, 0.3, 0.25, 0.0, 0.1, 0.07))
+    turns = np.arange(10) * 0.6283
+    rim = [(np.cos(t) * (r + 0.33) * u(0.9, 1.1), crown + np.sin(t) * (r + 0.18) * u(0.9, 1.1)) for t in turns]
+    d.add(0, smooth(*rim))
+    for x, y in ((-0.38, 0.0), (0.38, 0.0), (-0.25, -0.35), (0.25, -0.35), (0, -0.1)):
+        d.line(2, 0.045, arc(x * 0.8, crown + y * 0.5 + 0.1, r * 0.4, r * 0.35, 0.55, 0.95), detail=True)
+    d.mark(top=(0, crown - r - 0.17), crown_left_right=(r + 0.32, crown), crown_centre=(0, crown), fork=(0.0, 0.25))
+    d.mark(trunk_middle=(0.0, 0.55), root_left_right=(0.13, 0.94))
+
+
+def flower(d: Drawing, u: Uniform) -> None:
+    n, r, y = int(u(5, 9)), u(0.26, 0.32), -0.38
+    d.line(1, 0.08, poly((0, y), (u(-0.06, 0.06), 0.3), (0, 0.95)))
+    d.add(1, smooth((0, 0.6), (0.25, 0.3), (0.5, 0.28), (0.3, 0.55)))
+    d.add(1, smooth((0, 0.75), (-0.25, 0.45), (-0.5, 0.45), (-0.3, 0.72)))
+    for a in 2 * np.pi * np.arange(n) / n - np.pi / 2:
+        d.add(0, ellipse(np.cos(a) * r, y + np.sin(a) * r, r * 0.72, r * 0.45, a))
+    d.add(3, ellipse(0, y, r * 0.55, r * 0.55))
+    d.mark(top_petal=(0, y - r * 1.6), left_right_petal=(r * 1.5, y), centre=(0, y), stem_middle=(0, 0.3))
+    d.mark(right_leaf=(0.48, 0.3), left_leaf=(-0.48, 0.46), stem_end=(0, 0.94))
+
+
+def mushroom(d: Drawing, u: Uniform) -> None:
+    w, high, stem = u(0.68, 0.85), u(0.6, 0.75), u(0.2, 0.28)
+    d.add(3, poly(*symmetric((stem, 0.0), (stem * 1.3, 0.85))), ellipse(0, 0.85, stem * 1.3, 0.07))
+    d.add(0, np.concatenate([arc(0, 0.1, w, high, 0.5, 1.0, 20), arc(0, 0.1, w, 0.13, 0.0, 0.5, 12)]))
+    for x, y, s in ((-0.35, -0.2, 0.1), (0.05, -0.38, 0.12), (0.4, -0.12, 0.09)):
+        d.add(1, ellipse(x, y, s, s * 0.85), detail=True)
+    d.mark(cap_top=(0, 0.1 - high), cap_left_right=(w, 0.1), rim_front=(0, 0.22), stem_left_right=(stem * 1.15, 0.5))
+    d.mark(foot_left_right=(stem * 1.3, 0.86))
+
+
+def apple(d: Drawing, u: Uniform) -> None:
+    w, h = u(0.66, 0.78), u(0.6, 0.72)
+    d.line(4, 0.07, poly((0, -0.4), (u(0.0, 0.1), -0.85)))
+    d.add(1, smooth((0.06, -0.62), (0.3, -0.88), (0.58, -0.8), (0.35, -0.58)))
+    d.add(0, smooth(*symmetric((0, -0.42), (w * 0.6, -0.52), (w, -0.05), (w * 0.65, h), (0, h * 0.9))))
+    d.add(3, ellipse(-w * 0.5, -0.15, 0.1, 0.17, 0.4), detail=True)
+    d.mark(stem_tip=(0.05, -0.84), stem_base=(0, -0.42), leaf_tip=(0.58, -0.8), left_right_side=(w, -0.05))
+    d.mark(bottom_left_right=(w * 0.65, h), centre=(0, 0.1))
+
+
+def cactus(d: Drawing, u: Uniform) -> None:
+    w, left, right = u(0.26, 0.34), u(-0.05, 0.2), u(-0.2, 0.1)
+    d.add(0, limb(-0.1, left + 0.1, -0.55, left + 0.1, 0.18))
+    d.add(0, smooth((-0.64, left + 0.18), (-0.46, left + 0.18), (-0.46, left - 0.42), (-0.64, left - 0.42)))
+    d.add(0, limb(0.1, right + 0.2, 0.55, right + 0.2, 0.18))
+    d.add(0, smooth((0.46, right + 0.28), (0.64, right + 0.28), (0.64, right - 0.38), (0.46, right - 0.38)))
+    d.add(0, smooth((-w / 1.6, 0.65), (-w / 1.5, -0.7), (0, -0.95), (w / 1.5, -0.7), (w / 1.6, 0.65)))
+    d.line(2, 0.03, *(poly((x, -0.7), (x, 0.5)) for x in (-0.07, 0.07)), detail=True)
+    d.add(1, box(0, 0.78, 0.7, 0.36, taper=0.75), box(0, 0.62, 0.78, 0.1))
+    d.mark(top=(0, -0.93), left_arm_top=(-0.55, left - 0.44), left_elbow=(-0.58, left + 0.14))
+    d.mark(right_arm_top=(0.55, right - 0.4), right_elbow=(0.58, right + 0.24), pot_left_right=(0.38, 0.62))
+    d.mark(pot_bottom=(0, 0.95))
