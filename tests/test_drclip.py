@@ -19,6 +19,7 @@ from sfhelpers.tasks.retrieval import AS_PUBLISHED, CHANCE, SIDES
 from tests.backbone_fixtures import RUN, load, refused, write_tiny
 from tests.cells import handbuilt, solutions
 from tests.test_scenarios import crowd
+from tools import bench
 
 CHOSEN = "epoch chosen on the test set"
 
@@ -244,6 +245,12 @@ def test_all_eight_combinations_of_losses_are_arms_and_every_arm_can_be_made(cli
         (arm.method, arm.seed) for arm in some
     ]
     assert {arm.frozen_key for arm in some} == {some[0].frozen_key}, "what is frozen is computed once"
+
+
+def test_the_benchmark_takes_one_step_of_both_companions(clip, capsys):
+    bench.companions(clip, 4)
+    told = capsys.readouterr().out
+    assert "2 of their 2 tensors got a gradient" in told and "36 of their 36 tensors" in told
 
 
 def test_prompts_learn_ten_times_as_fast(clip):

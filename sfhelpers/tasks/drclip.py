@@ -13,12 +13,12 @@ from torch.func import functional_call
 from sfhelpers.backbones import Backbone
 from sfhelpers.backbones.prompted import TUNED, PromptedTower
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.datasets import Dataset, Record
+from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.records import listed
 from sfhelpers.datasets.scenarios import scenario
 from sfhelpers.datasets.splits import GROUP
 from sfhelpers.tasks.arms import Companion
-from sfhelpers.tasks.compare import Frozen, Trial
+from sfhelpers.tasks.compare import Frozen
 from sfhelpers.tasks.prepared import Prepared, take
 from sfhelpers.tasks.retrieval import CHANCE, SIDES, Retrieval, Vectors
 
@@ -230,13 +230,6 @@ class DrClip(Retrieval):
         sides = ((side, which.split(64)) for side, which in zip(SIDES, places, strict=True))
         return [torch.cat([model(take(frozen[k], some), k).cpu() for some in parts]) for k, parts in sides]
 
-    def nearest(self, trial: Trial, query: int, k: int, test: str = "zero-shot") -> list[Record]:
-        """A query's first k photos; ValueError if the gallery has fewer."""
-        (_, offered), (s, p) = self.asked(trial, test)
-        if k > len(offered):
-            raise ValueError(f"k is {k} and the gallery has {len(offered)} photos: give a smaller k.")
-        return [offered[at] for at in (p @ s[query]).argsort(descending=True, stable=True)[:k].tolist()]
-
 
 VARIANTS: dict[str, dict[str, Any]] = {  # an arm each; what it does otherwise than MAIN
     MAIN: {},
@@ -251,6 +244,7 @@ VARIANTS: dict[str, dict[str, Any]] = {  # an arm each; what it does otherwise t
     "8 prompts": {"prompts": 8},
     "as released: RP without gradient": {"relation": "none"}, "as released: shared teacher": {"teacher": "shared"},
     "as released: output at the first prompt": {"output": "first prompt"},
+    "as released: all three": {"relation": "none", "teacher": "shared", "output": "first prompt"},
     "epoch chosen on the test set": {"chosen_on": "test"},
 }  # fmt: skip
 EIGHT = (MAIN, "without FSC", "without DBQ", "without RP", "FSC alone", "DBQ alone", "RP alone", UNTOUCHED)

@@ -49,6 +49,8 @@ class Framed(nn.Module):
             raise ValueError(f"at_once is {at_once}: give how many images to compute together, or 0 for all.")
         self.backbone, self.seed, self.side, self.at_once = backbone, seed, side, at_once
         like, wide = backbone.diffusion.unet.conv_in.weight, round(width * side)
+        if width and not wide:
+            raise ValueError(f"width is {width}: of {side} px that is less than one, give {1 / side:.3f} or more.")
         edge = torch.ones(side, side, dtype=torch.bool, device=like.device)
         edge[wide : side - wide, wide : side - wide] = False
         self.register_buffer("edge", edge, persistent=False)

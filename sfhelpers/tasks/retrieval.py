@@ -228,6 +228,13 @@ class Retrieval(Task):
         records = [about.sketches[k] for k in queries], [about.photos[k] for k in gallery]
         return records, (trial.found.sketches[queries], trial.found.photos[gallery])
 
+    def nearest(self, trial: Trial, query: int, k: int, test: str = "zero-shot") -> list[Record]:
+        """A query's first k photos; ValueError if the gallery has fewer."""
+        (_, offered), (s, p) = self.asked(trial, test)
+        if k > len(offered):
+            raise ValueError(f"k is {k} and the gallery has {len(offered)} photos: give a smaller k.")
+        return [offered[at] for at in (p @ s[query]).argsort(descending=True, stable=True)[:k].tolist()]
+
     def scores(
         self, trial: Trial, measures: Iterable[Measure] = (AP(),), test: str = "zero-shot", gallery: str = "all"
     ) -> dict[Measure, np.ndarray]:
@@ -254,13 +261,8 @@ class Retrieval(Task):
             values = self.scores(trial, test=test)[AP()]
             unseen = np.array([about.sketches[k].category in about.split.test for k in asking])
             for gallery, chosen in (("all", slice(None)), (UNSEEN, unseen), (SEEN, ~unseen)):
-                yield Measured(
-                    gallery,
-                    AP().name,
-                    rule + AP().definition,
-                    values[chosen],
-                    split=GENERALISED.get(test, AS_PUBLISHED),
-                )
+                name = GENERALISED.get(test, AS_PUBLISHED)
+                yield Measured(gallery, AP().name, rule + AP().definition, values[chosen], split=name)
         if trial.found.expected:
             value = np.array([1 / len(photos)])
             yield Measured("all", EXPECTED, "1 / number of photos", value, n=len(queries), split=split)
