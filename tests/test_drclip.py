@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from sfhelpers import results
+from sfhelpers.images import load_images
 from sfhelpers.metrics import AP
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks import drclip
 from sfhelpers.tasks.drclip import EIGHT, MAIN, UNTOUCHED, VARIANTS, DrClip, PromptedClip
 from sfhelpers.tasks.fit import Training
-from sfhelpers.tasks.retrieval import AS_PUBLISHED, CHANCE, SIDES
+from sfhelpers.tasks.retrieval import AS_PUBLISHED, B_CLIP, CHANCE, SIDES
 from tests.backbone_fixtures import RUN, load, refused, write_tiny
 from tests.cells import handbuilt, solutions
 from tests.test_scenarios import crowd
@@ -247,10 +248,29 @@ def test_all_eight_combinations_of_losses_are_arms_and_every_arm_can_be_made(cli
     assert {arm.frozen_key for arm in some} == {some[0].frozen_key}, "what is frozen is computed once"
 
 
+def test_at_the_meeting_all_systems_rank_one_gallery_and_one_task_measures_them(clip, toy, tmp_path):
+    task, trials = drclip.meeting(toy, clip, (0,), 1, tmp_path, log=lambda line: None)
+    by = {trial.method: trial for trial in trials}
+    systems = {"fused", "SD-PL", MAIN, drclip.PLAIN, UNTOUCHED, "SD without prompts", B_CLIP, CHANCE}
+    assert systems < by.keys() and len(by) == len(trials) == 12
+    for side in SIDES:
+        plain, ours = (getattr(by[method].found, side) for method in (B_CLIP, UNTOUCHED))
+        torch.testing.assert_close(plain, ours, atol=1e-5, rtol=0)  # the same images in the same places
+    rows = protocol.rows(RUN, task, trials, {}, "f" * 64)
+    assert {row.split for row in rows} == {drclip.MEETING} and {row.method for row in rows} == by.keys()
+    assert len({row.n for row in rows if row.metric == "mAP@all"}) == 1
+    tests = protocol.differences(RUN, task, trials, {}, "f" * 64)
+    assert {row.method for row in tests} == by.keys() - {"fused"}
+    photos = load_images([record.path for record in task.about[drclip.MEETING].photos[:2]], 96)
+    with torch.no_grad():
+        again = by[MAIN].model.embed(photos, "photos")
+    torch.testing.assert_close(again, by[MAIN].found.photos[:2], atol=1e-5, rtol=0)
+
+
 def test_the_benchmark_takes_one_step_of_both_companions(clip, capsys):
     bench.companions(clip, 4)
     told = capsys.readouterr().out
-    assert "2 of their 2 tensors got a gradient" in told and "36 of their 36 tensors" in told
+    assert "2 of 2 tensors have a gradient" in told and "36 of 36 tensors have a gradient" in told
 
 
 def test_prompts_learn_ten_times_as_fast(clip):

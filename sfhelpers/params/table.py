@@ -178,10 +178,13 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         },
     ),
     "09_drclip": Notebook(
-        (*(name for name in TRAINING if name != "inject"), "scenario", "arms", "sketches", "seeds", "skip_broken"),
+        (
+            *(name for name in TRAINING if name != "inject"),
+            *("scenario", "arms", "sketches", "seeds", "meeting", "skip_broken"),
+        ),
         lambda run: (
             (40 + (run.limit or TOY) * (1 + run.sketches))
-            + 2.4 * ARMS[run.arms] * (run.limit or TOY) * run.sketches * _epochs(run)
+            + (2.4 * ARMS[run.arms] + 10 * bool(run.meeting)) * (run.limit or TOY) * run.sketches * _epochs(run)
         ),
         lambda run: 1.6 + 0.01 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
@@ -191,6 +194,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
             "batch_size": Parameter(int, "quadruplets a step", low=1),
             "epochs": Parameter(int, "passes over the training part at most", low=1),
             "arms": Parameter(str, "which methods are trained", choices=tuple(ARMS)),
+            "meeting": Parameter(str, "SketchFusion and SD-PL too: toy, or a folder to rank as well (empty: no)"),
         },
     ),
     "90_train_pocket": Notebook(

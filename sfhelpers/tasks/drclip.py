@@ -2,7 +2,9 @@
 scenario of retrieval by sketch. Equations as in its paper, but for signs and directions that cannot be meant."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,14 +15,15 @@ from torch.func import functional_call
 from sfhelpers.backbones import Backbone
 from sfhelpers.backbones.prompted import TUNED, PromptedTower
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.datasets import Dataset
+from sfhelpers.datasets import Dataset, splits
 from sfhelpers.datasets.records import listed
 from sfhelpers.datasets.scenarios import scenario
 from sfhelpers.datasets.splits import GROUP
-from sfhelpers.tasks.arms import Companion
-from sfhelpers.tasks.compare import Frozen
+from sfhelpers.tasks import matchmaker
+from sfhelpers.tasks.arms import SINGLE, Companion
+from sfhelpers.tasks.compare import Frozen, Trial, compare
 from sfhelpers.tasks.prepared import Prepared, take
-from sfhelpers.tasks.retrieval import CHANCE, SIDES, Retrieval, Vectors
+from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, SIDES, Retrieval, Vectors
 
 FULL = ("FSC", "DBQ", "RP")
 LOSSES = (*FULL, "CE", "triplet")  # the last two: FSC without the teacher, DBQ without wrong sketches
@@ -129,6 +132,10 @@ class PromptedClip(nn.Module):
         at = len(prompts) if self.settings["output"] == "class token" else 0
         own = {name.replace("/", "."): value for name, value in self.tuned[side].items()}
         return F.normalize(functional_call(self.tower, own, (prepared["patches"].to(self.none), prompts, at)), dim=1)
+
+    def embed(self, images: Tensor, side: str) -> Tensor:
+        """(B, 3, H, W) in [0, 1], of "sketches" or of "photos", to (B, D) of length 1."""
+        return self(self.frozen(images), side)
 
     def logits(self, vectors: Tensor) -> Tensor:
         """Cosines with the class texts over CLIP's temperature, (B, C)."""
@@ -260,3 +267,31 @@ def arms(which: str, backbone: Backbone, seeds: Iterable[int]) -> list[Companion
     """Those of ARMS; what is not trained once."""
     seeds = tuple(seeds)
     return [arm(name, backbone, seed) for name in ARMS[which] for seed in (seeds[:1] if name == UNTOUCHED else seeds)]
+
+
+MEETING = "the meeting"
+
+
+def meeting(
+    dataset: Dataset, models: Backbone, seeds: Sequence[int], epochs: int, checkpoints: Path | None = None, **how: Any
+) -> tuple[Retrieval, list[Trial]]:
+    """SketchFusion, SD-PL, Dr. CLIP and what they stand on, on one strict split of one gallery; `how` as of `compare`.
+
+    Every system learns at its own notebook's rate and batch, by the rule that ends all trainings. Returns the task
+    that measures all trials alike, and these.
+    """
+    found = splits.apply(dataset, replace(splits.strict(dataset), name=MEETING))
+    place = {record.path: k for side in (dataset.sketches, dataset.photos) for k, record in enumerate(side)}
+    problem = {MEETING: splits.problem_of(found, "category", place)}
+    task = Retrieval(dataset, epochs, 3e-4, 2 * GROUP, problem)
+    prompts = [matchmaker.arm_of(name, models, s) for name in (matchmaker.SD_PL, matchmaker.PLAIN) for s in seeds]
+    clips = [arm(name, models, seed) for name in (MAIN, PLAIN) for seed in seeds]
+    trials = []
+    for system, methods in (
+        (task, ("fused", *SINGLE, B_CLIP, B_SD, B_BOTH, CHANCE)),
+        (matchmaker.Matchmaker(dataset, epochs, 1e-2, 4 * GROUP, problem), prompts),
+        (DrClip("cgsbir", [dataset], epochs, 1e-3, 2 * GROUP), [*clips, arm(UNTOUCHED, models, seeds[0])]),
+    ):
+        kept = checkpoints and checkpoints / type(system).__name__
+        trials += compare(models, system, methods, seeds, checkpoints=kept, **how)[0]
+    return task, [replace(trial, problem=MEETING) for trial in trials]
