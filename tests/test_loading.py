@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
 from sfhelpers.backbones.presets import read_preset
@@ -114,6 +115,22 @@ def test_a_folder_that_is_cut_or_does_not_fit_together_is_refused(unsealed, misf
     damage, said = MISFITS[misfit]
     damage(unsealed)
     not_loaded(unsealed, said, (ValueError, FileNotFoundError))
+
+
+@pytest.mark.parametrize(
+    ("width", "predicts", "whose"),
+    [(768, "epsilon", "Stable Diffusion 1"), (1024, "epsilon", "Stable Diffusion 2 base"), (1024, "v_prediction", "")],
+)
+def test_another_model_s_unet_is_not_taken_for_that_of_the_preset(unsealed, width, predicts, whose):
+    rebuilt(UNet2DConditionModel, "unet", cross_attention_dim=width)(unsealed)
+    config = CLIPTextConfig.from_pretrained(unsealed / "text_encoder", hidden_size=width)
+    CLIPTextModel(config).save_pretrained(unsealed / "text_encoder")
+    change(unsealed / "scheduler/scheduler_config.json", lambda told: told.update(prediction_type=predicts))
+    (unsealed / "preset.json").unlink()
+    if whose:
+        not_loaded(f"sd21:{unsealed}", f"unet is of {whose}, not of Stable Diffusion 2: name the preset")
+    else:
+        assert load(f"sd21:{unsealed}").diffusion.text().shape == (16, width)
 
 
 def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(unsealed, monkeypatch):

