@@ -82,7 +82,7 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
 
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
-    assert set(params.BACKBONES) == set(backbones.PRESETS)
+    assert set(params.BACKBONES) == set(backbones.DIFFUSION)
     assert set(params.DATASETS) == set(datasets.SPLITS)
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 

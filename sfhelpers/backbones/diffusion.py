@@ -33,11 +33,12 @@ class DiffusionFeatures:
     """
 
     def __init__(
-        self, vae: Module, unet: Module, text_encoder: Module, tokenizer: Any, scheduler: Any, size: int, timestep: int
-    ):
+        self, vae: Module, unet: Module, text_encoder: Module, tokenizer: Any, scheduler: Any, size: int, timestep: int,
+        clean: bool = False,
+    ):  # fmt: skip
         self.vae, self.unet, self.text_encoder = (m.eval().requires_grad_(False) for m in (vae, unet, text_encoder))
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self.size, self.timestep = size, timestep
+        self.size, self.timestep, self.clean = size, timestep, clean  # clean: no noise is added (CleanDIFT)
         self.down_dims = tuple(unet.config.block_out_channels)  # channels of the four down-blocks' outputs
         self.block_dims = self.down_dims[::-1]  # and of the up-blocks'
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
@@ -114,7 +115,8 @@ class DiffusionFeatures:
         batch = len(latents)  # and draw k of the noise does not depend on how many draws follow
         steps = torch.full((batch,), timestep, device=latents.device)
         repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)
-        noisy = self.scheduler.add_noise(*repeated).unflatten(0, (batch, draws))
+        noisy = repeated[0] if self.clean else self.scheduler.add_noise(*repeated)
+        noisy = noisy.unflatten(0, (batch, draws))
         return {"noisy": noisy, "timestep": steps, "text": text.expand(batch, *text.shape).clone()}
 
     @torch.no_grad()

@@ -213,7 +213,7 @@ class FinetunedExtractor(FusedExtractor):
         super().__init__(replace(backbone, diffusion=diffusion, vision=vision), **settings)
         self.unet: nn.Module = diffusion.unet
         # A fifth faster on a CPU, whose depthwise convolutions like their channels last.
-        self.tower: nn.Module = vision.model.visual.to(memory_format=torch.channels_last)
+        self.tower: nn.Module = vision.tower.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "FinetunedExtractor":
         super().train(mode)
