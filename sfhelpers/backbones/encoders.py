@@ -54,6 +54,10 @@ class Encoder(VisionFeatures):
     def tower(self) -> nn.Module:
         return self.model
 
+    @property
+    def scale(self) -> Tensor:
+        return torch.tensor(100.0)  # as CLIP's ends, of an encoder that learned none
+
     def embed_text(self, texts: list[str]) -> Tensor:
         raise ValueError(f"{self.name} knows images alone: take a vision half that knows texts, as clip-l14-336.")
 

@@ -23,6 +23,11 @@ class VisionFeatures:
         """What makes tokens of pixels."""
         return self.model.visual
 
+    @property
+    def scale(self) -> Tensor:
+        """By which cosines are multiplied before a softmax, on the CPU."""
+        return self.model.logit_scale.detach().exp().float().cpu()
+
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w); ValueError for images of another kind."""

@@ -184,9 +184,10 @@ class FusedExtractor(nn.Module):
         return self(images).amax(dim=(2, 3))
 
     @torch.no_grad()
-    def fit_statistics(self, prepared: dict[str, Tensor], batch_size: int = 32) -> None:
+    def fit_statistics(self, prepared: dict[str, Tensor], batch_size: int = 0) -> None:
         """Fix every source's channel mean and spread from these images, with the injection as it stands."""
         moments: dict[str, Tensor] = {}
+        batch_size = batch_size or self.backbone.at_once
         starts = range(0, len(next(iter(prepared.values()))), batch_size)
         for start in tqdm(starts, desc="channel statistics", leave=False, delay=1):
             batch = {key: value[start : start + batch_size] for key, value in prepared.items()}
