@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 from sfhelpers import images
 from sfhelpers.files import file_sha256, reading, shown
 
+HIDDEN = re.compile(r"\.|filelist\.txt$")  # the latter lies in TU-Berlin's png/
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
@@ -256,7 +258,7 @@ def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> d
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     with reading(folder):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+        return sorted(path for path in folder.iterdir() if not HIDDEN.match(path.name)) if folder.is_dir() else []
 
 
 def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:
