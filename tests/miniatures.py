@@ -19,9 +19,9 @@ def picture(kind):
 
 
 PICTURES = {"jpg": picture("JPEG"), "jpeg": picture("JPEG"), "png": picture("PNG")}
-SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 800"><path d="M9 9L700 600" stroke="black"/></svg>'
+LINE = b'<path d="M9 9L700 600" stroke="black" stroke-width="30"/>'
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 800">%b</svg>' % LINE
 PICTURES["svg"] = SVG
-BOTH = ("photo", "sketch")
 
 
 def put(root, *names):

@@ -91,12 +91,12 @@ def test_every_layout_is_read_as_records_of_published_names(name, tmp_path, monk
             set(data.categories) == set(published.classes(entry["classes"])) and len(data.categories) == CLASSES[name]
         )
         for split, (_, test) in entry["splits"].items():
-            found = layouts.read(name, layouts.locate(entry, root), split)
+            found = layouts.read(entry, layouts.locate(entry, root), layouts.role_of(entry, root, split))
             assert {record.category for record in found if not record.seen} == set(published.classes(test))
         assert {record.part for record in data.records if not record.seen} == {"test"}
     else:
         assert len(data.categories) == 1 and {p.instance for p in data.select("test").photos} < {"21", "000000000285"}
-        assert {r.part for r in data.records} == {"train", "test"}, "of so few none validates"
+        assert {"train", "test"} <= {record.part for record in data.records} <= {"train", "val", "test"}
 
 
 def test_individuals_in_folders_of_their_own_and_other_lists_of_scenes(tmp_path, monkeypatch, unopened):
@@ -170,7 +170,10 @@ def test_sketches_of_tuberlin_are_parted_by_names_numbers_or_folds_and_drawn_fro
     with pytest.warns(UserWarning, match="svg"), refused("no sketches under .*datasets draw FOLDER NEW_FOLDER"):
         load_sketches("tuberlin", tmp_path / "v")
     assert main(["draw", str(tmp_path / "v" / "svg"), str(tmp_path / "v" / "png")]) == 0
-    assert load_sketches("tuberlin", tmp_path / "v").categories == load_sketches("tuberlin", root).categories
+    drawn = load_sketches("tuberlin", tmp_path / "v")
+    assert drawn.categories == folds[0].categories and drawn.images([0], 32).min() < 0.5
+    (tmp_path / "v" / "svg" / "ant.svg").write_text("<svg>")
+    assert main(["draw", str(tmp_path / "v" / "svg"), str(tmp_path / "v" / "png")]) == 1
 
 
 def test_a_split_that_trains_on_what_it_tests_under_another_name_is_told(tmp_path, monkeypatch, capsys):
@@ -202,7 +205,7 @@ def test_the_doctors_memory_does_not_grow_with_the_files_of_a_folder(tmp_path):
         report = doctor.examine("folder", tmp_path)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-        assert report.problems == [f"empty files: {', '.join(report.odd['empty files'])} and {number - 3:,} more."]
+        assert f"empty files: {', '.join(report.odd['empty files'])} and {number - 3:,} more." in report.problems
     assert peaks[1] < peaks[0] + 200_000, peaks
 
 

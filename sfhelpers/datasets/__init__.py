@@ -42,10 +42,13 @@ def load_dataset(
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
     base = data_folder(name, root) or (toyworld.ensure() if name == "toy" else toyworld.ensure_further(name))
     if name in PUBLISHED:
-        tree = layouts.locate(published.DATASETS[name], base)
-        if said := layouts.moved(tree.base, published.DATASETS[name], base):
+        entry = published.DATASETS[name]
+        split = SPLITS[name][1] if split == "default" else split  # which rows of results shall name
+        tree = layouts.locate(entry, base)
+        if said := layouts.moved(tree.base, entry, base):
             warnings.warn(said, stacklevel=2)
-        found, base = layouts.read(name, tree, split, limit, seed, skip_broken), tree.base
+        base = tree.base
+        found = layouts.read(entry, tree, layouts.role_of(entry, base, split), limit, seed, skip_broken)
     elif name == "folder":
         found = folder.read(base, split, limit, seed, skip_broken)
     else:

@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+import resvg_py
+
 from sfhelpers.datasets import archives, doctor, published
-from sfhelpers.drawing import Drawing
-from sfhelpers.files import make_folder, shown
+from sfhelpers.files import make_folder, read_file, replace_file, shown
 
 
 def main(arguments: list[str]) -> int:
@@ -62,7 +63,13 @@ def _draw(given: argparse.Namespace) -> int:
     for path in sorted(given.source.rglob("*.svg")):
         picture = given.folder / path.relative_to(given.source).with_suffix(".png")
         make_folder(picture.parent)
-        Drawing.load(path).to_image(given.side).save(picture)
+        try:
+            drawn = resvg_py.svg_to_bytes(
+                svg_string=read_file(path).decode(), width=given.side, background="white", skip_system_fonts=True
+            )
+        except ValueError as error:
+            raise ValueError(f"{shown(path)} cannot be drawn ({error}): repair it or take it away.") from error
+        replace_file(picture, bytes(drawn))
     return 0
 
 

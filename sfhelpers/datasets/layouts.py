@@ -18,6 +18,9 @@ FAR = 4  # folders above the one that is passed in which the files are looked fo
 SVG = "python -m sfhelpers.datasets draw FOLDER NEW_FOLDER makes pictures of SVG files"
 
 
+Role = Callable[[Record, bool], Record]  # a photo or a sketch of its own, and whether others are of its class
+
+
 class Tree(NamedTuple):
     base: Path
     places: dict[str, list[Path]]  # domain -> the folders of its classes or files, [] if there are none
@@ -80,27 +83,52 @@ def _folders(base: Path) -> list[str]:
         return []
 
 
-def read(
-    name: str, tree: Tree, split: str = "default", limit: int = 0, seed: int = 0, skip_broken: bool = False
-) -> list[Record]:
+def read(entry: dict, tree: Tree, role: Role, limit: int = 0, seed: int = 0, skip_broken: bool = False) -> list[Record]:
     """Records of a dataset of `published`, the names of its classes spelled as published.
 
-    A split's test classes are unseen, and tested. Where individuals are tested, the others train, but for the share
-    that validates. `limit` and `seed` choose photos, and with them their sketches, where they are drawn from photos.
+    Sketches that were drawn from photos are in their photo's part, or left out with a warning where it is not there;
+    others have a role of their own. `limit` and `seed` choose what has one. ValueError if there are no files or no
+    class with both photos and sketches, and for masks of no photo.
     """
-    entry = published.DATASETS[name]
-    spelled, category = published.spellings(entry), entry.get("category", "")
-    files: dict[str, dict[str, list[Path]]] = {}
-    for domain in entry["sides"]:
-        found = files[domain] = {}
-        for place in tree.places[domain]:
-            for called, paths in records.image_files(place, skip_broken, loose=bool(category)).items():
-                found.setdefault(category or spelled.get(published.compared(called), called), []).extend(paths)
-        if not any(found.values()):
-            raise ValueError(lacking(entry, tree, domain))
-    masks = tree.base / entry["masks"] if "masks" in entry else None
-    role = listed(entry, tree.base, split) if category else by_class(published.unseen(entry, split))
-    return build(files, masks, role, keys(entry, tree), tree.base, limit, seed, skip_broken)
+    files = records.without_closed({domain: _classes(entry, tree, domain, skip_broken) for domain in entry["sides"]})
+    keyed = keys(entry, tree)
+    if len(files) > 1 and not files["photo"].keys() & files["sketch"].keys():
+        has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
+        raise ValueError(f"no category under {shown(tree.base)} has both photos and sketches ({has}): rename them.")
+    known = records.masks_in(tree.base / entry["masks"], files["photo"], skip_broken) if "masks" in entry else {}
+    own: dict[str, list[Record]] = {domain: [] for domain in files if domain == "photo" or not keyed.sketch}
+    for domain, found in own.items():
+        for category, path in _sorted(files[domain]):
+            more = known.get((category, records.nfc(path.stem)), {}) if domain == "photo" else {}
+            stem = Keys.of(keyed.photo, path.parent.name, path.stem) if keyed.sketch else records.nfc(path.stem)
+            found.append(role(Record(path, domain, category, stem, **more), len(files[domain][category]) > 1))
+    chosen = [record for found in own.values() for record in records.limited(found, limit, seed)]
+    if not keyed.sketch:
+        return chosen
+    photos, kept, orphans = {(photo.category, photo.instance): photo for photo in own["photo"]}, set(chosen), []
+    for category, path in _sorted(files["sketch"]):
+        if photo := photos.get((category, Keys.of(keyed.sketch, path.parent.name, path.stem))):
+            chosen += [replace(photo, path=path, domain="sketch", mask=None, also=())] * (photo in kept)
+        else:
+            orphans.append(path.name)
+    if orphans:
+        what = f"{len(orphans)} sketches under {shown(tree.base)} have no photo and are left out"
+        warnings.warn(f"{what}: {records.listed(orphans)}.", stacklevel=3)
+    return chosen
+
+
+def _classes(entry: dict, tree: Tree, domain: str, skip_broken: bool) -> dict[str, list[Path]]:
+    spelled, category, found = published.spellings(entry), entry.get("category", ""), {}
+    for place in tree.places[domain]:
+        for called, paths in records.image_files(place, skip_broken, loose=bool(category)).items():
+            found.setdefault(category or spelled.get(published.compared(called), called), []).extend(paths)
+    if not any(found.values()):
+        raise ValueError(lacking(entry, tree, domain))
+    return found
+
+
+def _sorted(files: dict[str, list[Path]]) -> Iterator[tuple[str, Path]]:
+    return ((category, path) for category, paths in sorted(files.items()) for path in paths)
 
 
 class Keys(NamedTuple):
@@ -134,7 +162,9 @@ def lacking(entry: dict, tree: Tree, domain: str) -> str:
     return f"no {records.PLURAL[domain]} under {shown(tree.base)}: {why}; {remedy}."
 
 
-Role = Callable[[Record, bool], Record]  # a photo or a sketch of its own, and whether others are of its class
+def role_of(entry: dict, base: Path, split: str) -> Role:
+    """What a split of a dataset makes of a record."""
+    return listed(entry, base, split) if "tested" in entry else by_class(published.unseen(entry, split))
 
 
 def by_class(unseen: Iterable[str]) -> Role:
@@ -177,41 +207,3 @@ def stems(path: Path) -> Iterator[str]:
 
 def _plain(stem: str) -> str:
     return stem.lstrip("0") or stem if stem.isdecimal() else records.nfc(stem)
-
-
-def build(
-    files: dict[str, dict[str, list[Path]]],
-    masks: Path | None,
-    role: Role,
-    keys: Keys,
-    base: Path,
-    limit: int,
-    seed: int,
-    skip_broken: bool,
-) -> list[Record]:
-    """Records of each domain's files by class; sketches that were drawn from photos are in their photo's part, or left
-    out with a warning where it is not there. ValueError if no class has both, and for masks of no photo."""
-    if len(files) > 1 and not files["photo"].keys() & files["sketch"].keys():
-        has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
-        raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
-    known = records.masks_in(masks, files["photo"], skip_broken) if masks else {}
-    own: dict[str, list[Record]] = {domain: [] for domain in files if domain == "photo" or not keys.sketch}
-    for domain, found in own.items():
-        for category, path in ((name, path) for name, paths in sorted(files[domain].items()) for path in paths):
-            more = known.get((category, records.nfc(path.stem)), {}) if domain == "photo" else {}
-            stem = Keys.of(keys.photo, path.parent.name, path.stem) if keys.sketch else records.nfc(path.stem)
-            found.append(role(Record(path, domain, category, stem, **more), len(files[domain][category]) > 1))
-    chosen = [record for found in own.values() for record in records.limited(found, limit, seed)]
-    if not keys.sketch:
-        return chosen
-    photos, kept = {(photo.category, photo.instance): photo for photo in own["photo"]}, set(chosen)
-    orphans = []
-    for category, path in ((name, path) for name, paths in sorted(files["sketch"].items()) for path in paths):
-        if photo := photos.get((category, Keys.of(keys.sketch, path.parent.name, path.stem))):
-            chosen += [replace(photo, path=path, domain="sketch", mask=None, also=())] * (photo in kept)
-        else:
-            orphans.append(path.name)
-    if orphans:
-        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
-        warnings.warn(text, stacklevel=4)
-    return chosen

@@ -228,6 +228,11 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
         wanted = f"{shown(folder)}/<class>/* with one of {' '.join(images.EXTENSIONS)}"
         why = f"no {PLURAL[domain]} under {shown(root)}: expected {wanted} (found in {shown(upper)}: {contents(upper)})"
         raise ValueError(f"{why}; {remedy}, or pass -p data_root.")
+    return without_closed(files)
+
+
+def without_closed(files: dict[str, dict]) -> dict[str, dict]:
+    """Files by domain and class, without the classes that one domain's cannot be read of."""
     closed = {category for found in files.values() for category, paths in found.items() if not paths}
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 

@@ -64,8 +64,10 @@ def load_sketches(name: str, root: str | Path = "", split: str = "default", skip
         return Sketches("folder", data.root, split, data.sketches)
     base = data_folder(name, root) or quick.ensure_quick()
     if name == "tuberlin":
-        tree = layouts.locate(published.DATASETS[name], base)
-        found = records.without_broken(layouts.read(name, tree, skip_broken=skip_broken), tree.base, skip_broken, name)
+        entry = published.DATASETS[name]
+        tree = layouts.locate(entry, base)
+        found = layouts.read(entry, tree, layouts.by_class(()), skip_broken=skip_broken)
+        found = records.without_broken(found, tree.base, skip_broken, name)
         return Sketches(name, tree.base, split, tuple(quickdraw.parted(found, split)))
     return Sketches(name, base, split, tuple(quickdraw.read(base, split, skip_broken, name)))
 

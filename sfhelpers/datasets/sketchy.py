@@ -4,7 +4,7 @@ from collections.abc import Collection
 from os.path import isdir
 from pathlib import Path
 
-from sfhelpers.datasets import layouts, records
+from sfhelpers.datasets import layouts, published, records
 from sfhelpers.datasets.records import Record
 
 RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; sketches centred
@@ -17,11 +17,8 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
     an unseen category and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
     """
     base = tree(root)
-    places = {domain: base / domain / RENDERING for domain in records.PLURAL}
-    files = records.images_in(places, base, "unpack rendered_256x256 there", skip_broken)
-    keys = layouts.Keys(sketch=".*/(.+)-[^-]*")
-    role = layouts.by_class(unseen)
-    return layouts.build(files, base / "mask" / RENDERING, role, keys, base, limit, seed, skip_broken)
+    found = layouts.Tree(base, {domain: [base / domain / RENDERING] for domain in records.PLURAL})
+    return layouts.read(published.DATASETS["sketchy"], found, layouts.by_class(unseen), limit, seed, skip_broken)
 
 
 def tree(root: Path) -> Path:
