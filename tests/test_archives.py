@@ -184,7 +184,7 @@ def test_only_what_a_licence_allows_is_fetched(served, tmp_path, monkeypatch, ca
     for name, entry in published.DATASETS.items():
         assert ("download" in entry) == entry["licence"].startswith("CC BY 4.0")
         if "download" not in entry:
-            with refused("is not fetched: ask for it there .*its licence: "):
+            with refused("is not fetched: ask where it is kept .*licence: "):
                 archives.addresses(name)
     for wrong in ((), ("unicorn",)):
         with refused("name some, as cat 'hot air balloon'"):

@@ -92,7 +92,7 @@ TRAPS = {  # what is wrong -> the words of its sentence
     "another name": ("sketchy", move(f"{SK}/{BEE}-1.png", f"{SK}/bee/x.png"), "named otherwise: bee/x.png"),
     "an empty file": ("sketchy", emptied(f"{TX}/ant/n00000001_2.jpg"), "empty files: ant/n00000001_2.jpg"),
     "a link": ("sketchy", lambda root: (root / TX / "ant/l.jpg").symlink_to("none"), r"links that.*: ant/l\.jpg"),
-    "no sketches at all": ("sketchy", gone("256x256/sketch"), "no sketches .*ask for it there"),
+    "no sketches at all": ("sketchy", gone("256x256/sketch"), "no sketches .*ask where it is kept"),
     "no originals": (
         "sketchy-extended", lambda root: [p.unlink() for p in (root / EXT).rglob("n*.jpg")], "125 missing, 0 of 125"
     ),
@@ -108,7 +108,7 @@ TRAPS = {  # what is wrong -> the words of its sentence
     "a script": ("quickdraw-extended", wrote(f"{QI}/cactus/s.sh", "x"), r"no images: cactus/s\.sh"),
     "a stray label": ("quickdraw-extended", wrote(f"{QS}/class_labels.txt", "x"), "or files in none: class_labels.txt"),
     "no sketch folder": ("quickdraw-extended", move(QS, "train"), "no sketches .*train/"),
-    "no keypoints": ("psc6k", gone("PSC6K"), r"no keypoints beside .*ask for it there"),
+    "no keypoints": ("psc6k", gone("PSC6K"), r"no keypoints beside .*ask where it is kept"),
     "the other table": ("psc6k", replaced(PSC, "photo,sketch", "source_image,target_image"), "no column"),
     "a pair too few": ("psc6k", cut(PSC), "pairs: 1 missing, 1 of 2.*photos: 1 missing"),
     "an image that is not there": ("psc6k", gone(f"Sketchy/rendered_256x256/{SK}/airplane"), "line 2 .*names"),

@@ -213,7 +213,7 @@ def test_what_is_not_there_is_refused_in_a_sentence(tmp_path, capsys):
     for arguments in (["doctor", "sketchy", str(tmp_path / "none")], ["fetch", "sketchy", str(tmp_path)]):
         assert main(arguments) == 1
     said = capsys.readouterr().err.splitlines()
-    assert "does not exist" in said[0] and "is not fetched: ask for it there" in said[1] and "licence" in said[1]
+    assert "does not exist" in said[0] and "is not fetched: ask where it is kept" in said[1] and "licence" in said[1]
     assert Counter(line.startswith("problem: ") and line.endswith(".") for line in said) == {True: 2}
     entry = published.DATASETS["sketchy"]
     assert not layouts.locate(entry, tmp_path).complete

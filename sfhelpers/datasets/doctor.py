@@ -44,7 +44,7 @@ class Report:
     def count(self, what: str, number: int, expected: Iterable[int], about: float = 0) -> None:
         """Say a number beside the published ones, and complain if it is none of them."""
         told = " or ".join(f"{count:,}" for count in expected)
-        self.say(what.partition(" ")[0], f"{number:,}{what.partition(' ')[2]}; published: {told or 'nothing'}")
+        self.say(what.partition(" ")[0], f"{number:,} {what.partition(' ')[2]}".strip() + f"{'; published: ' * bool(told)}{told}")
         if told and not any(abs(number - count) <= about * count for count in expected):
             less = min((count - number for count in expected), key=abs)
             self.problems.append(f"{what}: {abs(less):,} {'missing' if less > 0 else 'surplus'}, {number:,} of {told}.")

@@ -62,4 +62,4 @@ def each(entry: dict, side: dict) -> dict[str, int]:
 
 def where(entry: dict) -> str:
     """Where a dataset is to be had, in words that follow on a colon."""
-    return f"ask for it there ({entry['ask']}); its licence: {entry['licence']}."
+    return f"ask where it is kept ({entry['ask']}; licence: {entry['licence']})."
