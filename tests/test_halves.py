@@ -103,7 +103,7 @@ def test_a_timm_half_gives_its_own_tokens_and_its_class_token(tiny_folder, tmp_p
     assert not torch.allclose(vision.embed(images), F.normalize(states[:, model.num_prefix_tokens :].mean(1), dim=1))
     with refused("knows images alone: take a vision half"):
         vision.embed_text(["a cat"])
-    assert vision.scale == 100 and backbone.at_once == {448: 5, 256: 16}.get(vision.size, 32)
+    assert vision.scale == 100 and backbone.at_once == {224: 20, 256: 16, 448: 5}[vision.size]
     assert backbone.name.endswith(f"+{name}:{folder}") and backbone.weights_sha256 != load(tiny_folder).weights_sha256
     assert load(f"{tiny_folder}+{name}:{folder / 'model.safetensors'}").weights_sha256 == backbone.weights_sha256
 
