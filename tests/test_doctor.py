@@ -59,6 +59,7 @@ HEALTHY = {  # what looks odd and is not
     "renamed as sem-pcyc does": ("sketchy", move(f"{TX}/hot-air_balloon", f"{TX}/hot_air_balloon")),
     "another published count": ("sketchy", drawn(f"{SK}/apple/n00000001_4-20.png")),
     "what systems leave": ("sketchy", every(wrote(f"{TX}/.DS_Store", "x"), wrote(f"{TX}/ant/Thumbs.db", "x"))),
+    "invalid sketches": ("sketchy", wrote("info/invalid-error.txt", "n00000001_4-1", "n00000001_5-1")),
     "as published": ("sketchy", every(copied("256x256", "Sketchy/rendered_256x256/256x256"), gone("256x256"))),
     "upper and lower case": ("sketchy", move("256x256/photo", "256x256/Photo")),
     "folders renamed as by ZSE": (
@@ -98,6 +99,7 @@ TRAPS = {  # what is wrong -> the words of its sentence
     ),
     "a class cut short": ("sketchy-extended", gone(f"{EXT}/sword/ext_1.jpg"), "sword 1 of 2"),
     "a sketch elsewhere": ("tuberlin", move("png/alarm clock/2.png", "png/angel/2.png"), "another class: angel/2.png"),
+    "another test set": ("sketchy", wrote("info/testset.txt", "ant/n00000001_2.jpg"), "1,249 missing, 1 of 1,250"),
     "a stray class": ("tuberlin-extended", drawn("ImageResized/unicorn/n1_1.JPEG"), "surplus photo classes.*unicorn"),
     "no misspelt class": ("tuberlin-extended", gone("ImageResized/tromobone"), "no photo: trombone"),
     "no category": ("quickdraw", gone("cat.ndjson"), "1 categories have no file: cat"),
@@ -116,6 +118,7 @@ TRAPS = {  # what is wrong -> the words of its sentence
     "trained on and tested": ("shoev2", wrote("photo_train.txt", "11.png", "12.png", "21.png"), "both name 21"),
     "a short list": ("shoev2", wrote("photo_train.txt", "11.png"), r"list photo_train\.txt: 2 missing, 1 of 3"),
     "no list": ("chairv2", gone("photo_test.txt"), r"no list .* expected photo_test\.txt"),
+    "no photo folder": ("chairv2", gone("ChairV2_photo"), "no photos .*ask where it is kept"),
     "no shoe": ("chairv2", gone("ChairV2_photo/21.png"), "1 missing, 3 of 4.*without their photo: .*21_1"),
     "no scene": ("fscoco", gone("images/2"), "1 missing, 2 of 3"),
     "classes that do not meet": ("folder", move("sketch/dog", "sketch/Dogs"), "no photo: Dogs.*no sketch: dog"),

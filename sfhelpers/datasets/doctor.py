@@ -44,7 +44,8 @@ class Report:
     def count(self, what: str, number: int, expected: Iterable[int], about: float = 0) -> None:
         """Say a number beside the published ones, and complain if it is none of them."""
         told = " or ".join(f"{count:,}" for count in expected)
-        self.say(what.partition(" ")[0], f"{number:,} {what.partition(' ')[2]}".strip() + f"{'; published: ' * bool(told)}{told}")
+        word, _, more = what.partition(" ")
+        self.say(word, f"{number:,} {more}".strip() + (f"; published: {told}" if told else ""))
         if told and not any(abs(number - count) <= about * count for count in expected):
             less = min((count - number for count in expected), key=abs)
             self.problems.append(f"{what}: {abs(less):,} {'missing' if less > 0 else 'surplus'}, {number:,} of {told}.")
@@ -100,7 +101,8 @@ def _folders(entry: dict, root: Path, every: bool, report: Report) -> None:
     for item in _scanned(tree.base):
         if item.name.lower().endswith(PICKLED):
             report.note("pickles, which run any program when they are opened, and are not", item.name)
-    _lists(entry, tree.base, report) if "tested" in entry else _audit(entry, report)
+    _lists(entry, tree.base, report)
+    _audit(entry, report)
 
 
 def _counted(
@@ -169,22 +171,23 @@ def _scanned(place: str | Path) -> Iterator[os.DirEntry]:
 
 def _lists(entry: dict, base: Path, report: Report) -> None:
     """Compare published lists with their lengths, and training lists with test lists."""
-    there = {name: list(layouts.stems(base / name)) for name in entry["lists"] if (base / name).is_file()}
+    lists = entry.get("lists", {})
+    there = {name: list(layouts.stems(base / name)) for name in lists if (base / name).is_file()}
     for name, stems in there.items():
-        report.count(f"list {name}", len(stems), entry["lists"][name])
+        report.count(f"list {name}", len(stems), lists[name])
         tested = there.get(name.replace("_train", "_test"), []) if "_train" in name else []
         if both := sorted({*stems} & {*tested}):
             report.problems.append(f"{name} and its test list both name {listed(both)}: what is tested is trained on.")
-    split, names = next(iter(entry["tested"].items()))
-    report.say("split", f"{split}: tested is what is in {' or '.join(names)}; others: {', '.join(entry['tested'])}")
-    if not any((base / name).exists() for name in names):
+    names = next(iter(entry.get("tested", {}).values()), [])
+    if names and not any((base / name).exists() for name in names):
         report.problems.append(f"no list of what is tested: expected {names[0]} in {shown(base)}.")
 
 
 def _audit(entry: dict, report: Report) -> None:
     """Which split would be used, and that no class, whatever its spelling, is on both of its sides or on none."""
-    if not entry.get("splits"):
-        report.say("split", entry["split"])
+    if "splits" not in entry:
+        tested = (f"{name}, of what is in {' or '.join(places)}" for name, places in entry.get("tested", {}).items())
+        report.say("split", entry.get("split") or "; others: ".join(tested))
         return
     split, (train, test) = next(iter(entry["splits"].items()))
     source = published.sources()[test]

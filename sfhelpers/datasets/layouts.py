@@ -145,7 +145,7 @@ class Keys(NamedTuple):
 
 def keys(entry: dict, tree: Tree) -> Keys:
     drawn = entry["sides"]["sketch"].get("drawn", "")
-    if entry.get("nested") and any(map(isdir, tree.places["photo"][0].iterdir())):
+    if entry.get("nested") and any(all(map(isdir, records.entries(place))) for place in tree.places["photo"]):
         return Keys("(.+)/.*", "(.+)/.*")  # a folder for each individual
     return Keys(sketch=f".*/{drawn}" if drawn else "")
 

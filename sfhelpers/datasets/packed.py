@@ -37,8 +37,8 @@ def binary(file: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
 
 def head(content: bytes) -> dict[str, Any]:
     """What the head of a drawing says, by the names of the ndjson files."""
-    key, country, recognized, _, _ = HEAD.unpack_from(content)
-    return {"key_id": str(key), "countrycode": country.decode("latin-1"), "recognized": recognized}
+    key, _, recognized, _, _ = HEAD.unpack_from(content)
+    return {"key_id": str(key), "recognized": recognized}
 
 
 def binary_strokes(content: bytes) -> list[Stroke]:
