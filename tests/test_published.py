@@ -43,6 +43,9 @@ def test_every_list_has_a_source_and_the_length_that_it_names():
     for name, row in published.sources().items():
         assert len(set(published.classes(name))) == len(published.classes(name)) == int(row["n_classes"])
         assert row["source"] and row["status"] in ("verified", "derived", "inferred")
+    for entry in published.DATASETS.values():
+        for side in entry.get("sides", {}).values():
+            assert "each" not in side or published.each(entry, side).keys() <= set(published.classes(entry["classes"]))
     assert sum(int(row["extended_photos"]) for row in published.table("sketchy_counts.csv")) == 60_502 + 12_500
     assert sum(int(row["sketches_tx000000000000"]) for row in published.table("sketchy_counts.csv")) == 75_481
 
