@@ -145,12 +145,12 @@ class Square:
             raise ValueError(f"this Square is for {self.width} x {self.height} pixels, not {image.size}: make another.")
         # Scaled first and padded after: padding a long thin image at full size could take gigabytes.
         inner = image.convert("RGB").resize(self.inner, Image.Resampling.BICUBIC)
-        pixels = np.asarray(inner, dtype=np.float32) / 255
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        square = np.empty((self.size, self.size, 3), dtype=np.float32)
-        square[:] = np.median(border, axis=0)
-        square[self._inner] = pixels
-        return torch.from_numpy(square.transpose(2, 0, 1).copy())
+        pixels = np.asarray(inner)
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.float32) / 255
+        square = np.empty((3, self.size, self.size), dtype=np.float32)
+        square[:] = np.median(border, axis=0)[:, None, None]
+        np.divide(pixels.transpose(2, 0, 1), 255, out=square[:, *self._inner], dtype=np.float32)
+        return torch.from_numpy(square)
 
     def mask(self, mask: np.ndarray) -> Tensor:
         """(H, W) bool to (size, size) bool: True where the object covers half of the new pixel, False in padding."""
