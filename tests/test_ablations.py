@@ -131,7 +131,7 @@ def test_another_encoder_stands_for_the_backbones_own(tiny_backbone, two_images)
 
 def test_a_run_that_was_killed_goes_on_and_ends_with_the_same(tiny_backbone, tmp_path):
     def run(toy, **kept):
-        return measure(toy, tiny_backbone, [FULL, "w/o learnable weights", "no injection (SD only)"], (0, 1), **kept)
+        return measure(toy, tiny_backbone, [FULL, "w/o learnable weights", "w/o aggregation network"], (0, 1), **kept)
 
     with pytest.raises(KeyboardInterrupt):
         run(Toy(epochs=1, stop=9), checkpoints=tmp_path)
@@ -192,6 +192,16 @@ def test_a_task_is_measured_and_what_is_not_silenced_is_found_again(tiny_backbon
         assert {r.gallery: r.value for r in rows if r.metric == f"{metric} without {branch}"} == whole
     found = NOTEBOOK.measured(rows, name)
     assert found["w/o aggregation network"].parameters < found[FULL].parameters
+    assert 0 < found["w/o aggregation network"].operations < found[FULL].operations
+
+
+def test_operations_are_those_of_a_linear_layer_and_leave_no_gradient():
+    task = Toy()
+    task.loss, model = lambda model, frozen, indices: model(torch.ones(len(indices), 3)).sum(), torch.nn.Linear(3, 5)
+    frozen = {"train": {"bright": range(9)}}
+    forwards = 2 * task.batch_size * 3 * 5  # a product and a sum each
+    assert ablations.operations(task, model, frozen) == 2 * forwards
+    assert model.weight.grad is None
 
 
 def test_real_data_is_split_clip_style_for_want_of_unseen_classes(toy):

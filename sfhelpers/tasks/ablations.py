@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
 from sfhelpers import results
@@ -17,7 +19,8 @@ from sfhelpers.tasks.compare import Frozen, Task, Trial, compare, training_of
 
 FULL = "full"
 MAIN = {"retrieval": "unseen categories"}  # task -> what its gallery is called beside those of the other tasks
-PARAMETERS, WEIGHT, WITHOUT = "learned parameters", "branch weight ", " without "
+PARAMETERS, OPERATIONS = "learned parameters", "operations of a step"
+WEIGHT, WITHOUT = "branch weight ", " without "
 SILENCED = "; the trained model with this branch's output set to zero"
 
 
@@ -61,17 +64,26 @@ def measure(
 def _rows(run: Any, task: Task, arm: Arm, trial: Trial, frozen: Frozen) -> Iterator[results.Row]:
     about = training_of(trial) | {"method": arm.method, "seed": arm.seed, "dataset": task.dataset, "split": task.split}
     row = partial(results.row, run, task=task.name, weights_sha256=arm.backbone.weights_sha256, **about)
-    told = "that got gradients; `seconds` is what preparing the frozen tensors took, shared by seeds"
-    yield row(metric=PARAMETERS, definition=told, value=trial.parameters, n=1, seconds=trial.preparing)
-    extractor = trial.model.extractor
+    yield row(metric=PARAMETERS, definition="that got gradients", value=trial.parameters, n=1)
+    extractor, seen = trial.model.extractor, task.of_problem(frozen, trial.problem)
     weights = extractor.aggregator.branch_weights.softmax(dim=0).tolist()
     for name, weight in zip(extractor.branches, weights, strict=True):
         yield row(metric=WEIGHT + name, definition="softmax over branches", value=weight, n=1)
     yield from _values(row, task, trial, frozen)
     for number, name in enumerate(extractor.branches if arm.method == FULL else ()):
         with silenced(extractor, number):
-            again = task.predict(trial.model, task.of_problem(frozen, trial.problem))
+            again = task.predict(trial.model, seen)
         yield from _values(row, task, replace(trial, found=again, seconds=0.0), frozen, name)
+    told = f"floating-point, of a training step of {run.batch_size}, forwards and backwards, as PyTorch counts them"
+    yield row(metric=OPERATIONS, definition=told, value=operations(task, trial.model, seen), n=1)
+
+
+def operations(task: Task, model: nn.Module, frozen: Frozen) -> int:
+    """Floating-point operations of one training step, which no machine makes slower or faster."""
+    with FlopCounterMode(display=False) as counted, torch.enable_grad():
+        task.loss(model, frozen, torch.arange(min(task.batch_size, task.examples(frozen)))).backward()
+    model.zero_grad(set_to_none=True)
+    return counted.get_total_flops()
 
 
 def _values(row: partial, task: Task, trial: Trial, frozen: Frozen, silent: str = "") -> Iterator[results.Row]:

@@ -39,7 +39,6 @@ class Trial:
     tried: dict[Any, float] = field(default_factory=dict)  # what validation chose by: rate, share or up-block -> value
     parameters: int = 0  # that were learned
     seconds: float = 0.0  # for training and prediction
-    preparing: float = 0.0  # seconds for what is frozen, which arms of a kind share
     found: Any = None  # what it predicted, as the task's `predict` gives it
     row: dict[str, Any] = field(default_factory=dict)  # result fields of its own, e.g. another encoder's weights
     factor: float = 1.0  # the chosen one of RATES
@@ -139,10 +138,9 @@ def compare(
     others: list[Trial] = []
     factors: dict[tuple[str, str], tuple[float, ...]] = {}  # (method, problem) -> times the task's learning rate
     for key, group in groups.items():
-        started, frozen, first = time.perf_counter(), {}, (group or [plain])[0]  # what was frozen is let go first
+        frozen, first = {}, (group or [plain])[0]  # what was frozen is let go first
         maker, size = arms.preparer(group or [plain]), arms.reading_size(first.backbone)
         frozen = {name: task.read(maker, part, size, **first.noise) for name, part in task.parts.items()}
-        preparing = time.perf_counter() - started
         if checkpoints is not None and not resume and task.epochs:
             kept.remove_trainings(checkpoints)
             resume = True
@@ -151,7 +149,7 @@ def compare(
             for problem in task.problems(arm.method):
                 some = factors.get((arm.method, problem), RATES[: rates if task.epochs else 1])
                 trials.append(_best(task, arm, problem, frozen, some, checkpoints, configuration))
-                factors[arm.method, problem], trials[-1].preparing = (trials[-1].factor,), preparing
+                factors[arm.method, problem] = (trials[-1].factor,)
             log(f"{arm.method}, seed {arm.seed}: {', '.join(map(_ending, trials))}")
             after(arm, trials, frozen)
         if key == plain.frozen_key:
