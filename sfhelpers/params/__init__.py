@@ -36,7 +36,7 @@ class Run(SimpleNamespace):
     @property
     def configuration(self) -> dict[str, Any]:
         """What decides the numbers of a training, for its checkpoint: all but where it runs and how much is run."""
-        aside = ("output_dir", "device", "resume", "arms", "seeds", "rates")
+        aside = ("output_dir", "device", "resume", "arms", "seeds", "rates", "variants", "meeting")
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in aside}
 
 
