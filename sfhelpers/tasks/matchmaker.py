@@ -26,7 +26,7 @@ TIMESTEP, DRAWS = 273, 6
 LEVELS: dict[Level, tuple[str, ...]] = {"category": ("f1", "f2"), "instance": ("f3", "f4")}
 WIDTH = 1 / 8  # of the frame, in sides of the image: about Bahng et al.'s (2022); the poster gives none
 PHOTO = "a photo of"
-SD_PL, VISUAL, TEXT, PLAIN = "SD-PL", "visual prompt only", "text prompt only", "SD without prompts"
+SD_PL, PLAIN = "SD-PL", "SD without prompts"
 REAL, LINEAR, TUNED, TOWER = "SD, real text prompt", "B-Linear-Probing", "B-Fine-Tuning", "B-Triplet+VP (vision tower)"
 
 
@@ -174,15 +174,13 @@ class FramedTower(Framed):
 NEITHER = {"width": 0, "learn_text": False}
 ARMS: dict[str, tuple[dict[str, Any], float]] = {  # method -> unlike SD-PL's settings, and times its learning rate
     SD_PL: ({}, 1),
-    VISUAL: ({"learn_text": False}, 1),
-    TEXT: ({"width": 0}, 1),
     PLAIN: (NEITHER, 1),
     REAL: (NEITHER | {"text": PHOTO}, 1),
     LINEAR: (NEITHER | {"linear": True}, 0.1),
     TUNED: (NEITHER | {"finetuned": True}, 0.01),
     TOWER: ({}, 1),
 }
-CORE = (SD_PL, VISUAL, TEXT, PLAIN)
+CORE = (SD_PL, PLAIN, REAL)
 
 
 def arm_of(method: str, backbone: Backbone, seed: int, **settings: Any) -> Companion:
@@ -217,8 +215,7 @@ class Matchmaker(Retrieval):
         return arm_of(PLAIN, backbone, seed)
 
     def problems(self, method: str) -> tuple[str, ...]:
-        chosen = tuple(problem for problem in self.about if problem != "clip-style" or method in (SD_PL, PLAIN))
-        return chosen or tuple(self.about)
+        return tuple(self.about)
 
     def model(self, extractor: Framed, frozen: Frozen) -> SketchRetriever:
         extractor.choose(self.about[frozen["problem"]].level)
