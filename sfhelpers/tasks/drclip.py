@@ -283,14 +283,15 @@ def meeting(
     found = splits.apply(dataset, replace(splits.strict(dataset), name=MEETING))
     place = {record.path: k for side in (dataset.sketches, dataset.photos) for k, record in enumerate(side)}
     problem = {MEETING: splits.problem_of(found, "category", place)}
-    task = Retrieval(dataset, epochs, 3e-4, 2 * GROUP, problem)
-    prompts = [matchmaker.arm_of(name, models, s) for name in (matchmaker.SD_PL, matchmaker.PLAIN) for s in seeds]
+    task = Retrieval(dataset, epochs, 1e-4, 2 * GROUP, problem)
+    of_sdpl = matchmaker.SD_PL, matchmaker.PLAIN
+    prompts = [matchmaker.arm_of(name, models, seed, draws=1) for name in of_sdpl for seed in seeds]
     clips = [arm(name, models, seed) for name in (MAIN, PLAIN) for seed in seeds]
     trials = []
     for system, methods in (
         (task, ("fused", *SINGLE, B_CLIP, B_SD, B_BOTH, CHANCE)),
-        (matchmaker.Matchmaker(dataset, epochs, 1e-2, 4 * GROUP, problem), prompts),
-        (DrClip("cgsbir", [dataset], epochs, 1e-3, 2 * GROUP), [*clips, arm(UNTOUCHED, models, seeds[0])]),
+        (matchmaker.Matchmaker(dataset, epochs, 1e-3, 2 * GROUP, problem), prompts),
+        (DrClip("cgsbir", [dataset], epochs, 1e-4, GROUP), [*clips, arm(UNTOUCHED, models, seeds[0])]),
     ):
         kept = checkpoints and checkpoints / type(system).__name__
         trials += compare(models, system, methods, seeds, checkpoints=kept, **how)[0]
