@@ -1,7 +1,9 @@
 """The four scenarios of zero-shot retrieval: which images teach and are asked for, by rule, and who audits it."""
 
+import json
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from sfhelpers.datasets import Dataset, Record, scenarios
 from sfhelpers.datasets.scenarios import SCENARIOS, audit, cross_dataset, scenario
 from sfhelpers.params import table
 from tests.backbone_fixtures import refused
+
+PUBLISHED = json.loads((Path(__file__).parent / "class_lists.json").read_text(encoding="utf-8"))
 
 
 def crowd(folder, seen=8, parts=("train", "train", "train", "test"), unseen=2, named="c", start=0):
@@ -107,11 +111,70 @@ def test_the_rule_compares_names_as_the_published_lists_spell_them():
         scenarios.check_untrained(trained, ("horse", "mouse", "bus"))
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Data sets by published list, of its real class names: the tested ones are unseen, all others seen."""
+    found = {}
+    for split, tested in PUBLISHED["tested"].items():
+        learned = [name for name in PUBLISHED["all"][split.partition(" ")[0]] if name not in tested]
+        named, number = f"{split.replace('/', ' ')} ", (len(learned), len(tested))
+        made = crowd(tmp_path_factory.mktemp("list"), number[0], ("train", "test"), number[1], named)
+        found[split] = renamed(made, **{f"{named}{k}": name for k, name in enumerate((*learned, *tested))})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "number"),
+    [
+        ("Sketchy 100/25", "TU-Berlin 220/30", 21),  # these four are the published counts
+        ("Sketchy 100/25", "QuickDraw 80/30", 11),
+        ("TU-Berlin 220/30", "Sketchy 100/25", 8),
+        ("TU-Berlin 220/30", "QuickDraw 80/30", 10),
+        ("Sketchy 104/21", "TU-Berlin 220/30", 20),  # and these what is left of the lists that are in use since
+        ("Sketchy 104/21", "TU-Berlin 220/30 of sem-pcyc", 18),
+        ("Sketchy 104/21", "QuickDraw 80/30", 22),
+        ("TU-Berlin 220/30 of sem-pcyc", "Sketchy 104/21", 10),
+    ],
+)
+def test_on_the_published_lists_the_cross_dataset_rule_gives_the_published_counts(published, source, target, number):
+    found = audit(*scenario("cdsbir", [published[source], published[target]]))
+    assert len(found.tested) == number and found.both == ()
+    assert set(found.tested) < set(PUBLISHED["tested"][target])
+    assert {*found.trained, *found.chosen} == set(published[source].categories) - set(PUBLISHED["tested"][source])
+
+
+def test_the_published_cross_dataset_classes_are_refused_where_one_of_them_is_trained_on(published):
+    pair = [published["Sketchy 104/21"], published["TU-Berlin 220/30"]]
+    learned = published["Sketchy 100/25"].select(seen=True).categories
+    as_published = cross_dataset(learned, PUBLISHED["tested"]["TU-Berlin 220/30"])
+    with refused("1 of 21 test classes are trained on .horse."):
+        scenario("cdsbir", pair, as_published)
+
+
+@pytest.mark.parametrize(("split", "learned", "added"), [("Sketchy 104/21", 104, 21), ("TU-Berlin 220/30", 220, 44)])
+def test_on_the_published_lists_new_classes_are_new_and_a_fifth_of_the_old_is_added(published, split, learned, added):
+    for name in ("cgsbir", "gzs"):
+        dataset, problem = scenario(name, [published[split]])
+        found = audit(dataset, problem)
+        assert list(found.tested) == PUBLISHED["tested"][split] and found.both == ()
+        assert len({*found.trained, *found.chosen}) == len(found.trained) + len(found.chosen) == learned
+    for test in ("class", "trained"):
+        found = audit(dataset, problem, test)
+        assert len(found.both) == added and set(found.tested) == {*found.both, *PUBLISHED["tested"][split]}
+    known = [problem.photos[k].seen for k in problem.tests["sample"][1]]
+    assert sum(known) == round(0.2 * known.count(False)) and known.count(False) == 2 * len(found.tested) - 2 * added
+
+
 @pytest.mark.parametrize(
     ("words", "make"),
     [
         ("no scenario 'gzz': choose one of cgsbir, fgsbir, cdsbir, gzs", lambda at: scenario("gzz", [])),
         ("'cdsbir' got 1 data sets: give 2", lambda at: scenario("cdsbir", [crowd(at)])),
+        ("'fgsbir' holds back individuals and no class", lambda at: scenario("fgsbir", [crowd(at)], ("c0",))),
+        (
+            "2 of 2 test classes are trained on .c0, c1.",
+            lambda at: scenario("cdsbir", [crowd(at), renamed(crowd(at, named="d"), d8="c1", d9="c0")]),
+        ),
         ("has no class that its backbone never saw", lambda at: scenario("gzs", [crowd(at, unseen=0)])),
         ("has 1 train photos", lambda at: scenario("fgsbir", [crowd(at, 1, ("train", "val", "val", "test"), 0)])),
         (

@@ -179,7 +179,8 @@ def companions(backbone: Backbone, batch: int) -> None:
     prompts.choose("category")
     pixels = prompts.frozen(images)
     prompts.fit_statistics(pixels)
-    retriever, clip = SketchRetriever(prompts, level="category"), PromptedClip(backbone).teach(("cat", "car"))
+    retriever = SketchRetriever(prompts, margin=3.0, level="category")  # so wide that every triplet costs something
+    clip = PromptedClip(backbone).teach(("cat", "car"))
     sides = {side: clip.frozen(some) for side, some in zip(SIDES, images.chunk(2), strict=True)}
     for name, model, loss in (
         ("SD-PL", retriever, lambda: retrieval_loss(*retriever(pixels).chunk(2), same, own, **retriever.settings)),

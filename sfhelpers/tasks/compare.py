@@ -221,12 +221,13 @@ def differences(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, w
     """The paired tests of the task's main method against every other, over every unit that has two or more."""
     tested: dict[tuple, tuple[Measured, dict[str, list[np.ndarray]]]] = {}
     ended: dict[tuple, set[str]] = {}  # (what is measured, method) -> how its trainings did
-    main, told = task.main, []
+    main = task.main
     for trial in trials:
         for found in (found for found in task.measure(trial, frozen) if found.groups is not None):
             key = (found.gallery, found.metric, found.definition, found.split)
             tested.setdefault(key, (found, {}))[1].setdefault(trial.method, []).append(found.values)
             ended.setdefault((key, trial.method), set()).add(trial.history.ended if trial.history else "")
+    told = []
     for key, (found, values) in tested.items():
         others = [method for method in values if method != main and main in values]
         for unit, labels in found.groups.items() if others else ():
@@ -237,7 +238,8 @@ def differences(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, w
                 seeds = f"{main} {len(values[main])}, {method} {len(values[method])}"
                 rule = TEST.format(unit=unit, seeds=seeds, number=len(others))
                 about = {"method": method, "metric": f"{found.metric}: {main} - other"}
-                about["weights_sha256"], both = weights_sha256, ended[key, main] | ended[key, method]
+                about["weights_sha256"] = weights_sha256
+                both = ended[key, main] | ended[key, method]
                 about["ended"] = next((end for end in (results.CAP, results.PLATEAU) if end in both), "")
                 for end, name in results.ENDS.items():
                     value, about["definition"] = getattr(test._replace(p=p), name), f"{rule}; {end}"

@@ -228,9 +228,9 @@ class Retrieval(Task):
         records = [about.sketches[k] for k in queries], [about.photos[k] for k in gallery]
         return records, (trial.found.sketches[queries], trial.found.photos[gallery])
 
-    def nearest(self, trial: Trial, query: int, k: int, test: str = "zero-shot") -> list[Record]:
+    def nearest(self, trial: Trial, query: int, k: int) -> list[Record]:
         """A query's first k photos; ValueError if the gallery has fewer."""
-        (_, offered), (s, p) = self.asked(trial, test)
+        (_, offered), (s, p) = self.asked(trial)
         if k > len(offered):
             raise ValueError(f"k is {k} and the gallery has {len(offered)} photos: give a smaller k.")
         return [offered[at] for at in (p @ s[query]).argsort(descending=True, stable=True)[:k].tolist()]

@@ -106,8 +106,8 @@ FURTHER = {
 def render_further(name: str, category: str, index: int) -> tuple[Pixels, Mask, list[Pixels]]:
     """Individual `index` of a data set: its photo, (SIZE, SIZE, 3) uint8, its mask and its sketches, 255 = paper."""
     about, rng = FURTHER[name], stream(name, category, index)
-    if category in vars(wares):
-        vars(wares)[category](drawing := Drawing(), rng.uniform)
+    if draw := getattr(wares, category, None):
+        draw(drawing := Drawing(), rng.uniform)
     else:
         drawing = individual(category, rng)
     mirror = bool(rng.random() < 0.5)
