@@ -20,7 +20,7 @@ from sfhelpers.datasets.records import listed
 from sfhelpers.datasets.scenarios import scenario
 from sfhelpers.datasets.splits import GROUP
 from sfhelpers.tasks import matchmaker
-from sfhelpers.tasks.arms import SINGLE, Companion
+from sfhelpers.tasks.arms import Companion
 from sfhelpers.tasks.compare import Frozen, Trial, compare
 from sfhelpers.tasks.prepared import Prepared, take
 from sfhelpers.tasks.retrieval import B_BOTH, B_CLIP, B_SD, CHANCE, SIDES, Retrieval, Vectors
@@ -289,7 +289,7 @@ def meeting(
     clips = [arm(name, models, seed) for name in (MAIN, PLAIN) for seed in seeds]
     trials = []
     for system, methods in (
-        (task, ("fused", *SINGLE, B_CLIP, B_SD, B_BOTH, CHANCE)),
+        (task, ("fused", B_CLIP, B_SD, B_BOTH, CHANCE)),
         (matchmaker.Matchmaker(dataset, epochs, 1e-3, 2 * GROUP, problem), prompts),
         (DrClip("cgsbir", [dataset], epochs, 1e-4, GROUP), [*clips, arm(UNTOUCHED, models, seeds[0])]),
     ):
