@@ -39,7 +39,5 @@ def test_prompts_change_nothing_that_is_told_apart_and_one_seed_kept_the_model_a
 
 
 def test_without_prompts_it_ranks_a_little_better_than_chance_and_clip_more_than_twice_as_well():
-    plain, clip, chance = (
-        results.table(each(method), "all", AP().name)[method][0] for method in (PLAIN, B_CLIP, CHANCE)
-    )
-    assert chance < plain < 1.2 * chance and clip > 2 * plain
+    means = {method: mean for method, (mean, _) in told(STRICT, "all", AP().name, AP().definition)[0].items()}
+    assert means[CHANCE] < means[PLAIN] < 1.2 * means[CHANCE] and means[B_CLIP] > 2 * means[PLAIN]

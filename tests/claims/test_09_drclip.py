@@ -1,0 +1,59 @@
+"""What 09_drclip says of its committed rows."""
+
+import re
+
+from sfhelpers import results
+from sfhelpers.metrics import AP
+from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
+from sfhelpers.tasks.drclip import ARMS, CHANCE, MAIN, PLAIN, UNTOUCHED
+from sfhelpers.tasks.retrieval import AS_PUBLISHED, GENERALISED, RELEVANT, SEEN, UNSEEN
+from tests.cells import cells
+from tests.claims import told
+
+ROWS = results.committed("09_drclip")
+STRICT = [row for row in ROWS if row.split == "strict"]
+RULE = RELEVANT + AP().definition
+
+
+def each(method):
+    """A method's rows of mAP@all on the strict split, one a seed."""
+    return [row for row in STRICT if row.method == method and row.definition == RULE]
+
+
+def means(split, gallery="all"):
+    found = results.table([row for row in ROWS if row.split == split], gallery, AP().name, RULE)
+    return {method: mean for method, (mean, _) in found.items()}
+
+
+def test_the_command_shown_made_the_rows_and_every_training_reached_its_second_plateau_before_the_cap():
+    (command,) = [line for cell in cells("09_drclip") for line in cell.source.splitlines() if " long.ipynb" in line]
+    given = dict(re.findall(r" -p (\w+) (\w+)", command))
+    assert {row.method for row in STRICT} == {*ARMS[given["arms"]], CHANCE}
+    for method in {row.method for row in STRICT if row.steps}:
+        seeds = set(range(int(given["seeds"]))) if method in (MAIN, PLAIN) else {0}
+        assert {row.seed for row in each(method)} == seeds, method
+    trained = [row for row in STRICT if row.steps]
+    assert {row.ended for row in trained} == {PLATEAU} and min(row.steps for row in trained) >= 500
+    assert {row.epochs for row in trained} == {int(given["epochs"])} and {row.learning_rate for row in trained} == {
+        1e-4
+    }
+
+
+def test_forty_thousand_numbers_beat_clip_as_it_comes_by_five_hundredths_and_so_does_plain_tuning():
+    table, apart, verdicts = told(STRICT, "all", "mAP@all", RULE)
+    assert verdicts[UNTOUCHED] == BETTER and verdicts[PLAIN] == NOT_TOLD
+    assert 0.04 < apart[UNTOUCHED].mean < 0.06 and 0 < apart[PLAIN].mean < 0.02
+    assert table[PLAIN][0] - table[UNTOUCHED][0] > 10 * table[PLAIN][1]
+
+
+def test_plain_tuning_does_not_overfit_its_best_epoch_comes_later():
+    assert max(row.best_epoch for row in each(MAIN)) < min(row.best_epoch for row in each(PLAIN))
+
+
+def test_on_new_classes_dr_clip_leads_and_on_known_ones_plain_tuning_does_in_two_tests_of_three():
+    leads = {}
+    for split in (*GENERALISED.values(), AS_PUBLISHED):
+        unseen, seen = means(split, UNSEEN), means(split, SEEN)
+        assert unseen[MAIN] > unseen[PLAIN] > unseen[UNTOUCHED]
+        leads[split] = seen[PLAIN] - seen[MAIN]
+    assert sum(lead > 0 for lead in leads.values()) == 2 and max(leads, key=leads.get) == AS_PUBLISHED
