@@ -5,7 +5,7 @@ import re
 from sfhelpers import results
 from sfhelpers.metrics import AP
 from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
-from sfhelpers.tasks.drclip import ARMS, CHANCE, MAIN, PLAIN, UNTOUCHED
+from sfhelpers.tasks.drclip import ARMS, CHANCE, EIGHT, FULL, MAIN, MEETING, PLAIN, UNTOUCHED, VARIANTS
 from sfhelpers.tasks.retrieval import AS_PUBLISHED, GENERALISED, RELEVANT, SEEN, UNSEEN
 from tests.cells import cells
 from tests.claims import told
@@ -57,3 +57,13 @@ def test_on_new_classes_dr_clip_leads_and_on_known_ones_plain_tuning_does_in_two
         assert unseen[MAIN] > unseen[PLAIN] > unseen[UNTOUCHED]
         leads[split] = seen[PLAIN] - seen[MAIN]
     assert sum(lead > 0 for lead in leads.values()) == 2 and max(leads, key=leads.get) == AS_PUBLISHED
+
+
+def test_dbq_does_it_all_and_what_the_other_losses_add_to_it_is_not_told_apart():
+    table, _, verdicts = told(STRICT, "all", "mAP@all", RULE)
+    untouched = table[UNTOUCHED][0]
+    for name, used in ((name, VARIANTS[name].get("losses", FULL)) for name in EIGHT if name != UNTOUCHED):
+        (mean, _), best = table[name], max(row.best_epoch for row in each(name))
+        assert mean > untouched + 0.04 if "DBQ" in used else (abs(mean - untouched) < 0.005 and best <= 1), name
+    assert 0.01 < table["DBQ alone"][0] - table[MAIN][0] < 0.015
+    assert {verdicts[name] for name in ("DBQ alone", "without FSC", "without RP")} == {NOT_TOLD}
