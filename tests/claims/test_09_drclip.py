@@ -4,8 +4,9 @@ import re
 
 from sfhelpers import results
 from sfhelpers.metrics import AP
-from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU
+from sfhelpers.results import BETTER, NOT_TOLD, PLATEAU, WORSE
 from sfhelpers.tasks.drclip import ARMS, CHANCE, EIGHT, FULL, MAIN, MEETING, PLAIN, UNTOUCHED, VARIANTS
+from sfhelpers.tasks.matchmaker import SD_PL
 from sfhelpers.tasks.retrieval import AS_PUBLISHED, GENERALISED, RELEVANT, SEEN, UNSEEN
 from tests.cells import cells
 from tests.claims import told
@@ -67,3 +68,23 @@ def test_dbq_does_it_all_and_what_the_other_losses_add_to_it_is_not_told_apart()
         assert mean > untouched + 0.04 if "DBQ" in used else (abs(mean - untouched) < 0.005 and best <= 1), name
     assert 0.01 < table["DBQ alone"][0] - table[MAIN][0] < 0.015
     assert {verdicts[name] for name in ("DBQ alone", "without FSC", "without RP")} == {NOT_TOLD}
+
+
+def test_at_the_meeting_the_papers_order_is_turned_round_on_both_galleries():
+    for split in (MEETING, "not trained on"):
+        found = results.table([row for row in ROWS if row.split == split], "all", AP().name, AP().definition)
+        order = [name for name in found if name in (MAIN, PLAIN, UNTOUCHED, "fused", SD_PL)]
+        assert order == [MAIN, PLAIN, UNTOUCHED, "fused", SD_PL]
+    meeting = [row for row in ROWS if row.split == MEETING]
+    verdicts = results.verdicts(meeting, "all", "mAP@all")
+    assert verdicts[MAIN] == verdicts[UNTOUCHED] == WORSE and verdicts[SD_PL] == BETTER, "of fused"
+    ended = [row for row in meeting if row.metric == AP().name and row.steps]
+    assert {row.ended for row in ended} == {PLATEAU} and {row.seed for row in ended} == {0, 1, 2}
+
+
+def test_dr_clip_is_ahead_of_plain_tuning_by_less_than_of_clip_as_it_comes_and_its_query_cheaper_than_fused():
+    means = {method: mean for method, (mean, _) in results.table(STRICT, "all", AP().name, RULE).items()}
+    assert 0 < means[MAIN] - means[PLAIN] < means[MAIN] - means[UNTOUCHED]
+    costs = [row for row in ROWS if row.metric == "numbers that learn"]
+    query = {name: min(row.seconds for row in costs if row.method == name) for name in (MAIN, "fused", SD_PL)}
+    assert query["fused"] > 1.5 * max(query[MAIN], query[SD_PL])
