@@ -229,6 +229,13 @@ def test_joining_two_copies_of_one_item_leaves_one(store):
     assert len(names(store)) == 1 and not wrong(Store(store.root), [1])
 
 
+def test_a_file_that_is_not_the_stores_is_neither_read_nor_removed(store):
+    put(store, 1)
+    (store.root / "model.safetensors").write_bytes(b"mine")
+    assert not wrong(Store(store.root), [1]) and not store.verify() and not store.gc()
+    assert (store.root / "model.safetensors").read_bytes() == b"mine"
+
+
 def test_gc_with_a_budget_removes_the_oldest_and_says_which(store, capsys):
     for number in range(3):
         put(store, 5 * number, *range(5 * number + 1, 5 * number + 5))

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from sfhelpers.store.store import Store, item_key
 
 SHARED = ("text", "temb", "timestep", "upsample_size")  # the same for all images: kept once
 OF_TOKENS = ("weights_sha256", "sizes", "read", "dtype", "kept")  # all that changes them; the rest, of the UNet, is not
+Read = Callable[[Sequence[int]], Tensor]
 PAUSE = 0.2  # s, until one looks again whether others are done
 
 
@@ -32,6 +33,15 @@ class Column:
     def __getitem__(self, indices: Tensor | slice) -> Tensor:
         rows = range(len(self))[indices] if isinstance(indices, slice) else indices.tolist()
         return self.store.get([self.keys[row] for row in rows], [self.name])[self.name]
+
+
+@dataclass
+class Group:
+    """Tensors of an image that are kept under one key."""
+
+    names: list[str]
+    made_by: dict[str, Any]
+    keys: list[str] = field(default_factory=list)  # of all images
 
 
 def made_by(extractor: Any, read: int, dtype: torch.dtype | None, **noise: Any) -> dict[str, Any]:
@@ -60,7 +70,7 @@ def fill(
     store: Store,
     extractor: Any,
     images: Sequence[str],
-    read: Callable[[Sequence[int]], Tensor],
+    read: Read,
     size: int,
     flip: bool = False,
     dtype: torch.dtype | None = None,
@@ -80,37 +90,51 @@ def fill(
         dtype: half precision in which floats are kept, as of `Store.put`.
         noise: of `extractor.frozen`.
     """
-    made = made_by(extractor, size, dtype, **noise)
-    arm = {**made, "arm": [type(extractor).__name__, extractor.inject, extractor.until, *extractor.sources]}
-    one = item_key(arm)  # of no image but a grey one, it tells names and sizes, and what is the same for all
-    if store.missing([one]):
-        store.put([one], extractor.frozen(torch.full((1, 3, size, size), 0.5), **noise), arm)
-    grey = store.get([one])
-    groups = {"tokens": grey.keys() & {"tokens"}, "unet": grey.keys() - {*SHARED, "tokens"}}
-    of = {"tokens": {name: made[name] for name in OF_TOKENS}, "unet": {**made, "tensors": sorted(groups["unet"])}}
-    groups = {group: names for group, names in groups.items() if names}  # in this order, see below
-    keys = {group: [item_key(of[group], image, flip) for image in images] for group in groups}
+    grey = _grey(store, extractor, size, noise)
+    made, own = made_by(extractor, size, dtype, **noise), sorted(grey.keys() - {*SHARED, "tokens"})
+    groups = [Group(["tokens"], {name: made[name] for name in OF_TOKENS})] if "tokens" in grey else []
+    groups += [Group(own, {**made, "tensors": own})] if own else []
+    for group in groups:
+        group.keys = [item_key(group.made_by, image, flip) for image in images]
+    if todo := _lacking(store, groups):
+        one = {name: grey[name][0] for group in groups for name in group.names}
+        size = sum(
+            x.numel() * (dtype.itemsize if dtype and x.is_floating_point() else x.itemsize) for x in one.values()
+        )
+        store.check_room(len(todo) * size, len(todo))
+        _complete(store, extractor, groups, read, dtype, tqdm(total=len(todo), desc=what, leave=False), noise)
+    same = {name: x.expand(len(images), *x.shape[1:]) for name, x in grey.items() if name in SHARED}
+    return same | {name: Column(store, group.keys, name) for group in groups for name in group.names}
 
-    def lacking() -> dict[str, int]:
-        """By the first of its keys that is missing, the position of each image of which something is."""
-        gone = set(store.missing([key for some in keys.values() for key in some]))
-        firsts = (next((key for key in own if key in gone), "") for own in zip(*keys.values(), strict=True))
-        return {key: at for at, key in enumerate(firsts) if key}
 
-    todo = lacking()
-    wide = {None: 8}.get(dtype, 2)
-    each = sum(grey[name][0].numel() * min(wide, grey[name].itemsize) for some in groups.values() for name in some)
-    store.check_room(len(todo) * each, len(todo))
-    with tqdm(total=len(todo), desc=what, leave=False) as bar:
-        while todo := lacking():
-            bar.update(bar.total - len(todo) - bar.n)
-            with store.claim(list(todo), extractor.backbone.at_once) as claimed:
-                at = [todo[key] for key in claimed]
-                found = extractor.frozen(read(at), **noise) if at else {}
-                for group in reversed(groups if at else ()):  # so that the one claimed, the first, is there at last
-                    tensors = {name: found[name] for name in groups[group]}
-                    store.put([keys[group][k] for k in at], tensors, of[group], dtype)
-            if not at:
-                time.sleep(PAUSE)
-    same = {name: grey[name].expand(len(images), *grey[name].shape[1:]) for name in grey.keys() & {*SHARED}}
-    return same | {name: Column(store, keys[group], name) for group in groups for name in groups[group]}
+def _grey(store: Store, extractor: Any, size: int, noise: dict[str, Any]) -> dict[str, Tensor]:
+    """What is frozen of one grey image: it tells names and sizes, and what is the same for all."""
+    arm = [type(extractor).__name__, extractor.inject, extractor.until, *extractor.sources]
+    made = {**made_by(extractor, size, None, **noise), "arm": arm}
+    key = item_key(made)
+    if store.missing([key]):
+        store.put([key], extractor.frozen(torch.full((1, 3, size, size), 0.5), **noise), made)
+    return store.get([key])
+
+
+def _lacking(store: Store, groups: list[Group]) -> dict[str, int]:
+    """By the first of its keys that is missing, the position of each image of which something is."""
+    gone = set(store.missing([key for group in groups for key in group.keys]))
+    own = enumerate(zip(*(group.keys for group in groups), strict=True))
+    return {next(key for key in keys if key in gone): at for at, keys in own if not gone.isdisjoint(keys)}
+
+
+def _complete(
+    store: Store, extractor: Any, groups: list[Group], read: Read, dtype: torch.dtype | None, bar: tqdm, noise: dict
+) -> None:
+    while todo := _lacking(store, groups):
+        bar.update(bar.total - len(todo) - bar.n)
+        with store.claim(list(todo), extractor.backbone.at_once) as claimed:
+            if at := [todo[key] for key in claimed]:
+                found = extractor.frozen(read(at), **noise)
+                for group in reversed(groups):  # so that what was claimed, the first, is there when all is
+                    tensors = {name: found[name] for name in group.names}
+                    store.put([group.keys[k] for k in at], tensors, group.made_by, dtype)
+        if not at:
+            time.sleep(PAUSE)
+    bar.close()

@@ -17,6 +17,7 @@ from torch import Tensor
 from sfhelpers.files import file_sha256, reading, shown, writing
 
 KEY, ENDING = "sketchfusion store", ".safetensors"
+NAMES = f"{'[0-9a-f]' * 64}{ENDING}"  # a pattern; no other file in the folder is ours
 HALVES = (torch.float16, torch.bfloat16)
 Block = dict[str, Any]  # of the index: `keys`, a row each; `dtypes` of the tensors as given; `made_by`; `error`
 
@@ -64,8 +65,8 @@ def write(root: Path, tensors: dict[str, Tensor], index: list[Block]) -> str:
         beside.mkdir(exist_ok=True)
         try:
             _save(tensors, beside / "shard", {KEY: json.dumps(index, allow_nan=False)})
+            (beside / "shard").chmod(0o666 & root.stat().st_mode)  # safetensors lets nobody else read it
             with (beside / "shard").open("rb+") as file:
-                os.fchmod(file.fileno(), 0o666 & root.stat().st_mode)  # safetensors lets nobody else read it
                 os.fsync(file.fileno())  # or a power cut could leave the name without the bytes
             name = f"{file_sha256(beside / 'shard')}{ENDING}"
             os.replace(beside / "shard", root / name)

@@ -36,7 +36,7 @@ def item_key(made_by: Mapping[str, Any], image: str = "", flip: bool = False) ->
 
 
 class Store:
-    """Items, each some named tensors under a key; a cache, which may be deleted at any time that nobody uses it.
+    """Items, each some named tensors under a key: a cache, to be deleted when unused. Each thread opens its own.
 
     When `put` returns, its items are on the disk, whatever is killed afterwards. Each `put` makes a small shard; as
     soon as these come to `shard` bytes they are joined into one, so that it has 1 to 2 times that.
@@ -73,7 +73,7 @@ class Store:
         """File name -> bytes of every shard, oldest first."""
         found = []
         with reading(self.root):
-            for path in self.root.glob(f"*{shards.ENDING}"):
+            for path in self.root.glob(shards.NAMES):
                 with contextlib.suppress(FileNotFoundError):  # joined with others meanwhile
                     found.append((path.stat().st_mtime_ns, path.name, path.stat().st_size))
         return {name: size for _, name, size in sorted(found)}
