@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -268,6 +269,40 @@ def test_a_process_that_does_not_end_its_writing_is_waited_for_and_then_told(sto
         with refused("has been written by another process for 0 s: wait until it has ended, or end it", TimeoutError):
             put(store, 2)
         assert not wrong(store, [1])
+
+
+@pytest.mark.parametrize(
+    ("owner", "step", "before"),
+    [
+        (os, "fsync", 0),
+        (os, "replace", 0),
+        (os, "fsync", 1),
+        (os, "replace", 1),
+        (Path, "unlink", 0),
+        (Path, "unlink", 2),
+        (Path, "unlink", 4),
+    ],
+)
+def test_a_kill_at_any_step_of_writing_and_joining_loses_no_finished_item(store, owner, step, before):
+    for number in range(4):
+        put(store, number)
+    if (process := os.fork()) == 0:
+        usual, calls = getattr(owner, step), []
+
+        def last(*args, **options):
+            calls.append(args)
+            return usual(*args, **options) if len(calls) <= before else os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(owner, step, last)
+        put(store, 4)  # which joins them all
+        os._exit(0)
+    assert os.waitpid(process, 0)[1] == signal.SIGKILL
+    again = Store(store.root, shard=40_000)
+    finished = range(4 if (owner, before) == (os, 0) else 5)
+    assert not wrong(again, finished) and not again.verify()
+    put(again, 4)
+    again.gc()
+    assert len(names(again)) == 1 and not wrong(again, range(5)) and not list((again.root / "half").iterdir())
 
 
 def work(folder, items, log):

@@ -246,7 +246,7 @@ class Store:
         """Make one shard of the small ones, if they come to `least` bytes: each is checked first, since a new checksum
         would hide what a disk has spoilt. What a kill leaves in two shards the next joining finds."""
         small = {name: size for name, size in self.sizes().items() if size < self.shard}
-        if len(small) < 2 or sum(small.values()) < least:
+        if sum(small.values()) < least:
             return
         self.refresh()
         kept = {key for name, found in self.index.items() if name not in small for b in found for key in b["keys"]}
