@@ -145,12 +145,12 @@ def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 class Difference(NamedTuple):
-    """What a paired test says of "fused" minus another method."""
+    """What a paired test says of a task's main method, "fused" where nothing else is said, minus another one."""
 
     mean: float
     low: float  # both ends of its 95 % interval
     high: float
-    p: float  # corrected for the number of methods that are compared with "fused"
+    p: float  # corrected for the number of methods that are compared with it
 
 
 ENDS = {"mean": "mean", "2.5 %": "low", "97.5 %": "high", "p": "p"}  # how a test's definitions end
@@ -162,7 +162,7 @@ def differences(found: Iterable[Row], gallery: str, metric: str, unit: str = "ca
 
 
 def verdicts(found: Iterable[Row], gallery: str, metric: str) -> dict[str, str]:
-    """Method -> one of VERDICTS: "fused" ahead or behind by the tests over both units, else by how trainings ended."""
+    """Method -> one of VERDICTS: the main one ahead or behind by the tests over both units, else by how they ended."""
     told = {}
     for method, (tests, ended) in _tests(found, gallery, metric).items():
         if len(tests) > 1 and all(test.p < LEVEL for test in tests.values()):
@@ -177,7 +177,7 @@ def _tests(found: Iterable[Row], gallery: str, metric: str) -> dict[str, tuple[d
     values: dict[str, dict[str, dict[str, float]]] = {}
     ended: dict[str, str] = {}
     for row in found:
-        if row.gallery == gallery and row.metric == f"{metric}: fused - other":
+        if row.gallery == gallery and row.metric.startswith(f"{metric}: ") and row.metric.endswith(" - other"):
             start, _, end = row.definition.rpartition("; ")
             unit = start.partition("paired bootstrap over ")[2].partition(":")[0]
             values.setdefault(row.method, {}).setdefault(unit, {})[ENDS[end]] = row.value

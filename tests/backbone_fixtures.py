@@ -133,6 +133,12 @@ def tiny_backbone(tiny_folder):
 
 
 @pytest.fixture(scope="session")
+def vit_backbone(tmp_path_factory):
+    """A backbone whose image tower is open_clip's own transformer, 32 px, three blocks of width 32."""
+    return load(write_tiny(tmp_path_factory.mktemp("vit") / "tiny", "vit"))
+
+
+@pytest.fixture(scope="session")
 def lite(tmp_path_factory):
     """EfficientNet-Lite0 and its file as the PyPI package has it: other names, the same order, the classifier last."""
     torch.manual_seed(0)

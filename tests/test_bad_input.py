@@ -81,6 +81,16 @@
 | ... in training                                                                 | test_retrieval.py::test_what_cannot_be_trained_is_refused_in_one_sentence
 | no error: 1 image a class                                                       | test_retrieval.py::test_loss_and_gradients_are_those_by_hand_and_nothing_without_a_triplet
 | an encoder's wrong weights                                                      | test_backbones.py::test_an_encoders_wrong_files_and_names_are_refused_in_one_sentence
+| a scenario misspelt, or with too few data sets                                  | test_scenarios.py::test_what_cannot_be_split_is_refused_in_one_sentence
+| ... a class with one photo where a negative of the same class is needed         | test_scenarios.py::test_what_cannot_be_split_is_refused_in_one_sentence
+| ... a test class that is trained on                                             | test_scenarios.py::test_across_data_sets_a_class_trained_on_under_any_spelling_is_not_tested
+| ... of the published lists                                                      | test_scenarios.py::test_the_published_cross_dataset_classes_are_refused_where_one_of_them_is_trained_on
+| a convolutional tower asked for token prompts                                   | test_drclip.py::test_a_tower_without_a_class_token_to_read_is_refused
+| a class name that the tokenizer cuts, a gallery smaller than k                  | test_drclip.py::test_a_class_name_that_the_tokenizer_cuts_and_a_gallery_smaller_than_k_are_refused
+| losses, prompts and settings of Dr. CLIP that cannot be                         | test_drclip.py::test_settings_that_cannot_be_are_refused_in_one_sentence
+| ... its training stopped                                                        | test_drclip.py::test_a_run_that_was_stopped_goes_on_and_ends_with_the_same
+| a frame wider than half the image, a level the UNet lacks, zero draws            | test_matchmaker.py::test_what_cannot_be_is_refused_in_one_sentence
+| its training stopped, and gone on with other settings                           | test_matchmaker.py::test_a_training_that_was_stopped_goes_on_to_the_same_end
 """  # noqa: E501  names of tests are as long as what they claim
 
 import ast

@@ -1,6 +1,7 @@
 """The collection stays small: each budget holds what there is, and may only be lowered.
 
-Those of package and tests were raised for scenes, a transformer and the contract, and for the network in DINO's place.
+Those of package and tests were raised for scenes, a transformer and the contract, for the network in DINO's place, and,
+with the tools' and the number of tasks, for the two companions and their data.
 """
 
 from pathlib import Path
@@ -12,12 +13,12 @@ from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = {
-    "package without its embedded world": 8_937,
-    "package": 10_865,
+    "package without its embedded world": 9_874,
+    "package": 12_074,
     "a file": 300,
-    "files in tasks": 12,
-    "tools": 812,
-    "tests": 10_792,
+    "files in tasks": 14,
+    "tools": 873,
+    "tests": 12_026,
     "lines of a code cell": 15,
     "a printed line": 110,
     "rows of a printed table": 8,

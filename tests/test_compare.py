@@ -332,3 +332,52 @@ def test_baselines_have_the_features_of_the_first_seed_s_noise(tiny_backbone, to
         (seeds, test, extractor), images = asked.pop(), load_images([r.path for r in toy.sketches[2:24:3]], 96)
         assert seeds == (3, 4) and extractor.seed == 3 and not asked
         torch.testing.assert_close(test["f3"], tiny_backbone.diffusion.features(images, (2,), seed=3)[0])
+
+
+class Grey(nn.Module):
+    """A module of another system: what is frozen of an image is its mean, and it learns an offset, or nothing."""
+
+    def __init__(self, backbone, seed, learns=True):
+        super().__init__()
+        self.backbone, self.offset = backbone, nn.Parameter(torch.tensor(float(seed)), requires_grad=learns)
+
+    def prepare(self, images):
+        return {"grey": images.mean(1, keepdim=True)}
+
+    def fit_statistics(self, prepared):
+        self.seen = len(prepared["grey"])
+
+    def forward(self, prepared):
+        return prepared["grey"] + self.offset
+
+
+class OfGrey(Brightness):
+    main = "ours"
+
+    def read(self, extractor, records, size):
+        self.seen.append((type(extractor), size))
+        images = load_images([record.path for record in records], size)
+        return extractor.prepare(images) | {"bright": images.mean((1, 2, 3))}
+
+    def plain(self, backbone, seed):
+        return arms.Companion("plain", seed, backbone, {}, make=Grey)
+
+
+def test_a_companion_brings_its_own_module_shares_what_is_frozen_and_without_parameters_is_only_measured(
+    tiny_backbone, toy, tmp_path
+):
+    task, of = OfGrey(toy, epochs=2, learning_rate=0.1), {"ours": {}, "untouched": {"learns": False}}
+    wanted = [arms.Companion(m, s, tiny_backbone, has, make=Grey, pace=0.5) for m, has in of.items() for s in (0, 1)]
+    trials, frozen = protocol.compare(tiny_backbone, task, [*wanted, "mean brightness"], (0, 1), checkpoints=tmp_path)
+    assert task.seen == [(Grey, 96)] * 3, "each part once, whatever the seed"
+    assert [(t.method, t.seed, t.parameters) for t in trials[:4]] == [
+        (a.method, a.seed, a.method == "ours") for a in wanted
+    ]
+    assert [(t.history.steps, t.history.ended) for t in trials[:4]] == [(4, "cap")] * 2 + [(0, "")] * 2
+    assert trials[0].history.learning_rate == 0.05 and trials[3].model.extractor.offset == 1
+    told = protocol.rows(RUN, task, trials, frozen, "aa") + protocol.differences(RUN, task, trials, frozen, "aa")
+    assert {row.metric for row in told if "other" in row.metric} == {"closeness: ours - other"}
+    assert {*results.differences(told, "first", "closeness")} == {"untouched", "mean brightness"}
+    again = replace(wanted[0], settings={"learns": True})
+    with refused("settings"):
+        protocol.compare(tiny_backbone, OfGrey(toy, 2, 0.1), [again], checkpoints=tmp_path)

@@ -1,5 +1,6 @@
-"""What 00, 02, 03 and 06 build by hand, taken from their own cells, is the package's, and counts what it says."""
+"""What 00, 02, 03, 06, 08 and 09 build by hand, from their own cells, is the package's, and counts what it says."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +14,23 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfhelpers import metrics, plots
+from sfhelpers.backbones import load_backbone
 from sfhelpers.datasets import Record, psc6k
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import Square
 from sfhelpers.plots.matches import Match
 from sfhelpers.search.framing import Frame
-from sfhelpers.tasks import correspondence
+from sfhelpers.tasks import correspondence, drclip, matchmaker
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.correspondence import SIDES, SketchMatcher, predict_pairs
 from sfhelpers.tasks.recognition import Recognition, SketchRecogniser
+from sfhelpers.tasks.retrieval import SIDES as RETRIEVED
+from sfhelpers.tasks.retrieval import SketchRetriever
 from tests.backbone_fixtures import assert_same_loss_and_gradients, sketch, small
 from tests.cells import defined, handbuilt, run_cells, solutions
 from tests.test_correspondence import truth, world
+from tests.test_matchmaker import HAND as PROMPTED
+from tests.test_matchmaker import OWN, SAME, loss_of, made
 from tests.test_segmentation import TinyExtractor
 
 EXTRACTOR = handbuilt("02_fused_extractor", torch=torch, F=F, nn=nn)
@@ -68,6 +74,38 @@ def test_a_solution_of_02_runs_and_its_asserts_hold(tiny_backbone, two_images, s
     exec(source, vars(defined("02_fused_extractor", run=SimpleNamespace(device="cpu", seed=0), **names)))
 
 
+def test_dr_clips_losses_and_gradients_by_hand_are_the_packages(vit_backbone):
+    hand, dice = handbuilt("09_drclip", torch=torch, nn=nn, deepcopy=deepcopy, SIDES=RETRIEVED), torch.Generator()
+    backbone = load_backbone(vit_backbone.name, device="cpu", dtype=torch.float64)  # else roundings reach 1e-6
+    theirs = drclip.PromptedClip(backbone).teach(("cat", "car", "photo"))
+    ours, names = (
+        hand.ByHand(theirs.tower).double(),
+        [(s, name) for s in RETRIEVED for name in theirs.tower.tunable("norms")],
+    )
+    mine = [*ours.prompts.values(), *(ours.towers[s].get_parameter(name) for s, name in names)]
+    yours = [*theirs.prompts.values(), *(theirs.tuned[s][name.replace(".", "/")] for s, name in names)]
+    learned = [parameter for parameter in ours.parameters() if parameter.requires_grad]
+    assert len(mine) == len(yours) == len(learned) == len(list(theirs.parameters())) == 36
+    batch = {s: theirs.frozen(torch.rand(6, 3, 32, 32, generator=dice)) for s in RETRIEVED}
+    labels = {s: torch.tensor([0, 1, 2, 1, 2, 0]) for s in RETRIEVED}
+    step = batch, labels, labels["sketches"][:, None] == labels["photos"]
+    texts = theirs.texts, backbone.vision.model.logit_scale.exp()
+    for _ in range(2):  # from CLIP's own weights, and from those of a step
+        with torch.no_grad():
+            for own, copied in zip(mine, yours, strict=True):
+                copied.copy_(own)
+        found, package = hand.losses(ours, *step, *texts), theirs.terms(*step)
+        for name in drclip.FULL:
+            both = (found[name], mine), (package[name], yours)
+            gradients = [torch.autograd.grad(loss, some, retain_graph=True) for loss, some in both]
+            assert all(gradient.abs().max() > 0 for gradient in gradients[0]), name
+            torch.testing.assert_close(
+                [found[name], *gradients[0]], [package[name], *gradients[1]], atol=1e-6, rtol=1e-5
+            )
+        told = hand.step(ours, hand.optimiser_of(ours, 1e-2), *step, *texts)
+        assert told == {name: value.item() for name, value in found.items()}
+
+
 def test_recognitions_loss_gradients_and_step_by_hand_are_the_packages(tiny_backbone):
     hand, dice = handbuilt("06_recognition", torch=torch, nn=nn), torch.Generator().manual_seed(0)
     theirs = SketchRecogniser(small(tiny_backbone), ["cat", "cup", "key"], dim=12)
@@ -83,6 +121,31 @@ def test_recognitions_loss_gradients_and_step_by_hand_are_the_packages(tiny_back
     optimiser = torch.optim.AdamW(ours.parameters(), 2e-3)
     losses = [hand.step(ours, optimiser, prepared, labels) for _ in range(6)]
     assert losses[0] == loss.item() and losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("level", ["category", "instance"])
+def test_the_matchmakers_vectors_loss_gradients_and_step_by_hand_are_the_packages(tiny_folder, level):
+    backbone = load_backbone(tiny_folder, device="cpu", dtype=torch.float64)  # its maxima hardly vary
+    extractor, frozen = made(backbone, level)
+    ours, dice = PROMPTED.Prompts(backbone.diffusion, matchmaker.WIDTH).double(), torch.Generator().manual_seed(0)
+    for prompts in (ours, extractor):  # away from the start, where a frame of zeros could be lost unseen
+        nn.init.normal_(prompts.frame, std=0.1, generator=torch.Generator().manual_seed(1))
+    noises = [torch.randn(8, 24, 24, generator=dice).double() for _ in range(2)]
+    places = [int(name[1]) - 1 for name in matchmaker.LEVELS[level]]
+    mean, std = (torch.cat([getattr(s, kind) for s in extractor.statistics.values()]) for kind in ("mean", "std"))
+
+    def loss():
+        found = PROMPTED.vectors(PROMPTED.maxima(ours, frozen["pixels"], noises, places), mean, std)
+        torch.testing.assert_close(found, SketchRetriever(extractor)(frozen), atol=1e-6, rtol=0)
+        return PROMPTED.very_photo_loss(found[::2], found[1::2], OWN, SAME, margin=1.0)
+
+    assert_same_loss_and_gradients(ours, loss(), extractor, loss_of(extractor, frozen))
+    optimisers = [torch.optim.AdamW(prompts.parameters(), 0.01) for prompts in (ours, extractor)]
+    PROMPTED.step(ours, optimisers[0], loss())
+    nn.utils.clip_grad_norm_(extractor.parameters(), 1.0)
+    optimisers[1].step()
+    for mine, theirs in zip(ours.parameters(), extractor.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
 
 
 def by_hand(**given):

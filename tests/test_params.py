@@ -88,6 +88,8 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
     namespace = values(tmp_path)
     other = values(tmp_path, "03_correspondence")
     assert "'inject' is not" in said(other | {"tasks": "few", "variants": "few"}, notebook="07_ablations")
+    asked = values(tmp_path, "09_drclip", scenario="gzz")
+    assert "choose cgsbir, fgsbir, cdsbir or gzs" in said(asked, notebook="09_drclip")
     del namespace["seed"]
     assert "does not set seed" in said(namespace)
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from sfhelpers import backbones, datasets, params
+from sfhelpers.toyworld import FURTHER
 from tests.cells import cells
 from tools import clean
 from tools.notebooks import find
@@ -83,7 +84,7 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
     assert set(params.BACKBONES) == set(backbones.PRESETS)
-    assert set(params.DATASETS) == set(datasets.SPLITS)
+    assert {*params.DATASETS, *FURTHER} == set(datasets.SPLITS), "the further toy worlds are those of 09's scenarios"
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 
 

@@ -150,7 +150,7 @@ def test_no_training_picture_is_in_a_data_set_or_shows_anything_of_an_unseen_cat
         return [(p[0] if kind == "sketch" else p.permute(1, 2, 0)).numpy().tobytes() for p in pictures]
 
     shown, make, written = [], scenes.individual, {"photo": [], "mask": [], "sketch": []}
-    monkeypatch.setattr(world, "_save", lambda pixels, path: written[path.parts[-4]].append(pixels.tobytes()))
+    monkeypatch.setattr(world, "save", lambda pixels, path: written[path.parts[-4]].append(pixels.tobytes()))
     world.write_sketchy(tmp_path, categories=(*SEEN[:2], UNSEEN[0]))  # all individuals
     monkeypatch.setattr(scenes, "individual", lambda name, rng: shown.append(name) or make(name, rng))
     for domain, kind, of_each in (("photo", "scene", 1), ("sketch", "sketch", world.SKETCHES)):

@@ -1,6 +1,6 @@
 """How long things take, as ratios and medians of one run; times depend on the machine, so nothing here is asserted.
 
-python -m tools.bench [metrics] [steps] [widgets]
+python -m tools.bench [metrics] [steps] [widgets] [companions]
 """
 
 import argparse
@@ -15,13 +15,18 @@ from timeit import timeit
 from typing import TypeVar
 
 import numpy as np
+import open_clip
 import psutil
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from sklearn.metrics import average_precision_score
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from sfhelpers import toyworld
 from sfhelpers.backbones import Backbone, load_backbone
+from sfhelpers.backbones.diffusion import DiffusionFeatures
+from sfhelpers.backbones.vision import VisionFeatures
 from sfhelpers.drawing import PRESETS
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.metrics import AP, evaluate_retrieval
@@ -29,11 +34,15 @@ from sfhelpers.pilot import FeatureMaps
 from sfhelpers.pilot.pairs import toy_pairs
 from sfhelpers.search.gallery import Gallery
 from sfhelpers.search.searcher import Searcher
+from sfhelpers.tasks.drclip import PromptedClip
 from sfhelpers.tasks.heads import Head
+from sfhelpers.tasks.matchmaker import PromptedDiffusion
+from sfhelpers.tasks.retrieval import SIDES, SketchRetriever, retrieval_loss
 from sfhelpers.widgets import FrequencyExplorer, PCAExplorer, SketchPad, SketchSearch
 
 QUERIES, GALLERY, DIMENSIONS, CLASSES = 12_694, 10_453, 512, 21  # as of the Sketchy 21 classes
-PARTS = ["metrics", "steps", "widgets"]
+PARTS = ["metrics", "steps", "widgets", "companions"]
+FULL_SIZE = "full-size"  # a backbone of random weights
 Result = TypeVar("Result")
 
 
@@ -146,24 +155,76 @@ def widgets(backbone: Backbone, repeats: int, folder: Path) -> None:
         print(f"  {name:34}median {median(taken):6.2f} s, longest {max(taken):6.2f} s")
 
 
+def full_size(device: str) -> Backbone:
+    """Random weights in the classes and at the sizes of Stable Diffusion 2.1 and of CLIP ViT-B/32."""
+    pocket = load_backbone("pocket", device)
+    attention = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, **blocks)
+    text = CLIPTextConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16)
+    parts = (part.to(pocket.device) for part in (vae, UNet2DConditionModel(**attention), CLIPTextModel(text)))
+    diffusion = DiffusionFeatures(*parts, pocket.diffusion.tokenizer, pocket.diffusion.scheduler, 480, 195)
+    vision = VisionFeatures(open_clip.create_model("ViT-B-32"), open_clip.get_tokenizer("ViT-B-32"))
+    vision.model.to(pocket.device)
+    return Backbone(FULL_SIZE, diffusion, vision, "", pocket.device)
+
+
+def companions(backbone: Backbone, batch: int) -> None:
+    """A training step of SD-PL and one of Dr. CLIP, on random images of two categories."""
+    half, size, device = batch // 2, backbone.diffusion.size, backbone.device
+    images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+    places = torch.arange(half, device=device) * 2 // half  # the second half are the wrong ones of the first
+    same, own, labels = places[:, None] == places, torch.eye(half, dtype=torch.bool), dict.fromkeys(SIDES, places)
+    prompts = PromptedDiffusion(backbone, at_once=1)
+    prompts.choose("category")
+    pixels = prompts.frozen(images)
+    prompts.fit_statistics(pixels)
+    retriever = SketchRetriever(prompts, margin=3.0, level="category")  # so wide that every triplet costs something
+    clip = PromptedClip(backbone).teach(("cat", "car"))
+    sides = {side: clip.frozen(some) for side, some in zip(SIDES, images.chunk(2), strict=True)}
+    for name, model, loss in (
+        ("SD-PL", retriever, lambda: retrieval_loss(*retriever(pixels).chunk(2), same, own, **retriever.settings)),
+        ("Dr. CLIP", clip, lambda: sum(clip.terms(sides, labels, same).values())),
+    ):
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        start, (reached, most, _) = time.perf_counter(), peak_megabytes(partial(_step, learned, loss))
+        if device.type == "cuda":
+            most = torch.cuda.max_memory_allocated() / 1e6
+        print(f"One training step of {name}: {backbone.name} on {device}, {batch} images")
+        print(f"  {time.perf_counter() - start:.1f} s, {most:.0f} MB at the peak")
+        print(
+            f"  {sum(p.numel() for p in learned):,} numbers learn; {reached} of {len(learned)} tensors have a gradient"
+        )
+
+
+def _step(learned: list[Tensor], loss: Callable[[], Tensor]) -> int:
+    """A step of an optimiser of its own; how many tensors got a gradient."""
+    optimiser = torch.optim.AdamW(learned, lr=1e-3)
+    loss().backward()
+    optimiser.step()
+    return sum(bool(parameter.grad.any()) for parameter in learned)
+
+
 def main() -> None:
     """Measure what the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tools.bench")
     parser.add_argument("parts", nargs="*", choices=(*PARTS, "all"), default="all")
-    parser.add_argument("--backbone", default="pocket", help="name or folder")
+    parser.add_argument("--backbone", default="pocket", help=f"name, folder, or {FULL_SIZE}: SD 2.1 and ViT-B/32")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5, help="how often each is timed")
-    parser.add_argument("--batch", type=int, default=16, help="images a step")
+    parser.add_argument("--batch", type=int, default=16, help="images a step; a multiple of four")
     args = parser.parse_args()
     parts = PARTS if "all" in args.parts else args.parts
     if "metrics" in parts:
         metrics(args.repeats)  # first, so that the memory it tells is its own
-    backbone = load_backbone(args.backbone, args.device)
+    backbone = (full_size if args.backbone == FULL_SIZE else partial(load_backbone, args.backbone))(args.device)
     if "steps" in parts:
         steps(backbone, args.repeats, args.batch)
     if "widgets" in parts:
         with tempfile.TemporaryDirectory() as folder:
             widgets(backbone, args.repeats, Path(folder))
+    if "companions" in parts:
+        companions(backbone, args.batch)
 
 
 if __name__ == "__main__":

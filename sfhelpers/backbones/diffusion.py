@@ -50,8 +50,11 @@ class DiffusionFeatures:
     @torch.no_grad()
     def latents(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the mode, no sampling."""
-        pixels = to_pixels(images, self.size, "bilinear", self.unet.conv_in.weight) * 2 - 1
-        return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+        return self.encoded(to_pixels(images, self.size, "bilinear", self.unet.conv_in.weight))
+
+    def encoded(self, pixels: Tensor) -> Tensor:
+        """As `latents`, of pixels at `size` that may lie outside [0, 1], with gradients."""
+        return self.vae.encode(pixels * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def text(self, prompt: str = "") -> Tensor:
@@ -75,6 +78,11 @@ class DiffusionFeatures:
         if isinstance(timestep, bool) or not isinstance(timestep, int) or not 0 <= timestep <= last:
             raise ValueError(f"timestep {timestep!r} is not in the scheduler: choose a whole number from 0 to {last}.")
 
+    def check_draws(self, draws: int) -> None:
+        """ValueError for less than one."""
+        if draws < 1:
+            raise ValueError(f"draws is {draws}: average over at least one noise draw.")
+
     def untaught_words(self, prompt: str) -> list[str]:
         """The prompt's words that the tokenizer breaks into single letters: the text encoder was never taught them."""
 
@@ -92,12 +100,15 @@ class DiffusionFeatures:
         """What the UNet is given, batch first: `noisy` (B, draws, C, h, w), `timestep` (B,), `text` (B, L, D)."""
         timestep = self.timestep if timestep is None else timestep
         self.check_timestep(timestep)
-        if draws < 1:
-            raise ValueError(f"draws is {draws}: average over at least one noise draw.")
-        latents, dice = self.latents(images), torch.Generator().manual_seed(seed)
+        self.check_draws(draws)
+        return self.with_noise(self.latents(images), self.text(prompt), timestep, seed, draws)
+
+    def with_noise(self, latents: Tensor, text: Tensor, timestep: int, seed: int, draws: int) -> dict[str, Tensor]:
+        """As `noised`, of scaled latents and of any text (L, D), with gradients."""
+        dice = torch.Generator().manual_seed(seed)
         noise = torch.stack([torch.randn(latents.shape[1:], generator=dice) for _ in range(draws)]).to(latents)
         batch = len(latents)  # and draw k of the noise does not depend on how many draws follow
-        steps, text = torch.full((batch,), timestep, device=latents.device), self.text(prompt)
+        steps = torch.full((batch,), timestep, device=latents.device)
         repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)
         noisy = self.scheduler.add_noise(*repeated).unflatten(0, (batch, draws))
         return {"noisy": noisy, "timestep": steps, "text": text.expand(batch, *text.shape).clone()}

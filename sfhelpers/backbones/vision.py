@@ -44,6 +44,9 @@ class VisionFeatures:
 
     def pixels(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to what the model reads: (B, 3, size, size), standardised by its mean and std."""
-        images = to_pixels(images, self.size, "bicubic", next(self.model.parameters()))
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        return self.standardised(to_pixels(images, self.size, "bicubic", next(self.model.parameters())))
+
+    def standardised(self, pixels: Tensor) -> Tensor:
+        """(B, 3, size, size) by the model's mean and std."""
+        mean, std = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        return (pixels - mean) / std

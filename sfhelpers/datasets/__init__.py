@@ -1,5 +1,6 @@
 """Datasets by name: every adapter gives the same records, and every image has been opened once before it is used."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sfhelpers import toyworld
@@ -10,7 +11,8 @@ from sfhelpers.params import data_folder
 
 __all__ = ["Dataset", "Record", "SPLITS", "first_sketches", "load_dataset", "pairs"]
 
-SPLITS = {"toy": ("default",), "sketchy": ("default",), "folder": ("default", "parts")}
+SPLITS = dict.fromkeys(("toy", *toyworld.FURTHER, "sketchy"), ("default",)) | {"folder": ("default", "parts")}
+UNSEEN = {"toy": toyworld.UNSEEN, "toy-restyled": (*toyworld.UNSEEN, *toyworld.NEW), "sketchy": sketchy.UNSEEN}
 
 
 def load_dataset(
@@ -19,9 +21,12 @@ def load_dataset(
     """Find a dataset's files, part them, and check that each image can be opened.
 
     Args:
-        name: "toy" (made on the spot and kept in the user's cache), "sketchy" or "folder", whose files are in `root`.
+        name: "toy", "toy-restyled" (other drawings and photos, partly of other categories) or "toy-instances" (120
+            chairs and 120 shoes), all made on the spot and kept in the user's cache; "sketchy" or "folder", whose
+            files are in `root`.
         split: "default": seen categories have about 60 % train, 15 % val and 25 % test photos, unseen ones test
-            alone; in "folder" all is test, unless split is "parts", which divides it likewise.
+            alone, but those of "toy-instances" are parted too; in "folder" all is test, unless split is "parts", which
+            divides it likewise.
         limit: at most so many photos a category, chosen by `seed`; 0 takes all.
         skip_broken: leave broken images out with a warning that names and counts them, instead of an error.
 
@@ -32,11 +37,13 @@ def load_dataset(
         raise ValueError(f"there is no dataset {name!r}: choose one of {', '.join(SPLITS)}.")
     if split not in SPLITS[name]:
         raise ValueError(f"dataset {name!r} has no split {split!r}: choose one of {', '.join(SPLITS[name])}.")
-    base = data_folder(name, root) or toyworld.ensure()
+    base = data_folder(name, root) or (toyworld.ensure() if name == "toy" else toyworld.ensure_further(name))
     if name == "folder":
         found = folder.read(base, split, limit, seed, skip_broken)
     else:
-        found = sketchy.read(base, toyworld.UNSEEN if name == "toy" else sketchy.UNSEEN, limit, seed, skip_broken)
+        found = sketchy.read(base, UNSEEN.get(name, ()), limit, seed, skip_broken)
+    if name == "toy-instances":  # what is unseen is learned from too: individuals are held back, and no category
+        found = [replace(record, seen=record.category in toyworld.SEEN) for record in found]
     usable = without_broken(found, base, skip_broken, name)
     if not usable:
         raise ValueError(f"no usable image is left under {shown(base)}: replace the broken files.")

@@ -272,7 +272,7 @@ def tell_broken(problems: list[str], counted: str, root: Path, skip_broken: bool
     summary = f"{counted} under {shown(root)} cannot be used"
     if problems and not skip_broken:
         anew = "delete this folder, so that the toy world is drawn anew"
-        remedy = anew if name == "toy" else "make them readable, replace or repair them"
+        remedy = anew if name.startswith("toy") else "make them readable, replace or repair them"
         raise ValueError(f"{summary} ({listed(problems)}): {remedy}, or pass skip_broken=True to leave them out.")
     if problems:
         warnings.warn(f"{summary} and are skipped: {listed(problems, most=20)}.", stacklevel=4)

@@ -4,10 +4,12 @@ import random
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -107,20 +109,21 @@ def apply(dataset: Dataset, split: ClassSplit) -> ZeroShot:
     return ZeroShot(split, train, validation, test, seen)
 
 
-def generalised(found: ZeroShot, kind: Literal["class", "sample"]) -> Dataset:
-    """The test of a split with held-out images of seen classes too; the published protocols add trained ones."""
-    if kind not in ("class", "sample"):
-        raise ValueError(f"kind is {kind!r}: use class or sample.")
-    pool, rng = found.seen, random.Random(f"generalised {kind} 0")
+def generalised(found: ZeroShot, kind: Literal["class", "sample", "trained"]) -> Dataset:
+    """The test of a split with held-out images of seen classes too; the published protocols add those of "trained"."""
+    if kind not in ("class", "sample", "trained"):
+        raise ValueError(f"kind is {kind!r}: use class, sample or trained.")
+    pool, rng = found.seen, random.Random(f"generalised {'sample' if kind == 'sample' else 'class'} 0")
     if not (usable := sorted({r.category for r in pool.photos} & {r.category for r in pool.sketches})):
         raise ValueError(f"split {found.split.name!r} has no held-out image of a seen class to add: take more images.")
 
     def drawn(some: Sequence, number: float) -> list:
         return rng.sample(some, min(len(some), max(1, round(number))))
 
-    if kind == "class":  # all of some classes (Dr. CLIP)
+    if kind != "sample":  # all of some classes (Dr. CLIP), as published with the images that they were learned from
         classes = drawn(usable, SHARE * len(usable))
-        added = [record for record in pool.records if record.category in classes]
+        learned = found.train.records + found.validation.records if kind == "trained" else ()
+        added = [record for record in pool.records + learned if record.category in classes]
     else:  # so many photos, and sketches of what they show (sem-pcyc does not ask that)
         photos = drawn([p for p in pool.photos if p.category in usable], SHARE * len(found.test.photos))
         classes = {photo.category for photo in photos}
@@ -174,6 +177,17 @@ class Groups:
     def __len__(self) -> int:
         return len(self.slots)
 
+    def first(self, number: int) -> "Groups":
+        """The same of so many categories alone, each time the same ones; ValueError for less than two, or too many."""
+        if not 2 <= number <= len(self.members):
+            raise ValueError(f"{number} training categories are asked for: choose from 2 to {len(self.members)}.")
+        found, members = copy(self), dict(list(self.members.items())[:number])
+        found.pairs = self.pairs[torch.cat(list(members.values()))]
+        places = torch.arange(len(found.pairs)).split([*map(len, members.values())])
+        found.members = dict(zip(members, places, strict=True))
+        found.slots = [slot for slot in self.slots if slot in members]
+        return found
+
     def draw(self, indices: Tensor, seed: int) -> Tensor:
         """(n, 2) pairs of a step, each once: others every epoch, and the same when a training goes on."""
         dice = torch.Generator().manual_seed(zlib.crc32(indices.numpy().tobytes(), seed % 2**32))
@@ -188,12 +202,12 @@ class Problem:
 
     split: ClassSplit
     level: Level
-    train: Groups
+    train: Any  # what draws a step's images, e.g. Groups
     validation: tuple[Tensor, Tensor]  # positions of the sketches that choose the epoch, and of what they rank
     sketches: list[Record]  # the pool: every image that is tested with
     photos: list[Record]
     places: tuple[Tensor, Tensor]  # positions of the pool's sketches and photos
-    tests: dict[str, tuple[np.ndarray, np.ndarray]]  # "zero-shot", "class", "sample" -> queries, gallery in the pool
+    tests: dict[str, tuple[np.ndarray, np.ndarray]]  # "zero-shot", "class", ... -> queries, gallery in the pool
 
 
 def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> dict[str, Problem]:
@@ -208,26 +222,36 @@ def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> d
 
     # By its file, since a split may change the rest of a record.
     place = {record.path: k for side in (dataset.sketches, dataset.photos) for k, record in enumerate(side)}
-    return {name: _problem(name, parted(name == "clip-style"), place) for name in names}
+    made = {}
+    for name in names:
+        kinds = ("class", "sample") if name == "strict" else ()
+        made[name] = problem_of(parted(name == "clip-style"), PROBLEMS[name], place, kinds)
+    return made
 
 
-def _problem(name: str, found: ZeroShot, place: dict) -> Problem:
+def problem_of(
+    found: ZeroShot, level: Level, place: Mapping[Path, int], kinds: Iterable[str] = (), train: Any = None
+) -> Problem:
+    """A split's training, by `train` if not by Groups, and tests: the zero-shot one and, with seen images to add,
+    generalised ones of some kinds; `place` is where each file stands among the data's sketches or photos."""
+
     def places(records: Iterable[Record]) -> Tensor:
         return torch.tensor([place[record.path] for record in records])
 
-    level = PROBLEMS[name]
-    train, validation = _own(pairs(found.train), level), pairs(found.validation)
-    positions = torch.tensor([(place[sketch.path], place[photo.path]) for sketch, photo in train])
-    chosen = places(s for s, _ in _own(validation, level)).unique(), places(p for _, p in validation).unique()
+    validation = pairs(found.validation)
+    chosen = places(s for s, _ in own_pairs(validation, level)).unique(), places(p for _, p in validation).unique()
     tests = {"zero-shot": found.test}
-    if name == "strict" and found.seen.photos:
-        tests |= {kind: generalised(found, kind) for kind in ("class", "sample")}
+    if found.seen.photos:
+        tests |= {kind: generalised(found, kind) for kind in kinds}
     sides = {kind: (test.sketches, test.photos) for kind, test in tests.items()}
     pools = [list(dict.fromkeys(r for side in some for r in side)) for some in zip(*sides.values(), strict=True)]
     at = {record: k for pool in pools for k, record in enumerate(pool)}
-    groups = Groups(positions, numbers(names_of((sketch for sketch, _ in train), "category")), level)
+    if train is None:
+        drawn = own_pairs(pairs(found.train), level)
+        positions = torch.tensor([(place[sketch.path], place[photo.path]) for sketch, photo in drawn])
+        train = Groups(positions, numbers(names_of((sketch for sketch, _ in drawn), "category")), level)
     asked = {kind: tuple(np.array([at[r] for r in side]) for side in both) for kind, both in sides.items()}
-    return Problem(found.split, level, groups, chosen, *pools, tuple(map(places, pools)), asked)
+    return Problem(found.split, level, train, chosen, *pools, tuple(map(places, pools)), asked)
 
 
 def names_of(records: Iterable[Record], level: Level) -> np.ndarray:
@@ -249,7 +273,7 @@ def numbers(names: np.ndarray) -> Tensor:
     return torch.tensor([zlib.crc32(name.encode()) for name in names.ravel().tolist()]).view(names.shape)
 
 
-def _own(found: list[tuple[Record, Record]], level: Level) -> list[tuple[Record, Record]]:
+def own_pairs(found: list[tuple[Record, Record]], level: Level) -> list[tuple[Record, Record]]:
     """At level "instance" the pairs whose sketch was drawn from the photo: one without is paired with another's."""
     if level == "category":
         return found

@@ -36,7 +36,7 @@ class Run(SimpleNamespace):
     @property
     def configuration(self) -> dict[str, Any]:
         """What decides the numbers of a training, for its checkpoint: all but where it runs and how much is run."""
-        aside = ("output_dir", "device", "resume", "arms", "seeds", "rates")
+        aside = ("output_dir", "device", "resume", "arms", "seeds", "rates", "variants", "meeting")
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in aside}
 
 
@@ -92,10 +92,11 @@ def resolve_device(device: str) -> str:
 
 
 def data_folder(dataset: str, root: str | Path) -> Path | None:
-    """The folder given for a dataset, None for "toy"; an error of one sentence if there is none."""
-    if dataset == "toy" and str(root):
-        raise ValueError("dataset 'toy' takes no data_root: leave it out, or say with -p dataset what lies there.")
-    if dataset == "toy":
+    """The folder given for a dataset, None for "toy" and its kind; an error of one sentence if there is none."""
+    if dataset.startswith("toy") and str(root):
+        remedy = "leave it out, or say with -p dataset what lies there"
+        raise ValueError(f"dataset {dataset!r} takes no data_root: {remedy}.")
+    if dataset.startswith("toy"):
         return None
     if not str(root):
         raise ValueError(f"dataset {dataset!r} needs to know where your files are: pass -p data_root FOLDER.")

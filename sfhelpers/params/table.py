@@ -7,6 +7,7 @@ from typing import Any
 
 DATASETS = ("toy", "sketchy", "folder")
 INJECT = ("up", "up+down", "none", "late", "random")
+SCENARIOS = ("cgsbir", "fgsbir", "cdsbir", "gzs")
 TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
 
 
@@ -48,6 +49,7 @@ PARAMETERS = {
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
     "absent": Parameter(float, "share of questions for what is not there", low=0, high=1),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
+    "scenario": Parameter(str, "what is new", choices=SCENARIOS),
     "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
     "seeds": Parameter(int, "seeds an arm is trained with", low=1),
     "sketches": Parameter(int, "sketches a photo", low=1),
@@ -79,6 +81,7 @@ SHARED = ("backbone", "dataset", "data_root", "split", "limit", "batch_size", "s
 TRAINING = (*SHARED, "epochs", "learning_rate", "rates", "inject", "resume")
 TIMES = {"fused": 0.6, "core": 1, "frozen": 2.3, "all": 4.5}  # what arms take, of what the core ones do
 SKETCH_TIMES = TIMES | {"frozen": 2.7, "all": 5.3}
+ARMS = {"core": 1, "losses": 2, "all": 4.5}  # what arms of Dr. CLIP take
 VARIANTS = {"few": 3, "all": 12}  # what variants are trained
 TOY = 32  # photos of the toy world, where a limit of 0 takes all
 
@@ -149,6 +152,50 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 1.7 + 0.06 * (run.limit or TOY),
         lambda run: 0 if run.tasks in ("retrieval", "recognition") else 4,
         own={"seeds": Parameter(int, "seeds a variant is trained with", low=1)},
+    ),
+    "08_matchmaker": Notebook(
+        (
+            *(name for name in TRAINING if name != "inject"),
+            *("arms", "variants", "sketches", "seeds", "others", "skip_broken"),
+            *("timestep", "draws", "levels", "width", "text", "at_once"),
+        ),
+        lambda run: (
+            (60 + 0.2 * (1 + 4 * run.draws) * (run.limit or TOY) * (3 + 10 * run.sketches * _epochs(run)))
+            * ({"core": 1, "all": 2.3}[run.arms] + {"none": 0, "few": 0.5, "all": 4}[run.variants])
+        ),
+        lambda run: 2 + 0.4 * run.draws + 0.02 * (run.limit or TOY) * (1 + run.sketches),
+        lambda run: 3,
+        own={
+            "split": Parameter(str, "how the files are parted", choices=("default",)),
+            "arms": Parameter(str, "which methods are trained", choices=("core", "all")),
+            "variants": Parameter(str, "which ablations are trained", choices=("none", "few", "all")),
+            "timestep": Parameter(int, "of the noise that is added", low=0),
+            "draws": Parameter(int, "noise draws whose features are averaged", low=1, high=1024),
+            "levels": Parameter(str, "up-blocks joined by + (empty: by what a sketch asks for)"),
+            "width": Parameter(float, "of the learned frame, in sides of the image", low=0.01, high=0.5),
+            "text": Parameter(str, "prompt that the learned text starts from"),
+            "at_once": Parameter(int, "images computed together, again in the backward pass (0 = all, once)", low=0),
+        },
+    ),
+    "09_drclip": Notebook(
+        (
+            *(name for name in TRAINING if name != "inject"),
+            *("scenario", "arms", "sketches", "seeds", "meeting", "skip_broken"),
+        ),
+        lambda run: (
+            (40 + (run.limit or TOY) * (1 + run.sketches))
+            + (2.4 * ARMS[run.arms] + 10 * bool(run.meeting)) * (run.limit or TOY) * run.sketches * _epochs(run)
+        ),
+        lambda run: 1.6 + 0.01 * (run.limit or TOY) * (1 + run.sketches),
+        lambda run: 3,
+        own={
+            "dataset": Parameter(str, "whose sketches and photos", choices=("toy", "sketchy")),
+            "split": Parameter(str, "how the files are parted", choices=("default",)),
+            "batch_size": Parameter(int, "quadruplets a step", low=1),
+            "epochs": Parameter(int, "passes over the training part at most", low=1),
+            "arms": Parameter(str, "which methods are trained", choices=tuple(ARMS)),
+            "meeting": Parameter(str, "SketchFusion and SD-PL too: toy, or a folder to rank as well (empty: no)"),
+        },
     ),
     "90_train_pocket": Notebook(
         (

@@ -1,8 +1,10 @@
 """The rows of every table: which extractor an arm stands for, alike in grid and in the number of learned parameters."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from torch import nn
 
 from sfhelpers.backbones import Backbone, randomised
 from sfhelpers.fusion import ARMS, FinetunedExtractor, FusedExtractor, matched_width, trainable_parameters
@@ -36,11 +38,42 @@ class Arm:
         return make(self.backbone, dim=DIM, grid=grid, seed=self.seed, **{"start": start, **self.settings})
 
     @property
+    def pace(self) -> float:  # times the task's learning rate
+        return FINETUNING_RATE if self.finetuned else 1
+
+    def made_by(self, extractor: FusedExtractor) -> dict[str, Any]:
+        """What a checkpoint says of the arm."""
+        told = {"method": self.method, "seed": self.seed, "inject": extractor.inject, "start": extractor.start}
+        told |= {"branches": list(extractor.branches), "weights_sha256": self.backbone.weights_sha256}
+        # A variant is what its settings are.
+        return told if self.method in METHODS else told | {"settings": {**self.settings}, "noise": {**self.noise}}
+
+    @property
     def frozen_key(self) -> tuple:
         """What the arm's frozen tensors depend on: arms with equal keys share them, "plain" without an injection."""
         inject = self.settings["inject"]
         kind = "finetuned" if self.finetuned else "plain" if inject in ("none", "late") else inject
         return id(self.backbone), kind, self.seed, *sorted(self.noise.items())
+
+
+@dataclass(frozen=True)
+class Companion(Arm):
+    """One row of another system, whose module `make` builds of a backbone, a seed and `settings`."""
+
+    make: Callable[..., nn.Module] = FusedExtractor
+    pace: float = 1.0
+
+    def extractor(self, start: str = "") -> nn.Module:
+        return self.make(self.backbone, seed=self.seed, **self.settings)
+
+    def made_by(self, extractor: nn.Module) -> dict[str, Any]:
+        told = {"method": self.method, "seed": self.seed, "weights_sha256": self.backbone.weights_sha256}
+        return told | {"settings": {**self.settings}, "noise": {**self.noise}}
+
+    @property
+    def frozen_key(self) -> tuple:
+        """Companions of one `make` share what is frozen, whatever the seed: it must hold no noise."""
+        return id(self.backbone), self.make.__qualname__, *sorted(self.noise.items())
 
 
 def arms_for(methods: Sequence[str], seeds: Sequence[int], backbone: Backbone, inject: str, others: tuple) -> list[Arm]:
@@ -67,7 +100,7 @@ def arm_of(method: str, backbone: Backbone, seed: int, inject: str = "up") -> Ar
 
 def preparer(group: Sequence[Arm]) -> FusedExtractor:
     """An extractor whose `frozen` gives what every arm of a group with one `frozen_key` needs."""
-    if group[0].finetuned:
+    if group[0].finetuned or isinstance(group[0], Companion):
         return group[0].extractor()
     extractors = [arm.extractor() for arm in group]
     if "plain" not in group[0].frozen_key:

@@ -68,6 +68,7 @@ class Task:
     name: ClassVar[str]
     baselines: ClassVar[tuple[str, ...]] = ()  # methods that `untrained` knows
     start: ClassVar[str] = "zero"  # of the injection, as in FusedExtractor; chosen on validation data
+    main: ClassVar[str] = "fused"  # the method that all others are tested against
 
     read: Callable[..., Any]  # (extractor, part, size in px, **noise of `frozen`) -> all that is frozen of a part
     # (extractor, frozen) -> the head that learns, with its `settings`; standardised on training images.
@@ -94,6 +95,9 @@ class Task:
 
     def examples(self, frozen: Frozen) -> int:  # that an epoch has
         return len(frozen["train"])
+
+    def plain(self, backbone: Backbone, seed: int) -> arms.Arm:  # whose frozen tensors and extractor `untrained` gets
+        return arms.arm_of("SD+CLIP concatenated", backbone, seed)
 
 
 def compare(
@@ -127,7 +131,7 @@ def compare(
     groups: dict[tuple, list[arms.Arm]] = {}
     for arm in wanted:
         groups.setdefault(arm.frozen_key, []).append(arm)
-    plain = arms.arm_of("SD+CLIP concatenated", backbone, seeds[0])
+    plain = task.plain(backbone, seeds[0])
     if baselines:
         groups.setdefault(plain.frozen_key, [])
     found: dict[int, list[Trial]] = {}
@@ -174,16 +178,12 @@ def _train(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factor: floa
     checkpoints, configuration = kept
     extractor = arm.extractor(task.start)
     model = task.model(extractor, frozen)
-    made_by = dict(configuration or {}) | {
-        "method": arm.method, "seed": arm.seed, "inject": extractor.inject, "start": extractor.start,
-        "branches": list(extractor.branches), "weights_sha256": arm.backbone.weights_sha256, "images": task.images,
-        "model": model.settings, **({"problem": problem} if problem else {}),
-    }  # fmt: skip
-    if arm.method not in arms.METHODS:  # a variant is what its settings are
-        made_by |= {"settings": {**arm.settings}, "noise": {**arm.noise}}
+    made_by = dict(configuration or {}) | arm.made_by(extractor) | {"images": task.images, "model": model.settings}
+    made_by |= {"problem": problem} if problem else {}
     loss, validate = lambda m, indices: task.loss(m, frozen, indices), lambda m: task.validate(m, frozen)
-    rate = task.learning_rate * factor * (arms.FINETUNING_RATE if arm.finetuned else 1)
-    training = Training(model, loss, task.examples(frozen), validate, task.epochs, rate, task.batch_size, arm.seed)
+    examples, learns = task.examples(frozen), any(p.requires_grad for p in model.parameters())
+    epochs, rate = task.epochs * learns, task.learning_rate * factor * arm.pace
+    training = Training(model, loss, examples, validate, epochs, rate, task.batch_size, arm.seed)
     words = ", ".join(filter(None, (problem, arm.method, f"seed {arm.seed}")))
     times = "" if factor == 1 else f"rate x{factor:.2g}"
     folder = checkpoints and checkpoints / arms.file_name(arm.method, f"-seed{arm.seed}") / problem / times
@@ -218,9 +218,10 @@ def training_of(trial: Trial) -> dict[str, Any]:
 
 
 def differences(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, weights_sha256: str) -> list[Row]:
-    """The paired tests of "fused" against every other method, over every unit that has two or more of its kind."""
+    """The paired tests of the task's main method against every other, over every unit that has two or more."""
     tested: dict[tuple, tuple[Measured, dict[str, list[np.ndarray]]]] = {}
     ended: dict[tuple, set[str]] = {}  # (what is measured, method) -> how its trainings did
+    main = task.main
     for trial in trials:
         for found in (found for found in task.measure(trial, frozen) if found.groups is not None):
             key = (found.gallery, found.metric, found.definition, found.split)
@@ -228,16 +229,17 @@ def differences(run: Any, task: Task, trials: Iterable[Trial], frozen: Frozen, w
             ended.setdefault((key, trial.method), set()).add(trial.history.ended if trial.history else "")
     told = []
     for key, (found, values) in tested.items():
-        others = [method for method in values if method != "fused" and "fused" in values]
+        others = [method for method in values if method != main and main in values]
         for unit, labels in found.groups.items() if others else ():
             if len(np.unique(labels)) < 2:  # nothing can be said of others of its kind
                 continue
-            tests = [paired_bootstrap(np.stack(values["fused"]), np.stack(values[m]), labels) for m in others]
+            tests = [paired_bootstrap(np.stack(values[main]), np.stack(values[m]), labels) for m in others]
             for method, test, p in zip(others, tests, holm([test.p for test in tests]), strict=True):
-                seeds = f"fused {len(values['fused'])}, {method} {len(values[method])}"
+                seeds = f"{main} {len(values[main])}, {method} {len(values[method])}"
                 rule = TEST.format(unit=unit, seeds=seeds, number=len(others))
-                about = {"method": method, "metric": f"{found.metric}: fused - other", "weights_sha256": weights_sha256}
-                both = ended[key, "fused"] | ended[key, method]
+                about = {"method": method, "metric": f"{found.metric}: {main} - other"}
+                about["weights_sha256"] = weights_sha256
+                both = ended[key, main] | ended[key, method]
                 about["ended"] = next((end for end in (results.CAP, results.PLATEAU) if end in both), "")
                 for end, name in results.ENDS.items():
                     value, about["definition"] = getattr(test._replace(p=p), name), f"{rule}; {end}"

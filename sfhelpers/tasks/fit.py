@@ -91,7 +91,7 @@ class Training:
         self.position, self.best, self.checkpoint, self.plateaus = Position(), {}, None, 0
         if self.epochs:
             broadcast(list(self.model.state_dict().values()))  # every process sets out from the main one's weights
-            self.optimiser = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
+            self.optimiser = torch.optim.AdamW(self.groups(), lr=self.learning_rate, weight_decay=WEIGHT_DECAY)
             plain = {"threshold": 0.0, "threshold_mode": "abs", "eps": 0.0}  # any rise counts, and so does any rate
             about = {"mode": "max", "factor": FALL, "patience": PATIENCE - 1, **plain}  # torch counts one more
             self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, **about)
@@ -120,6 +120,15 @@ class Training:
             return History(rows, best)
         ended = "plateau" if self.settled else "cap"
         return History(rows, best, (len(rows) - 1) * self.steps, ended, self.learning_rate)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters by rate: a model's `rates` is how a parameter's name starts -> times the learning rate."""
+        faster, found = getattr(self.model, "rates", {}), {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                times = next((times for start, times in faster.items() if name.startswith(start)), 1)
+                found.setdefault(times, []).append(parameter)
+        return [{"params": some, "lr": self.learning_rate * times} for times, some in sorted(found.items())]
 
     @property
     def settled(self) -> bool:

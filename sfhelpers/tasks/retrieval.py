@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sfhelpers.datasets import Dataset, Record
 from sfhelpers.datasets.records import fingerprint
-from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, names_of, numbers, problems_of, shown_in
+from sfhelpers.datasets.splits import GROUP, PROBLEMS, Level, Problem, names_of, numbers, problems_of, shown_in
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks.arms import DIM, SINGLE, UP, reading_size
@@ -29,6 +29,7 @@ MEASURES: dict[Level, tuple[Measure, ...]] = {
     "instance": (Acc(1), Acc(5), Acc(10)),
 }
 GENERALISED = {"class": "strict, generalised by class", "sample": "strict, generalised by sample"}
+AS_PUBLISHED = "strict, generalised by class with images that were learned from"
 UNSEEN, SEEN = "all, unseen queries", "all, seen queries"
 EXPECTED = "Acc@1, expected"
 RELEVANT = "a photo is relevant for every thing in it; "  # before every definition at level "category"
@@ -112,11 +113,12 @@ class Retrieval(Task):
 
     def __init__(
         self, dataset: Dataset, epochs: int, learning_rate: float, batch_size: int,
-        problems: Collection[str] = tuple(PROBLEMS), others: Mapping[str, Embedder] | None = None,
+        problems: Collection[str] | Mapping[str, Problem] = tuple(PROBLEMS),
+        others: Mapping[str, Embedder] | None = None,
     ):  # fmt: skip
         if batch_size < (least := 2 * GROUP):
             raise ValueError(f"batch_size is {batch_size}: give {least} pairs or more, so that a step has two groups.")
-        self.about = problems_of(dataset, problems)
+        self.about = problems if isinstance(problems, Mapping) else problems_of(dataset, problems)
         self.first = next(iter(self.about.values()))
         parts = {"sketches": list(dataset.sketches), "photos": list(dataset.photos)}
         about = dataset.name, self.first.split.name, fingerprint(dataset.records)
@@ -226,10 +228,17 @@ class Retrieval(Task):
         records = [about.sketches[k] for k in queries], [about.photos[k] for k in gallery]
         return records, (trial.found.sketches[queries], trial.found.photos[gallery])
 
+    def nearest(self, trial: Trial, query: int, k: int) -> list[Record]:
+        """A query's first k photos; ValueError if the gallery has fewer."""
+        (_, offered), (s, p) = self.asked(trial)
+        if k > len(offered):
+            raise ValueError(f"k is {k} and the gallery has {len(offered)} photos: give a smaller k.")
+        return [offered[at] for at in (p @ s[query]).argsort(descending=True, stable=True)[:k].tolist()]
+
     def scores(
         self, trial: Trial, measures: Iterable[Measure] = (AP(),), test: str = "zero-shot", gallery: str = "all"
     ) -> dict[Measure, np.ndarray]:
-        """Every query's value of each measure; `test` is "zero-shot", "class", "sample", `gallery` "all" or "class"."""
+        """Every query's value of each measure; `test` is "zero-shot", "class", ..., `gallery` "all" or "class"."""
         sides, vectors = self.asked(trial, test)
         classes = labels(sides, "category") if gallery == "class" else None
         found = labels(sides, self.about[trial.problem].level)
@@ -252,7 +261,8 @@ class Retrieval(Task):
             values = self.scores(trial, test=test)[AP()]
             unseen = np.array([about.sketches[k].category in about.split.test for k in asking])
             for gallery, chosen in (("all", slice(None)), (UNSEEN, unseen), (SEEN, ~unseen)):
-                yield Measured(gallery, AP().name, rule + AP().definition, values[chosen], split=GENERALISED[test])
+                name = GENERALISED.get(test, AS_PUBLISHED)
+                yield Measured(gallery, AP().name, rule + AP().definition, values[chosen], split=name)
         if trial.found.expected:
             value = np.array([1 / len(photos)])
             yield Measured("all", EXPECTED, "1 / number of photos", value, n=len(queries), split=split)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sfhelpers.drawing import Stroke, ndjson
 from sfhelpers.toyworld.categories import CATEGORIES, individual
-from sfhelpers.toyworld.shapes import Part, Points, Pose, Stream, resampled, stream, turned
+from sfhelpers.toyworld.shapes import Drawing, Part, Points, Pose, Stream, resampled, stream, turned
 from sfhelpers.toyworld.world import cached
 
 VERSION = 2  # raise it when the drawings change, so that no older ones are read from the cache
@@ -47,7 +47,11 @@ def _json(category: str, index: int, difficulty: float) -> str:
 def quick_drawing(category: str, index: int, seed: int, difficulty: float = DIFFICULTY) -> list[np.ndarray]:
     """The strokes of one drawing as they were drawn, (N, 3) each, N of 2 or more: px of the screen, rising ms."""
     drawing = individual(category, stream("quick shape", seed, category, index))
-    rng = stream("quick", seed, category, index)
+    return hasty(drawing, stream("quick", seed, category, index), difficulty)
+
+
+def hasty(drawing: Drawing, rng: Stream, difficulty: float) -> list[np.ndarray]:
+    """A drawing in quick strokes, as of `quick_drawing`."""
     haste = difficulty * rng.uniform(0.4, 1.6)
     parts = [_crooked(rng, part, haste) for part in _remembered(rng, drawing.parts, haste)]
     lines = []

@@ -34,7 +34,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class _Placed:
+class Placed:
     """A thing before it is painted."""
 
     category: str
@@ -73,7 +73,7 @@ def render_scene(category: str, index: int, seed: int, difficulty: float, things
     whole = [np.asarray(thing.stencil.reduce(FINE)) > 127 for thing in placed]
     hidden = _hidden(whole)
     seen = [mask & ~before for mask, before in zip(whole, hidden, strict=True)]
-    photo = _developed(rng, canvas, seen, difficulty)
+    photo = developed(rng, canvas, seen, difficulty)
     points = [_keypoints(thing, before) for thing, before in zip(placed, hidden, strict=True)]
     found = map(Thing, (thing.category for thing in placed), colours, seen, points)
     return photo, tuple(sorted(found, key=lambda thing: names.index(thing.category)))
@@ -102,7 +102,7 @@ def _planned(category: str, index: int, seed: int, difficulty: float, things: in
     return rng, names, horizon, _arranged(rng, drawings, horizon, difficulty)
 
 
-def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficulty: float) -> list[_Placed]:
+def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficulty: float) -> list[Placed]:
     """The things at their places, those farther away first; no thing hides more of another than VISIBLE leaves."""
     best, shown = [], -1.0
     for _ in range(TRIES):
@@ -119,7 +119,7 @@ def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficu
             (left, top), (right, low) = (edge(pose(drawing.corners), axis=0) / SIZE - 0.5 for edge in (np.min, np.max))
             y = float(np.clip(foot - low, 0.02 - top, None))  # lower where its top would leave the photo
             moved = replace(pose, shift=(x - 0.5 - (left + right) / 2, y - 0.5))
-            placed.append((near, _Placed(name, drawing, moved)))
+            placed.append((near, Placed(name, drawing, moved)))
         found = [thing for _, thing in sorted(placed, key=lambda entry: entry[0])]
         if (share := _least_visible(found)) > shown:
             best, shown = found, share
@@ -128,7 +128,7 @@ def _arranged(rng: Stream, drawings: dict[str, Drawing], horizon: float, difficu
     return best
 
 
-def _least_visible(placed: list[_Placed]) -> float:
+def _least_visible(placed: list[Placed]) -> float:
     """The smallest share of a thing that is neither hidden nor outside the photo."""
     masks = [np.asarray(thing.stencil.reduce(4)) > 127 for thing in placed]
     seen = [(mask & ~before).sum() for mask, before in zip(masks, _hidden(masks), strict=True)]
@@ -142,7 +142,7 @@ def _hidden(masks: list[Mask]) -> list[Mask]:
     return [*accumulate(masks[:0:-1], np.logical_or, initial=np.zeros_like(masks[0]))][::-1]
 
 
-def _painted(rng: Stream, thing: _Placed, canvas: Image.Image, difficulty: float) -> str:
+def _painted(rng: Stream, thing: Placed, canvas: Image.Image, difficulty: float) -> str:
     """Paint a thing, the harder the world the less often in its usual colours; returns the main one's name."""
     usual = [name if rng.random() > difficulty * 0.7 else _any_colour(rng) for name in USUAL[thing.category].split()]
     main, second = (np.array(COLOURS[name]) + rng.normal(0, 0.05, 3) for name in usual)
@@ -161,7 +161,7 @@ def fine(points: Points) -> list[Point]:
     return [tuple(p) for p in (points * FINE).tolist()]
 
 
-def _keypoints(thing: _Placed, hidden: Mask) -> Keypoints:
+def _keypoints(thing: Placed, hidden: Mask) -> Keypoints:
     xy = thing.drawing.placed(thing.pose)
     column, row = np.round(xy).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < SIZE) & (row < SIZE)
@@ -169,7 +169,7 @@ def _keypoints(thing: _Placed, hidden: Mask) -> Keypoints:
     return np.concatenate([xy, (inside & ~covered)[:, None]], 1)
 
 
-def _ground(rng: Stream, horizon: float, placed: list[_Placed], difficulty: float) -> Image.Image:
+def _ground(rng: Stream, horizon: float, placed: list[Placed], difficulty: float) -> Image.Image:
     """Wall or sky, floor in perspective, clutter and the things' shadows, RGB, as large as a CANVAS."""
     wall, floor = (np.array(COLOURS[_any_colour(rng)]) * 0.45 + 0.5 * rng.uniform(0.55, 1.0) for _ in range(2))
     below = np.clip((ROWS - horizon) * rng.choice([12.0, 80.0]) + 0.5, 0, 1)
@@ -228,7 +228,7 @@ def _noise(rng: Stream, cells: int) -> Shade:
     return np.asarray(small.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-def _developed(rng: Stream, canvas: Image.Image, seen: list[Mask], difficulty: float) -> Pixels:
+def developed(rng: Stream, canvas: Image.Image, seen: list[Mask], difficulty: float) -> Pixels:
     """Light, the things' texture, colour cast, vignette and grain: (SIZE, SIZE, 3) uint8."""
     pixels = np.asarray(canvas.reduce(FINE), np.float32) / 255
     lamp, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.3)

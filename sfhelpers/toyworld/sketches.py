@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from sfhelpers.toyworld.categories import individual
 from sfhelpers.toyworld.scenes import CANVAS, FINE, Pixels, fine, mirrored
-from sfhelpers.toyworld.shapes import SIZE, Keypoints, Point, Points, Pose, Stream, resampled, stream
+from sfhelpers.toyworld.shapes import SIZE, Drawing, Keypoints, Point, Points, Pose, Stream, resampled, stream
 
 Sketch = tuple[Pixels, Keypoints]
 TURNED_ROUND = 0.2  # of the sketches at difficulty 1: Sketchy lists its drawings in a wrong pose, and they stay in use
@@ -24,7 +24,14 @@ def render_sketch(category: str, index: int, number: int, seed: int, difficulty:
     scale, angle = rng.uniform(0.6, 1.0), float(np.clip(rng.normal(0, 0.2), -0.5, 0.5))
     shift, turned_round = (rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1)), rng.random() < TURNED_ROUND * difficulty
     pose = Pose(scale, angle, shift, turned_round != mirrored(category, index, seed, difficulty, things))
-    abstraction = rng.uniform(0, 1) * difficulty
+    sketch = penned(rng, drawing, pose, rng.uniform(0, 1) * difficulty, difficulty)
+    xy = drawing.placed(pose)
+    inside = ((xy >= 0) & (xy < SIZE)).all(1, keepdims=True)
+    return sketch, np.concatenate([xy, inside], 1)
+
+
+def penned(rng: Stream, drawing: Drawing, pose: Pose, abstraction: float, difficulty: float) -> Pixels:
+    """A drawing in pen, the more abstract the less of it, the more difficult the shakier."""
     canvas = Image.new("L", CANVAS, 255)
     brush = ImageDraw.Draw(canvas)
     width = round(rng.uniform(1.4, 2.6) * FINE)
@@ -40,9 +47,7 @@ def render_sketch(category: str, index: int, number: int, seed: int, difficulty:
             brush.polygon(points, fill=255)  # hides what lies behind, as one draws only what one sees
         for stroke in _strokes(rng, points, abstraction):
             brush.line(stroke, fill=25, width=width, joint="curve")
-    xy = drawing.placed(pose)
-    inside = ((xy >= 0) & (xy < SIZE)).all(1, keepdims=True)
-    return np.asarray(canvas.reduce(FINE)), np.concatenate([xy, inside], 1)
+    return np.asarray(canvas.reduce(FINE))
 
 
 def _tremor(rng: Stream, points: Points, strength: float) -> Points:

@@ -62,18 +62,18 @@ def _drawn(
         path = f"{layout}/n{number:08d}_{k}"
         photo_path = path.format("photo", category) + ".jpg"
         photo, found = render_scene(category, k, seed, difficulty, things)
-        _save(photo, root / photo_path)
+        save(photo, root / photo_path)
         for thing in found if masks else ():
-            _save(thing.mask, root / (path.format("mask", thing.category) + ".png"))
+            save(thing.mask, root / (path.format("mask", thing.category) + ".png"))
         for n in range(sketches):
             sketch_path = f"{path.format('sketch', category)}-{n + 1}.png"
             sketch, in_sketch = render_sketch(category, k, n, seed, difficulty, things)
-            _save(sketch, root / sketch_path)
+            save(sketch, root / sketch_path)
             pairs.append((photo_path, sketch_path, str(1 + number), found[0].keypoints, in_sketch))
     return pairs
 
 
-def _save(pixels: NDArray, path: Path) -> None:
+def save(pixels: NDArray, path: Path) -> None:
     options = {"format": "JPEG", "quality": 92} if path.suffix == ".jpg" else {"format": "PNG"}
     Image.fromarray(pixels).save(content := io.BytesIO(), **options)
     path.parent.mkdir(parents=True, exist_ok=True)
