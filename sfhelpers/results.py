@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from sfhelpers.files import read_file, replace_file
+from sfhelpers.files import read_file, replace_file, shown
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
 COMMITTED = Path(__file__).resolve().parents[1] / "data" / "results"  # of long runs, one file a notebook
@@ -103,9 +103,16 @@ def read(path: str | Path) -> list[Row]:
         raise ValueError(f"{path} holds no result rows ({reason}): delete it and run its notebook again.") from error
 
 
-def committed(notebook: str) -> list[Row]:
-    """The rows of a notebook's long run that ship with the collection, e.g. of "04_segmentation"."""
-    return read(COMMITTED / f"{notebook}.json")
+def committed(run: Any) -> list[Row]:
+    """The rows of a notebook's long run that ship with the collection, of its name, e.g. "04_segmentation", or of a run
+    (of `params.check`), which is told whose they are where its own backbone or dataset is another."""
+    if isinstance(run, str):
+        return read(COMMITTED / f"{run}.json")
+    rows, own = committed(run.notebook), [run.backbone, run.dataset]
+    made = [", ".join(sorted({getattr(row, name) for row in rows})) for name in ("backbone", "dataset")]
+    if made != own:
+        print(f"The committed rows: measured with {' on '.join(made)}, not with {shown(' on '.join(own))}.")
+    return rows
 
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:

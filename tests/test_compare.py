@@ -11,15 +11,20 @@ from PIL import Image
 from torch import nn
 
 from sfhelpers import metrics, results, toyworld
-from sfhelpers.backbones import randomised
-from sfhelpers.datasets import first_sketches
+from sfhelpers.backbones import load_backbone, randomised
+from sfhelpers.datasets import first_sketches, psc6k
+from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.images import load_images
 from sfhelpers.kept import FILE
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
+from sfhelpers.tasks.correspondence import Correspondence
 from sfhelpers.tasks.prepared import take
+from sfhelpers.tasks.recognition import Recognition
+from sfhelpers.tasks.retrieval import Retrieval
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
+from sfhelpers.toyworld import quick
 from tests.backbone_fixtures import RUN, files, refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
@@ -381,3 +386,25 @@ def test_a_companion_brings_its_own_module_shares_what_is_frozen_and_without_par
     again = replace(wanted[0], settings={"learns": True})
     with refused("settings"):
         protocol.compare(tiny_backbone, OfGrey(toy, 2, 0.1), [again], checkpoints=tmp_path)
+
+
+@pytest.mark.parametrize("task", ["segmentation", "correspondence", "retrieval", "recognition"])
+def test_frozen_models_in_half_precision_go_through_every_task_and_what_learns_stays_in_single(
+    tiny_folder, toy, task, tmp_path
+):
+    half, about = load_backbone(tiny_folder, "cpu", torch.bfloat16), (1, 2e-3, 8)
+    few = toy.select(categories=(*CATEGORIES, "fish", "bus", toyworld.UNSEEN[1]))
+    quick.write_quick(tmp_path, 20, difficulty=0.1, categories=CATEGORIES)
+    task = {
+        "segmentation": lambda: Segmentation(few, *about),
+        "correspondence": lambda: Correspondence(psc6k.load(few), *about),
+        "retrieval": lambda: Retrieval(few, *about, ("strict",)),
+        "recognition": lambda: Recognition(load_sketches("quickdraw", tmp_path, "10/10"), *about, 1, 1),
+    }[task]()
+    methods = ("fused", "late fusion", arms.FINETUNING, *task.baselines)
+    trials, frozen = protocol.compare(half, task, methods)
+    assert {t.method for t in trials} == {*methods}
+    for trial in trials:
+        assert all(np.isfinite(found.values).all() for found in task.measure(trial, frozen))
+        assert trial.model is None or {p.dtype for p in trial.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in half.diffusion.unet.parameters()} == {torch.bfloat16}

@@ -58,6 +58,9 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     given = {"backbone": str(tmp_path), "dataset": "folder", "data_root": str(own), "output_dir": f"{own}/Ergebnis é"}
     run = params.check(NAME, values(tmp_path, **given))
     assert (run.backbone, run.data_root, run.output_dir) == (str(tmp_path), own, own / "Ergebnis é")
+    for half in ("sd15+siglip2-b16-512", "sd21:/a folder+clip-l14:/b", "cleandift-sd21"):
+        assert params.check(NAME, values(tmp_path, backbone=half)).backbone == half
+    assert params.check(NAME, values(tmp_path, backbone=f"{tmp_path}+dino-s8")).backbone == f"{tmp_path}+dino-s8"
     params.check(NAME, values(tmp_path, epochs=3))
     printed = capsys.readouterr().out
     assert "epochs         3" in printed and "about 2 min 04 s" in printed and "2.5 GB" in printed
@@ -110,7 +113,10 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
         ("dataset", "skechy", ValueError, "choose toy, sketchy or folder"),
         ("inject", "upp", ValueError, "choose up, up+down, none, late or random"),
         ("arms", "fused", ValueError, "choose core, frozen or all"),
-        *(("backbone", value, ValueError, "choose pocket, sd21 or an existing folder") for value in ("sd15", "")),
+        *(
+            ("backbone", value, ValueError, "cleandift-sd21 or an existing folder")
+            for value in ("sd16", "", "+clip-l14")
+        ),
         *(("device", value, ValueError, "choose auto, cpu, cuda, cuda:N or mps") for value in ("gpu", "cpu:1")),
         ("dataset", "folder", ValueError, "pass -p data_root FOLDER"),
         ("data_root", "any", ValueError, "takes no data_root: leave it out"),

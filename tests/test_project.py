@@ -83,7 +83,7 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
 
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
-    assert set(params.BACKBONES) == set(backbones.PRESETS)
+    assert set(params.BACKBONES) == set(backbones.DIFFUSION)
     assert {*params.DATASETS, *FURTHER} == set(datasets.SPLITS), "the further toy worlds are those of 09's scenarios"
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 

@@ -22,6 +22,8 @@ from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
 from tests.backbone_fixtures import RUN, WRONG, files, flipped, folder_sha256, refused
+from tests.cells import cells
+from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,6 +77,22 @@ def test_committed_results_were_measured_with_the_shipped_weights():
         own = [row for row in rows if row.backbone == "pocket" and not row.method.endswith(" instead of CLIP")]
         others = {row.weights_sha256 for row in own} - {shipped}
         assert not others, f"{file} is stale: measure it again"
+
+
+def test_committed_rows_stand_beside_the_backbone_and_dataset_that_made_them_unless_a_run_has_the_same(capsys):
+    run, told = SimpleNamespace(notebook="04_segmentation", backbone="pocket", dataset="toy"), []
+    for run.backbone, run.dataset in (("pocket", "toy"), ("sd21", "toy"), ("pocket", "folder"), ("sd21", "folder")):
+        assert results.committed(run) == results.committed("04_segmentation")
+        told.append(capsys.readouterr().out)
+    said = "The committed rows: measured with pocket on toy, not with {}.\n"
+    assert told == ["", *map(said.format, ("sd21 on toy", "pocket on folder", "sd21 on folder"))]
+
+
+@pytest.mark.parametrize("number", ["01", "03", "04", "05", "06", "07"])
+def test_a_notebook_asks_for_committed_rows_by_its_run(number):
+    (path,) = find([number])
+    code = "\n".join(cell.source for cell in cells(path.stem) if cell.cell_type == "code")
+    assert re.findall(r"results\.committed\(.*?\)", code) == ["results.committed(run)"]
 
 
 def paired(method, ended, **units):

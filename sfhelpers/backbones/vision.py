@@ -18,6 +18,16 @@ class VisionFeatures:
         self.mean, self.std = model.visual.image_mean, model.visual.image_std
         self.token_dim = self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]  # and no table of towers is kept
 
+    @property
+    def tower(self) -> nn.Module:
+        """What makes tokens of pixels."""
+        return self.model.visual
+
+    @property
+    def scale(self) -> Tensor:
+        """By which cosines are multiplied before a softmax, on the CPU."""
+        return self.model.logit_scale.detach().exp().float().cpu()
+
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the patch grid (B, token_dim, h, w); ValueError for images of another kind."""

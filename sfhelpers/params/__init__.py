@@ -16,7 +16,7 @@ from sfhelpers.files import check_own, given, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "data_folder", "resolve_device"]
-BACKBONES = ("pocket", "sd21")
+BACKBONES = ("pocket", "sd14", "sd15", "sd21", "sd21-base", "cleandift-sd15", "cleandift-sd21")
 KINDS = {  # what a value is called, and how another one is passed
     bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
     int: ("a whole number", "pass for example -p {0} 3"),
@@ -155,12 +155,13 @@ def _or(choices: Collection[Any]) -> str:
 
 
 def _backbone(backbone: str) -> str:
-    if backbone.partition(":")[0] in BACKBONES:
-        return backbone  # `sd21:<folder or hub id>` is looked up when it is loaded
-    folder = given(backbone).resolve()
-    if not backbone or not folder.is_dir():
-        raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
-    return str(folder)
+    if re.split("[:+]", backbone)[0] in BACKBONES:
+        return backbone  # what stands behind the name is looked up when it is loaded
+    first, plus, vision = backbone.rpartition("+")
+    for folder, rest in ((backbone, ""), (first, plus + vision)):
+        if folder and given(folder).is_dir():
+            return f"{given(folder).resolve()}{rest}"
+    raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:

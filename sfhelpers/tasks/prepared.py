@@ -17,7 +17,7 @@ from sfhelpers.files import shown
 from sfhelpers.images import Square, image_size, load_images, open_mask
 
 Prepared = dict[str, Tensor]
-MASK_SIDE, BATCH = 160, 32  # px; images at a time
+MASK_SIDE = 160  # px
 
 
 @dataclass
@@ -157,8 +157,9 @@ def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor
 def prepare_images(extractor: nn.Module, read: Callable[[range], Tensor], n: int, what: str, **noise: Any) -> Prepared:
     """Everything frozen of `n` images; `read` gives those at some positions, so that never all are in memory."""
     prepared: Prepared = {}
-    for start in tqdm(range(0, n, BATCH), what, leave=False):
-        images = read(range(start, min(start + BATCH, n)))
+    batch = extractor.backbone.at_once
+    for start in tqdm(range(0, n, batch), what, leave=False):
+        images = read(range(start, min(start + batch, n)))
         for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
                 prepared[name] = torch.empty(n, *tensor.shape[1:], dtype=tensor.dtype)
