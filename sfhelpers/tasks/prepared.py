@@ -15,6 +15,7 @@ from sfhelpers.datasets import Dataset, Record, pairs
 from sfhelpers.datasets.psc6k import FRAME, KeypointPair
 from sfhelpers.files import shown
 from sfhelpers.images import Square, image_size, load_images, open_mask
+from sfhelpers.store import Store, fill
 
 Prepared = dict[str, Tensor]
 MASK_SIDE = 160  # px
@@ -79,8 +80,13 @@ class PreparedPairs:
         return self.masks[at] & (at >= 0)[..., None, None]
 
 
-def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> PreparedPairs:
-    """Read pairs (matching instance, else category) and masks, compute what is frozen; ValueError without a pair."""
+def prepare_pairs(
+    extractor: nn.Module, dataset: Dataset, size: int, store: Store | None = None, **noise: Any
+) -> PreparedPairs:
+    """Read pairs (matching instance, else category) and masks, compute what is frozen; ValueError without a pair.
+
+    With a `store`, what is frozen is kept there and read again batch by batch; `noise` then goes to `store.fill`.
+    """
     if not (found := pairs(dataset)):
         remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
         raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")
@@ -91,7 +97,12 @@ def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: An
         mask = open_mask(path)
         masks[k] = Square.of(mask.shape[1], mask.shape[0], MASK_SIDE).mask(mask)
     sides = (sketches, "preparing sketches"), (photos, "preparing photos")
-    frozen = (prepare_images(extractor, reader(some, size), len(some), what, **noise) for some, what in sides)
+    frozen = [
+        fill(store, extractor, [record.digest for record in some], reader(some, size), size, what=what, **noise)
+        if store
+        else prepare_images(extractor, reader(some, size), len(some), what, **noise)
+        for some, what in sides
+    ]
     position = {record: k for some in (sketches, photos) for k, record in enumerate(some)}
     positions = torch.tensor([[position[record] for record in pair] for pair in found])
     return PreparedPairs(*frozen, sketches, photos, positions, masks)
