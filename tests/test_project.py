@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from sfhelpers import backbones, datasets, params
-from sfhelpers.toyworld import FURTHER
+from sfhelpers.datasets import sketches
 from tests.cells import cells
 from tools import clean
 from tools.notebooks import find
@@ -84,7 +84,8 @@ def test_conda_and_pip_install_the_same_packages_and_constraints_pin_each():
 
 def test_parameters_know_the_presets_and_datasets_that_there_are():
     assert set(params.BACKBONES) == set(backbones.DIFFUSION)
-    assert {*params.DATASETS, *FURTHER} == set(datasets.SPLITS), "the further toy worlds are those of 09's scenarios"
+    assert set(params.DATASETS) <= set(datasets.SPLITS)
+    assert set(params.NOTEBOOKS["06_recognition"].own["dataset"].choices) == set(sketches.NAMES)
     assert all(find_spec(f"sfhelpers.tasks.{name}") for name in params.TASKS)
 
 

@@ -137,7 +137,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 25 + SKETCH_TIMES[run.arms] * (34 + 0.8 * (run.shots or 20) * _epochs(run)),
         lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
         own={
-            "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder")),
+            "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "tuberlin", "folder")),
             "limit": Parameter(int, "test sketches a category at most (0 = all)", low=0),
             "arms": Parameter(str, "which methods are trained", choices=("fused", "core", "frozen", "all")),
         },
