@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from sfhelpers import datasets
-from sfhelpers.datasets import SPLITS, doctor, layouts, load_dataset, pairs, published, scenarios
+from sfhelpers.datasets import SPLITS, doctor, layouts, load_dataset, pairs, published
 from sfhelpers.datasets.__main__ import main
 from sfhelpers.datasets.sketches import load_sketches
 from sfhelpers.datasets.sketchy import RENDERING
@@ -18,17 +18,6 @@ from tests.miniatures import put
 
 PAIRED = ("sketchy", "sketchy-extended", "shoev2", "chairv2", "fscoco")
 CLASSES = {"sketchy": 125, "sketchy-extended": 125, "tuberlin-extended": 250, "quickdraw-extended": 110}
-# A rule's source and target lists -> the list that it gives; rows of PROTOCOLS, section 1.5.
-ACROSS = {
-    "cds_zse_S2T21": ("sketchy_train100", "tuberlin_test30"),
-    "cds_zse_S2Q11": ("sketchy_train100", "quickdraw_test30"),
-    "cds_zse_T2S8": ("tuberlin_train220", "sketchy_test25"),
-    "cds_zse_T2Q10": ("tuberlin_train220", "quickdraw_test30"),
-    "cds_strict_sk104_S2T20": ("sketchy_train104", "tuberlin_test30"),
-    "cds_strict_sk104_S2Tsempcyc18": ("sketchy_train104", "tuberlin_sempcyc_test30"),
-    "cds_strict_sk104_S2Q22": ("sketchy_train104", "quickdraw_test30"),
-    "cds_strict_sempcyc_T2S10": ("tuberlin_sempcyc_train220", "sketchy_test21"),
-}
 
 
 @pytest.fixture
@@ -58,12 +47,6 @@ def test_every_split_parts_all_classes_and_no_two_have_one_name_in_two_spellings
     for train, test in entry["splits"].values():
         sides = [{published.compared(c) for c in published.classes(side)} for side in (train, test)]
         assert not sides[0] & sides[1] and sides[0] | sides[1] == known.keys()
-
-
-def test_the_rule_gives_the_published_lists_across_data_sets():
-    for name, (source, target) in ACROSS.items():
-        found = scenarios.cross_dataset(*map(published.classes, (source, target)), published.ALIASES)
-        assert set(found) == set(published.classes(name)), name
 
 
 def test_one_table_of_names_knows_every_published_misspelling():
