@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DATASETS = ("toy", "sketchy", "folder")
+EXTENDED = ("sketchy-extended", "tuberlin-extended", "quickdraw-extended")
+FINE = ("shoev2", "chairv2", "fscoco")  # one class each, whose sketches are of their photos
 INJECT = ("up", "up+down", "none", "late", "random")
 SCENARIOS = ("cgsbir", "fgsbir", "cdsbir", "gzs")
 TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
@@ -102,7 +104,10 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
             + run.limit * min(run.categories, 36) * (0.45 * run.noise_seeds + 0.12 * len(run.timesteps) + 0.25)
         ),
         lambda run: 1.6 + 0.012 * run.limit * run.categories,
-        own={"limit": Parameter(int, "pairs a category", low=1)},
+        own={
+            "dataset": Parameter(str, "whose pictures are shown", choices=(*DATASETS, *EXTENDED, *FINE)),
+            "limit": Parameter(int, "pairs a category", low=1),
+        },
     ),
     "02_fused_extractor": Notebook(
         ("backbone", "seed", "device", "output_dir", "pairs", "steps"),
@@ -130,7 +135,10 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 35 + TIMES[run.arms] * (run.limit or TOY) * (3.4 + run.sketches * (3.4 + 2.8 * _epochs(run))),
         lambda run: 2 + 0.06 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
-        own={"split": Parameter(str, "how the files are parted", choices=("default",))},
+        own={
+            "dataset": Parameter(str, "whose sketches and photos", choices=(*DATASETS, *EXTENDED)),
+            "split": Parameter(str, "how the files are parted", choices=("default",)),
+        },
     ),
     "06_recognition": Notebook(
         (*TRAINING, "arms", "seeds", "shots", "skip_broken"),
@@ -166,6 +174,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 2 + 0.4 * run.draws + 0.02 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
         own={
+            "dataset": Parameter(str, "whose sketches and photos", choices=(*DATASETS, *EXTENDED)),
             "split": Parameter(str, "how the files are parted", choices=("default",)),
             "arms": Parameter(str, "which methods are trained", choices=("core", "all")),
             "variants": Parameter(str, "which ablations are trained", choices=("none", "few", "all")),
@@ -189,7 +198,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 1.6 + 0.01 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
         own={
-            "dataset": Parameter(str, "whose sketches and photos", choices=("toy", "sketchy")),
+            "dataset": Parameter(str, "whose sketches and photos", choices=(*DATASETS[:2], *EXTENDED, *FINE)),
             "split": Parameter(str, "how the files are parted", choices=("default",)),
             "batch_size": Parameter(int, "quadruplets a step", low=1),
             "epochs": Parameter(int, "passes over the training part at most", low=1),
