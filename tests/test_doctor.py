@@ -87,7 +87,7 @@ TRAPS = {  # what is wrong -> the words of its sentence
     "not unpacked": ("sketchy", every(gone("256x256"), wrote("256.7z", "7z")), r"no photos .*256\.7z is there"),
     "two spellings": ("sketchy", copied(f"{TX}/teddy_bear", f"{TX}/teddy-bear"), "two folders of one class: teddy"),
     "no class": ("sketchy", gone(f"{TX}/apple"), "1 missing, 124 of 125.*1 classes have no photo: apple"),
-    "a class too many": ("sketchy", drawn(f"{TX}/unicorn/n00000001_1.jpg"), "surplus photo classes.*: unicorn"),
+    "a class too many": ("sketchy", drawn(f"{TX}/unicorn/n00000001_1.jpg"), r"photo classes, .*: unicorn\.$"),
     "a photo too few": ("sketchy", gone(f"{TX}/{BEE}.jpg"), f"sketches without their photo: {BEE}-1.png"),
     "a photo too many": ("sketchy", drawn(f"{TX}/{BEE}0.jpg"), "1 surplus, 126.*bee 2 of 1"),
     "another name": ("sketchy", move(f"{SK}/{BEE}-1.png", f"{SK}/bee/x.png"), "named otherwise: bee/x.png"),

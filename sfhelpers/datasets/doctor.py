@@ -115,7 +115,7 @@ def _counted(
     by_name, by_class, folders = Counter(), Counter(), {}
     for called, item in (found for place in tree.places[domain] for found in _files(place, report)):
         known = spelled.get(published.compared(called)) if spelled else records.nfc(called)
-        if known is None or not (called or "category" in entry):
+        if (known is None and item is None) or not (called or "category" in entry):
             report.note(f"surplus {domain} classes, or files in none", called or item.name)
         elif folders.setdefault(known, called) != called:
             report.note("two folders of one class", f"{folders[known]} and {called}")
