@@ -12,13 +12,14 @@ import torch
 from sfhelpers.extract.job import Job
 from sfhelpers.params import resolve_device
 
+START = "spawn"  # since a GPU cannot be used after a fork
 ATTEMPTS = 3  # with workers that are killed all at once
 
 
 def over_processes(job: Job, lacking: list[int], workers: int) -> None:
     """Each claims what nobody else is at, so that what a killed one leaves is taken up by the others, or, without
     any, by new ones. ChildProcessError if all end before all is done."""
-    start, codes = multiprocessing.get_context("spawn").Process, []
+    start, codes = multiprocessing.get_context(START).Process, []
     for _ in range(ATTEMPTS):
         processes = [start(target=_work, args=(job, lacking, number, workers)) for number in range(workers)]
         for process in processes:

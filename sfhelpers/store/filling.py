@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -164,6 +164,15 @@ def fill(
         store.check_room(len(todo) * filling.each, len(todo))
         filling.complete(read, what)
     return filling.columns()
+
+
+def joined(first: Tensor | Column, second: Tensor | Column) -> Tensor | Column:
+    """What is frozen of some images, and then of others."""
+    if isinstance(first, Column):
+        return replace(first, keys=first.keys + second.keys)
+    if first.stride(0) == 0:  # the same for all
+        return first[:1].expand(len(first) + len(second), *first.shape[1:])
+    return torch.cat([first, second])
 
 
 def grey_image(size: int) -> Tensor:
