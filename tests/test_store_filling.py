@@ -177,6 +177,11 @@ def test_a_run_is_kept_where_it_fits_and_refused_with_the_numbers_where_nothing_
     )
     monkeypatch.setattr(prepared.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000 * each))
     monkeypatch.setattr(prepared.params, "runs", lambda: tmp_path)
+    with monkeypatch.context() as patch:  # what two processes would both compute is shared
+        patch.setattr(prepared.psutil, "virtual_memory", lambda: SimpleNamespace(available=9000 * each))
+        assert at_most("auto") == ({}, "")
+        patch.setenv("WORLD_SIZE", "2")
+        assert at_most("auto")[0]["store"].root == tmp_path / "store"
     with refused(
         r"1,000 images at most takes \d.\d\d GB of memory, and .* are to spare: pass -p store auto", ValueError
     ):
@@ -190,7 +195,7 @@ def test_a_run_is_kept_where_it_fits_and_refused_with_the_numbers_where_nothing_
     kept, said = at_most(str(tmp_path / "other"))
     assert kept["latents"] and kept["store"].root == tmp_path / "other" and "as latents, computed once" in said
     monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: SimpleNamespace(free=900 * less))
-    with refused(r"GB of memory and 0.\d\d GB on disk, and the store .* has room for 0.\d\d: pass -p store FOLDER"):
+    with refused(r"GB of memory or 0.\d\d GB on disk, and the store .* has room for 0.\d\d: pass -p store FOLDER"):
         at_most("auto")
 
 

@@ -1,5 +1,6 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -194,34 +195,29 @@ def prepare_images(
 def keeping(where: str, extractor: nn.Module, size: int, n: int, **noise: Any) -> tuple[dict[str, Any], str]:
     """How what is frozen of n images at most is kept, for `prepare_images`, and what is to be said of it beforehand.
 
-    `where` is "off", in memory; "auto", in memory unless it takes more than MOST of what is free, then on disk; or a
-    store's folder. On disk, latents are kept where all in front of the injection has no room. ValueError, with the
-    numbers, where nothing has.
+    `where` is "off", in memory; "auto", in memory, or on disk where it takes more than MOST of what is free or where
+    processes were launched together, which then share it; or a store's folder. On disk, latents are kept where all in
+    front of the injection has no room. ValueError, with the numbers, where nothing has.
     """
     grey = extractor.frozen(grey_image(size), **noise)
     need, free = n * kept_bytes(grey, None), MOST * psutil.virtual_memory().available
-    said = f"what is frozen of {n:,} images at most takes {need / 1e9:,.2f} GB"
+    said = f"what is frozen of {n:,} images at most takes {need / 1e9:,.2f} GB of memory"
     if where == "off" and need > free:
-        spare = f"{said} of memory, and {free / 1e9:,.2f} GB are to spare"
-        raise ValueError(f"{spare}: pass -p store auto, which keeps it on disk, or a smaller limit.")
-    if where == "off" or (where == "auto" and need <= free):
+        remedy = "pass -p store auto, which keeps it on disk, or a smaller limit"
+        raise ValueError(f"{said}, and {free / 1e9:,.2f} GB are to spare: {remedy}.")
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    if where == "off" or (where == "auto" and alone and need <= free):
         return {}, ""
     store, dtype = Store(params.runs() / "store" if where == "auto" else where), precision(extractor.backbone)
     room = min(store.budget, sum(store.sizes().values()) + shutil.disk_usage(store.root).free)
     for tier in [{}, {"latents": True}][: 1 + ("hidden" in grey)]:
-        kept = extractor.frozen(grey_image(size), **noise, **tier) if tier else grey
-        size_on_disk = n * kept_bytes({name: x for name, x in kept.items() if name not in SHARED}, dtype)
-        if size_on_disk <= room:
-            told = f"{size_on_disk / 1e9:,.2f} GB on disk in {shown(store.root)}{' as latents' * bool(tier)}"
-            return {
-                "store": store,
-                "dtype": dtype,
-                **tier,
-            }, f"{said} of memory: kept in {told}, computed once for all runs"
-    raise ValueError(
-        f"{said} of memory and {size_on_disk / 1e9:,.2f} GB on disk, and the store {shown(store.root)} has room for "
-        f"{room / 1e9:,.2f}: pass -p store FOLDER on a larger disk, or a smaller limit."
-    )
+        found = extractor.frozen(grey_image(size), **noise, **tier) if tier else grey
+        disk = n * kept_bytes({name: x for name, x in found.items() if name not in SHARED}, dtype)
+        if disk <= room:
+            told = f"kept in {disk / 1e9:,.2f} GB on disk in {shown(store.root)}{' as latents' * bool(tier)}"
+            return {"store": store, "dtype": dtype, **tier}, f"{said}: {told}, computed once for all runs"
+    told = f"{disk / 1e9:,.2f} GB on disk, and the store {shown(store.root)} has room for {room / 1e9:,.2f}"
+    raise ValueError(f"{said} or {told}: pass -p store FOLDER on a larger disk, or a smaller limit.")
 
 
 @torch.no_grad()
