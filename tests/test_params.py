@@ -66,6 +66,12 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     assert "epochs         3" in printed and "about 2 min 04 s" in printed and "2.5 GB" in printed
 
 
+def test_a_store_is_a_word_or_a_folder_and_changes_no_training(tmp_path):
+    runs = [params.check(NAME, values(tmp_path, store=store)) for store in ("auto", "off", f"{tmp_path}/a/../b")]
+    assert [run.store for run in runs] == ["auto", "off", str(tmp_path / "b")]
+    assert runs[0].configuration == runs[1].configuration == runs[2].configuration
+
+
 def test_what_ipython_adds_and_tables_in_capitals_are_no_parameters(tmp_path):
     ipython = {"In": [""], "Out": {}, "_": "", "__": 3, "_i": "x = 1", "_i1": "x = 1", "_1": 5, "_ih": [""], "_dh": []}
     ipython |= {"__session__": "a.ipynb", "__vsc_ipynb_file__": "a.ipynb", "get_ipython": print, "exit": object()}
@@ -145,6 +151,10 @@ def test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken(tmp_path, monk
     assert params.resolve_device("auto") == params.resolve_device("cuda") == "cuda:0"
     assert params.resolve_device("cuda:1") == "cuda:1"
     assert "finds 2" in said(values(tmp_path, device="cuda:2"), RuntimeError)
+    monkeypatch.setenv("LOCAL_RANK", "1")  # of a launched process, which takes its own
+    assert [params.resolve_device(device) for device in ("auto", "cuda", "cuda:0")] == ["cuda:1", "cuda:1", "cuda:0"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert "'cuda:2' is not there: torch finds 2" in said(values(tmp_path, device="cuda"), RuntimeError)
 
 
 def test_data_root_must_be_there_and_fit_the_dataset(tmp_path):

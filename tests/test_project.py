@@ -53,7 +53,8 @@ def test_every_dependency_is_used_and_every_import_declared():
     installed = packages_distributions()
     used = {name_of(package) for name in names for package in installed.get(name, [name])}
     declared = {name_of(line) for line in DEPENDENCIES}
-    assert used - declared == set(), "imported but not declared"
+    extra = {name_of(line) for line in PROJECT["optional-dependencies"]["ray"]}  # not installed for the tests
+    assert used - declared == extra, "imported but not declared"
     assert declared - used - NOT_IMPORTED.keys() == set(), "declared but never used"
 
 

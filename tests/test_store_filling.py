@@ -1,8 +1,10 @@
 """Filling a store: what is frozen comes from it as it would from memory, and each image is computed once."""
 
 import os
+import re
 import signal
 import time
+from functools import partial
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -11,8 +13,9 @@ import torch
 
 from sfhelpers.datasets import load_dataset
 from sfhelpers.fusion import ARMS, FusedExtractor
-from sfhelpers.store import Store, fill
-from sfhelpers.tasks.prepared import compute, prepare_images, prepare_pairs, take
+from sfhelpers.store import Store, fill, grey_image, joined, kept_bytes, precision
+from sfhelpers.tasks import prepared
+from sfhelpers.tasks.prepared import compute, keeping, prepare_images, prepare_pairs, take
 from tests.backbone_fixtures import refused
 
 IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -91,7 +94,7 @@ def test_from_latents_comes_what_comes_from_the_prefix_with_less_to_keep(store, 
 
 def test_pairs_come_from_the_store_too(store, own, tiny_backbone):
     extractor, dataset = FusedExtractor(tiny_backbone, dim=8, width=4), load_dataset("folder", own)
-    usual, found = prepare_pairs(extractor, dataset, 32), prepare_pairs(extractor, dataset, 32, store)
+    usual, found = prepare_pairs(extractor, dataset, 32), prepare_pairs(extractor, dataset, 32, store=store)
     assert found.pairs.equal(usual.pairs) and found.photo_records == usual.photo_records
     for side in ("sketches", "photos"):
         expected = getattr(usual, side)
@@ -160,3 +163,47 @@ def test_what_will_not_fit_is_refused_with_the_numbers_before_it_starts(tmp_path
     assert log.read_text().split() == ["0"]  # the grey image
     with refused("1 items need 0.002 MB, and of a budget of 0.001 MB 0.000 are taken"):
         fill(Store(tmp_path / "less", budget=1000), Slow(log), ["0"], numbered, 8)
+
+
+def test_a_run_is_kept_where_it_fits_and_refused_with_the_numbers_where_nothing_does(
+    tiny_backbone, tmp_path, monkeypatch
+):
+    extractor = FusedExtractor(tiny_backbone, dim=8, width=4)
+    at_most = partial(keeping, extractor=extractor, size=96, n=1000)
+    assert at_most("auto") == at_most("off") == ({}, "")
+    each = kept_bytes(extractor.frozen(grey_image(96)), None)
+    less = kept_bytes(
+        {name: x for name, x in extractor.frozen(grey_image(96), latents=True).items() if name != "text"}, None
+    )
+    monkeypatch.setattr(prepared.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000 * each))
+    monkeypatch.setattr(prepared.params, "runs", lambda: tmp_path)
+    with monkeypatch.context() as patch:  # what two processes would both compute is shared
+        patch.setattr(prepared.psutil, "virtual_memory", lambda: SimpleNamespace(available=9000 * each))
+        assert at_most("auto") == ({}, "")
+        patch.setenv("WORLD_SIZE", "2")
+        assert at_most("auto")[0]["store"].root == tmp_path / "store"
+    with refused(
+        r"1,000 images at most takes \d.\d\d GB of memory, and .* are to spare: pass -p store auto", ValueError
+    ):
+        at_most("off")
+    kept, said = at_most("auto")
+    assert kept.keys() == {"store", "dtype"} and kept["store"].root == tmp_path / "store" and kept["dtype"] is None
+    assert re.search(
+        rf"takes \d.\d\d GB of memory: kept in \d.\d\d GB on disk in {tmp_path}/store, computed once", said
+    )
+    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000 * less))
+    kept, said = at_most(str(tmp_path / "other"))
+    assert kept["latents"] and kept["store"].root == tmp_path / "other" and "as latents, computed once" in said
+    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda path: SimpleNamespace(free=900 * less))
+    with refused(r"GB of memory or 0.\d\d GB on disk, and the store .* has room for 0.\d\d: pass -p store FOLDER"):
+        at_most("auto")
+
+
+def test_full_size_is_kept_in_half_precision_and_what_is_joined_stays_on_disk(store, tiny_backbone):
+    sizes = [SimpleNamespace(diffusion=SimpleNamespace(size=size)) for size in (96, 256, 480)]
+    assert [precision(backbone) for backbone in sizes] == [None, None, torch.float16]
+    extractor = FusedExtractor(tiny_backbone, dim=8, width=4)
+    found = fill(store, extractor, NAMES, read, 32)
+    both, some = {name: joined(column, column) for name, column in found.items()}, torch.tensor([1, 6])
+    assert len(both["hidden"]) == 10 and both["text"].stride(0) == 0
+    torch.testing.assert_close(take(both, some), take(found, some % 5), atol=0, rtol=0)

@@ -186,11 +186,12 @@ class Store:
             claimed: list[str] = []
             for key in self.missing(keys):
                 path = self.root / "claims" / key
-                if len(claimed) < most:
-                    with contextlib.suppress(Timeout), writing(self.root, "make that folder writable"):
-                        locks.enter_context(FileLock(path, timeout=0))
-                        locks.callback(path.unlink, missing_ok=True)  # before it is released
-                        claimed.append(key)
+                with contextlib.suppress(Timeout), writing(self.root, "make that folder writable"):
+                    locks.enter_context(FileLock(path, timeout=0))
+                    locks.callback(path.unlink, missing_ok=True)  # before it is released
+                    claimed.append(key)
+                if len(claimed) == most:
+                    break
             self.refresh()  # what another has ended between our look and our claim
             yield self.missing(claimed)
 
