@@ -113,6 +113,19 @@ def a_step(model):
     return prepared, labels, labels["sketches"][:, None] == labels["photos"]
 
 
+@pytest.mark.parametrize("tuned", ["norms", "all"])
+def test_beside_a_tower_in_half_precision_what_learns_stays_in_single(tmp_path, clip, tuned):
+    half = load(write_tiny(tmp_path / "tiny", "vit"), dtype=torch.bfloat16)
+    model, exact = (PromptedClip(some, tuned=tuned).teach(("cat", "car", "photo")) for some in (half, clip))
+    prepared, labels, same = a_step(model)
+    sum(model.terms(prepared, labels, same).values()).backward()
+    assert all(p.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+    assert {p.dtype for p in half.vision.model.parameters()} == {torch.bfloat16}
+    for side in SIDES:
+        found, expected = model(prepared[side], side), exact(a_step(exact)[0][side], side)
+        assert found.dtype == torch.float32 and (found * expected).sum(1).min() > 0.999
+
+
 @pytest.mark.parametrize(("tuned", "copies"), [("norms", 17), ("all", 43), ("nothing", 0)])
 @pytest.mark.parametrize("loss", drclip.LOSSES)
 def test_every_loss_alone_reaches_prompts_and_copies_of_both_domains_and_nothing_frozen(clip, loss, tuned, copies):

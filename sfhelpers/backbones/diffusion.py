@@ -59,7 +59,8 @@ class DiffusionFeatures:
 
     def encoded(self, pixels: Tensor) -> Tensor:
         """As `latents`, of pixels at `size` that may lie outside [0, 1], with gradients."""
-        return self.vae.encode(pixels * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+        pixels = (pixels * 2 - 1).to(self.vae.encoder.conv_in.weight.dtype)  # what learns in them may be finer
+        return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def text(self, prompt: str = "") -> Tensor:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import timm
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -44,11 +43,11 @@ class Encoder(VisionFeatures):
             )
         self.token_dim = self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]
 
-    @torch.no_grad()
-    def embed(self, images: Tensor) -> Tensor:
-        return F.normalize(self.model(self.pixels(images)), dim=1)
+    def encoded(self, pixels: Tensor) -> Tensor:
+        return self.model(pixels)
 
-    __call__ = embed
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.embed(images)
 
     @property
     def tower(self) -> nn.Module:

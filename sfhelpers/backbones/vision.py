@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfhelpers.backbones.inputs import to_pixels
@@ -26,7 +27,7 @@ class VisionFeatures:
     @property
     def scale(self) -> Tensor:
         """By which cosines are multiplied before a softmax, on the CPU."""
-        return self.model.logit_scale.detach().exp().float().cpu()
+        return self.model.logit_scale.detach().float().exp().cpu()
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
@@ -45,7 +46,11 @@ class VisionFeatures:
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to unit-length image embeddings (B, D)."""
-        return self.model.encode_image(self.pixels(images), normalize=True)
+        return F.normalize(self.encoded(self.pixels(images)), dim=1)
+
+    def encoded(self, pixels: Tensor) -> Tensor:
+        """What `pixels` gives to image embeddings (B, D), not yet of length 1, with gradients to what made them."""
+        return self.model.encode_image(pixels)
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
