@@ -20,7 +20,6 @@ from sfhelpers.tasks.retrieval import AS_PUBLISHED, B_CLIP, CHANCE, SIDES
 from tests.backbone_fixtures import RUN, load, refused, write_tiny
 from tests.cells import handbuilt, solutions
 from tests.test_scenarios import crowd
-from tools import bench
 
 CHOSEN = "epoch chosen on the test set"
 
@@ -281,12 +280,6 @@ def test_at_the_meeting_all_systems_rank_one_gallery_and_one_task_measures_them(
     with torch.no_grad():
         again = by[MAIN].model.embed(photos, "photos")
     torch.testing.assert_close(again, by[MAIN].found.photos[:2], atol=1e-5, rtol=0)
-
-
-def test_the_benchmark_takes_one_step_of_both_companions(clip, capsys):
-    bench.companions(clip, 4)
-    told = capsys.readouterr().out
-    assert "2 of 2 tensors have a gradient" in told and "36 of 36 tensors have a gradient" in told
 
 
 def test_prompts_learn_ten_times_as_fast(clip):

@@ -71,7 +71,7 @@ def test_a_broken_or_missing_file_gives_one_sentence(tmp_path):
 
 def test_committed_results_were_measured_with_the_shipped_weights():
     shipped = folder_sha256(ROOT / "data" / "pocket")
-    for file in sorted((ROOT / "data" / "results").glob("*.json")):
+    for file in sorted((ROOT / "data" / "results").glob("[0-9]*.json")):  # not the bench's table
         rows = results.read(file)
         assert rows, f"{file} holds no rows"
         own = [row for row in rows if row.backbone == "pocket" and not row.method.endswith(" instead of CLIP")]
