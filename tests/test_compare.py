@@ -400,7 +400,9 @@ def task_of(name, toy, folder):
         return Retrieval(few, *about, ("strict",))
     if name == "segmentation":
         return Segmentation(few, *about)
-    return {"correspondence": Correspondence, "warps": Warps}[name](psc6k.load(few), *about)
+    if name == "warps":
+        return Warps(psc6k.load(toy, "self-supervised"), *about)
+    return Correspondence(psc6k.load(few), *about)
 
 
 @pytest.mark.parametrize("name", ["segmentation", "correspondence", "warps", "retrieval", "recognition"])
