@@ -198,7 +198,9 @@ def _print(run: Run, table: Mapping[str, Parameter], declared: Notebook) -> None
         print(f"  {name:<14} {shown(_shown(getattr(run, name))):<22} {parameter.help}")
     minutes, rest = divmod(round(declared.seconds(run)), 60)
     time = f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    print(f"  expected: about {time} on two CPU cores, {declared.gigabytes(run):.1f} GB of memory at the peak")
+    other = getattr(run, "backbone", "pocket") != "pocket"
+    beside = " with pocket; no time and memory were measured with this backbone" if other else ""
+    print(f"  expected: about {time} on two CPU cores, {declared.gigabytes(run):.1f} GB of memory at the peak{beside}")
 
 
 def _shown(value: Any) -> str:
