@@ -3,13 +3,12 @@
 import json
 import sys
 
-import faiss
 import numpy as np
 import pytest
 import torch
 
 from sfhelpers.search import nearest as searching
-from sfhelpers.search.nearest import faiss_index, nearest
+from sfhelpers.search.nearest import nearest
 from tools.bench import __main__ as bench
 from tools.bench import galleries, steps, systems
 from tools.bench.measuring import Time, compared, grown, on_a_line, rounds
@@ -90,16 +89,11 @@ def test_companions_widgets_and_reading_are_measured(tiny_backbone, vit_backbone
     }
 
 
-def test_galleries_are_measured_and_what_is_found_is_right(tmp_path, monkeypatch):
+def test_galleries_are_measured_and_what_is_found_is_right():
     scored = by_name(galleries.metrics(1, 5, (60, 50)))
     assert all(row["largest difference"] < 1e-6 for row in scored.values()) and len(scored) == 2
     rows = galleries.exact(1, 5000, (1, 8))
     assert max(row.get("largest difference", 0) for row in rows) < 1e-5 and "exponent" in rows[-1]
-    for name, value in {"LARGE": 3000, "LISTS": 8}.items():
-        monkeypatch.setattr(searching, name, value)
-    few = by_name(galleries.compressed(tmp_path, 3000, 4))
-    recalls = {name: row["recall@200"] for name, row in few.items() if "recall@200" in row}
-    assert len(recalls) == 5 and 1 >= recalls["4 queries by IVF-PQ, 128 lists, the best 2000 ranked anew"] > 0.95
 
 
 def test_the_table_keeps_what_other_parts_and_backbones_measured(tmp_path, monkeypatch, capsys, tiny_folder):
@@ -124,12 +118,3 @@ def test_the_nearest_are_those_of_sorting_everything(monkeypatch, number, k, blo
     expected = (queries @ gallery.T).topk(k, 1)
     torch.testing.assert_close(scores, expected.values)
     assert places.equal(expected.indices)
-
-
-def test_an_index_for_others_is_exact_or_of_a_million_and_more_compressed(monkeypatch):
-    vectors = galleries.vectors(3000, 1)
-    assert isinstance(faiss_index(vectors), faiss.IndexFlatIP)
-    for name, value in {"LARGE": 3000, "LISTS": 8, "LEARNED": 1000}.items():
-        monkeypatch.setattr(searching, name, value)
-    index = faiss_index(vectors)
-    assert isinstance(index, faiss.IndexIVFPQ) and (index.ntotal, index.d, index.pq.code_size) == (3000, 512, 64)

@@ -19,7 +19,7 @@ from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.metrics.arrays import whole
 from sfhelpers.search.framing import Frame, Place, Sketch
-from sfhelpers.search.nearest import faiss_index, nearest
+from sfhelpers.search.nearest import nearest
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.prepared import embed_photos
@@ -103,8 +103,12 @@ class Gallery:
 
     @cached_property
     def faiss(self) -> Any:
-        """FAISS's index of the embeddings, for others, as of `nearest.faiss_index`; `ask` does without."""
-        return faiss_index(self.embeddings)
+        """FAISS's `IndexFlatIP` of the embeddings, for others: `faiss.write_index` writes it; `ask` does without."""
+        import faiss  # here, since it brings a second OpenMP runtime, which not everybody shall need
+
+        index = faiss.IndexFlatIP(self.embeddings.shape[1])
+        index.add(self.embeddings.numpy())
+        return index
 
     def picture(self, index: int) -> Image.Image:
         """A photo at 240 px at most; the few used last are kept. Errors as `images.open_image`."""

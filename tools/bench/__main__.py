@@ -15,10 +15,9 @@ from sfhelpers.results import COMMITTED
 from tools.bench import galleries, steps, systems
 from tools.bench.measuring import Rows, keep, tell
 
-PARTS = {  # titles; the first three first, so that the memory they tell is their own
+PARTS = {  # titles; the first two first, so that the memory they tell is their own
     "metrics": "Scoring retrieval",
     "search": "The 200 nearest of a gallery",
-    "compressed": "A million vectors on disk: IVF-PQ beside exact search",
     "reading": "Reading photos",
     "steps": "One training step, by how it gets at what is frozen; and keeping it",
     "speed": "Layouts, attention, compiling, batched draws",
@@ -26,7 +25,7 @@ PARTS = {  # titles; the first three first, so that the memory they tell is thei
     "widgets": "One update of a widget, from the change to the new picture",
     "companions": "The companions",
 }
-ALONE = ("metrics", "search", "compressed", "reading")  # what needs no backbone
+ALONE = ("metrics", "search", "reading")  # what needs no backbone
 
 
 def asked() -> argparse.Namespace:
@@ -54,7 +53,6 @@ def main() -> None:
     ways: dict[str, Callable[[], Rows]] = {
         "metrics": lambda: galleries.metrics(args.repeats),
         "search": lambda: galleries.exact(args.repeats),
-        "compressed": lambda: within(galleries.compressed),
         "reading": lambda: within(partial(systems.reading, args.repeats)),
         "steps": lambda: within(lambda folder: steps.steps(backbone(), args.repeats, args.batch, folder, copies)),
         "speed": lambda: steps.speed(backbone(), args.repeats, args.batch),
