@@ -105,14 +105,16 @@ def read(path: str | Path) -> list[Row]:
 
 def committed(run: Any) -> list[Row]:
     """The rows of a notebook's long run that ship with the collection, of its name, e.g. "04_segmentation", or of a run
-    (of `params.check`), which is told whose they are where its own backbone or dataset is another."""
-    if isinstance(run, str):
-        return read(COMMITTED / f"{run}.json")
-    rows, own = committed(run.notebook), [run.backbone, run.dataset]
-    made = [", ".join(sorted({getattr(row, name) for row in rows})) for name in ("backbone", "dataset")]
-    if made != own:
-        print(f"The committed rows: measured with {' on '.join(made)}, not with {shown(' on '.join(own))}.")
-    return rows
+    (of `params.check`)."""
+    return read(COMMITTED / f"{run if isinstance(run, str) else run.notebook}.json")
+
+
+def ships(run: Any) -> bool:
+    """Whether the committed rows of a run's notebook are of its own backbone and dataset; if not, it says so."""
+    own, made = f"{run.backbone} on {run.dataset}", {f"{row.backbone} on {row.dataset}" for row in committed(run)}
+    if own not in made:
+        print(f"The tables are of this run, with {shown(own)}; the text tells of {' and of '.join(sorted(made))}.")
+    return own in made
 
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:
