@@ -6,7 +6,7 @@ for unit in argv:
     t = Matchmaker(data, run.epochs, run.learning_rate, run.batch_size, (problem,), others=given)
     arms_ = [matchmaker.arm_of(method, models, s, **settings) for s in some]
     began = time.time()
-    trials, frozen = compare(models, t, arms_, some, checkpoints=run.output_dir / "checkpoints" / "arms", **kept)
+    trials, frozen = compare(models, t, arms_, some, rates=run.rates, checkpoints=run.output_dir / "checkpoints" / "arms", **kept)
     for tr in trials:
         q, g = t.asked(tr)
         from sfhelpers.metrics import AP
