@@ -22,6 +22,11 @@ def each(method, measure=AP()):  # noqa: B008
     return [row for row in rows if row.definition.endswith(measure.definition)]
 
 
+def means(rows, gallery="all", measure=AP()):  # noqa: B008
+    found = results.table(rows, gallery, measure.name, measure.definition)
+    return {method: mean for method, (mean, _) in found.items()}
+
+
 def test_the_command_shown_made_the_rows_and_every_training_reached_its_second_plateau_before_the_cap():
     (command,) = [line for cell in cells("08_matchmaker") for line in cell.source.splitlines() if " long.ipynb" in line]
     given = dict(re.findall(r" -p (\w+) (\w+)", command))
@@ -43,29 +48,24 @@ def test_prompts_change_nothing_that_is_told_apart_and_one_seed_kept_the_model_a
 
 
 def test_learned_weights_help_little_and_the_same_frame_before_clips_tower_much():
-    means = {method: mean for method, (mean, _) in told(STRICT, "all", AP().name, AP().definition)[0].items()}
-    assert abs(means[LINEAR] - means[SD_PL]) < 0.005 and 0.02 < means[TUNED] - means[SD_PL] < 0.025
-    assert means[TOWER] > 2 * means[SD_PL] and 0.05 < means[TOWER] - means[B_CLIP] < 0.06
+    found = means(STRICT)
+    assert abs(found[LINEAR] - found[SD_PL]) < 0.005 and 0.02 < found[TUNED] - found[SD_PL] < 0.025
+    assert found[TOWER] > 2 * found[SD_PL] and 0.05 < found[TOWER] - found[B_CLIP] < 0.06
 
 
 def test_neither_prompt_alone_nor_classes_that_the_backbone_knows_change_that():
-    means = {method: mean for method, (mean, _) in told(STRICT, "all", AP().name, AP().definition)[0].items()}
-    assert all(abs(means[name] - means[PLAIN]) < 0.01 for name in ALONE)
-    known = [row for row in ROWS if row.split == "clip-style"]
-    means = {method: mean for method, (mean, _) in told(known, "all", AP().name, AP().definition)[0].items()}
-    assert abs(means[SD_PL] - means[PLAIN]) < 0.005
+    assert all(abs(means(STRICT)[name] - means(STRICT)[PLAIN]) < 0.01 for name in ALONE)
+    known = means([row for row in ROWS if row.split == "clip-style"])
+    assert abs(known[SD_PL] - known[PLAIN]) < 0.005
 
 
 def test_in_its_class_nobody_finds_the_very_photo_and_over_all_photos_clip_has_it_among_ten_more_often():
     systems = (SD_PL, PLAIN, REAL, B_CLIP)
-    first = results.table(STRICT, "class", Acc(1).name, Acc(1).definition)
-    assert all(first[method][0] < first[CHANCE][0] for method in systems)
-    ten = {
-        method: value for method, (value, _) in results.table(STRICT, "all", Acc(10).name, Acc(10).definition).items()
-    }
+    first, ten = means(STRICT, "class", Acc(1)), means(STRICT, "all", Acc(10))
+    assert all(first[method] < first[CHANCE] for method in systems)
     assert ten[B_CLIP] > 3 * max(ten[method] for method in systems[:3])
 
 
 def test_without_prompts_it_ranks_a_little_better_than_chance_and_clip_more_than_twice_as_well():
-    means = {method: mean for method, (mean, _) in told(STRICT, "all", AP().name, AP().definition)[0].items()}
-    assert means[CHANCE] < means[PLAIN] < 1.2 * means[CHANCE] and means[B_CLIP] > 2 * means[PLAIN]
+    found = means(STRICT)
+    assert found[CHANCE] < found[PLAIN] < 1.2 * found[CHANCE] and found[B_CLIP] > 2 * found[PLAIN]
