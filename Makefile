@@ -15,7 +15,7 @@ ifeq ($(ZEN4),1)
 export NPY_DISABLE_CPU_FEATURES ?= X86_V4 AVX512_ICL
 endif
 
-.PHONY: install notebooks execute test lint format lab bench
+.PHONY: install notebooks execute test test-full lint format lab bench
 
 install: $(INSTALLED)
 
@@ -49,6 +49,11 @@ test: lint
 	$(BIN)/pytest -n 2 --dist loadfile tests
 	$(BIN)/pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks
 	$(BIN)/python -m tools.notebooks run --out runs --jobs 2
+
+# The real models' sizes, presets and folders, with random weights.
+test-full: export HF_HUB_OFFLINE := 1
+test-full: $(INSTALLED)
+	$(BIN)/pytest -m slow tests
 
 # JupyterLab makes a fresh token and prints the address that holds it.
 lab: $(INSTALLED)

@@ -1,7 +1,10 @@
 """Image files to tensors: opening what people really have, and one transform that masks follow."""
 
+import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,8 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # else PIL refuses 179 million by itself
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_PIXELS  # bytes of words that nobody reads
 GREY16 = "I"  # how PIL's modes of 16-bit grey begin, "I" and "I;16", whatever their bytes' order
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation to PIL's Transpose; 5 to 8 exchange the sides
+READERS = min(4, os.cpu_count() or 1)  # images that are read together; a phone's photo takes 600 MB
+QUIET = threading.Lock()  # what is warned of is one setting for all threads
 FEW = 16  # values; in a mask with more of them, as in a lossy file, those near an end are taken for it
 FAINTEST = 0.12  # difference of lightness from the paper, below which nothing counts as a line
 THIN = 0.08  # of a side, a frame's width at most
@@ -86,9 +91,13 @@ def load_images(paths: Sequence[str | Path], size: int) -> Tensor:
     """Load image files padded to squares, (B, 3, size, size) in [0, 1]. Errors as `open_image`."""
     if isinstance(paths, str | Path):
         raise TypeError(f"load_images takes a list of paths, but got {shown(paths)} alone: put it into a list.")
-    opened = map(open_image, paths)  # one after the other: a phone's photo takes 600 MB
-    squares = (Square.of(*image.size, size).image(image)[None] for image in opened)
-    return torch.cat([torch.zeros(0, 3, size, size), *squares])
+
+    def read(path: str | Path) -> Tensor:
+        image = open_image(path)
+        return Square.of(*image.size, size).image(image)[None]
+
+    with ThreadPoolExecutor(READERS) as readers:  # Pillow lets go of Python's lock where it takes long
+        return torch.cat([torch.zeros(0, 3, size, size), *readers.map(read, paths)])
 
 
 def find_ink(image: Image.Image, said: str = "") -> tuple[Image.Image, np.ndarray, tuple[int, ...], np.ndarray]:
@@ -136,12 +145,12 @@ class Square:
             raise ValueError(f"this Square is for {self.width} x {self.height} pixels, not {image.size}: make another.")
         # Scaled first and padded after: padding a long thin image at full size could take gigabytes.
         inner = image.convert("RGB").resize(self.inner, Image.Resampling.BICUBIC)
-        pixels = np.asarray(inner, dtype=np.float32) / 255
-        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        square = np.empty((self.size, self.size, 3), dtype=np.float32)
-        square[:] = np.median(border, axis=0)
-        square[self._inner] = pixels
-        return torch.from_numpy(square.transpose(2, 0, 1).copy())
+        pixels = np.asarray(inner)
+        border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).astype(np.float32) / 255
+        square = np.empty((3, self.size, self.size), dtype=np.float32)
+        square[:] = np.median(border, axis=0)[:, None, None]
+        np.divide(pixels.transpose(2, 0, 1), 255, out=square[:, *self._inner], dtype=np.float32)
+        return torch.from_numpy(square)
 
     def mask(self, mask: np.ndarray) -> Tensor:
         """(H, W) bool to (size, size) bool: True where the object covers half of the new pixel, False in padding."""
@@ -190,7 +199,7 @@ def _read(path: str | Path) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """1 to 8, as EXIF has it; whatever else it holds, an image is shown, as browsers show it."""
     found = 1
-    with suppress(Exception), warnings.catch_warnings(action="ignore"):  # PIL raises many kinds on odd tags
+    with suppress(Exception), QUIET, warnings.catch_warnings(action="ignore"):  # PIL raises many kinds on odd tags
         found = 1 if image.format == "TIFF" else image.getexif().get(0x0112)  # PIL turns a TIFF by itself
     return int(found) if found in range(1, 9) else 1
 
@@ -252,7 +261,7 @@ def _header(path: str | Path) -> Image.Image:
         raise ValueError("is empty (0 bytes)")
     most = f"{MAX_PIXELS / 1e6:.0f} megapixels"
     try:
-        with warnings.catch_warnings(action="ignore"):  # of metadata
+        with QUIET, warnings.catch_warnings(action="ignore"):  # of metadata
             image = Image.open(path, formats=FORMATS)
     except Exception as error:  # damaged headers make the readers raise many kinds
         if getattr(error, "errno", None):  # what the system says, not the reader

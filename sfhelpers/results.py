@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from sfhelpers.files import read_file, replace_file
+from sfhelpers.files import read_file, replace_file, shown
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "transformers", "timm", "numpy", "sfhelpers")
 COMMITTED = Path(__file__).resolve().parents[1] / "data" / "results"  # of long runs, one file a notebook
@@ -103,9 +103,18 @@ def read(path: str | Path) -> list[Row]:
         raise ValueError(f"{path} holds no result rows ({reason}): delete it and run its notebook again.") from error
 
 
-def committed(notebook: str) -> list[Row]:
-    """The rows of a notebook's long run that ship with the collection, e.g. of "04_segmentation"."""
-    return read(COMMITTED / f"{notebook}.json")
+def committed(run: Any) -> list[Row]:
+    """The rows of a notebook's long run that ship with the collection, of its name, e.g. "04_segmentation", or of a run
+    (of `params.check`)."""
+    return read(COMMITTED / f"{run if isinstance(run, str) else run.notebook}.json")
+
+
+def ships(run: Any) -> bool:
+    """Whether the committed rows of a run's notebook are of its own backbone and dataset; if not, it says so."""
+    own, made = f"{run.backbone} on {run.dataset}", {f"{row.backbone} on {row.dataset}" for row in committed(run)}
+    if own not in made:
+        print(f"The tables are of this run, with {shown(own)}; the text tells of {' and of '.join(sorted(made))}.")
+    return own in made
 
 
 def table(rows: Iterable[Row], gallery: str, metric: str, rule: str = "") -> dict[str, tuple[float, float | None]]:

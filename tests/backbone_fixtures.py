@@ -23,6 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from sfhelpers.backbones import load_backbone
 from sfhelpers.backbones.presets import POCKET_FOLDER, combined_sha256, read_preset, write_preset
 from sfhelpers.backbones.sealed import files as read_files
+from sfhelpers.backbones.sealed import parts_of
 from sfhelpers.files import file_sha256
 from sfhelpers.fusion import ARMS, FusedExtractor
 from sfhelpers.search.gallery import Gallery
@@ -38,6 +39,7 @@ TOWERS = {
     "hybrid": {"timm_model_name": "vit_hybrid_lite0", "timm_pool": "token", **AT_160},  # pocket's, at its full size
     "earlier": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", **AT_160},  # pocket's of earlier worlds
     "timm": {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64},
+    "map": {"timm_model_name": "test_vit3", "timm_pool": "map", **AT_160},  # pooled by attention, as SigLIP
     "vit": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
 }
 
@@ -75,7 +77,7 @@ def of_size(backbone, size):
 
 def folder_sha256(folder, preset=None):
     """The `weights_sha256` that `load_backbone(folder)` reports, without loading anything."""
-    hashes = {name: file_sha256(folder / name) for name in read_files(folder)}
+    hashes = {name: file_sha256(path) for name, path in read_files(parts_of(folder)).items()}
     return combined_sha256(hashes | {"preset.json": (preset or read_preset(folder)).used})
 
 

@@ -119,7 +119,8 @@ def test_another_encoder_stands_for_the_backbones_own(tiny_backbone, two_images)
     assert values(rows)[FULL, 0] != values(rows)[swap.name, 0]
 
     torch.manual_seed(0)
-    encoder = encoders.Encoder("ImageNet", timm.create_model(encoders.ENCODERS["ImageNet"].model, num_classes=0), "abc")
+    kind = encoders.ENCODERS["ImageNet"]
+    encoder = encoders.Encoder("ImageNet", kind, timm.create_model(kind.model, num_classes=0), "abc")
     swapped = with_encoder(tiny_backbone, encoder)
     tokens = swapped.vision.tokens(two_images)
     assert tokens.shape[:2] == (2, swapped.vision.token_dim) and not tokens.requires_grad

@@ -1,7 +1,5 @@
 """The extractor and its arms: what learns does so through frozen blocks, and an arm takes away what it says alone."""
 
-import subprocess
-import sys
 from contextlib import ExitStack
 from copy import deepcopy
 
@@ -10,11 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from sfhelpers import fusion
-from sfhelpers.backbones import load_backbone
+from sfhelpers.backbones import load_backbone, write_preset
 from sfhelpers.fusion import ARMS
 from sfhelpers.fusion.modules import FeatureAggregator, TokenInterpolation
 from sfhelpers.tasks.arms import CORE, FINETUNING, METHODS, UP, ZEROED_UNET, arm_of, chosen, preparer
-from tests.backbone_fixtures import of_size, one_step, refused, small
+from sfhelpers.tasks.prepared import prepare_images
+from tests.backbone_fixtures import load, of_size, one_step, refused, small
 
 INJECTION = {"up": 6, "up+down": 14, "late": 6, "none": 0, "random": 6}  # -> how many tensors of weights
 
@@ -45,14 +44,6 @@ def test_misuse_is_refused_in_one_sentence(tiny_backbone, two_images):
     for given, said in (*images, not_prepared):
         with refused(said):
             small(tiny_backbone)(given)
-
-
-def test_the_benchmark_prints_a_ratio(tiny_folder):
-    command = [sys.executable, "-m", "tools.bench", "steps", "widgets", "--backbone", str(tiny_folder)]
-    command += ["--device", "cpu", "--batch", "2", "--repeats", "1"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    names = ("prefix stored", "whole UNet", "PCAExplorer", "FrequencyExplorer", "SketchPad", "SketchSearch")
-    assert all(name in printed for name in names)
 
 
 OPTIONS = [
@@ -244,6 +235,25 @@ def test_statistics_standardise_every_channel(tiny_backbone, inject):
         values = extractor.statistics[name](feature).transpose(0, 1).flatten(1)
         torch.testing.assert_close(values.mean(1), torch.zeros(len(values)), atol=1e-3, rtol=0)
         torch.testing.assert_close(values.std(1, correction=0), torch.ones(len(values)), atol=1e-3, rtol=0)
+
+
+def test_large_images_go_through_few_at_a_time_and_one_by_one_through_the_autoencoder(unsealed, monkeypatch):
+    write_preset(unsealed, size=288)
+    backbone, ran = load(unsealed, dtype=torch.float64), {"vae": [], "unet": []}  # which knows no rounding to speak of
+    assert [of_size(backbone, size).at_once for size in (96, 160, 336, 480, 512, 1536)] == [32, 32, 9, 4, 4, 1]
+    monkeypatch.setattr("sfhelpers.backbones.loading.PIXELS", 2 * 288**2)
+    extractor, images = small(backbone), torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    parts = {"vae": backbone.diffusion.vae.encoder, "unet": backbone.diffusion.unet.conv_in}
+    with ExitStack() as hooks:
+        for name, part in parts.items():
+            note = lambda module, given, output, name=name: ran[name].append(len(given[0]))  # noqa: E731
+            hooks.enter_context(part.register_forward_hook(note))
+        found = prepare_images(extractor, lambda some: images[list(some)], 3, None)
+        torch.testing.assert_close(extractor.prepare(images), found, atol=0, rtol=0)
+        assert ran == {"vae": [1] * 6, "unet": [2, 1] * 2}
+        backbone.diffusion.vae.disable_slicing()
+        torch.testing.assert_close(extractor.prepare(images, batch_size=3), found, atol=1e-6, rtol=0)
+    assert ran == {"vae": [1] * 6 + [3], "unet": [2, 1] * 2 + [3]}
 
 
 def test_double_precision_agrees_with_single(tiny_folder, tiny_backbone, two_images):

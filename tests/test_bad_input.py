@@ -91,6 +91,22 @@
 | ... its training stopped                                                        | test_drclip.py::test_a_run_that_was_stopped_goes_on_and_ends_with_the_same
 | a frame wider than half the image, a level the UNet lacks, zero draws            | test_matchmaker.py::test_what_cannot_be_is_refused_in_one_sentence
 | its training stopped, and gone on with other settings                           | test_matchmaker.py::test_a_training_that_was_stopped_goes_on_to_the_same_end
+| a dataset root one level too high or too low: found and said                    | test_published.py::test_a_root_too_high_or_too_low_is_found_and_said
+| ... of drawings                                                                 | test_published.py::test_drawings_too_are_found_below
+| ... far away, or with half of a dataset                                         | test_published.py::test_a_root_far_away_or_half_of_a_data_set_elsewhere_is_not_taken
+| a published dataset that is damaged, cut short or mixed up                      | test_doctor.py::test_every_trap_is_told_in_a_sentence_and_ends_with_1
+| no error: mixed case, Unicode forms, published misspellings                     | test_doctor.py::test_what_looks_odd_and_is_published_so_is_no_complaint
+| no sketch of a photo where the very photo is asked for                          | test_retrieval.py::test_a_sketch_asks_for_single_photos_only_where_its_own_is_there
+| very many files in a folder                                                     | test_published.py::test_the_doctors_memory_does_not_grow_with_the_files_of_a_folder
+| Quick, Draw! in packed files that are cut                                       | test_packed.py::test_files_cut_anywhere_tell_the_drawing_and_keep_those_before_it
+| ... or with a pickle that would run something                                   | test_packed.py::test_a_pickle_runs_nothing_and_whatever_no_drawing_needs_is_refused
+| an archive with `..` or absolute paths                                          | test_archives.py::test_a_member_that_would_leave_the_folder_stops_all
+| ... with links, devices, names that differ in case alone                        | test_archives.py::test_links_devices_and_names_that_differ_in_case_alone_are_refused
+| ... that is a bomb                                                              | test_archives.py::test_a_bomb_is_refused_before_it_fills_the_disk
+| ... cut, or none                                                                | test_archives.py::test_what_is_cut_or_no_archive_is_told
+| a download cut at any byte                                                      | test_archives.py::test_a_fetch_cut_at_any_byte_goes_on_there
+| ... of another checksum or length                                               | test_archives.py::test_another_checksum_or_length_is_told_and_nothing_is_kept
+| a download that no licence allows                                               | test_archives.py::test_only_what_a_licence_allows_is_fetched
 """  # noqa: E501  names of tests are as long as what they claim
 
 import ast

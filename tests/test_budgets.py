@@ -1,7 +1,8 @@
 """The collection stays small: each budget holds what there is, and may only be lowered.
 
 Those of package and tests were raised for scenes, a transformer and the contract, for the network in DINO's place, and,
-with the tools' and the number of tasks, for the two companions and their data.
+with the tools' and the number of tasks, for the two companions and their data; and all of them for real backbones,
+published data sets, the store, extraction and the bench, beyond what was planned for these.
 """
 
 from pathlib import Path
@@ -13,12 +14,12 @@ from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = {
-    "package without its embedded world": 9_874,
-    "package": 12_074,
+    "package without its embedded world": 12_418,
+    "package": 14_618,
     "a file": 300,
     "files in tasks": 14,
-    "tools": 873,
-    "tests": 12_081,
+    "tools": 1_222,
+    "tests": 14_877,
     "lines of a code cell": 15,
     "a printed line": 110,
     "rows of a printed table": 8,

@@ -11,15 +11,22 @@ from PIL import Image
 from torch import nn
 
 from sfhelpers import metrics, results, toyworld
-from sfhelpers.backbones import randomised
-from sfhelpers.datasets import first_sketches
+from sfhelpers.backbones import load_backbone, randomised
+from sfhelpers.datasets import first_sketches, psc6k
+from sfhelpers.datasets.sketches import load_sketches
+from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.kept import FILE
 from sfhelpers.tasks import arms, segmentation
 from sfhelpers.tasks import compare as protocol
 from sfhelpers.tasks.arms import RANDOM_UNET
+from sfhelpers.tasks.correspondence import Correspondence
 from sfhelpers.tasks.prepared import take
+from sfhelpers.tasks.recognition import Recognition
+from sfhelpers.tasks.retrieval import Retrieval
 from sfhelpers.tasks.segmentation import MEAN_MASK, Segmentation
+from sfhelpers.tasks.warps import Warps
+from sfhelpers.toyworld import quick
 from tests.backbone_fixtures import RUN, files, refused
 
 METHODS = (*arms.METHODS, MEAN_MASK)
@@ -381,3 +388,57 @@ def test_a_companion_brings_its_own_module_shares_what_is_frozen_and_without_par
     again = replace(wanted[0], settings={"learns": True})
     with refused("settings"):
         protocol.compare(tiny_backbone, OfGrey(toy, 2, 0.1), [again], checkpoints=tmp_path)
+
+
+def task_of(name, toy, folder):
+    """One of the tasks, with few images."""
+    about, few = (1, 2e-3, 8), toy.select(categories=(*CATEGORIES, "fish", "bus", toyworld.UNSEEN[1]))
+    if name == "recognition":
+        quick.write_quick(folder, 20, difficulty=0.1, categories=CATEGORIES)
+        return Recognition(load_sketches("quickdraw", folder, "10/10"), *about, 1, 1)
+    if name == "retrieval":
+        return Retrieval(few, *about, ("strict",))
+    if name == "segmentation":
+        return Segmentation(few, *about)
+    if name == "warps":
+        return Warps(psc6k.load(toy, "self-supervised"), *about)
+    return Correspondence(psc6k.load(few), *about)
+
+
+@pytest.mark.parametrize("name", ["segmentation", "correspondence", "warps", "retrieval", "recognition"])
+def test_from_a_store_every_task_gets_its_numbers_and_computes_nothing_twice(
+    tiny_backbone, toy, name, tmp_path, monkeypatch
+):
+    task, lines, sizes = task_of(name, toy, tmp_path), [], []
+    methods = ("fused", "SD only", *task.baselines)
+    counted, usual = FusedExtractor.frozen, protocol.compare(tiny_backbone, task, methods)
+
+    def frozen(extractor, images, **noise):
+        sizes.append(len(images))
+        return counted(extractor, images, **noise)
+
+    monkeypatch.setattr(FusedExtractor, "frozen", frozen)
+    n = sum(map(task.images_in, task.parts.values()))
+    for most in (2 * n, 0):  # in front of the injection and without one; and again
+        trials, parts = protocol.compare(tiny_backbone, task, methods, store=str(tmp_path / "store"), log=lines.append)
+        for expected, trial in zip(usual[0], trials, strict=True):
+            for one, other in zip(task.measure(expected, usual[1]), task.measure(trial, parts), strict=True):
+                np.testing.assert_allclose(other.values, one.values, atol=1e-6)
+        computed = sum(size for size in sizes if size > 1)  # 1 is the grey image
+        assert most / 4 < computed <= most or computed == most == 0
+        sizes.clear()
+    assert lines[0].startswith(f"what is frozen of {n} images at most takes 0.00 GB of memory: kept in 0.00 GB on disk")
+
+
+@pytest.mark.parametrize("task", ["segmentation", "correspondence", "retrieval", "recognition"])
+def test_frozen_models_in_half_precision_go_through_every_task_and_what_learns_stays_in_single(
+    tiny_folder, toy, task, tmp_path
+):
+    half, task = load_backbone(tiny_folder, "cpu", torch.bfloat16), task_of(task, toy, tmp_path)
+    methods = ("fused", "late fusion", arms.FINETUNING, *task.baselines)
+    trials, frozen = protocol.compare(half, task, methods)
+    assert {t.method for t in trials} == {*methods}
+    for trial in trials:
+        assert all(np.isfinite(found.values).all() for found in task.measure(trial, frozen))
+        assert trial.model is None or {p.dtype for p in trial.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in half.diffusion.unet.parameters()} == {torch.bfloat16}

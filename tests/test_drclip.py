@@ -20,7 +20,6 @@ from sfhelpers.tasks.retrieval import AS_PUBLISHED, B_CLIP, CHANCE, SIDES
 from tests.backbone_fixtures import RUN, load, refused, write_tiny
 from tests.cells import handbuilt, solutions
 from tests.test_scenarios import crowd
-from tools import bench
 
 CHOSEN = "epoch chosen on the test set"
 
@@ -111,6 +110,19 @@ def a_step(model):
     prepared = {side: model.frozen(torch.rand(4, 3, 32, 32, generator=dice)) for side in SIDES}
     labels = {side: torch.tensor([0, 1, 1, 0]) for side in SIDES}
     return prepared, labels, labels["sketches"][:, None] == labels["photos"]
+
+
+@pytest.mark.parametrize("tuned", ["norms", "all"])
+def test_beside_a_tower_in_half_precision_what_learns_stays_in_single(tmp_path, clip, tuned):
+    half = load(write_tiny(tmp_path / "tiny", "vit"), dtype=torch.bfloat16)
+    model, exact = (PromptedClip(some, tuned=tuned).teach(("cat", "car", "photo")) for some in (half, clip))
+    prepared, labels, same = a_step(model)
+    sum(model.terms(prepared, labels, same).values()).backward()
+    assert all(p.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+    assert {p.dtype for p in half.vision.model.parameters()} == {torch.bfloat16}
+    for side in SIDES:
+        found, expected = model(prepared[side], side), exact(a_step(exact)[0][side], side)
+        assert found.dtype == torch.float32 and (found * expected).sum(1).min() > 0.999
 
 
 @pytest.mark.parametrize(("tuned", "copies"), [("norms", 17), ("all", 43), ("nothing", 0)])
@@ -268,12 +280,6 @@ def test_at_the_meeting_all_systems_rank_one_gallery_and_one_task_measures_them(
     with torch.no_grad():
         again = by[MAIN].model.embed(photos, "photos")
     torch.testing.assert_close(again, by[MAIN].found.photos[:2], atol=1e-5, rtol=0)
-
-
-def test_the_benchmark_takes_one_step_of_both_companions(clip, capsys):
-    bench.companions(clip, 4)
-    told = capsys.readouterr().out
-    assert "2 of 2 tensors have a gradient" in told and "36 of 36 tensors have a gradient" in told
 
 
 def test_prompts_learn_ten_times_as_fast(clip):

@@ -1,5 +1,7 @@
 import io
 import struct
+import threading
+import warnings
 import zlib
 
 import numpy as np
@@ -198,6 +200,25 @@ def test_transparent_ink_of_any_colour_is_seen(tmp_path, ink, opaque):
     clear.save(tmp_path / "ink.png")
     grey = np.asarray(open_image(tmp_path / "ink.png").convert("L")).astype(int)
     assert abs(grey[10, 30] - grey[0, 0]) >= 0.2 * opaque and problem(tmp_path / "ink.png", "sketch") == ""
+
+
+def test_many_images_are_read_by_several_threads_in_their_order_with_the_bits_of_one_by_one(tmp_path, monkeypatch):
+    rng, paths, threads = np.random.default_rng(0), [], set()
+    for k in range(40):
+        image = Image.fromarray(rng.integers(0, 256, (20 + k, 60, 3), dtype=np.uint8))
+        paths.append(tmp_path / f"{k}.{('png', 'jpg', 'webp')[k % 3]}")
+        image.save(paths[-1], exif=exif(1 + k % 8, 0x011A, 5, 1, struct.pack("<I", 38)))  # which Pillow warns of
+    alone = [Square.of(*image.size, 32).image(image) for image in map(open_image, paths)]
+    monkeypatch.setattr("sfhelpers.images.READERS", 4)
+    monkeypatch.setattr("sfhelpers.images.open_image", lambda p: threads.add(threading.get_ident()) or open_image(p))
+    before = list(warnings.filters)
+    for _ in range(5):
+        assert torch.equal(load_images(paths, 32), torch.stack(alone))
+    assert len(threads) > 1 and threading.get_ident() not in threads and warnings.filters == before
+    paths[7].write_bytes(b"")
+    paths[30].unlink()
+    with refused("7.jpg is empty"):  # the first of the two
+        load_images(paths, 32)
 
 
 def test_load_images_gives_a_batch_in_the_unit_range_of_none_an_empty_one_and_refuses_a_single_path(tmp_path):

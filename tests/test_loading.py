@@ -4,19 +4,18 @@ import json
 import os
 import shutil
 import socket
-from dataclasses import replace
 from functools import partial
 from unittest.mock import Mock
 
-import open_clip
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from sfhelpers.backbones import PRESETS, load_backbone, randomised, write_preset
-from sfhelpers.backbones.presets import read_preset
-from sfhelpers.backbones.sealed import FIELDS, TOLD, VISION, WEIGHTS, files
+from sfhelpers.backbones import DIFFUSION, load_backbone, randomised, write_preset
+from sfhelpers.backbones.presets import Preset, Vision, read_preset
+from sfhelpers.backbones.sealed import FIELDS, TOLD, VISION, WEIGHTS, files, parts_of
 from tests.backbone_fixtures import change, folder_sha256, load, not_loaded, refused
 
 TEXT, UNET, VAE, CLIP = WEIGHTS
@@ -77,9 +76,10 @@ def another_word(folder):
 
 BESIDE = [other for name in WEIGHTS for other in (f"{name}.index.json", f"{name.split('/')[0]}/adapter_config.json")]
 OTHER_FORMS = {  # what the UNet's weights are called instead -> the step that helps
-    "diffusion_pytorch_model.fp16.safetensors": "rename diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin": "load diffusion_pytorch_model.bin with its library",
-    "diffusion_pytorch_model.safetensors.index.json": "save it again as one file",
+    "diffusion_pytorch_model.bin": "lacks .*model.bin is pickled and may run code when opened: take",
+    "adapter_config.json": "stands for other weights",
+    "pytorch_lora_weights.safetensors": "lacks .*pytorch_lora_weights.safetensors is a LoRA: join it",
+    "diffusion_pytorch_model.safetensors.index.json": "is no index of shards",
     "notes.txt": "copy or download the folder again",
 }
 NEEDS = [  # more than a text and a time step
@@ -116,19 +116,25 @@ def test_a_folder_that_is_cut_or_does_not_fit_together_is_refused(unsealed, misf
     not_loaded(unsealed, said, (ValueError, FileNotFoundError))
 
 
-def test_a_quickgelu_mismatch_with_a_tag_is_an_error_before_any_download(unsealed, monkeypatch):
-    good = PRESETS["sd21"]
-    assert open_clip.get_model_config(good.model)["quick_gelu"]
-    assert open_clip.get_pretrained_cfg(good.model, good.pretrained)["quick_gelu"]
-    monkeypatch.setitem(PRESETS, "wrong", replace(good, model="ViT-L-14-336"))
+@pytest.mark.parametrize(
+    ("width", "predicts", "whose"),
+    [(768, "epsilon", "Stable Diffusion 1"), (1024, "epsilon", "Stable Diffusion 2 base"), (1024, "v_prediction", "")],
+)
+def test_another_model_s_unet_is_not_taken_for_that_of_the_preset(unsealed, width, predicts, whose):
+    rebuilt(UNet2DConditionModel, "unet", cross_attention_dim=width)(unsealed)
+    config = CLIPTextConfig.from_pretrained(unsealed / "text_encoder", hidden_size=width)
+    CLIPTextModel(config).save_pretrained(unsealed / "text_encoder")
+    change(unsealed / "scheduler/scheduler_config.json", lambda told: told.update(prediction_type=predicts))
     (unsealed / "preset.json").unlink()
-    shutil.rmtree(unsealed / "vision")
-    not_loaded(f"wrong:{unsealed}", "QuickGELU is False in the model and True in its weights")
+    if whose:
+        not_loaded(f"sd21:{unsealed}", f"unet is of {whose}, not of Stable Diffusion 2: name the preset")
+    else:
+        assert load(f"sd21:{unsealed}").diffusion.text().shape == (16, width)
 
 
 def test_unknown_names_devices_and_types_are_refused(tmp_path):
     for name, options, said in (
-        ("pockett", {}, "unknown backbone 'pockett': use pocket, sd21"),
+        ("pockett", {}, "unknown backbone 'pockett': use pocket, sd14, "),
         (f"sd21:{tmp_path / 'nowhere'}", {}, r"tried .*nowhere \(no such folder\)"),
         ("pocket", {"dtype": torch.float16}, "float16"),
         *(("pocket", {"device": device}, device) for device in ("gpu", "cuda:99", "tpu", "xla")),
@@ -139,9 +145,9 @@ def test_unknown_names_devices_and_types_are_refused(tmp_path):
 
 def test_a_hub_id_is_read_from_where_the_hub_puts_it_and_every_mirror_that_fails_is_named(monkeypatch, tiny_folder):
     hub = Mock(side_effect=[tiny_folder, ConnectionError(), ConnectionError()])
-    monkeypatch.setattr("sfhelpers.backbones.loading.snapshot_download", hub)
+    monkeypatch.setattr("sfhelpers.backbones.finding.snapshot_download", hub)
     assert load("sd21:somebody/a-mirror").weights_sha256 == folder_sha256(tiny_folder)
-    mirrors = PRESETS["sd21"].ids
+    mirrors = DIFFUSION["sd21"].ids
     not_loaded("sd21", ".*".join(mirrors), FileNotFoundError)
     assert [call.args[0] for call in hub.call_args_list] == ["somebody/a-mirror", *mirrors]
 
@@ -186,7 +192,7 @@ def test_a_class_is_chosen_among_known_ones(unsealed, name, field, other):
 
 def test_every_file_that_is_read_is_sealed(tiny_folder, tmp_path):
     sealed = read_preset(tiny_folder).sha256
-    assert set(sealed) == set(files(tiny_folder)) > {*WEIGHTS, VISION, "tokenizer/tokenizer.json"}
+    assert set(sealed) == set(files(parts_of(tiny_folder))) > {*WEIGHTS, VISION, "tokenizer/tokenizer.json"}
     for name in sealed:
         made = shutil.copytree(tiny_folder, tmp_path / name.replace("/", " "))
         content = bytearray((made / name).read_bytes())
@@ -272,6 +278,6 @@ def test_a_preset_reads_a_local_folder_alone_and_believes_its_vision_about_quick
         backbone = load(f"sd21:{unsealed}")
         outputs.append(backbone.vision.embed_text(["a cat"]))
         assert backbone.name == f"sd21:{unsealed}" and backbone.device == torch.device("cpu")
-        assert backbone.weights_sha256 == folder_sha256(unsealed, PRESETS["sd21"])
+        assert backbone.weights_sha256 == folder_sha256(unsealed, Preset(DIFFUSION["sd21"], Vision()))
         assert (backbone.diffusion.size, backbone.diffusion.timestep) == (480, 195)
     assert not torch.equal(*outputs)

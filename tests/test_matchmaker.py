@@ -88,6 +88,22 @@ def test_finetuning_trains_a_copy_of_the_unet_alone(tiny_backbone):
     assert not all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
+@pytest.mark.parametrize("method", [SD_PL, LINEAR, TUNED, TOWER])
+def test_beside_models_in_half_precision_what_learns_stays_in_single(tiny_folder, tiny_backbone, method):
+    half = load_backbone(tiny_folder, "cpu", torch.bfloat16)
+    extractor, frozen = made(half, method=method)
+    exact, _ = made(tiny_backbone, method=method)
+    with untouched(half):
+        loss_of(extractor, frozen).backward()
+    learned = [p for p in extractor.parameters() if p.requires_grad]
+    assert learned and {p.dtype for p in extractor.parameters()} == {torch.float32}
+    assert all(p.grad.isfinite().all() for p in learned if p.grad is not None)
+    with torch.no_grad():
+        found, expected = extractor.pooled(frozen), exact.pooled(frozen)
+    assert found.dtype == torch.float32 and F.cosine_similarity(found, expected).min() > 0.9
+    assert {p.dtype for module in frozen_models(half) for p in module.parameters()} == {torch.bfloat16}
+
+
 def test_six_draws_are_the_mean_of_six_single_ones_and_at_the_start_features_are_the_plain_ones(tiny_folder):
     backbone = load_backbone(tiny_folder, device="cpu", dtype=torch.float64)  # else roundings come near to 1e-6
     extractor, frozen = made(backbone, "instance", draws=6)

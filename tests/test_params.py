@@ -58,9 +58,18 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     given = {"backbone": str(tmp_path), "dataset": "folder", "data_root": str(own), "output_dir": f"{own}/Ergebnis é"}
     run = params.check(NAME, values(tmp_path, **given))
     assert (run.backbone, run.data_root, run.output_dir) == (str(tmp_path), own, own / "Ergebnis é")
+    for half in ("sd15+siglip2-b16-512", "sd21:/a folder+clip-l14:/b", "cleandift-sd21"):
+        assert params.check(NAME, values(tmp_path, backbone=half)).backbone == half
+    assert params.check(NAME, values(tmp_path, backbone=f"{tmp_path}+dino-s8")).backbone == f"{tmp_path}+dino-s8"
     params.check(NAME, values(tmp_path, epochs=3))
     printed = capsys.readouterr().out
     assert "epochs         3" in printed and "about 2 min 04 s" in printed and "2.5 GB" in printed
+
+
+def test_a_store_is_a_word_or_a_folder_and_changes_no_training(tmp_path):
+    runs = [params.check(NAME, values(tmp_path, store=store)) for store in ("auto", "off", f"{tmp_path}/a/../b")]
+    assert [run.store for run in runs] == ["auto", "off", str(tmp_path / "b")]
+    assert runs[0].configuration == runs[1].configuration == runs[2].configuration
 
 
 def test_what_ipython_adds_and_tables_in_capitals_are_no_parameters(tmp_path):
@@ -110,7 +119,10 @@ def test_a_notebook_or_parameter_that_is_not_there_or_that_was_not_set_is_named(
         ("dataset", "skechy", ValueError, "choose toy, sketchy or folder"),
         ("inject", "upp", ValueError, "choose up, up+down, none, late or random"),
         ("arms", "fused", ValueError, "choose core, frozen or all"),
-        *(("backbone", value, ValueError, "choose pocket, sd21 or an existing folder") for value in ("sd15", "")),
+        *(
+            ("backbone", value, ValueError, "cleandift-sd21 or an existing folder")
+            for value in ("sd16", "", "+clip-l14")
+        ),
         *(("device", value, ValueError, "choose auto, cpu, cuda, cuda:N or mps") for value in ("gpu", "cpu:1")),
         ("dataset", "folder", ValueError, "pass -p data_root FOLDER"),
         ("data_root", "any", ValueError, "takes no data_root: leave it out"),
@@ -139,6 +151,10 @@ def test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken(tmp_path, monk
     assert params.resolve_device("auto") == params.resolve_device("cuda") == "cuda:0"
     assert params.resolve_device("cuda:1") == "cuda:1"
     assert "finds 2" in said(values(tmp_path, device="cuda:2"), RuntimeError)
+    monkeypatch.setenv("LOCAL_RANK", "1")  # of a launched process, which takes its own
+    assert [params.resolve_device(device) for device in ("auto", "cuda", "cuda:0")] == ["cuda:1", "cuda:1", "cuda:0"]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert "'cuda:2' is not there: torch finds 2" in said(values(tmp_path, device="cuda"), RuntimeError)
 
 
 def test_data_root_must_be_there_and_fit_the_dataset(tmp_path):

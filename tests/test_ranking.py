@@ -13,7 +13,7 @@ from torchmetrics.functional.retrieval import retrieval_average_precision
 from sfhelpers import metrics
 from sfhelpers.metrics import AP, Acc, P, evaluate_retrieval, retrieval
 from tests.backbone_fixtures import refused
-from tools.bench import peak_megabytes
+from tools.bench.measuring import peak_megabytes
 
 # Relevance, k, then by hand AP@k over k, min, found, relevant and VOC-min, P@k, ZSE's P@k, AP@all, VOC@all.
 WORKED_OUT = [

@@ -147,10 +147,10 @@ def test_where_something_is_missing_nothing_changes_and_one_sentence_says_so(pro
 def test_every_make_target_of_the_readme_exists_and_its_plain_lines_are_those_of_the_makefile():
     """Commands of a target are taken without `$(BIN)/`."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)/", "")
-    recipes = dict(re.findall(r"^([a-z]+):(?!.*:=).*\n((?:\t.+\n)*)", text, re.M))
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)(?=`|\s+#)", README, re.M))
+    recipes = dict(re.findall(r"^([a-z-]+):(?!.*:=).*\n((?:\t.+\n)*)", text, re.M))
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)(?=`|\s+#)", README, re.M))
     assert {"notebooks", "test", "lab", "execute", "bench"} <= named <= recipes.keys()
-    for target in ("notebooks", "lint", "test", "lab", "execute", "bench"):
+    for target in ("notebooks", "lint", "test", "test-full", "lab", "execute", "bench"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `make {target}`"))
         plain = [line.strip("`") for line in row.split(" | ")[-1].strip(" |").split("<br>") if "export" not in line]
         assert plain == re.findall(r"\t(.+)", recipes[target])

@@ -22,6 +22,8 @@ from sfhelpers.tasks.arms import arm_of
 from sfhelpers.tasks.compare import Trial
 from sfhelpers.tasks.segmentation import MEAN_MASK, Masks
 from tests.backbone_fixtures import RUN, WRONG, files, flipped, folder_sha256, refused
+from tests.cells import cells
+from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,12 +71,29 @@ def test_a_broken_or_missing_file_gives_one_sentence(tmp_path):
 
 def test_committed_results_were_measured_with_the_shipped_weights():
     shipped = folder_sha256(ROOT / "data" / "pocket")
-    for file in sorted((ROOT / "data" / "results").glob("*.json")):
+    for file in sorted((ROOT / "data" / "results").glob("[0-9]*.json")):  # not the bench's table
         rows = results.read(file)
         assert rows, f"{file} holds no rows"
         own = [row for row in rows if row.backbone == "pocket" and not row.method.endswith(" instead of CLIP")]
         others = {row.weights_sha256 for row in own} - {shipped}
         assert not others, f"{file} is stale: measure it again"
+
+
+def test_committed_rows_ship_for_the_backbone_and_dataset_that_made_them_and_no_other(capsys):
+    run, told = SimpleNamespace(notebook="04_segmentation", backbone="pocket", dataset="toy"), []
+    for run.backbone, run.dataset in (("pocket", "toy"), ("sd21", "toy"), ("pocket", "folder")):
+        told.append((results.ships(run), capsys.readouterr().out))
+    said = "The tables are of this run, with {}; the text tells of pocket on toy.\n"
+    assert told == [(True, ""), *((False, said.format(own)) for own in ("sd21 on toy", "pocket on folder"))]
+    assert results.committed(run) == results.committed("04_segmentation")
+
+
+@pytest.mark.parametrize("number", ["03", "04", "05", "06", "07", "08", "09"])
+def test_a_notebook_asks_for_committed_rows_only_where_they_ship_for_its_run(number):
+    (path,) = find([number])
+    code = "\n".join(cell.source for cell in cells(path.stem) if cell.cell_type == "code")
+    asked = len(re.findall(r"results\.committed\(run\)", code))
+    assert asked == len(re.findall(r"results\.committed", code)) == code.count("results.ships(run)") > 0
 
 
 def paired(method, ended, **units):

@@ -14,7 +14,7 @@ from torch import nn
 
 from sfhelpers import results, toyworld
 from sfhelpers.datasets import Dataset, Record, load_dataset, splits
-from sfhelpers.datasets.splits import GROUP, PROBLEMS, Groups, problems_of
+from sfhelpers.datasets.splits import GROUP, PROBLEMS, Groups, problems_of, served
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.images import load_images
 from sfhelpers.metrics import AP, Acc, evaluate_retrieval
@@ -148,6 +148,9 @@ def test_a_sketch_asks_for_single_photos_only_where_its_own_is_there(tmp_path):
     assert (len(strict.train.pairs), len(single.train.pairs)) == (17 * 5, 17 * 4)
     assert [len(side) for side in strict.validation] == [3 * 4, 3 * 5] == [len(side) for side in single.validation]
     assert not {k for k in single.train.pairs[:, 1].tolist() if dataset.photos[k].instance == "i0"}
+    assert served(dataset) == tuple(PROBLEMS)
+    with pytest.warns(UserWarning, match="none is asked for the very photo: fine-grained is left out.$"):
+        assert served(made_up(tmp_path, named="other ")) == ("strict", "clip-style")
 
 
 def test_what_cannot_be_trained_is_refused_in_one_sentence(tmp_path):

@@ -1,19 +1,21 @@
 """The four scenarios of zero-shot retrieval: which images teach and are asked for, by rule, and who audits it."""
 
-import json
+import re
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
 
-from sfhelpers.datasets import Dataset, Record, scenarios
+from sfhelpers.datasets import Dataset, Record, published, scenarios
 from sfhelpers.datasets.scenarios import SCENARIOS, audit, cross_dataset, scenario
 from sfhelpers.params import table
 from tests.backbone_fixtures import refused
 
-PUBLISHED = json.loads((Path(__file__).parent / "class_lists.json").read_text(encoding="utf-8"))
+LISTS = {  # what is tested -> of which classes
+    "sketchy_test21": "sketchy_all125", "sketchy_test25": "sketchy_all125", "tuberlin_test30": "tuberlin_all250",
+    "tuberlin_sempcyc_test30": "tuberlin_all250", "quickdraw_test30": "quickdraw_ext_all110",
+}  # fmt: skip
 
 
 def crowd(folder, seen=8, parts=("train", "train", "train", "test"), unseen=2, named="c", start=0):
@@ -112,55 +114,53 @@ def test_the_rule_compares_names_as_the_published_lists_spell_them():
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def listed(tmp_path_factory):
     """Data sets by published list, of its real class names: the tested ones are unseen, all others seen."""
     found = {}
-    for split, tested in PUBLISHED["tested"].items():
-        learned = [name for name in PUBLISHED["all"][split.partition(" ")[0]] if name not in tested]
-        named, number = f"{split.replace('/', ' ')} ", (len(learned), len(tested))
-        made = crowd(tmp_path_factory.mktemp("list"), number[0], ("train", "test"), number[1], named)
-        found[split] = renamed(made, **{f"{named}{k}": name for k, name in enumerate((*learned, *tested))})
+    for split, whole in LISTS.items():
+        tested = published.classes(split)
+        learned = [name for name in published.classes(whole) if name not in tested]
+        made = crowd(tmp_path_factory.mktemp("list"), len(learned), ("train", "test"), len(tested), f"{split} ")
+        found[split] = renamed(made, **{f"{split} {k}": name for k, name in enumerate((*learned, *tested))})
     return found
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "number"),
+    ("source", "target", "found"),
     [
-        ("Sketchy 100/25", "TU-Berlin 220/30", 21),  # these four are the published counts
-        ("Sketchy 100/25", "QuickDraw 80/30", 11),
-        ("TU-Berlin 220/30", "Sketchy 100/25", 8),
-        ("TU-Berlin 220/30", "QuickDraw 80/30", 10),
-        ("Sketchy 104/21", "TU-Berlin 220/30", 20),  # and these what is left of the lists that are in use since
-        ("Sketchy 104/21", "TU-Berlin 220/30 of sem-pcyc", 18),
-        ("Sketchy 104/21", "QuickDraw 80/30", 22),
-        ("TU-Berlin 220/30 of sem-pcyc", "Sketchy 104/21", 10),
+        ("sketchy_test25", "tuberlin_test30", "cds_zse_S2T21"),  # the published counts
+        ("sketchy_test25", "quickdraw_test30", "cds_zse_S2Q11"),
+        ("tuberlin_test30", "sketchy_test25", "cds_zse_T2S8"),
+        ("tuberlin_test30", "quickdraw_test30", "cds_zse_T2Q10"),
+        ("sketchy_test21", "tuberlin_test30", "cds_strict_sk104_S2T20"),  # what is left of lists in use since
+        ("sketchy_test21", "tuberlin_sempcyc_test30", "cds_strict_sk104_S2Tsempcyc18"),
+        ("sketchy_test21", "quickdraw_test30", "cds_strict_sk104_S2Q22"),
+        ("tuberlin_sempcyc_test30", "sketchy_test21", "cds_strict_sempcyc_T2S10"),
     ],
 )
-def test_on_the_published_lists_the_cross_dataset_rule_gives_the_published_counts(published, source, target, number):
-    found = audit(*scenario("cdsbir", [published[source], published[target]]))
-    assert len(found.tested) == number and found.both == ()
-    assert set(found.tested) < set(PUBLISHED["tested"][target])
-    assert {*found.trained, *found.chosen} == set(published[source].categories) - set(PUBLISHED["tested"][source])
+def test_on_the_published_lists_the_cross_dataset_rule_gives_the_published_lists(listed, source, target, found):
+    audited = audit(*scenario("cdsbir", [listed[source], listed[target]]))
+    assert audited.tested == tuple(sorted(published.classes(found))) and audited.both == ()
+    assert len(audited.tested) == int(re.search(r"\d+$", found)[0])
+    assert {*audited.trained, *audited.chosen} == set(listed[source].categories) - set(published.classes(source))
 
 
-def test_the_published_cross_dataset_classes_are_refused_where_one_of_them_is_trained_on(published):
-    pair = [published["Sketchy 104/21"], published["TU-Berlin 220/30"]]
-    learned = published["Sketchy 100/25"].select(seen=True).categories
-    as_published = cross_dataset(learned, PUBLISHED["tested"]["TU-Berlin 220/30"])
+def test_the_published_cross_dataset_classes_are_refused_where_one_of_them_is_trained_on(listed):
     with refused("1 of 21 test classes are trained on .horse."):
-        scenario("cdsbir", pair, as_published)
+        scenario("cdsbir", [listed["sketchy_test21"], listed["tuberlin_test30"]], published.classes("cds_zse_S2T21"))
 
 
-@pytest.mark.parametrize(("split", "learned", "added"), [("Sketchy 104/21", 104, 21), ("TU-Berlin 220/30", 220, 44)])
-def test_on_the_published_lists_new_classes_are_new_and_a_fifth_of_the_old_is_added(published, split, learned, added):
+@pytest.mark.parametrize(("split", "learned", "added"), [("sketchy_test21", 104, 21), ("tuberlin_test30", 220, 44)])
+def test_on_the_published_lists_new_classes_are_new_and_a_fifth_of_the_old_is_added(listed, split, learned, added):
+    tested = set(published.classes(split))
     for name in ("cgsbir", "gzs"):
-        dataset, problem = scenario(name, [published[split]])
+        dataset, problem = scenario(name, [listed[split]])
         found = audit(dataset, problem)
-        assert list(found.tested) == PUBLISHED["tested"][split] and found.both == ()
+        assert set(found.tested) == tested and found.both == ()
         assert len({*found.trained, *found.chosen}) == len(found.trained) + len(found.chosen) == learned
     for test in ("class", "trained"):
         found = audit(dataset, problem, test)
-        assert len(found.both) == added and set(found.tested) == {*found.both, *PUBLISHED["tested"][split]}
+        assert len(found.both) == added and set(found.tested) == {*found.both, *tested}
     known = [problem.photos[k].seen for k in problem.tests["sample"][1]]
     assert sum(known) == round(0.2 * known.count(False)) and known.count(False) == 2 * len(found.tested) - 2 * added
 

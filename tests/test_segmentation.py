@@ -31,6 +31,7 @@ class TinyExtractor(nn.Module):
         self.convs = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 12, 1))
         self.register_buffer("mean", torch.zeros(3))
         self.prepared = self.computed = 0
+        self.backbone = SimpleNamespace(at_once=32)
 
     def frozen(self, images):
         self.prepared += len(images)

@@ -6,6 +6,7 @@ python -m tools.notebooks check [names...]
 """
 
 import argparse
+import json
 import os
 import secrets
 import signal
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
@@ -69,7 +71,7 @@ def find(names: list[str], folder: Path = FOLDER) -> list[Path]:
     return found
 
 
-def papermill(source: Path, target: Path, parameters: Mapping[str, str], environment: Mapping[str, str]) -> Outcome:
+def papermill(source: Path, target: Path, parameters: Mapping[str, Any], environment: Mapping[str, str]) -> Outcome:
     """Execute `source` into `target` in the notebook's own folder; never raises for a notebook that fails.
 
     The peak is the resident memory of papermill and its kernel together, sampled five times a second.
@@ -77,7 +79,7 @@ def papermill(source: Path, target: Path, parameters: Mapping[str, str], environ
     words = [sys.executable, "-m", "papermill", str(source), str(target), "--cwd", str(source.parent)]
     words += ["-k", "python3", "--no-progress-bar"]
     for name, value in parameters.items():
-        words += ["-r", name, value]
+        words += ["-r", name, value] if isinstance(value, str) else ["-y", json.dumps({name: value})]
     mark = f"SKETCHFUSION_{secrets.token_hex(8)}"  # by which its kernel is found, though papermill be gone
     # MPLBACKEND would keep the kernel from showing its figures in the notebook.
     variables = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"} | dict(environment)

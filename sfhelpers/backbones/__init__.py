@@ -2,4 +2,4 @@
 
 from sfhelpers.backbones.inputs import check_images
 from sfhelpers.backbones.loading import Backbone, load_backbone, randomised
-from sfhelpers.backbones.presets import PRESETS, write_preset
+from sfhelpers.backbones.presets import DIFFUSION, VISION, write_preset

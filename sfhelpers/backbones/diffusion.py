@@ -15,6 +15,8 @@ from sfhelpers.backbones.inputs import repeat_draws, to_pixels
 Inject = Callable[[int, Tensor], Tensor]  # (block, its output (B * draws, C, h, w)) -> what goes on; not in place
 _SKIPS = "res_hidden_states_tuple"  # diffusers' name for what an up-block is given of the down-blocks
 
+SLICED = 256  # px, from which the autoencoder takes one image at a time: at 480 px each needs 0.6 GB
+
 # Hooks hang on the model itself: two threads in it, a widget's stroke beside a running cell, would mix their features.
 _RUNNING = threading.RLock()
 
@@ -31,16 +33,19 @@ class DiffusionFeatures:
     """
 
     def __init__(
-        self, vae: Module, unet: Module, text_encoder: Module, tokenizer: Any, scheduler: Any, size: int, timestep: int
-    ):
+        self, vae: Module, unet: Module, text_encoder: Module, tokenizer: Any, scheduler: Any, size: int, timestep: int,
+        clean: bool = False,
+    ):  # fmt: skip
         self.vae, self.unet, self.text_encoder = (m.eval().requires_grad_(False) for m in (vae, unet, text_encoder))
         self.tokenizer, self.scheduler = tokenizer, scheduler
-        self.size, self.timestep = size, timestep
+        self.size, self.timestep, self.clean = size, timestep, clean  # clean: no noise is added (CleanDIFT)
         self.down_dims = tuple(unet.config.block_out_channels)  # channels of the four down-blocks' outputs
         self.block_dims = self.down_dims[::-1]  # and of the up-blocks'
         self.factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a side for one latent
         if size < self.factor or size % self.factor:
             raise ValueError(f"size {size} does not suit the autoencoder: choose a multiple of {self.factor} pixels.")
+        if size > SLICED:
+            vae.enable_slicing()
         self.check_timestep(timestep)
         self._texts: dict[str, Tensor] = {}
 
@@ -50,11 +55,12 @@ class DiffusionFeatures:
     @torch.no_grad()
     def latents(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to scaled latents (B, C, size / factor, size / factor): the mode, no sampling."""
-        return self.encoded(to_pixels(images, self.size, "bilinear", self.unet.conv_in.weight))
+        return self.encoded(to_pixels(images, self.size, "bilinear", self.vae.encoder.conv_in.weight))
 
     def encoded(self, pixels: Tensor) -> Tensor:
         """As `latents`, of pixels at `size` that may lie outside [0, 1], with gradients."""
-        return self.vae.encode(pixels * 2 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+        pixels = (pixels * 2 - 1).to(self.vae.encoder.conv_in.weight.dtype)  # what learns in them may be finer
+        return self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def text(self, prompt: str = "") -> Tensor:
@@ -110,7 +116,8 @@ class DiffusionFeatures:
         batch = len(latents)  # and draw k of the noise does not depend on how many draws follow
         steps = torch.full((batch,), timestep, device=latents.device)
         repeated = repeat_draws(latents, draws), noise.repeat(batch, 1, 1, 1), repeat_draws(steps, draws)
-        noisy = self.scheduler.add_noise(*repeated).unflatten(0, (batch, draws))
+        noisy = repeated[0] if self.clean else self.scheduler.add_noise(*repeated)
+        noisy = noisy.unflatten(0, (batch, draws))
         return {"noisy": noisy, "timestep": steps, "text": text.expand(batch, *text.shape).clone()}
 
     @torch.no_grad()
@@ -141,7 +148,7 @@ class DiffusionFeatures:
                 hooks.enter_context(block.register_forward_hook(partial(on_up, n)))
             for n, block in enumerate(self.unet.down_blocks if inject_down else ()):
                 hooks.enter_context(block.register_forward_hook(partial(on_down, n)))
-            self.unet(*_arguments(noised))
+            self.unet(*_arguments(noised, self.unet.conv_in.weight.dtype))
         return [_average(output, noised["noisy"].shape[:2]) for output in outputs]
 
     @torch.no_grad()
@@ -169,7 +176,7 @@ class DiffusionFeatures:
         with _RUNNING, ExitStack() as hooks, suppress(_Reached):
             for n, block in enumerate(self.unet.up_blocks[1:], start=1):
                 hooks.enter_context(block.register_forward_pre_hook(partial(keep, n), with_kwargs=True))
-            self.unet(*_arguments(noised))
+            self.unet(*_arguments(noised, self.unet.conv_in.weight.dtype))
         return kept
 
     def suffix(self, prefix: dict[str, Tensor], inject: Inject | None = None, until: int = 3) -> list[Tensor]:
@@ -191,10 +198,10 @@ class DiffusionFeatures:
         return [_average(output, batch) for output in outputs]
 
 
-def _arguments(noised: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _arguments(noised: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The UNet's noisy latents, timesteps and text, from what `noised` gives: every draw is an image of its own."""
     steps, text = (repeat_draws(noised[key], noised["noisy"].shape[1]) for key in ("timestep", "text"))
-    return noised["noisy"].flatten(0, 1), steps, text
+    return noised["noisy"].flatten(0, 1).to(dtype), steps, text.to(dtype)
 
 
 def _average(output: Tensor, batch_and_draws: tuple[int, int]) -> Tensor:

@@ -12,18 +12,20 @@ import diffusers
 import open_clip
 import torch
 import transformers
-from huggingface_hub import snapshot_download
 from open_clip.model import CLIPTextCfg
 from open_clip.tokenizer import HFTokenizer
 
 from sfhelpers import params
 from sfhelpers.backbones import hybrid  # noqa: F401  timm knows its name from here on
 from sfhelpers.backbones.diffusion import DiffusionFeatures
-from sfhelpers.backbones.encoders import Encoder
-from sfhelpers.backbones.presets import PRESET_FILE, PRESETS, Preset, combined_sha256, read_preset
-from sfhelpers.backbones.sealed import ALL_WORDS, FIELDS, WEIGHTS, check_finite, opened
+from sfhelpers.backbones.encoders import Encoder, built
+from sfhelpers.backbones.finding import Found, find
+from sfhelpers.backbones.presets import FAMILIES, PRESET_FILE, Vision, combined_sha256
+from sfhelpers.backbones.sealed import ENCODER, check_finite, opened
 from sfhelpers.backbones.vision import VisionFeatures
-from sfhelpers.files import file_sha256, given
+
+LOOKS = {"image_size", "patch_size", "timm_model_name", "timm_pool"}  # by which one image tower is told from another
+PIXELS = 2**20  # that go through a backbone together
 
 
 @dataclass(frozen=True)
@@ -36,36 +38,41 @@ class Backbone:
     weights_sha256: str  # of all that decides a feature: weights, configs, tokenizers, image size, timestep and layer
     device: torch.device
 
+    @property
+    def at_once(self) -> int:
+        """Images that go through both models together: 32 where they are small, as pocket's, 4 at 480 px."""
+        return max(1, min(32, PIXELS // max(self.diffusion.size, self.vision.size) ** 2))
+
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
-    """Load a backbone, frozen and in eval mode.
+    """Load a backbone, frozen and in eval mode, from what is on this machine: nothing is downloaded.
 
     Args:
-        name_or_folder: a preset ("pocket", "sd21"); a folder with a `preset.json`; or "<preset>:<where>", the preset's
-            settings with the diffusion weights of a local diffusers folder or of another hub id
-            ("sd21:/models/stable-diffusion-2-1"). A `vision/` in the folder is used in place of a download.
-            A local folder is read without any network.
+        name_or_folder: "pocket"; "sd21" or another name of `presets.DIFFUSION`, with a half of `presets.VISION` behind
+            it as in "sd21+dinov3-b16" (else clip-l14-336); or a folder with a `preset.json`. Each half may say where
+            it lies, "<name>:<folder or hub id>", as in "sd21:/models/sd+clip-l14:/models/clip"; what stands behind the
+            last "+" may be a folder in open_clip's format. A `vision/` in the first half's folder is its vision half.
+            `python -m sfhelpers.backbones fetch NAME` brings what is not here into the hub's cache.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: of weights and features; float16 is refused since SD 2.1 gives NaN in it, bfloat16 works on GPUs.
 
-    ValueError or FileNotFoundError, one sentence: for a name, device, folder, file or hub that is not there; weights
-    that are truncated, of another shape, or no numbers; a file that is not as the folder's preset seals it; a config
-    that asks to run code; a UNet that needs more than a text and a time step.
+    ValueError or FileNotFoundError, one sentence: for a name, device, folder or file that is not there; weights that
+    are truncated, of another shape or model, or no numbers; a file that is not as the folder's preset seals it; a
+    config that asks to run code; a UNet that needs more than a text and a time step.
     """
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
-    target = torch.device(params.resolve_device(device))
-    preset, folder = _find(str(name_or_folder))
-    local_vision = (folder / "vision").is_dir() or not preset.model
-    with opened(folder, preset.sha256, local_vision) as (clean, hashes):
-        diffusion = _load_diffusion(folder, clean, preset, dtype)
-        vision, file = _load_vision(folder, clean if local_vision else None, preset, device=target, dtype=dtype)
+    target, found = torch.device(params.resolve_device(device)), find(str(name_or_folder))
+    with opened(found.parts, found.preset.sha256, found.unet) as (clean, hashes):
+        diffusion = _load_diffusion(found, clean, dtype)
+        if "encoder" in found.parts:
+            vision = _load_encoder(found, hashes[ENCODER], device=target, dtype=dtype)
+        else:
+            vision = _load_vision(found, clean, device=target, dtype=dtype)
     for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder):
         model.to(target)
-    _check_answers(folder, diffusion, vision)
-    if WEIGHTS[-1] not in hashes:  # fetched by open_clip
-        hashes[WEIGHTS[-1]] = file_sha256(file)
-    hashes[PRESET_FILE] = preset.used
+    _check_answers(found, diffusion, vision)
+    hashes[PRESET_FILE] = found.preset.used
     return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
 
 
@@ -86,35 +93,6 @@ def with_encoder(backbone: Backbone, encoder: Encoder) -> Backbone:
     """The backbone with another encoder's tokens injected in the place of CLIP's (SketchFusion, Sec. 7, [iv])."""
     both = sha256(f"{backbone.weights_sha256} {encoder.weights_sha256}".encode()).hexdigest()
     return replace(backbone, name=f"{backbone.name} with {encoder.name}", vision=encoder, weights_sha256=both)
-
-
-def _find(name_or_folder: str) -> tuple[Preset, Path]:
-    name, _, source = name_or_folder.partition(":")
-    folder = given(name_or_folder)
-    if name in PRESETS:
-        folder = _locate((source,) if source else PRESETS[name].ids, name)
-    elif not folder.is_dir():
-        raise ValueError(f"unknown backbone {name_or_folder!r}: use {', '.join(PRESETS)} or a folder with preset.json.")
-    elif not (folder / PRESET_FILE).is_file():
-        raise FileNotFoundError(f"{folder} has no preset.json: for Stable Diffusion 2.1 weights, pass sd21:{folder}.")
-    return read_preset(folder) if (folder / PRESET_FILE).is_file() else PRESETS[name], folder
-
-
-def _locate(places: tuple[str, ...], name: str) -> Path:
-    failures = []
-    for place in places:
-        folder = given(place)
-        if folder.is_dir():
-            return folder
-        if folder.is_absolute() or place.count("/") != 1:
-            failures.append(f"{place} (no such folder)")
-            continue
-        try:
-            wanted = [*FIELDS, *WEIGHTS[:3], *(f"tokenizer/{name}" for name in ALL_WORDS)]
-            return Path(snapshot_download(place, allow_patterns=wanted))
-        except Exception as error:  # the hub's errors share no base class: each mirror that fails is named below
-            failures.append(f"{place} ({type(error).__name__})")
-    raise FileNotFoundError(f"no weights for {name!r}, tried {', '.join(failures)}: pass {name}:<folder or hub id>.")
 
 
 @contextmanager
@@ -140,7 +118,8 @@ def _pretrained(cls: Any, path: Path, clean: Path, **options: Any) -> Any:
     return model
 
 
-def _load_diffusion(folder: Path, clean: Path, preset: Preset, dtype: torch.dtype) -> DiffusionFeatures:
+def _load_diffusion(found: Found, clean: Path, dtype: torch.dtype) -> DiffusionFeatures:
+    folder, half = found.parts["unet"].parent, found.preset.diffusion
     vae = _pretrained(diffusers.AutoencoderKL, folder / "vae", clean, torch_dtype=dtype)
     unet = _pretrained(diffusers.UNet2DConditionModel, folder / "unet", clean, torch_dtype=dtype)
     bars = transformers.utils.logging
@@ -172,44 +151,56 @@ def _load_diffusion(folder: Path, clean: Path, preset: Preset, dtype: torch.dtyp
     if (asked := [name for name in asks if unet.config[name] is not None]) or len(unet.up_blocks) != 4:
         what = f"needs {', '.join(asked)}" if asked else f"has {len(unet.up_blocks)} up-blocks, not four"
         raise ValueError(f"{folder / 'unet'} {what}: take a UNet of Stable Diffusion 1 or 2 that needs a text alone.")
-    return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, preset.size, preset.timestep)
+    told = FAMILIES.get((unet.config.cross_attention_dim, scheduler.config.prediction_type), half.family)
+    if half.family not in ("", told):
+        what = f"is of {told}, not of {half.family}"
+        raise ValueError(f"{folder / 'unet'} {what}: name the preset that it belongs to, or give its own weights.")
+    return DiffusionFeatures(vae, unet, text_encoder, tokenizer, scheduler, half.size, half.timestep, half.clean)
 
 
-def _check_answers(folder: Path, diffusion: DiffusionFeatures, vision: VisionFeatures) -> None:
+def _check_answers(found: Found, diffusion: DiffusionFeatures, vision: VisionFeatures) -> None:
     """ValueError unless all that is known of a small blank image and of a text are numbers: a config may hold none."""
     small, blank = copy(diffusion), torch.zeros(1, 3, 64, 64)
     small.size = 8 * diffusion.factor  # the least that the UNet halves three times
-    for part, ask in {
-        "unet": lambda: small.features(blank),
-        "vision": lambda: [vision.embed(blank), vision.embed_text(["a"])],
-    }.items():
-        with _reading(folder / part):
-            if not all(found.isfinite().all() for found in ask()):
+    asked = {"unet": lambda: small.features(blank), "encoder": lambda: [vision.embed(blank)]}
+    asked["vision"] = lambda: [vision.embed(blank), vision.embed_text(["a"])]
+    for part in asked.keys() & found.parts:
+        with _reading(found.parts[part]):
+            if not all(answer.isfinite().all() for answer in asked[part]()):
                 raise ValueError("of a blank image it gives what are no numbers")
 
 
-def _load_vision(folder: Path, clean: Path | None, preset: Preset, **where: Any) -> tuple[VisionFeatures, Path]:
-    """The model, and the file of its weights: of the folder or, where `clean` is None, fetched by open_clip."""
-    name, tag = (f"local-dir:{clean / 'vision'}", None) if clean else (preset.model, preset.pretrained)
-    place = folder / "vision" if clean else Path(name)
-    cached = {} if clean else open_clip.get_pretrained_cfg(name, tag)
-    with _reading(place, clean):  # open_clip only warns of a mismatch here, and the features are then wrong
-        config = open_clip.get_model_config(name)
-        built = bool(config.get("quick_gelu", False))
-        trained = {preset.quick_gelu, None if clean else bool(cached.get("quick_gelu", False))} - {None}
-        if trained - {built}:
-            raise ValueError(f"QuickGELU is {built} in the model and {not built} in its weights; choose the other one")
-    try:
-        file = folder / WEIGHTS[-1] if clean else Path(open_clip.download_pretrained(cached))
-    except Exception as error:  # as in _locate: no common base class
-        ask = "connect once to fetch them, or add open_clip's folder as vision/"
-        raise FileNotFoundError(f"no weights for the vision model {name} ({tag}): {ask}.") from error
+def _load_encoder(found: Found, digest: str, **where: Any) -> Encoder:
+    half, place = found.preset.vision, found.parts["encoder"]
+    path = place if place.is_file() else place / half.file
+    return Encoder(half.model, half, built(half.model, half, path).to(**where), digest)
+
+
+def _load_vision(found: Found, clean: Path, **where: Any) -> VisionFeatures:
+    half, place, name = found.preset.vision, found.parts["vision"], f"local-dir:{clean / 'vision'}"
     with _reading(place, clean):
-        model = open_clip.create_model(name, pretrained=tag, require_pretrained=True).to(**where)
+        config = open_clip.get_model_config(name)
+        _check_model(config, half)
+        model = open_clip.create_model(name, require_pretrained=True).to(**where)
         tokenizer = open_clip.get_tokenizer(name)
         words = config["text_cfg"].get("vocab_size", CLIPTextCfg.vocab_size)
         if isinstance(tokenizer, HFTokenizer) and max(tokenizer.tokenizer.get_vocab().values()) >= words:
             raise ValueError(f"its tokenizer has more entries than the {words} of its text_cfg")
     check_finite(model, place)
     with _reading(place, clean):
-        return VisionFeatures(model, tokenizer, preset.layer), file
+        return VisionFeatures(model, tokenizer, half.layer)
+
+
+def _check_model(config: dict[str, Any], half: Vision) -> None:
+    """ValueError if a folder's model is not the one that was named, or has the other activation: open_clip would only
+    warn of it, and the features be wrong."""
+    if half.quick_gelu not in (None, built_with := bool(config.get("quick_gelu", False))):
+        said = f"QuickGELU is {built_with} in the model and {half.quick_gelu} in its weights"
+        raise ValueError(f"{said}; choose the other one")
+    named = open_clip.get_model_config(half.model) if half.model else {"vision_cfg": {}, "text_cfg": {}}
+    for key in LOOKS & named["vision_cfg"].keys():
+        if (value := config["vision_cfg"].get(key)) != (wanted := named["vision_cfg"][key]):
+            raise ValueError(f"it is not {half.model}, its {key} is {value} and not {wanted}")
+    own = "hf_tokenizer_name"  # without it open_clip would take CLIP's
+    if named["text_cfg"].get(own) and not config["text_cfg"].get(own):
+        raise ValueError(f"it is not {half.model}, its text_cfg names no tokenizer of its own ({own})")

@@ -13,7 +13,7 @@ class PromptedTower(nn.Module):
     """An open_clip model's image tower, of open_clip's own kind or timm's, in two halves.
 
     `stem` makes patch tokens of pixels, which no prompt changes, so they may be stored; `forward` goes on from there.
-    ValueError for a tower without a class token to read, e.g. a convolutional one.
+    ValueError for a tower without a class token to read, e.g. a convolutional one, and for timm's own, without texts.
     """
 
     def __init__(self, visual: nn.Module):
@@ -27,7 +27,8 @@ class PromptedTower(nn.Module):
             read = False
         if not read:
             what = f"the image tower ({type(visual if trunk is None else trunk).__name__}) has no class token to read"
-            raise ValueError(f"{what}, so no prompts can stand before it: take a vision transformer, as pocket's.")
+            remedy = "take an open_clip vision transformer, as pocket's or clip-l14-336"
+            raise ValueError(f"{what}, or no texts beside it, so it cannot be prompted: {remedy}.")
         self.visual = visual
 
     @torch.no_grad()
@@ -57,7 +58,7 @@ class PromptedTower(nn.Module):
         """Patch tokens (B, N, width) behind prompts (n, width) to the answer (B, D) at a position of prompts and class
         token; without prompts, at 0, it is the tower's own."""
         tokens = self.tokens(patches)
-        return self.answer(torch.cat([prompts.expand(len(tokens), -1, -1), tokens], dim=1), at)
+        return self.answer(torch.cat([prompts.to(tokens).expand(len(tokens), -1, -1), tokens], dim=1), at)
 
     def tunable(self, which: str) -> dict[str, nn.Parameter]:
         """Name -> parameter of what may learn in a copy: "norms", the LayerNorms' and the projection's, "all" behind

@@ -17,19 +17,21 @@ from torch import nn
 
 from sfhelpers.files import file_sha256, read_file
 
-WEIGHTS = (
-    "text_encoder/model.safetensors",
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors",
-    "vision/open_clip_model.safetensors",
-)
+STEMS = {  # part of a folder -> how its weights are called, in all their forms
+    "text_encoder": "model",
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "vision": "open_clip_model",
+    "encoder": "model",  # timm's, in the place of open_clip's
+}
+*WEIGHTS, ENCODER = (f"{part}/{stem}.safetensors" for part, stem in STEMS.items())
+PARTS = ("text_encoder", "unet", "vae", "scheduler", "tokenizer")  # of a diffusion half
 VISION = "vision/open_clip_config.json"
 WORDS = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # of a tokenizer: either holds all words
 TOLD = ("tokenizer_config.json", "special_tokens_map.json")  # of a tokenizer, where they are there
 ALL_WORDS = [name for names in WORDS for name in names]
-TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast")
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "GemmaTokenizer", "GemmaTokenizerFast", "PreTrainedTokenizerFast")
 RUNS = {"auto_map", "trust_remote_code", "custom_pipelines"}  # fields by which a config names code
-PREFERRED = ("*.index.json", "adapter_config.json")  # what a library would read in the place of weights, or over them
 
 
 def _named(*names: str) -> dict[str, None]:
@@ -58,50 +60,121 @@ FIELDS: dict[str, Mapping[str, Any]] = {  # file -> the fields of it that are re
     },
     **{f"{part}/{name}": _TOKENS for part in ("tokenizer", "vision") for name in TOLD},
 }
+INDEX = {"metadata": _named("total_size"), "weight_map": None}  # of shards
 
 
-def files(folder: Path, vision: bool = True) -> list[str]:
-    """The files that are read of a folder, with its `vision/` or without; FileNotFoundError if one is missing."""
-    needed = [*(name for name in FIELDS if Path(name).name not in TOLD), *WEIGHTS]
-    missing = [name for name in needed if not (folder / name).is_file() and (vision or not name.startswith("vision/"))]
-    # Without them the tokenizer would be made of its three special words, in silence.
-    if not any(all((folder / "tokenizer" / name).is_file() for name in words) for words in WORDS):
-        missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
-    if missing:
-        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: {_remedy(folder, missing[0])}.")
-    optional = [f"{part}/{name}" for part in ("tokenizer", "vision") for name in (*ALL_WORDS, *TOLD)]
-    found = [name for name in (*needed, *optional) if (folder / name).is_file()]
-    return [name for name in found if vision or not name.startswith("vision/")]
+def parts_of(folder: Path, vision: bool = True) -> dict[str, Path]:
+    """Where the parts of a folder are, with its `vision/` or without."""
+    return {part: folder / part for part in (*PARTS, *["vision"] * vision)}
 
 
-def _remedy(folder: Path, name: str) -> str:
-    for pattern, remedy in (
-        ("*.fp16.safetensors", "rename {} to that"),
-        ("*.index.json", "load it with its library and save it again as one file, in the place of the shards of {}"),
-        ("*.bin", "load {} with its library, if you trust it, and save it again as safetensors"),
+def files(parts: Mapping[str, Path], unet: Path | None = None) -> dict[str, Path]:
+    """Name -> file of all that is read of some parts, `unet` in the place of the UNet's own weights; FileNotFoundError
+    if one is missing, ValueError for other kinds of weights."""
+    found: dict[str, Path] = {}
+    for part, place in parts.items():
+        root = place.parent if place.name == part else place
+        if (root / "text_encoder_2").exists():
+            raise ValueError(f"{root} is SDXL, which needs two texts and a size: take Stable Diffusion 1 or 2.")
+        needed = [name for name in FIELDS if name.startswith(f"{part}/") and Path(name).name not in TOLD]
+        own = {name: place / Path(name).name for name in needed}
+        own |= _weights(part, place, unet if part == "unet" else None)
+        missing = [name for name, path in own.items() if not path.is_file()]
+        # Without them the tokenizer would be made of its three special words, in silence.
+        if part == "tokenizer" and not any(all((place / name).is_file() for name in words) for words in WORDS):
+            missing.append("tokenizer/tokenizer.json (or vocab.json and merges.txt)")
+        if missing:
+            names = [name.removeprefix(f"{part}/") if root == place else name for name in missing]
+            raise FileNotFoundError(f"{root} lacks {', '.join(names)}: {_remedy(root, place)}.")
+        optional = [*ALL_WORDS, *TOLD] if part in ("tokenizer", "vision") else []
+        found |= own | {f"{part}/{name}": place / name for name in optional if (place / name).is_file()}
+    return found
+
+
+def forms(stem: str) -> tuple[str, ...]:
+    """How a part's weights may be called, in order: whole or the index of their shards, and both in half precision."""
+    whole = f"{stem}.safetensors"
+    return whole, f"{whole}.index.json", f"{stem}.fp16.safetensors", f"{whole}.index.fp16.json"
+
+
+def shards(index: Path) -> list[str]:
+    """The files that an index of shards names; ValueError for one that is no such index, or names files elsewhere."""
+    try:
+        names = sorted(set(json.loads(read_file(index))["weight_map"].values()))
+        if not names or any(Path(name).name != name or not name.endswith(".safetensors") for name in names):
+            raise ValueError("a shard is no file beside it")
+        return names
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{index} is no index of shards ({type(error).__name__}): download it again.") from error
+
+
+def _weights(part: str, place: Path, other: Path | None) -> dict[str, Path]:
+    """A part's weights, in whatever form they are there, under the name by which libraries look for them."""
+    if part not in STEMS:
+        return {}
+    whole, index, *_ = forms(STEMS[part])
+    if other or place.is_file():
+        return {f"{part}/{whole}": other or place}
+    preferred = ["adapter_config.json", *["*.index.json"] * (place / whole).is_file()]  # by a library, or over them
+    for beside in (path for name in preferred for path in place.glob(name)):
+        raise ValueError(f"{beside} stands for other weights than those that are read: move it out of the folder.")
+    there = [name for name in forms(STEMS[part]) if (place / name).is_file()]
+    if there and ".index." in there[0]:
+        names = {name: place / name for name in shards(place / there[0])}
+        return {f"{part}/{name}": path for name, path in ({index: place / there[0]} | names).items()}
+    return {f"{part}/{whole}": place / (there or [whole])[0]}
+
+
+PICKLED = "is pickled and may run code when opened: take the model's safetensors, or convert it where nothing is lost"
+ADAPTED = "is a LoRA: join it with its model by diffusers' fuse_lora and save_pretrained, then give that folder"
+SINGLE = "is one file: read it once with diffusers' from_single_file and save_pretrained, then give that folder"
+
+
+def refusal(path: Path) -> str:
+    """Why a file cannot stand for a folder, and what can be done."""
+    if path.suffix != ".safetensors":
+        return f"{path} {PICKLED}."
+    try:
+        with safe_open(path, framework="pt") as weights:
+            lora = any("lora" in name for name in weights.keys())  # noqa: SIM118  it is no dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is truncated or no safetensors file: download it again.") from error
+    return f"{path} {ADAPTED if lora else SINGLE}."
+
+
+def _remedy(root: Path, place: Path) -> str:
+    """What helps where something is missing of a part at `place`."""
+    for pattern, said in (
+        ("adapter_config.json", ADAPTED),
+        ("*lora*.safetensors", ADAPTED),
+        *((pattern, PICKLED) for pattern in ("*.bin", "*.ckpt", "*.pt", "*.pth")),
+        ("*.safetensors", SINGLE),
     ):
-        if found := sorted((folder / name).parent.glob(pattern)):
-            return remedy.format(found[0].name)
+        found = sorted([*place.glob(pattern), *(root.glob(pattern) if root != place else ())])
+        if found and (said != SINGLE or found[0].parent == root != place):
+            return f"{found[0].name} {said}"
     return "copy or download the folder again"
 
 
 @contextmanager
-def opened(folder: Path, seal: Mapping[str, str] | None, vision: bool) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder that holds what is read of `folder` alone, since libraries look for more, and every file's sha256."""
-    found = files(folder, vision)
-    for beside in (path for name in WEIGHTS for word in PREFERRED for path in (folder / name).parent.glob(word)):
-        raise ValueError(f"{beside} stands for other weights than those that are read: move it out of the folder.")
-    if seal is not None and (differ := sorted(set(found).symmetric_difference(seal))):
+def opened(
+    parts: Mapping[str, Path], seal: Mapping[str, str] | None, unet: Path | None = None
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder that holds what is read of some parts alone, since libraries look for more, and every file's sha256."""
+    found, root = files(parts, unet), parts["unet"].parent  # a vision half of another folder is not under its seal
+    inside = tuple(f"{part}/" for part, place in parts.items() if place.parent == root)
+    sealed = {name: value for name, value in (seal or {}).items() if name.startswith(inside)}
+    if seal is not None and (differ := sorted({name for name in found if name.startswith(inside)} ^ sealed.keys())):
         state = "is not sealed" if differ[0] in found else "is sealed and not there"
-        raise ValueError(f"{folder / differ[0]} {state}: restore the folder, or seal it again with write_preset.")
-    sealed = seal or dict.fromkeys(found)
+        raise ValueError(f"{root / differ[0]} {state}: restore the folder, or seal it again with write_preset.")
     with TemporaryDirectory() as made:
-        yield Path(made), {name: _bring(folder / name, Path(made) / name, name, sealed[name]) for name in found}
+        taken = ((name, path, Path(made) / name) for name, path in found.items())
+        yield Path(made), {name: _bring(path, to, name, sealed.get(name)) for name, path, to in taken}
 
 
 def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
     to.parent.mkdir(exist_ok=True)
-    content = None if name in WEIGHTS else read_file(path)
+    content = None if name.endswith(".safetensors") else read_file(path)
     found = file_sha256(path) if content is None else sha256(content).hexdigest()
     if content is None:
         try:
@@ -111,7 +184,8 @@ def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
             raise ValueError(f"{path} is truncated or no safetensors file: download it again.") from error
     if sealed not in (None, found):
         raise ValueError(f"{path} is not what its preset describes (sha256 differs): restore or seal it.")
-    if name in FIELDS:
+    fields = INDEX if name.endswith(".index.json") else FIELDS.get(name)
+    if fields:
         keys: set[str] = set()  # at any depth
         try:
             read = json.loads(content, object_hook=lambda table: keys.update(table) or table)
@@ -119,7 +193,7 @@ def _bring(path: Path, to: Path, name: str, sealed: str | None) -> str:
             raise ValueError(f"{path} is no JSON ({type(error).__name__}): restore it.") from error
         if asked := ", ".join(sorted(RUNS & keys)):
             raise ValueError(f"{path} asks to run code ({asked}): nothing of a folder is run here.")
-        content = json.dumps(_known(read, FIELDS[name], path)).encode()
+        content = json.dumps(_known(read, fields, path)).encode()
     if content is not None:
         to.write_bytes(content)
     return found

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfhelpers.backbones.inputs import to_pixels
@@ -17,6 +18,16 @@ class VisionFeatures:
         self.size = int(side if isinstance(side, int) else side[0])  # side in pixels of the images the model sees
         self.mean, self.std = model.visual.image_mean, model.visual.image_std
         self.token_dim = self.tokens(torch.zeros(1, 3, self.size, self.size)).shape[1]  # and no table of towers is kept
+
+    @property
+    def tower(self) -> nn.Module:
+        """What makes tokens of pixels."""
+        return self.model.visual
+
+    @property
+    def scale(self) -> Tensor:
+        """By which cosines are multiplied before a softmax, on the CPU."""
+        return self.model.logit_scale.detach().float().exp().cpu()
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
@@ -35,7 +46,11 @@ class VisionFeatures:
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to unit-length image embeddings (B, D)."""
-        return self.model.encode_image(self.pixels(images), normalize=True)
+        return F.normalize(self.encoded(self.pixels(images)), dim=1)
+
+    def encoded(self, pixels: Tensor) -> Tensor:
+        """What `pixels` gives to image embeddings (B, D), not yet of length 1, with gradients to what made them."""
+        return self.model.encode_image(pixels)
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:

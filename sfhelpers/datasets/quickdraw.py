@@ -1,4 +1,4 @@
-"""Quick, Draw! (Google): a folder of `<category>.ndjson`, raw or simplified, indexed once and read in batches."""
+"""Quick, Draw! (Google): a folder of a file a category, ndjson, binary or sketch-rnn's, indexed once, then drawn."""
 
 import hashlib
 import json
@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sfhelpers.datasets import records
+from sfhelpers.datasets import layouts, packed, published, records
 from sfhelpers.datasets.records import Record
 from sfhelpers.drawing import Drawing, Stroke, ndjson
 from sfhelpers.files import reading, shown
 
 LINE_WIDTH = 2 / 160  # of the picture's side, as the toy world's sketches; Google's bitmaps, of 28 px, have 16 / 288
+FORMATS = (".ndjson", ".bin", ".npz")
+SAVED = re.compile(r"((full_)?(simplified|raw|binary)|sketchrnn)_|\.full$")  # what is about a category in saved files
+FIRST = 100  # drawings of a file that the doctor looks at
 VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbers
 
 
@@ -28,9 +31,10 @@ VALIDATION = 0.2  # of the drawings to train on, where a split is given by numbe
 class Doodle(Record):
     """One drawing in a file; `instance` is its key_id, or a sha256 of the line, or of a drawing that shares its key."""
 
-    line: int = 0  # counted from 1
-    offset: int = 0  # of the line, in bytes
+    line: int = 0  # counted from 1; of a file without lines the drawing
+    offset: int = 0  # in bytes
     length: int = 0
+    content: bytes = b""  # (N, 3) int16 of sketch-rnn, whose files cannot be entered in the middle
 
     @property
     def digest(self) -> str:
@@ -39,24 +43,53 @@ class Doodle(Record):
 
     @property
     def where(self) -> str:
-        return f"{shown(self.path.name)} line {self.line}"
+        return f"{shown(self.path.name)} {'line' if self.lines else 'drawing'} {self.line}"
+
+    @property
+    def lines(self) -> bool:
+        return self.path.suffix.lower() == ".ndjson"
+
+    def unpacked(self, content: bytes) -> tuple[list[Stroke], str]:
+        """As `_strokes`, of its bytes in a packed file."""
+        try:
+            return (packed.stroke3 if self.content else packed.binary_strokes)(content), ""
+        except ValueError as error:
+            return [], f"cannot be used ({str(error).partition(':')[0]})"
+
+
+def find(root: Path) -> tuple[Path, dict[str, Path]]:
+    """The folder with the files, the one that is passed or as published around it, and each category's file in it."""
+    entry = published.DATASETS["quickdraw"]
+    known, own = published.spellings(entry), [(base, _files(base)) for base in (root / n for n in entry["within"])]
+    other = (
+        (base, files)
+        for base in layouts.around(entry, root)
+        if known.keys() & map(published.compared, files := _files(base))
+    )
+    return next((found for found in own if found[1]), None) or next(other, own[0])
+
+
+def _files(base: Path) -> dict[str, Path]:
+    paths = (path for path in records.entries(base) if path.suffix.lower() in FORMATS)
+    return {records.called(SAVED.sub("", path.stem)): path for path in paths}
 
 
 def read(root: Path, split: str = "default", skip_broken: bool = False, name: str = "") -> list[Doodle]:
-    """Where the drawings of a folder are, parted by their hashed keys; arguments and errors as of `load_sketches`."""
-    numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
-    if numbers is None and split != "default":
-        raise ValueError(f"split is {split!r}: pass default, or how many of a category train and are tested, as 20/5.")
-    paths = [path for path in records.entries(root) if ".ndjson" in path.name.lower()]
-    files = {records.called(path.stem): path for path in paths if path.suffix.lower() == ".ndjson"}
+    """Where the drawings of a folder are, parted by their hashed keys, or as their npz files are; arguments and errors
+    as of `load_sketches`."""
+    parted([], split)  # which tells a split that cannot be before the files are read
+    base, files = find(root)
+    if said := layouts.moved(base, published.DATASETS["quickdraw"], root):
+        warnings.warn(said, stacklevel=3)
     if not files:
         found = f"expected <category>.ndjson there (found: {records.contents(root)})"
         raise ValueError(f"no Quick, Draw! files under {shown(root)}: {found}; pass the folder that holds them.")
-    others = [path for path in paths if path not in files.values()]
-    if twins := records.listed(path.name for path in others if path.suffix.lower() == ".ndjson"):
-        raise ValueError(f"{twins} under {shown(root)} has the category of another file: rename it, or make them one.")
-    if packed := records.listed(path.name for path in others):
-        what = f"{len(others)} files under {shown(root)} do not end in .ndjson and are left out ({packed})"
+    others = [path for path in records.entries(base) if path not in files.values()]
+    if twins := records.listed(path.name for path in others if path.suffix.lower() in FORMATS):
+        raise ValueError(f"{twins} under {shown(base)} has the category of another file: rename it, or make them one.")
+    others = [path for path in others if re.search(r"\.(ndjson|npz|npy|bin)", path.name, re.IGNORECASE)]
+    if left := records.listed(path.name for path in others):
+        what = f"{len(others)} files under {shown(base)} do not end in {', '.join(FORMATS)} and are left out ({left})"
         warnings.warn(f"{what}: unpack or rename those that are wanted.", stacklevel=3)
     found, problems, unrecognized = _indexed(files)
     counted = f"{len(problems)} of {len(found) + len(problems)} drawings"
@@ -66,10 +99,23 @@ def read(root: Path, split: str = "default", skip_broken: bool = False, name: st
     if unrecognized:
         what = f"{unrecognized} of {len(found)} drawings under {shown(root)} were not guessed by the game and are used"
         warnings.warn(f"{what} all the same: to do without, delete lines of recognized false.", stacklevel=3)
-    if numbers is None:
-        return [replace(doodle, part=records.part_of(doodle.category, doodle.instance)) for doodle in found]
-    groups = (list(group) for _, group in groupby(found, lambda doodle: doodle.category))
-    return [doodle for group in groups for doodle in _counted(group, int(numbers[1]), int(numbers[2]))]
+    return parted(found, split)
+
+
+def parted(found: list[Record], split: str) -> list[Record]:
+    """Sketches by hashed names, but those of npz files as published; as "20/5", so many of a category to train on and
+    to test; or as "fold1", of three: a third of each category is tested. ValueError for other splits, or too few."""
+    numbers = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", split)
+    fold = re.fullmatch("fold([123])", split)
+    if split == "default":
+        return [r if _npz(r) else replace(r, part=records.part_of(r.category, r.instance)) for r in found]
+    if not (numbers or fold):
+        wanted = "default, how many of a category train and are tested, as 20/5, or fold1, fold2 or fold3"
+        raise ValueError(f"split is {split!r}: pass {wanted}.")
+    groups = (list(group) for _, group in groupby(found, lambda record: record.category))
+    if fold:
+        return [record for group in groups for record in _folded(group, int(fold[1]))]
+    return [record for group in groups for record in _counted(group, int(numbers[1]), int(numbers[2]))]
 
 
 def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
@@ -77,7 +123,8 @@ def draw(doodle: Doodle, side: int, line_width: float = LINE_WIDTH) -> Drawing:
     try:
         with doodle.path.open("rb") as file:
             file.seek(doodle.offset)
-            strokes, problem = _strokes(file.read(doodle.length))
+            content = doodle.content or file.read(doodle.length)
+            strokes, problem = (_strokes if doodle.lines else doodle.unpacked)(content)
     except OSError as error:
         what = f"{shown(doodle.path)} cannot be read any more ({error.strerror})"
         raise FileNotFoundError(f"{what}: put the file back, or read the folder again.") from error
@@ -101,21 +148,16 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
     unrecognized = 0
     for category, path in files.items():
         try:
-            for line, offset, content in _lines(path):
-                doodle = Doodle(path, "sketch", category, "", line=line, offset=offset, length=len(content))
-                strokes, problem = _strokes(content)
+            for doodle, strokes, problem, said in scan(path, category):
                 if problem:
                     problems.append(f"{doodle.where} {problem}")
                     continue
-                said = json.loads(content)
                 unrecognized += said.get("recognized") in (False, "false")
                 drawing = hashlib.sha256(b"/".join(stroke.points.tobytes() for stroke in strokes)).hexdigest()
-                named = said.get("key_id")
-                # A key may hold half a character, which JSON can and UTF-8 cannot.
-                key = hashlib.sha256(content.strip()).hexdigest() if named is None else shown(str(named))
+                key = doodle.instance
                 if drawn.setdefault(key, drawing) != drawing:
                     drawn[key] = ""
-                read.append((replace(doodle, instance=key), drawing))
+                read.append((doodle, drawing))
         except OSError as error:  # a folder of that name, a link that leads nowhere, a file of somebody else's
             problems.append(f"{shown(path.name)} cannot be read ({os.strerror(error.errno)})")
     found: dict[str, Doodle] = {}
@@ -126,9 +168,31 @@ def _indexed(files: dict[str, Path]) -> tuple[list[Doodle], list[str], int]:
     return list(found.values()), problems, unrecognized
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+def scan(path: Path, category: str) -> Iterator[tuple[Doodle, list[Stroke], str, dict]]:
+    """Every drawing of a file, its strokes, what is wrong with it in a few words, and what else is said of it."""
+    doodle = Doodle(path, "sketch", category, "")
     with reading(path), path.open("rb") as file:
-        yield from ndjson.lines(file)
+        if path.suffix.lower() == ".npz":
+            yield from _scan_npz(doodle)
+            return
+        for line, offset, content in ndjson.lines(file) if doodle.lines else packed.binary(file):
+            doodle = replace(doodle, line=line, offset=offset, length=len(content))
+            strokes, problem = (_strokes if doodle.lines else doodle.unpacked)(content)
+            said = {} if problem else json.loads(content) if doodle.lines else packed.head(content)
+            named = said.get("key_id")
+            # A key may hold half a character, which JSON can and UTF-8 cannot.
+            key = hashlib.sha256(content.strip()).hexdigest() if named is None else shown(str(named))
+            yield replace(doodle, instance=key), strokes, problem, said
+
+
+def _scan_npz(doodle: Doodle) -> Iterator[tuple[Doodle, list[Stroke], str, dict]]:
+    try:
+        for line, (part, content) in enumerate(packed.sketchrnn(doodle.path), 1):
+            key = hashlib.sha256(content).hexdigest()
+            doodle = replace(doodle, instance=key, line=line, part=part, content=content)
+            yield doodle, *doodle.unpacked(content), {}
+    except ValueError as error:
+        yield replace(doodle, line=doodle.line + 1), [], f"cannot be used ({error})", {}
 
 
 def _strokes(content: bytes) -> tuple[list[Stroke], str]:
@@ -141,14 +205,30 @@ def _strokes(content: bytes) -> tuple[list[Stroke], str]:
         return [], f"cannot be used ({str(error).partition(':')[0]})"
 
 
-def _counted(doodles: list[Doodle], train: int, test: int) -> list[Doodle]:
-    """`train` and `test` drawings of one category, the parts set; in the order of their lines."""
-    category = doodles[0].category
-    if len(doodles) < train + test:
-        what = f"{category!r} has {len(doodles)} drawings, fewer than {train} to train on and {test} to test"
+def _npz(record: Record) -> bool:
+    return bool(isinstance(record, Doodle) and record.content)
+
+
+def _queue(group: list[Record]) -> list[Record]:
+    return sorted(group, key=lambda r: (records.fraction(f"{r.category}/{r.instance}"), r.instance))
+
+
+def _folded(group: list[Record], fold: int) -> list[Record]:
+    tested = set(_queue(group)[fold - 1 :: 3])
+    validates = {record for record in group if records.part_of(record.category, record.instance) == "val"} - tested
+    parts = ("test" if r in tested else "val" if r in validates else "train" for r in group)
+    return [replace(record, part=part) for record, part in zip(group, parts, strict=True)]
+
+
+def _counted(group: list[Record], train: int, test: int) -> list[Record]:
+    """`train` and `test` sketches of one category, the parts set; in their order."""
+    category, queue = group[0].category, _queue(group)
+    if _npz(group[0]):  # what is published as test is never trained on
+        queue = [r for r in queue if r.part != "test"][:train] + [r for r in queue if r.part == "test"][:test]
+    if len(queue) < train + test:
+        what = f"{category!r} has {len(queue)} drawings, fewer than {train} to train on and {test} to test"
         raise ValueError(f"{what}: ask for fewer, or take the category's file away.")
     validation = max(1, round(VALIDATION * train)) if train > 1 else 0
     parts = Counter(train=train - validation, val=validation, test=test)
-    queue = sorted(doodles, key=lambda d: (records.fraction(f"{category}/{d.instance}"), d.instance))
-    chosen = [replace(doodle, part=part) for doodle, part in zip(queue, parts.elements(), strict=False)]
-    return sorted(chosen, key=lambda doodle: doodle.line)
+    chosen = dict(zip(queue, parts.elements(), strict=False))
+    return [replace(record, part=chosen[record]) for record in group if record in chosen]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 from sfhelpers import images
 from sfhelpers.files import file_sha256, reading, shown
 
+HIDDEN = re.compile(r"\.|filelist\.txt$")  # the latter lies in TU-Berlin's png/
 PLURAL = {"photo": "photos", "sketch": "sketches"}
 LONGEST = 255 - len("_overlay.png")  # bytes of a photo's name without its ending, of which 04 names pictures
 PARTS = {"train": 0.60, "val": 0.15, "test": 0.25}
@@ -226,6 +228,11 @@ def images_in(places: Mapping[str, Path], root: Path, remedy: str, skip_broken: 
         wanted = f"{shown(folder)}/<class>/* with one of {' '.join(images.EXTENSIONS)}"
         why = f"no {PLURAL[domain]} under {shown(root)}: expected {wanted} (found in {shown(upper)}: {contents(upper)})"
         raise ValueError(f"{why}; {remedy}, or pass -p data_root.")
+    return without_closed(files)
+
+
+def without_closed(files: dict[str, dict]) -> dict[str, dict]:
+    """Files by domain and class, without the classes that one domain's cannot be read of."""
     closed = {category for found in files.values() for category, paths in found.items() if not paths}
     return {d: {c: paths for c, paths in found.items() if c not in closed} for d, found in files.items()}
 
@@ -256,7 +263,7 @@ def masks_in(place: Path, photos: dict[str, list[Path]], skip_broken: bool) -> d
 def entries(folder: Path) -> list[Path]:
     """What is not hidden in a folder; nothing in a file."""
     with reading(folder):
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+        return sorted(path for path in folder.iterdir() if not HIDDEN.match(path.name)) if folder.is_dir() else []
 
 
 def without_broken(found: list[Record], root: Path, skip_broken: bool, name: str = "") -> list[Record]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sfhelpers.datasets import splits
+from sfhelpers.datasets.published import compared
 from sfhelpers.datasets.records import Dataset, Record, check_apart, listed, pairs
 from sfhelpers.datasets.splits import ClassSplit, Level, Problem, ZeroShot
 
@@ -23,35 +24,22 @@ SCENARIOS = {  # -> the data sets, a training one and, for "cdsbir", the one tha
     "cgsbir": ("toy",), "fgsbir": ("toy-instances",), "cdsbir": ("toy", "toy-restyled"), "gzs": ("toy",),
 }  # fmt: skip
 GENERALISED = ("class", "sample", "trained")  # tests of "gzs" beside the zero-shot one
-# The same thing under another name in the published lists; TU-Berlin's rooster is not Sketchy's chicken.
-ALIASES = {
-    "mouseanimal": "mouse",
-    "crocodilian": "crocodile",
-    "eiffeltower": "theeiffeltower",
-    "motorcycle": "motorbike",
-}
 
 
-def compared(name: str, aliases: Mapping[str, str] = ALIASES) -> str:
-    """A class name as it is compared between data sets: letters and digits in lower case, aliases made one."""
-    letters = "".join(letter for letter in name.casefold() if letter.isalnum())
-    return aliases.get(letters, letters)
-
-
-def cross_dataset(trained: Iterable[str], tested: Iterable[str], aliases: Mapping[str, str] = ALIASES) -> tuple:
+def cross_dataset(trained: Iterable[str], tested: Iterable[str]) -> tuple[str, ...]:
     """The rule: a target's test classes without every class in the source's training list, whatever its spelling.
 
     With the published list of 100 Sketchy classes it gives the published counts, 21 to TU-Berlin and 11 to QuickDraw;
     with the list that is really trained on, the strict ones: of 104 classes the first version tests horse, a seen one.
     """
-    known = {compared(name, aliases) for name in trained}
-    return tuple(name for name in tested if compared(name, aliases) not in known)
+    known = set(map(compared, trained))
+    return tuple(name for name in tested if compared(name) not in known)
 
 
-def check_untrained(trained: Iterable[str], tested: Iterable[str], aliases: Mapping[str, str] = ALIASES) -> None:
+def check_untrained(trained: Iterable[str], tested: Iterable[str]) -> None:
     """ValueError that names the tested classes which are trained on."""
     trained, tested = list(trained), list(tested)
-    if leaking := sorted(set(tested) - set(cross_dataset(trained, tested, aliases))):
+    if leaking := sorted(set(tested) - set(cross_dataset(trained, tested))):
         what = f"{len(leaking)} of {len(tested)} test classes are trained on ({listed(leaking, 10)})"
         raise ValueError(f"{what}: test on others, as scenarios.cross_dataset leaves them.")
 
@@ -164,7 +152,7 @@ def _cross(source: Dataset, target: Dataset, tested: Collection[str]) -> ZeroSho
     own = sorted({record.category for record in target.records if not record.seen})
     chosen = tuple(tested) or cross_dataset(seen.categories, own)
     check_untrained(seen.categories, chosen or own)
-    names = {compared(name) for name in chosen}
+    names = set(map(compared, chosen))
     split = splits.class_split(seen, f"strict, {source.name} to {target.name}", chosen)
     taught = (r for r in seen.records if r.part != "test" and names.isdisjoint(map(compared, r.things)))
     taught = replace(seen, records=tuple(taught))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sfhelpers.datasets import load_dataset, quickdraw, records
+from sfhelpers.datasets import layouts, load_dataset, published, quickdraw, records
 from sfhelpers.datasets.quickdraw import Doodle
 from sfhelpers.datasets.records import Dataset
 from sfhelpers.images import load_images
@@ -17,7 +17,7 @@ from sfhelpers.params import data_folder
 from sfhelpers.toyworld import quick
 
 VALIDATION = 4  # sketches a category to choose by, and never more than are learned from
-NAMES = ("toy", "quickdraw", "folder")
+NAMES = ("toy", "quickdraw", "tuberlin", "folder")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ def load_sketches(name: str, root: str | Path = "", split: str = "default", skip
     """Find labelled sketches, part them, and check that each can be read. Errors as of `load_dataset`.
 
     Args:
-        name: "toy": the toy world's quick drawings, made on the spot and kept in the user's cache. "quickdraw": ndjson
-            files in `root`. "folder": image files in `sketch/<category>/` of it, `photo/` beside them.
+        name: "toy": the toy world's quick drawings, made on the spot and kept in the user's cache. "quickdraw" and
+            "tuberlin": their files in `root`. "folder": images in `sketch/<category>/` of it, `photo/` beside them.
         split: "default" parts by hashed names, about 60 % train, 15 % val and 25 % test; "20/5", not for "folder",
-            takes 20 of each category to train on, one in five of them for validation, and 5 to test.
+            takes 20 of each category to train on, one in five of them for validation, and 5 to test; "fold1" tests the
+            first third of each category, of three.
     """
     if name not in NAMES:
         raise ValueError(f"there are no sketches {name!r}: choose one of {', '.join(NAMES)}.")
@@ -62,6 +63,12 @@ def load_sketches(name: str, root: str | Path = "", split: str = "default", skip
         data = load_dataset("folder", root, "parts", skip_broken=skip_broken)
         return Sketches("folder", data.root, split, data.sketches)
     base = data_folder(name, root) or quick.ensure_quick()
+    if name == "tuberlin":
+        entry = published.DATASETS[name]
+        tree = layouts.locate(entry, base)
+        found = layouts.read(entry, tree, layouts.by_class(()), skip_broken=skip_broken)
+        found = records.without_broken(found, tree.base, skip_broken, name)
+        return Sketches(name, tree.base, split, tuple(quickdraw.parted(found, split)))
     return Sketches(name, base, split, tuple(quickdraw.read(base, split, skip_broken, name)))
 
 

@@ -1,20 +1,12 @@
 """The Sketchy database (Sangkloy et al. 2016) as its `rendered_256x256` archive lays it out, masks optional."""
 
-import warnings
 from collections.abc import Collection
-from dataclasses import replace
 from os.path import isdir
 from pathlib import Path
 
-from sfhelpers.datasets import records
+from sfhelpers.datasets import layouts, published, records
 from sfhelpers.datasets.records import Record
-from sfhelpers.files import shown
 
-# The categories never seen in training in the 104/21 split (Yelamarthi et al. 2018) that the papers use.
-UNSEEN = (
-    "bat", "cabin", "cow", "dolphin", "door", "giraffe", "helicopter", "mouse", "pear", "raccoon", "rhinoceros",
-    "saw", "scissors", "seagull", "skyscraper", "songbird", "sword", "tree", "wheelchair", "windmill", "window",
-)  # fmt: skip
 RENDERING = "tx_000100000000"  # photos cropped to the object's box plus 10 %; sketches centred
 
 
@@ -25,32 +17,8 @@ def read(root: Path, unseen: Collection[str], limit: int = 0, seed: int = 0, ski
     an unseen category and lone ones are tested. `limit` and `seed` choose photos, which keep all their sketches.
     """
     base = tree(root)
-    places = {domain: base / domain / RENDERING for domain in records.PLURAL}
-    files = records.images_in(places, base, "unpack rendered_256x256 there", skip_broken)
-    if not files["photo"].keys() & files["sketch"].keys():
-        has = " and ".join(f"{domain}/ has {records.listed(sorted(found))}" for domain, found in files.items())
-        raise ValueError(f"no category under {shown(base)} has both photos and sketches ({has}): make the names equal.")
-    unseen, photos = {records.plain(name) for name in unseen}, []
-    masks = records.masks_in(base / "mask" / RENDERING, files["photo"], skip_broken)
-    for category, paths in sorted(files["photo"].items()):
-        seen = records.plain(category) not in unseen
-        for path in paths:
-            record = Record(path, "photo", category, path.stem, **masks.get((category, records.nfc(path.stem)), {}))
-            taught = len(paths) > 1 and unseen.isdisjoint(map(records.plain, record.things))
-            part = records.part_of(category, path.stem) if taught else "test"
-            photos.append(replace(record, part=part, seen=seen))
-    drawn, found, orphans = {(photo.category, photo.instance): photo for photo in photos}, {}, []
-    for category, path in ((name, path) for name, paths in sorted(files["sketch"].items()) for path in paths):
-        if photo := drawn.get((category, path.stem.rpartition("-")[0])):
-            found[replace(photo, path=path, domain="sketch", mask=None, also=())] = photo
-        else:
-            orphans.append(path.name)
-    if orphans:
-        text = f"{len(orphans)} sketches under {shown(base)} have no photo and are left out: {records.listed(orphans)}."
-        warnings.warn(text, stacklevel=3)
-    chosen = records.limited(photos, limit, seed)
-    kept = set(chosen)
-    return chosen + [sketch for sketch, photo in found.items() if photo in kept]
+    found = layouts.Tree(base, {domain: [base / domain / RENDERING] for domain in records.PLURAL})
+    return layouts.read(published.DATASETS["sketchy"], found, layouts.by_class(unseen), limit, seed, skip_broken)
 
 
 def tree(root: Path) -> Path:

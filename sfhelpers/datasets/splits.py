@@ -210,6 +210,16 @@ class Problem:
     tests: dict[str, tuple[np.ndarray, np.ndarray]]  # "zero-shot", "class", ... -> queries, gallery in the pool
 
 
+def served(dataset: Dataset) -> tuple[str, ...]:
+    """The PROBLEMS that a dataset serves: where no sketch is of a photo, all but "fine-grained", with a warning."""
+    instances = (names_of(side, "instance") for side in (dataset.sketches, dataset.photos))
+    if not set.isdisjoint(*map(set, instances)):
+        return tuple(PROBLEMS)
+    what = f"no sketch of {dataset.name} is of one of its photos"
+    warnings.warn(f"{what}, so none is asked for the very photo: fine-grained is left out.", stacklevel=2)
+    return tuple(name for name in PROBLEMS if PROBLEMS[name] != "instance")
+
+
 def problems_of(dataset: Dataset, names: Collection[str] = tuple(PROBLEMS)) -> dict[str, Problem]:
     """The problems of these names, "strict" with the generalised tests; ValueError as of `splits` and `Groups`."""
     if unknown := set(names) - set(PROBLEMS):

@@ -125,17 +125,22 @@ class FusedExtractor(nn.Module):
             torch.manual_seed(seed)
             for name, part in plan.modules(backbone).items():
                 self.add_module(name, part)
-        self.to(backbone.diffusion.unet.conv_in.weight)  # its device and type
+        like = backbone.diffusion.unet.conv_in.weight
+        self.to(like.device, learned_type(like))
 
     @torch.no_grad()
-    def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
-        """All that is frozen for this arm of (B, 3, H, W) in [0, 1], batch first; `noise` is of `noised`."""
+    def frozen(self, images: Tensor, latents: bool = False, **noise: Any) -> dict[str, Tensor]:
+        """All that is frozen for this arm of (B, 3, H, W) in [0, 1], batch first; `noise` is of `noised`.
+
+        `latents` of inject="up" leaves the UNet's frozen part to `features`: less to keep (1.2 for 6.1 MB an image of
+        SD 2.1 in half precision), more to compute.
+        """
         diffusion, found, noise = self.backbone.diffusion, {}, {"seed": self.seed, **noise}
         if self.inject != "none" or "tokens" in self.sources:
             found["tokens"] = self.backbone.vision.tokens(images)
-        if self.inject == "up":
+        if self.inject == "up" and not latents:
             return found | diffusion.prefix(images, **noise, until=self.until)
-        if self.inject == "up+down":  # the first injection follows down-block 1: next to nothing is frozen
+        if self.inject in ("up", "up+down"):  # where the first injection follows down-block 1, hardly more is frozen
             return found | diffusion.noised(images, **noise)
         if self.until:
             inject = partial(self.add_tokens, found["tokens"]) if self.inject == "random" else None
@@ -143,29 +148,31 @@ class FusedExtractor(nn.Module):
         wanted = (*self.sources, "tokens") if self.inject == "late" else self.sources
         return {name: feature for name, feature in found.items() if name in wanted}
 
-    def prepare(self, images: Tensor, batch_size: int = 32, **noise: Any) -> dict[str, Tensor]:
-        """What `frozen` gives of any number of images, `batch_size` at a time, on the device of `images`."""
+    def prepare(self, images: Tensor, batch_size: int = 0, **noise: Any) -> dict[str, Tensor]:
+        """What `frozen` gives of any number of images, `batch_size` (0: the backbone's) at a time, on their device."""
         check_images(images)
-        chunks = tqdm(images.split(batch_size), desc="frozen features", leave=False, delay=1)
+        chunks = tqdm(images.split(batch_size or self.backbone.at_once), desc="frozen features", leave=False, delay=1)
         parts = [{k: v.to(images.device) for k, v in self.frozen(chunk, **noise).items()} for chunk in chunks]
         return {key: torch.cat([part.pop(key) for part in parts]) for key in list(parts[0])}
 
     def features(self, prepared: dict[str, Tensor]) -> dict[str, Tensor]:
         """The sources that the branches name, "f1" to "tokens", with what was to be injected: (B, C, h, w) each."""
-        if {"up": "hidden", "up+down": "noisy"}.get(self.inject, self.sources[0]) not in prepared:
+        asked = {"up": {"hidden", "noisy"}, "up+down": {"noisy"}}.get(self.inject, {self.sources[0]})
+        if not asked & prepared.keys():
             raise ValueError(f'the tensors were not prepared for inject="{self.inject}": use its own prepare().')
         found, diffusion = self._moved(prepared), self.backbone.diffusion
         if self.zeroed:
             found |= {name: torch.zeros_like(found[name]) for name in self.sources if name != "tokens"}
         add = partial(self.add_tokens, found.get("tokens"))
         if self.inject == "up":
-            found |= _named(diffusion.suffix(found, add, self.until))
+            run = diffusion.suffix if "hidden" in found else diffusion.through_hooks
+            found |= _named(run(found, add, until=self.until))
         elif self.inject == "up+down":
             add_down = partial(self.injection_down, tokens=found["tokens"])
             found |= _named(diffusion.through_hooks(found, add, add_down, self.until))
         elif self.inject == "late":
             found |= {UNET_BRANCHES[n]: add(n, found[UNET_BRANCHES[n]]) for n in self.injected}
-        return {name: found[name] for name in self.sources}
+        return {name: found[name].to(self.aggregator.branch_weights) for name in self.sources}
 
     def forward(self, images: Tensor | dict[str, Tensor]) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], or what `prepare` made of them, to the (B, dim, grid, grid) map."""
@@ -183,9 +190,10 @@ class FusedExtractor(nn.Module):
         return self(images).amax(dim=(2, 3))
 
     @torch.no_grad()
-    def fit_statistics(self, prepared: dict[str, Tensor], batch_size: int = 32) -> None:
+    def fit_statistics(self, prepared: dict[str, Tensor], batch_size: int = 0) -> None:
         """Fix every source's channel mean and spread from these images, with the injection as it stands."""
         moments: dict[str, Tensor] = {}
+        batch_size = batch_size or self.backbone.at_once
         starts = range(0, len(next(iter(prepared.values()))), batch_size)
         for start in tqdm(starts, desc="channel statistics", leave=False, delay=1):
             batch = {key: value[start : start + batch_size] for key, value in prepared.items()}
@@ -207,11 +215,12 @@ class FinetunedExtractor(FusedExtractor):
 
     def __init__(self, backbone: Backbone, **settings: Any):  # of FusedExtractor, with inject="none"
         diffusion, vision = copy(backbone.diffusion), copy(backbone.vision)
-        diffusion.unet, vision.model = (deepcopy(m).requires_grad_(True) for m in (diffusion.unet, vision.model))
+        single, models = learned_type(diffusion.unet.conv_in.weight), (diffusion.unet, vision.model)
+        diffusion.unet, vision.model = (nn.Module.to(deepcopy(m), single).requires_grad_(True) for m in models)
         super().__init__(replace(backbone, diffusion=diffusion, vision=vision), **settings)
         self.unet: nn.Module = diffusion.unet
         # A fifth faster on a CPU, whose depthwise convolutions like their channels last.
-        self.tower: nn.Module = vision.model.visual.to(memory_format=torch.channels_last)
+        self.tower: nn.Module = vision.tower.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "FinetunedExtractor":
         super().train(mode)
@@ -221,7 +230,7 @@ class FinetunedExtractor(FusedExtractor):
         return self
 
     @torch.no_grad()
-    def frozen(self, images: Tensor, **noise: Any) -> dict[str, Tensor]:
+    def frozen(self, images: Tensor, latents: bool = False, **noise: Any) -> dict[str, Tensor]:
         pixels = self.backbone.vision.pixels(images)
         return self.backbone.diffusion.noised(images, **{"seed": self.seed, **noise}) | {"pixels": pixels}
 
@@ -231,6 +240,11 @@ class FinetunedExtractor(FusedExtractor):
         pixels = found["pixels"].contiguous(memory_format=torch.channels_last)
         features["tokens"] = self.backbone.vision.intermediate(pixels)
         return {name: features[name] for name in self.sources}
+
+
+def learned_type(frozen: Tensor) -> torch.dtype:
+    """Of what learns beside a frozen weight: single precision at least, whatever half type the weight has."""
+    return torch.promote_types(frozen.dtype, torch.float32)
 
 
 def _named(outputs: list[Tensor]) -> dict[str, Tensor]:

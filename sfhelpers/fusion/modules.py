@@ -25,8 +25,10 @@ class ClipInjection(nn.Module):
 
     def forward(self, block: int, feature: Tensor, tokens: Tensor) -> Tensor:
         """Inject tokens (B, token_dim, H, W) into a block's output (B * draws, C, h, w), an image's draws in a row."""
-        injected = self.convs[block](tokens.flatten(2)).unflatten(2, tokens.shape[2:])
-        return feature + _fitting(injected, feature)  # not in place, since the UNet may hold the feature as a skip
+        given = tokens.to(self.convs[block].weight.dtype)  # which may be finer than that of the frozen models
+        injected = self.convs[block](given.flatten(2)).unflatten(2, tokens.shape[2:])
+        # Not in place, since the UNet may hold the feature as a skip.
+        return feature + _fitting(injected, feature).to(feature.dtype)
 
 
 class TokenInterpolation(nn.Module):

@@ -16,7 +16,7 @@ from sfhelpers.files import check_own, given, shown, writing
 from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Notebook, Parameter
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "data_folder", "resolve_device"]
-BACKBONES = ("pocket", "sd21")
+BACKBONES = ("pocket", "sd14", "sd15", "sd21", "sd21-base", "cleandift-sd15", "cleandift-sd21")
 KINDS = {  # what a value is called, and how another one is passed
     bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
     int: ("a whole number", "pass for example -p {0} 3"),
@@ -25,6 +25,7 @@ KINDS = {  # what a value is called, and how another one is passed
     list: ("a list of whole numbers", 'pass it with -y "{0}: [1, 2]"'),
 }
 OUTPUTS = ("checkpoints", "heads", "masks", "pocket", "tokenizer", "vision")  # folders that notebooks write
+STORES = ("auto", "off")  # or a folder
 MEGABYTES = 50  # that a run may need at its output_dir
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +37,7 @@ class Run(SimpleNamespace):
     @property
     def configuration(self) -> dict[str, Any]:
         """What decides the numbers of a training, for its checkpoint: all but where it runs and how much is run."""
-        aside = ("output_dir", "device", "resume", "arms", "seeds", "rates", "variants", "meeting")
+        aside = ("output_dir", "device", "store", "resume", "arms", "seeds", "rates", "variants", "meeting")
         return {k: str(v) if isinstance(v, Path) else v for k, v in vars(self).items() if k not in aside}
 
 
@@ -68,13 +69,18 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
         folder = data_folder(run.dataset, run.data_root)
         run.data_root = folder.resolve() if folder else ""
     given(getattr(run, "heads", ""))
+    if getattr(run, "store", "off") not in STORES:
+        run.store = str(given(run.store).resolve())
     run.output_dir = _output_dir(run.output_dir, notebook)
     _print(run, table, declared)
     return run
 
 
 def resolve_device(device: str) -> str:
-    """The device meant by "auto", "cpu", "cuda", "cuda:N" or "mps"; ValueError for others, RuntimeError if absent."""
+    """The device meant by "auto", "cpu", "cuda", "cuda:N" or "mps"; ValueError for others, RuntimeError if absent.
+
+    Of processes that accelerate or torchrun launched, each takes its own GPU for "auto" and "cuda".
+    """
     import torch  # seconds to import, and only this check needs it
 
     there = {"cpu": 1, "cuda": torch.cuda.is_available() and torch.cuda.device_count()}
@@ -86,9 +92,10 @@ def resolve_device(device: str) -> str:
         raise ValueError(f"device {device!r} is unknown: choose auto, cpu, cuda, cuda:N or mps.")
     if not there[kind]:
         raise RuntimeError(f"device {device!r} asks for a GPU, but torch finds none here: use -p device cpu.")
-    if int(index or 0) >= there[kind]:
+    device = f"cuda:{int(index or os.environ.get('LOCAL_RANK', 0))}" if kind == "cuda" else device
+    if int(device.partition(":")[2] or 0) >= there[kind]:
         raise RuntimeError(f"device {device!r} is not there: torch finds {there[kind]}, counted from 0.")
-    return f"cuda:{int(index or 0)}" if kind == "cuda" else device
+    return device
 
 
 def data_folder(dataset: str, root: str | Path) -> Path | None:
@@ -155,17 +162,22 @@ def _or(choices: Collection[Any]) -> str:
 
 
 def _backbone(backbone: str) -> str:
-    if backbone.partition(":")[0] in BACKBONES:
-        return backbone  # `sd21:<folder or hub id>` is looked up when it is loaded
-    folder = given(backbone).resolve()
-    if not backbone or not folder.is_dir():
-        raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
-    return str(folder)
+    if re.split("[:+]", backbone)[0] in BACKBONES:
+        return backbone  # what stands behind the name is looked up when it is loaded
+    first, plus, vision = backbone.rpartition("+")
+    for folder, rest in ((backbone, ""), (first, plus + vision)):
+        if folder and given(folder).is_dir():
+            return f"{given(folder).resolve()}{rest}"
+    raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
+
+
+def runs() -> Path:
+    """The folder of what runs write that name no other."""
+    return (ROOT if (ROOT / "pyproject.toml").exists() else given("~/sketchfusion")) / "runs"
 
 
 def _output_dir(output_dir: str, notebook: str) -> Path:
-    base = ROOT if (ROOT / "pyproject.toml").exists() else given("~/sketchfusion")
-    folder = given(output_dir).resolve() if output_dir else base / "runs" / notebook
+    folder = given(output_dir).resolve() if output_dir else runs() / notebook
     remedy = "pass another one with -p output_dir"
     with writing(folder, remedy):
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +198,9 @@ def _print(run: Run, table: Mapping[str, Parameter], declared: Notebook) -> None
         print(f"  {name:<14} {shown(_shown(getattr(run, name))):<22} {parameter.help}")
     minutes, rest = divmod(round(declared.seconds(run)), 60)
     time = f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-    print(f"  expected: about {time} on two CPU cores, {declared.gigabytes(run):.1f} GB of memory at the peak")
+    other = getattr(run, "backbone", "pocket") != "pocket"
+    beside = " with pocket; no time and memory were measured with this backbone" if other else ""
+    print(f"  expected: about {time} on two CPU cores, {declared.gigabytes(run):.1f} GB of memory at the peak{beside}")
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DATASETS = ("toy", "sketchy", "folder")
+EXTENDED = ("sketchy-extended", "tuberlin-extended", "quickdraw-extended")
+FINE = ("shoev2", "chairv2", "fscoco")  # one class each, whose sketches are of their photos
 INJECT = ("up", "up+down", "none", "late", "random")
 SCENARIOS = ("cgsbir", "fgsbir", "cdsbir", "gzs")
 TASKS = ("correspondence", "retrieval", "recognition", "segmentation")
@@ -49,6 +51,7 @@ PARAMETERS = {
     "inject": Parameter(str, "how CLIP enters the UNet", choices=INJECT),
     "absent": Parameter(float, "share of questions for what is not there", low=0, high=1),
     "resume": Parameter(bool, "go on from the checkpoints of a run that was stopped"),
+    "store": Parameter(str, "frozen features: auto, off (memory) or a folder"),
     "scenario": Parameter(str, "what is new", choices=SCENARIOS),
     "arms": Parameter(str, "which methods are trained", choices=("core", "frozen", "all")),
     "seeds": Parameter(int, "seeds an arm is trained with", low=1),
@@ -79,6 +82,7 @@ PARAMETERS = {
 }
 SHARED = ("backbone", "dataset", "data_root", "split", "limit", "batch_size", "seed", "device", "output_dir")
 TRAINING = (*SHARED, "epochs", "learning_rate", "rates", "inject", "resume")
+STORED = (*TRAINING, "store")
 TIMES = {"fused": 0.6, "core": 1, "frozen": 2.3, "all": 4.5}  # what arms take, of what the core ones do
 SKETCH_TIMES = TIMES | {"frozen": 2.7, "all": 5.3}
 ARMS = {"core": 1, "losses": 2, "all": 4.5}  # what arms of Dr. CLIP take
@@ -102,7 +106,10 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
             + run.limit * min(run.categories, 36) * (0.45 * run.noise_seeds + 0.12 * len(run.timesteps) + 0.25)
         ),
         lambda run: 1.6 + 0.012 * run.limit * run.categories,
-        own={"limit": Parameter(int, "pairs a category", low=1)},
+        own={
+            "dataset": Parameter(str, "whose pictures are shown", choices=(*DATASETS, *EXTENDED, *FINE)),
+            "limit": Parameter(int, "pairs a category", low=1),
+        },
     ),
     "02_fused_extractor": Notebook(
         ("backbone", "seed", "device", "output_dir", "pairs", "steps"),
@@ -110,7 +117,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 1.5,
     ),
     "03_correspondence": Notebook(
-        (*TRAINING, "sketches", "arms", "seeds", "skip_broken"),
+        (*STORED, "sketches", "arms", "seeds", "skip_broken"),
         lambda run: 50 + TIMES[run.arms] * (run.limit or TOY) * (1 + run.sketches) * (2.5 + 1.15 * _epochs(run)),
         lambda run: 2.3 + 0.02 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3 if run.split == "60:40" else 4,
@@ -120,30 +127,33 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         },
     ),
     "04_segmentation": Notebook(
-        (*TRAINING, "absent", "arms", "seeds", "skip_broken"),
+        (*STORED, "absent", "arms", "seeds", "skip_broken"),
         lambda run: 30 + TIMES[run.arms] * (run.limit or TOY) * (4.6 + 1.6 * _epochs(run)),
         lambda run: 2.1 + 0.035 * (run.limit or TOY),
         lambda run: 4,
     ),
     "05_retrieval": Notebook(
-        (*TRAINING, "arms", "sketches", "seeds", "others", "skip_broken"),
+        (*STORED, "arms", "sketches", "seeds", "others", "skip_broken"),
         lambda run: 35 + TIMES[run.arms] * (run.limit or TOY) * (3.4 + run.sketches * (3.4 + 2.8 * _epochs(run))),
         lambda run: 2 + 0.06 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
-        own={"split": Parameter(str, "how the files are parted", choices=("default",))},
+        own={
+            "dataset": Parameter(str, "whose sketches and photos", choices=(*DATASETS, *EXTENDED)),
+            "split": Parameter(str, "how the files are parted", choices=("default",)),
+        },
     ),
     "06_recognition": Notebook(
-        (*TRAINING, "arms", "seeds", "shots", "skip_broken"),
+        (*STORED, "arms", "seeds", "shots", "skip_broken"),
         lambda run: 25 + SKETCH_TIMES[run.arms] * (34 + 0.8 * (run.shots or 20) * _epochs(run)),
         lambda run: 1.5 + 0.012 * (run.shots + (run.limit or 15)),
         own={
-            "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "folder")),
+            "dataset": Parameter(str, "whose sketches", choices=("toy", "quickdraw", "tuberlin", "folder")),
             "limit": Parameter(int, "test sketches a category at most (0 = all)", low=0),
             "arms": Parameter(str, "which methods are trained", choices=("fused", "core", "frozen", "all")),
         },
     ),
     "07_ablations": Notebook(
-        (*(name for name in TRAINING if name != "inject"), "tasks", "variants", "seeds", "others"),
+        (*(name for name in STORED if name != "inject"), "tasks", "variants", "seeds", "others"),
         lambda run: (
             25
             + ({"few": 2, "all": 4}.get(run.tasks, 1) * (run.limit or TOY) / 4)
@@ -166,6 +176,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 2 + 0.4 * run.draws + 0.02 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
         own={
+            "dataset": Parameter(str, "whose sketches and photos", choices=(*DATASETS, *EXTENDED)),
             "split": Parameter(str, "how the files are parted", choices=("default",)),
             "arms": Parameter(str, "which methods are trained", choices=("core", "all")),
             "variants": Parameter(str, "which ablations are trained", choices=("none", "few", "all")),
@@ -189,7 +200,7 @@ NOTEBOOKS = {  # seconds were measured on one core in 01 and 03 and on two in th
         lambda run: 1.6 + 0.01 * (run.limit or TOY) * (1 + run.sketches),
         lambda run: 3,
         own={
-            "dataset": Parameter(str, "whose sketches and photos", choices=("toy", "sketchy")),
+            "dataset": Parameter(str, "whose sketches and photos", choices=(*DATASETS[:2], *EXTENDED, *FINE)),
             "split": Parameter(str, "how the files are parted", choices=("default",)),
             "batch_size": Parameter(int, "quadruplets a step", low=1),
             "epochs": Parameter(int, "passes over the training part at most", low=1),

@@ -19,6 +19,7 @@ from sfhelpers.images import EXTENSIONS, open_image
 from sfhelpers.kept import from_signed, signed
 from sfhelpers.metrics.arrays import whole
 from sfhelpers.search.framing import Frame, Place, Sketch
+from sfhelpers.search.nearest import nearest
 from sfhelpers.tasks.arms import reading_size
 from sfhelpers.tasks.heads import HEADS, file_name, load_head
 from sfhelpers.tasks.prepared import embed_photos
@@ -102,7 +103,7 @@ class Gallery:
 
     @cached_property
     def faiss(self) -> Any:
-        """FAISS's `IndexFlatIP` of the embeddings: exact search by cosine; `faiss.write_index` writes it for others."""
+        """FAISS's `IndexFlatIP` of the embeddings, for others: `faiss.write_index` writes it; `ask` does without."""
         import faiss  # here, since it brings a second OpenMP runtime, which not everybody shall need
 
         index = faiss.IndexFlatIP(self.embeddings.shape[1])
@@ -131,8 +132,9 @@ class Gallery:
         """
         number = min(whole(k), len(self))
         vector = _finite(self.embed([Frame.of(sketch)]), "the sketch")
-        scores, places = self.faiss.search(vector.numpy(), number)
-        return [(self.records[n].path, float(score)) for n, score in zip(places[0], scores[0], strict=True)]
+        scores, places = nearest(vector, self.embeddings, number)
+        found = zip(places[0].tolist(), scores[0].tolist(), strict=True)
+        return [(self.records[n].path, score) for n, score in found]
 
     def save(self, path: Place) -> Path:
         """Write one file, whole or not at all: safetensors with the embeddings; nothing is pickled. OSError if it
@@ -214,7 +216,7 @@ def _usable_photos(root: Path, limit: int = 0, seed: int = 0, skip_broken: bool 
 
 
 def _finite(vectors: Tensor, of: str) -> Tensor:
-    """The vectors; FAISS would find no place for one that is not finite, and give -1."""
+    """The vectors; there is no place for one that is not finite."""
     if broken := int((~vectors.isfinite()).any(1).sum()):
         said = f"{broken} of {len(vectors)} embeddings of {of} are not finite"
         raise ValueError(f"{said}: look for broken weights in backbone and head, or load the backbone in float32.")

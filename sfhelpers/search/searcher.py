@@ -91,8 +91,7 @@ class Searcher:
     def recognise(self, embeddings: Tensor) -> Tensor:
         """(B, D) embeddings to (B, K) probabilities of the gallery's categories, which sum to 1 for a scribble too."""
         # CLIP's zero-shot rule with mean photo embeddings for prompts: a softmax over cosines times logit scale.
-        scale = self.backbone.vision.model.logit_scale.detach().exp().float().cpu()
-        return (scale * embeddings @ self.gallery.prototypes.T).softmax(dim=1)
+        return (self.backbone.vision.scale * embeddings @ self.gallery.prototypes.T).softmax(dim=1)
 
     def _categories(self, embedding: Tensor) -> tuple[tuple[tuple[str, float], ...], str]:
         if len(names := self.gallery.categories) < 2:

@@ -17,6 +17,7 @@ from sfhelpers.metrics import holm, paired_bootstrap
 from sfhelpers.results import Row
 from sfhelpers.tasks import arms
 from sfhelpers.tasks.fit import History, Training
+from sfhelpers.tasks.prepared import keeping
 
 TEST = (
     "paired bootstrap over {unit}: 10,000 times the seeds of both methods ({seeds}) and then the {unit} are drawn with "
@@ -96,6 +97,9 @@ class Task:
     def examples(self, frozen: Frozen) -> int:  # that an epoch has
         return len(frozen["train"])
 
+    def images_in(self, part: Any) -> int:  # at most, that `read` prepares of a part
+        return len(getattr(part, "records", part))
+
     def plain(self, backbone: Backbone, seed: int) -> arms.Arm:  # whose frozen tensors and extractor `untrained` gets
         return arms.arm_of("SD+CLIP concatenated", backbone, seed)
 
@@ -112,12 +116,14 @@ def compare(
     resume: bool = True,
     configuration: Mapping[str, Any] | None = None,
     after: Callable[[arms.Arm, list[Trial], Frozen], None] = lambda *given: None,
+    store: str = "",
 ) -> tuple[list[Trial], Frozen]:
     """Train and test every method with every seed; what is frozen is computed once a kind of arm and seed, and shared.
 
     `methods` are of arms.METHODS and the task's baselines, or arms with their own seeds; `inject` is that of "fused",
     `rates` how many of RATES validation chooses from at an arm's first seed, `checkpoints` the folder of trainings to
-    go on from, or, without `resume`, to remove at the first one; `configuration` is as in `Training.fit`.
+    go on from, or, without `resume`, to remove at the first one; `configuration` is as in `Training.fit`. `store` says
+    where what is frozen is kept, as in `keeping`, and whether it fits before anything starts; "" is in memory, unasked.
 
     Returns the trials, baselines last, and what was prepared last, whose records, pairs and labels are those of all;
     `after` gets each arm, its trials and what was prepared for it. ValueError: an unknown method, or no arm.
@@ -134,13 +140,15 @@ def compare(
     plain = task.plain(backbone, seeds[0])
     if baselines:
         groups.setdefault(plain.frozen_key, [])
+    keep = _keeping(store, task, {key: group or [plain] for key, group in groups.items()}, log) if store else {}
     found: dict[int, list[Trial]] = {}
     others: list[Trial] = []
     factors: dict[tuple[str, str], tuple[float, ...]] = {}  # (method, problem) -> times the task's learning rate
     for key, group in groups.items():
         frozen, first = {}, (group or [plain])[0]  # what was frozen is let go first
         maker, size = arms.preparer(group or [plain]), arms.reading_size(first.backbone)
-        frozen = {name: task.read(maker, part, size, **first.noise) for name, part in task.parts.items()}
+        how = keep.get(key, {})
+        frozen = {name: task.read(maker, part, size, **first.noise, **how) for name, part in task.parts.items()}
         if checkpoints is not None and not resume and task.epochs:
             kept.remove_trainings(checkpoints)
             resume = True
@@ -148,13 +156,26 @@ def compare(
             trials = found[id(arm)] = []
             for problem in task.problems(arm.method):
                 some = factors.get((arm.method, problem), RATES[: rates if task.epochs else 1])
-                trials.append(_best(task, arm, problem, frozen, some, checkpoints, configuration))
+                about = dict(configuration or {}) | ({"kept": str(how["dtype"])} if how.get("dtype") else {})
+                trials.append(_best(task, arm, problem, frozen, some, checkpoints, about))
                 factors[arm.method, problem] = (trials[-1].factor,)
             log(f"{arm.method}, seed {arm.seed}: {', '.join(map(_ending, trials))}")
             after(arm, trials, frozen)
         if key == plain.frozen_key:
             others = [t for name in baselines for t in task.untrained(name, seeds, frozen, plain.extractor())]
     return [trial for arm in wanted for trial in found[id(arm)]] + others, frozen
+
+
+def _keeping(store: str, task: Task, groups: Mapping[tuple, list[arms.Arm]], log: Callable) -> dict[tuple, dict]:
+    """For each group, how its frozen tensors are kept; all is told, or refused, before anything starts."""
+    n, found, said = sum(map(task.images_in, task.parts.values())), {}, {""}
+    for key, group in groups.items():
+        about = arms.preparer(group), arms.reading_size(group[0].backbone), n
+        found[key], line = keeping(store, *about, **group[0].noise)
+        if line not in said:
+            log(line)
+        said.add(line)
+    return found
 
 
 def _ending(trial: Trial) -> str:
@@ -178,7 +199,7 @@ def _train(task: Task, arm: arms.Arm, problem: str, frozen: Frozen, factor: floa
     checkpoints, configuration = kept
     extractor = arm.extractor(task.start)
     model = task.model(extractor, frozen)
-    made_by = dict(configuration or {}) | arm.made_by(extractor) | {"images": task.images, "model": model.settings}
+    made_by = configuration | arm.made_by(extractor) | {"images": task.images, "model": model.settings}
     made_by |= {"problem": problem} if problem else {}
     loss, validate = lambda m, indices: task.loss(m, frozen, indices), lambda m: task.validate(m, frozen)
     examples, learns = task.examples(frozen), any(p.requires_grad for p in model.parameters())

@@ -118,6 +118,9 @@ class Correspondence(Task):
         """The parts to train on and to choose the epoch by."""
         return {"train": annotated.select("train", True), "validation": annotated.select("val", True)}
 
+    def images_in(self, part: Any) -> int:  # two of a pair; or with a warp of each
+        return 2 * super().images_in(part)
+
     def model(self, extractor: nn.Module, frozen: Frozen) -> SketchMatcher:
         fit_statistics(extractor, frozen["train"].images)
         return SketchMatcher(extractor)

@@ -19,6 +19,7 @@ from sfhelpers.datasets import Dataset, splits
 from sfhelpers.datasets.records import listed
 from sfhelpers.datasets.scenarios import scenario
 from sfhelpers.datasets.splits import GROUP
+from sfhelpers.fusion.extractor import learned_type
 from sfhelpers.tasks import matchmaker
 from sfhelpers.tasks.arms import Companion
 from sfhelpers.tasks.compare import Frozen, Trial, compare
@@ -99,15 +100,14 @@ class PromptedClip(nn.Module):
         self.settings: dict[str, Any] = {"prompts": prompts, "losses": list(losses), "weights": list(weights)}
         self.settings |= {"margin": margin, **choices}
         # In a tuple, since a module's modules are trained with it and kept with it.
-        self.shared = (PromptedTower(backbone.vision.model.visual),)
-        own = self.tower.tunable(choices["tuned"])
-        self.tuned = nn.ModuleDict({side: nn.ParameterDict() for side in SIDES})
-        for side, (name, parameter) in product(SIDES, own.items()):
-            self.tuned[side][name.replace(".", "/")] = nn.Parameter(parameter.detach().clone())
+        self.shared = (PromptedTower(backbone.vision.tower),)
         like, dice = next(self.tower.parameters()), torch.Generator().manual_seed(seed)
+        self.none = like.new_zeros(0, self.tower.width, dtype=learned_type(like))
+        self.tuned = nn.ModuleDict({side: nn.ParameterDict() for side in SIDES})
+        for side, (name, parameter) in product(SIDES, self.tower.tunable(choices["tuned"]).items()):
+            self.tuned[side][name.replace(".", "/")] = nn.Parameter(parameter.detach().to(self.none, copy=True))
         start = {side: SPREAD * torch.randn(prompts, self.tower.width, generator=dice) for side in SIDES}
-        self.prompts = nn.ParameterDict({k: nn.Parameter(p.to(like)) for k, p in start.items()} if prompts else {})
-        self.none = like.new_zeros(0, self.tower.width)
+        self.prompts = nn.ParameterDict({k: nn.Parameter(p.to(self.none)) for k, p in start.items()} if prompts else {})
         self.classes: tuple[str, ...] = ()
         self.texts = self.none  # (C, D) of `classes`
 
@@ -117,21 +117,23 @@ class PromptedClip(nn.Module):
 
     def teach(self, classes: Sequence[str]) -> "PromptedClip":
         """Fix the classes whose texts the losses compare with."""
-        self.classes, self.texts = tuple(classes), class_texts(self.backbone.vision, classes)
+        self.classes, self.texts = tuple(classes), class_texts(self.backbone.vision, classes).to(self.none)
         return self
 
     @torch.no_grad()
     def frozen(self, images: Tensor) -> Prepared:
         """All that no training changes: patch tokens before any prompt, and CLIP's own vector, the frozen teacher's."""
         patches = self.tower.stem(self.backbone.vision.pixels(images))
-        return {"patches": patches, "teacher": F.normalize(self.tower(patches, self.none, 0), dim=1)}
+        return {"patches": patches, "teacher": F.normalize(self.tower(patches, self.none, 0).to(self.none), dim=1)}
 
     def forward(self, prepared: Prepared, side: str, prompted: bool = True) -> Tensor:
         """What `frozen` gave, of "sketches" or of "photos", to (B, D) of length 1."""
         prompts = self.prompts[side] if prompted and side in self.prompts else self.none
         at = len(prompts) if self.settings["output"] == "class token" else 0
-        own = {name.replace("/", "."): value for name, value in self.tuned[side].items()}
-        return F.normalize(functional_call(self.tower, own, (prepared["patches"].to(self.none), prompts, at)), dim=1)
+        like = next(self.tower.parameters())
+        own = {name.replace("/", "."): value.to(like.dtype) for name, value in self.tuned[side].items()}
+        found = functional_call(self.tower, own, (prepared["patches"].to(like), prompts, at))
+        return F.normalize(found.to(self.none), dim=1)
 
     def embed(self, images: Tensor, side: str) -> Tensor:
         """(B, 3, H, W) in [0, 1], of "sketches" or of "photos", to (B, D) of length 1."""

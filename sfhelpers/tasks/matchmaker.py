@@ -15,7 +15,7 @@ from sfhelpers.backbones import Backbone
 from sfhelpers.backbones.inputs import to_pixels
 from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.splits import PROBLEMS, Level
-from sfhelpers.fusion.extractor import UNET_BRANCHES
+from sfhelpers.fusion.extractor import UNET_BRANCHES, learned_type
 from sfhelpers.fusion.modules import ChannelStatistics
 from sfhelpers.tasks.arms import DIM, Companion
 from sfhelpers.tasks.compare import Frozen
@@ -54,7 +54,8 @@ class Framed(nn.Module):
         edge = torch.ones(side, side, dtype=torch.bool, device=like.device)
         edge[wide : side - wide, wide : side - wide] = False
         self.register_buffer("edge", edge, persistent=False)
-        self.frame = nn.Parameter(like.new_zeros(3, int(edge.sum())), requires_grad=wide > 0)
+        zeros = like.new_zeros(3, int(edge.sum()), dtype=learned_type(like))
+        self.frame = nn.Parameter(zeros, requires_grad=wide > 0)
         self.linear: nn.Module = nn.Identity()
 
     def look_at(self, dims: Mapping[str, int], linear: bool = False) -> None:
@@ -132,7 +133,7 @@ class PromptedDiffusion(Framed):
             diffusion = copy(diffusion)
             self.unet = diffusion.unet = deepcopy(diffusion.unet).requires_grad_(True)
         self.diffusion = diffusion
-        self.text_prompt = nn.Parameter(diffusion.text(text).clone(), requires_grad=learn_text)
+        self.text_prompt = nn.Parameter(diffusion.text(text).to(self.frame, copy=True), requires_grad=learn_text)
 
     def choose(self, level: Level) -> None:
         """Look at the up-blocks for what a sketch asks for."""
@@ -151,7 +152,7 @@ class PromptedDiffusion(Framed):
         places = [UNET_BRANCHES.index(name) for name in self.statistics]
         given = {"noisy": noisy[:, None], "timestep": timestep, "text": text}
         outputs = self.diffusion.through_hooks(given, until=max(places) + 1)
-        return [outputs[place] for place in places]
+        return [outputs[place].to(self.frame) for place in places]
 
 
 class FramedTower(Framed):
@@ -163,12 +164,13 @@ class FramedTower(Framed):
         super().__init__(backbone, seed, backbone.vision.size, width, at_once)
 
     def choose(self, level: Level) -> None:
-        self.look_at({"embedding": self.backbone.vision.embed_text(["a"]).shape[1]})
+        blank = self.frame.new_zeros(1, 3, self.side, self.side)
+        self.look_at({"embedding": self.backbone.vision.embed(blank).shape[1]})
 
     def maps(self, pixels: Tensor) -> dict[str, Tensor]:
         vision = self.backbone.vision
-        embedded = self.again(vision.model.encode_image, vision.standardised(pixels))
-        return {"embedding": embedded[:, :, None, None]}
+        given = vision.standardised(pixels).to(next(vision.model.parameters()).dtype)
+        return {"embedding": self.again(vision.encoded, given).to(pixels)[:, :, None, None]}
 
 
 NEITHER = {"width": 0, "learn_text": False}

@@ -1,23 +1,29 @@
 """Sketch-photo pairs with everything frozen computed once an image, as every training on pairs needs them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from sfhelpers import params
 from sfhelpers.datasets import Dataset, Record, pairs
 from sfhelpers.datasets.psc6k import FRAME, KeypointPair
 from sfhelpers.files import shown
 from sfhelpers.images import Square, image_size, load_images, open_mask
+from sfhelpers.store import SHARED, Store, fill, grey_image, kept_bytes, precision
 
 Prepared = dict[str, Tensor]
-MASK_SIDE, BATCH = 160, 32  # px; images at a time
+MASK_SIDE = 160  # px
+MOST = 0.6  # of the memory that is free, which what is frozen may take
 
 
 @dataclass
@@ -80,7 +86,10 @@ class PreparedPairs:
 
 
 def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: Any) -> PreparedPairs:
-    """Read pairs (matching instance, else category) and masks, compute what is frozen; ValueError without a pair."""
+    """Read pairs (matching instance, else category) and masks, compute what is frozen; ValueError without a pair.
+
+    `noise` is of `prepare_images`: with a `store` in it, what is frozen is kept there, and read batch by batch.
+    """
     if not (found := pairs(dataset)):
         remedy = "raise limit (0 takes all) if it leaves too few photos, or choose a part or split that has both"
         raise ValueError(f"dataset {dataset.name} has no sketch-photo pair here: {remedy}.")
@@ -91,7 +100,10 @@ def prepare_pairs(extractor: nn.Module, dataset: Dataset, size: int, **noise: An
         mask = open_mask(path)
         masks[k] = Square.of(mask.shape[1], mask.shape[0], MASK_SIDE).mask(mask)
     sides = (sketches, "preparing sketches"), (photos, "preparing photos")
-    frozen = (prepare_images(extractor, reader(some, size), len(some), what, **noise) for some, what in sides)
+    frozen = [
+        prepare_images(extractor, reader(some, size), len(some), what, digests(some), size, **noise)
+        for some, what in sides
+    ]
     position = {record: k for some in (sketches, photos) for k, record in enumerate(some)}
     positions = torch.tensor([[position[record] for record in pair] for pair in found])
     return PreparedPairs(*frozen, sketches, photos, positions, masks)
@@ -154,16 +166,58 @@ def reader(records: list[Record], size: int) -> Callable[[Iterable[int]], Tensor
     return lambda some: load_images([records[k].path for k in some], size)
 
 
-def prepare_images(extractor: nn.Module, read: Callable[[range], Tensor], n: int, what: str, **noise: Any) -> Prepared:
-    """Everything frozen of `n` images; `read` gives those at some positions, so that never all are in memory."""
+def digests(records: Iterable[Any]) -> Iterator[str]:
+    """By which a store knows images: hashed only where one is asked for."""
+    return (record.digest for record in records)
+
+
+def prepare_images(
+    extractor: nn.Module, read: Callable[[Sequence[int]], Tensor], n: int, what: str, names: Iterable[str] = (),
+    size: int = 0, store: Store | None = None, **noise: Any,
+) -> Prepared:  # fmt: skip
+    """Everything frozen of `n` images; `read` gives those at some positions, so that never all are in memory.
+
+    With a `store`, it is kept there by the images' `names`, read at `size` px, and `noise` is of `store.fill`.
+    """
+    if store:
+        return fill(store, extractor, list(names), read, size, what=what, **noise)
     prepared: Prepared = {}
-    for start in tqdm(range(0, n, BATCH), what, leave=False):
-        images = read(range(start, min(start + BATCH, n)))
+    batch = extractor.backbone.at_once
+    for start in tqdm(range(0, n, batch), what, leave=False):
+        images = read(range(start, min(start + batch, n)))
         for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
                 prepared[name] = torch.empty(n, *tensor.shape[1:], dtype=tensor.dtype)
             prepared[name][start : start + len(images)] = tensor.cpu()
     return prepared
+
+
+def keeping(where: str, extractor: nn.Module, size: int, n: int, **noise: Any) -> tuple[dict[str, Any], str]:
+    """How what is frozen of n images at most is kept, for `prepare_images`, and what is to be said of it beforehand.
+
+    `where` is "off", in memory; "auto", in memory, or on disk where it takes more than MOST of what is free or where
+    processes were launched together, which then share it; or a store's folder. On disk, latents are kept where all in
+    front of the injection has no room. ValueError, with the numbers, where nothing has.
+    """
+    grey = extractor.frozen(grey_image(size), **noise)
+    need, free = n * kept_bytes(grey, None), MOST * psutil.virtual_memory().available
+    said = f"what is frozen of {n:,} images at most takes {need / 1e9:,.2f} GB of memory"
+    if where == "off" and need > free:
+        remedy = "pass -p store auto, which keeps it on disk, or a smaller limit"
+        raise ValueError(f"{said}, and {free / 1e9:,.2f} GB are to spare: {remedy}.")
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
+    if where == "off" or (where == "auto" and alone and need <= free):
+        return {}, ""
+    store, dtype = Store(params.runs() / "store" if where == "auto" else where), precision(extractor.backbone)
+    room = min(store.budget, sum(store.sizes().values()) + shutil.disk_usage(store.root).free)
+    for tier in [{}, {"latents": True}][: 1 + ("hidden" in grey)]:
+        found = extractor.frozen(grey_image(size), **noise, **tier) if tier else grey
+        disk = n * kept_bytes({name: x for name, x in found.items() if name not in SHARED}, dtype)
+        if disk <= room:
+            told = f"kept in {disk / 1e9:,.2f} GB on disk in {shown(store.root)}{' as latents' * bool(tier)}"
+            return {"store": store, "dtype": dtype, **tier}, f"{said}: {told}, computed once for all runs"
+    told = f"{disk / 1e9:,.2f} GB on disk, and the store {shown(store.root)} has room for {room / 1e9:,.2f}"
+    raise ValueError(f"{said} or {told}: pass -p store FOLDER on a larger disk, or a smaller limit.")
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from sfhelpers.fusion import FusedExtractor
 from sfhelpers.fusion.modules import ChannelStatistics
 from sfhelpers.tasks.arms import DIM
 from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
-from sfhelpers.tasks.prepared import Prepared, compute, prepare_images, take
+from sfhelpers.tasks.prepared import Prepared, compute, digests, prepare_images, take
 
 TEMPERATURES = tuple(np.geomspace(0.1, 10, 81).tolist())
 PROBES = {"B-SD": ("f1", "f2", "f3"), "B-CLIP": ("tokens",), "B-SD+CLIP": ()}  # the last is a mean of the others'
@@ -79,7 +79,8 @@ def prepare_sketches(
         raise ValueError(f"{sketches.name} gives {what}: choose parts that hold the same categories.")
     labels = torch.tensor([list(categories).index(item.category) for item in sketches.records])
     read = partial(sketches.images, side=size)
-    return prepare_images(extractor, read, len(sketches), "preparing sketches", **noise) | {"labels": labels}
+    about = len(sketches), "preparing sketches", digests(sketches.records), size
+    return prepare_images(extractor, read, *about, **noise) | {"labels": labels}
 
 
 @dataclass
@@ -195,7 +196,7 @@ def _probe(method: str, seed: int, plain: Frozen) -> Trial:
 def _regression(sources: Sequence[str], plain: Frozen) -> tuple[dict[str, Tensor], int]:
     """Part -> log-probabilities (N, C) at the C with the best validation log-likelihood, and how much was learned."""
     labels = {part: data["labels"].numpy() for part, data in plain.items()}
-    pooled = {part: [data[name].amax((2, 3)).float() for name in sources] for part, data in plain.items()}
+    pooled = {part: [_maxima(data, name) for name in sources] for part, data in plain.items()}
     features = {part: torch.cat(found, dim=1).numpy() for part, found in pooled.items()}
     makers = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)) for c in PENALTIES]
     made = [maker.fit(features["train"], labels["train"]) for maker in makers]
@@ -203,6 +204,11 @@ def _regression(sources: Sequence[str], plain: Frozen) -> tuple[dict[str, Tensor
     best = max(made, key=lambda model: model.predict_log_proba(features["validation"])[right].mean())
     told = {part: torch.from_numpy(best.predict_log_proba(features[part])).float() for part in ("validation", "test")}
     return told, told["test"].shape[1] * (features["train"].shape[1] + 1)
+
+
+def _maxima(data: Prepared, name: str) -> Tensor:
+    """(N, C)"""
+    return compute(lambda some: some[name].amax((2, 3)).float(), {name: data[name]}, 64, None)
 
 
 def choose_temperature(logits: Tensor, labels: Tensor) -> float:

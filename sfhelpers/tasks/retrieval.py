@@ -17,7 +17,7 @@ from sfhelpers.fusion import FusedExtractor
 from sfhelpers.metrics import AP, Acc, Measure, P, evaluate_retrieval
 from sfhelpers.tasks.arms import DIM, SINGLE, UP, reading_size
 from sfhelpers.tasks.compare import Frozen, Measured, Task, Trial, best_share
-from sfhelpers.tasks.prepared import Prepared, embed_photos, prepare_images, reader, take
+from sfhelpers.tasks.prepared import Prepared, compute, digests, embed_photos, prepare_images, reader, take
 
 Embedder = Callable[[Tensor], Tensor]  # images (B, 3, H, W) in [0, 1] to (B, d); `.size` in px if it wants more detail
 SIDES = ("sketches", "photos")
@@ -130,7 +130,8 @@ class Retrieval(Task):
         self.embedded: dict[str, dict[Path, Tensor]] = {}  # off the shelf, each image once
 
     def read(self, extractor: nn.Module, records: list[Record], size: int, **noise: Any) -> Prepared:
-        return prepare_images(extractor, reader(records, size), len(records), "preparing images", **noise)
+        about = len(records), "preparing images", digests(records), size
+        return prepare_images(extractor, reader(records, size), *about, **noise)
 
     def problems(self, method: str) -> tuple[str, ...]:
         chosen = tuple(problem for problem in self.about if problem != "clip-style" or method in ("fused", *SINGLE))
@@ -208,7 +209,8 @@ class Retrieval(Task):
     def _pooled(self, block: str, places: Sequence[Tensor], frozen: Frozen, plain: FusedExtractor) -> list[Tensor]:
         """The maxima of an up-block's standardised features: a spread is above 0, so the maxima may be standardised."""
         statistics = plain.statistics[block].cpu()  # as what is frozen
-        maxima = [frozen[side][block].amax(dim=(2, 3), keepdim=True) for side in SIDES]
+        found = ({block: frozen[side][block]} for side in SIDES)
+        maxima = [compute(lambda some: some[block].amax(dim=(2, 3), keepdim=True), side, 64, None) for side in found]
         return [statistics(side[which]).flatten(1) for side, which in zip(maxima, places, strict=True)]
 
     def _embedded(self, method: str, places: Sequence[Tensor], plain: FusedExtractor) -> list[Tensor]:

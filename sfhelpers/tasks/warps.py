@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sfhelpers.datasets import Dataset
 from sfhelpers.datasets.psc6k import Annotated
+from sfhelpers.store import joined
 from sfhelpers.tasks import prepared
 from sfhelpers.tasks.compare import Frozen
 from sfhelpers.tasks.correspondence import Correspondence, SketchMatcher
@@ -43,8 +44,10 @@ class Warps(Correspondence):
         moved = move(inside, matrices)
         visible = ((moved > 0) & (moved < 1)).all(2)
         points = {"sketch": inside, "photo": torch.where(visible[..., None], moved, 0.5)}
-        warped = prepare_images(extractor, lambda k: warp(read(k), matrices[list(k)]), n, "preparing warps", **noise)
-        both = {name: torch.cat([images.sketches[name], images.photos[name]]) for name in images.sketches}
+        names = (f"{record.digest} {matrix.tolist()}" for record, matrix in zip(records, matrices, strict=True))
+        about = "preparing warps", names, size
+        warped = prepare_images(extractor, lambda k: warp(read(k), matrices[list(k)]), n, *about, **noise)
+        both = {name: joined(images.sketches[name], images.photos[name]) for name in images.sketches}
         teacher = PreparedPairs(both, warped, records, records, torch.arange(n)[:, None].expand(-1, 2), None)
         return WarpedPairs(images, PreparedPoints(teacher, points, visible))
 

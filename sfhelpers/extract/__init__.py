@@ -1,0 +1,1 @@
+"""Features of a folder of images, by any number of processes, into a store."""
