@@ -58,9 +58,10 @@ def test_good_values_come_back_resolved_and_are_printed_with_time_and_memory(tmp
     given = {"backbone": str(tmp_path), "dataset": "folder", "data_root": str(own), "output_dir": f"{own}/Ergebnis é"}
     run = params.check(NAME, values(tmp_path, **given))
     assert (run.backbone, run.data_root, run.output_dir) == (str(tmp_path), own, own / "Ergebnis é")
-    for half in ("sd15+siglip2-b16-512", "sd21:/a folder+clip-l14:/b", "cleandift-sd21"):
+    for half in ("sd15+siglip2-b16-512", "sd21:/a folder+clip-l14:/b", "cleandift-sd21", "pocket@bf16"):
         assert params.check(NAME, values(tmp_path, backbone=half)).backbone == half
-    assert params.check(NAME, values(tmp_path, backbone=f"{tmp_path}+dino-s8")).backbone == f"{tmp_path}+dino-s8"
+    for rest in ("+dino-s8", "@bf16", "+dino-s8@bf16"):
+        assert params.check(NAME, values(tmp_path, backbone=f"{tmp_path}{rest}")).backbone == f"{tmp_path}{rest}"
     params.check(NAME, values(tmp_path, epochs=3))
     printed = capsys.readouterr().out
     assert "epochs         3" in printed and "about 2 min 04 s" in printed and "2.5 GB" in printed

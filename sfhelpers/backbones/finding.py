@@ -9,6 +9,8 @@ from sfhelpers.backbones.presets import DIFFUSION, PRESET_FILE, STANDARD, VISION
 from sfhelpers.backbones.sealed import files, parts_of, refusal
 from sfhelpers.files import given, read_file
 
+HALF = "@bf16"  # behind a name: both models in bfloat16
+
 
 @dataclass(frozen=True)
 class Found:
@@ -31,6 +33,7 @@ def find(name: str) -> Found:
 
 def halves(name: str) -> tuple[str, str]:
     """What stands before and behind the "+" of "sd21+clip-l14", "" where there is none; folders may have one, too."""
+    name = name.removesuffix(HALF)
     before, _, source = name.partition(":")
     if given(name).exists() or (source and "+" not in before and given(source).exists()):
         return name, ""

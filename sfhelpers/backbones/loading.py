@@ -19,7 +19,7 @@ from sfhelpers import params
 from sfhelpers.backbones import hybrid  # noqa: F401  timm knows its name from here on
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.encoders import Encoder, built
-from sfhelpers.backbones.finding import Found, find
+from sfhelpers.backbones.finding import HALF, Found, find
 from sfhelpers.backbones.presets import FAMILIES, PRESET_FILE, Vision, combined_sha256
 from sfhelpers.backbones.sealed import ENCODER, check_finite, opened
 from sfhelpers.backbones.vision import VisionFeatures
@@ -44,7 +44,7 @@ class Backbone:
         return max(1, min(32, PIXELS // max(self.diffusion.size, self.vision.size) ** 2))
 
 
-def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
+def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype | None = None) -> Backbone:
     """Load a backbone, frozen and in eval mode, from what is on this machine: nothing is downloaded.
 
     Args:
@@ -54,15 +54,18 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
             last "+" may be a folder in open_clip's format. A `vision/` in the first half's folder is its vision half.
             `python -m sfhelpers.backbones fetch NAME` brings what is not here into the hub's cache.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        dtype: of weights and features; float16 is refused since SD 2.1 gives NaN in it, bfloat16 works on GPUs.
+        dtype: of weights and features; None: torch.bfloat16 if "@bf16" ends the name, as in "sd21@bf16" for a GPU, else
+            torch.float32. float16 is refused, since SD 2.1 gives NaN in it.
 
     ValueError or FileNotFoundError, one sentence: for a name, device, folder or file that is not there; weights that
     are truncated, of another shape or model, or no numbers; a file that is not as the folder's preset seals it; a
     config that asks to run code; a UNet that needs more than a text and a time step.
     """
+    name = str(name_or_folder)
+    dtype = dtype or (torch.bfloat16 if name.endswith(HALF) else torch.float32)
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
-    target, found = torch.device(params.resolve_device(device)), find(str(name_or_folder))
+    target, found = torch.device(params.resolve_device(device)), find(name)
     with opened(found.parts, found.preset.sha256, found.unet) as (clean, hashes):
         diffusion = _load_diffusion(found, clean, dtype)
         if "encoder" in found.parts:
@@ -72,8 +75,8 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     for model in (diffusion.vae, diffusion.unet, diffusion.text_encoder):
         model.to(target)
     _check_answers(found, diffusion, vision)
-    hashes[PRESET_FILE] = found.preset.used
-    return Backbone(str(name_or_folder), diffusion, vision, combined_sha256(hashes), target)
+    hashes[PRESET_FILE] = found.preset.used + ", bfloat16" * (dtype is torch.bfloat16)
+    return Backbone(name, diffusion, vision, combined_sha256(hashes), target)
 
 
 def randomised(backbone: Backbone, seed: int = 0) -> Backbone:

@@ -162,10 +162,11 @@ def _or(choices: Collection[Any]) -> str:
 
 
 def _backbone(backbone: str) -> str:
-    if re.split("[:+]", backbone)[0] in BACKBONES:
+    if re.split("[:+@]", backbone)[0] in BACKBONES:
         return backbone  # what stands behind the name is looked up when it is loaded
-    first, plus, vision = backbone.rpartition("+")
-    for folder, rest in ((backbone, ""), (first, plus + vision)):
+    name, half = re.fullmatch("(.*?)(@bf16)?", backbone, re.DOTALL).groups("")
+    first, plus, vision = name.rpartition("+")
+    for folder, rest in ((name, half), (first, plus + vision + half)):
         if folder and given(folder).is_dir():
             return f"{given(folder).resolve()}{rest}"
     raise ValueError(f"backbone {backbone!r} is unknown: choose {_or([*BACKBONES, 'an existing folder'])}.")
