@@ -147,7 +147,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same(tiny_backbone, tmp
 
 def test_rates_are_tried_for_full_alone_and_every_variant_takes_its(tiny_backbone, tmp_path):
     toy, run = Toy(epochs=1), SimpleNamespace(**vars(RUN), rates=3, seeds=2, tasks="toy", variants="few", others="")
-    run.output_dir, run.resume, run.configuration, run.epochs = tmp_path, False, {}, 1
+    run.store, run.output_dir, run.resume, run.configuration, run.epochs = "", tmp_path, False, {}, 1
     names = vars(NOTEBOOK) | {"run": run, "params": params, "models": tiny_backbone, "task_for": lambda *given: toy}
     (source,) = [cell.source for cell in cells("07_ablations") if cell.id == "co-13"]
     exec(source, names)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sfhelpers.datasets import published, records
 from sfhelpers.datasets.records import Record
-from sfhelpers.files import read_file, shown
+from sfhelpers.files import read_file, reading, shown
 
 FAR = 4  # folders above the one that is passed in which the files are looked for; below it, 2
 SVG = "python -m sfhelpers.datasets draw FOLDER NEW_FOLDER makes pictures of SVG files"
@@ -154,7 +154,8 @@ def lacking(entry: dict, tree: Tree, domain: str) -> str:
     """The sentence for a side without files: what was expected, and what lies there instead."""
     options = [tree.base / place for option in entry["sides"][domain]["places"][:1] for place in option]
     folder = (tree.places[domain] or options)[0]
-    upper = next(path for path in (folder, *folder.parents) if path.is_dir())
+    with reading(tree.base):  # a closed folder shows none below it
+        upper = next(path for path in (folder, *folder.parents) if path.is_dir())
     kind = "/*" if "category" in entry else "/<class>/*"
     why = f"expected {shown(folder)}{kind} (found in {shown(upper)}: {records.contents(upper)})"
     drawn = any(next(folder.glob(kind), None) for kind in ("*.svg", "*/*.svg") if tree.places[domain])
