@@ -161,13 +161,14 @@ def test_a_full_disk_is_one_sentence_with_the_bytes_and_what_is_there_stays(stor
     assert not wrong(store, [1, 2])
 
 
-def test_verify_finds_every_flipped_bit_and_gc_removes_what_it_found(store, capsys):
+@pytest.mark.parametrize("bits", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_verify_finds_every_flipped_bit_and_gc_removes_what_it_found(store, capsys, bits):
     put(store, 1, 2)
     put(store, 3)
     path, dice = store.root / max(store.sizes().items(), key=lambda one: one[1])[0], random.Random(0)
     whole = path.read_bytes()
     assert main(["verify", str(store.root)]) == 0
-    for _ in range(100):
+    for _ in range(bits):
         place = dice.choice((dice.randrange(400), dice.randrange(len(whole))))  # the index, and anywhere
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << dice.randrange(8)]) + whole[place + 1 :])
         assert Store(store.root).verify() == [path]
@@ -350,7 +351,10 @@ def kill_while_writing(folder, writers, kills, dice, longest=0.1):
     return met
 
 
-@pytest.mark.parametrize(("writers", "kills"), [(1, 4), (2, 3)])
+MANY = [pytest.param(writers, kills, marks=pytest.mark.slow) for writers, kills in ((1, 50), (2, 10))]
+
+
+@pytest.mark.parametrize(("writers", "kills"), [(1, 4), (2, 3), *MANY])
 def test_kills_at_any_moment_lose_no_finished_item_and_leave_no_wrong_number(tmp_path, writers, kills):
     kill_while_writing(tmp_path / "store", writers, kills, random.Random(writers))
     store = Store(tmp_path / "store", shard=40_000)

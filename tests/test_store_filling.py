@@ -1,7 +1,9 @@
 """Filling a store: what is frozen comes from it as it would from memory, and each image is computed once."""
 
+import multiprocessing
 import os
 import re
+import resource
 import signal
 import time
 from functools import partial
@@ -13,10 +15,10 @@ import torch
 
 from sfhelpers.datasets import load_dataset
 from sfhelpers.fusion import ARMS, FusedExtractor
-from sfhelpers.store import Store, fill, grey_image, joined, kept_bytes, precision
+from sfhelpers.store import Filling, Store, fill, grey_image, joined, kept_bytes, precision
 from sfhelpers.tasks import prepared
 from sfhelpers.tasks.prepared import compute, keeping, prepare_images, prepare_pairs, take
-from tests.backbone_fixtures import refused
+from tests.backbone_fixtures import load, refused
 
 IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 NAMES = [f"image {k}" for k in range(5)]
@@ -207,3 +209,54 @@ def test_full_size_is_kept_in_half_precision_and_what_is_joined_stays_on_disk(st
     both, some = {name: joined(column, column) for name, column in found.items()}, torch.tensor([1, 6])
     assert len(both["hidden"]) == 10 and both["text"].stride(0) == 0
     torch.testing.assert_close(take(both, some), take(found, some % 5), atol=0, rtol=0)
+
+
+def filling_of(folder, root, n):
+    extractor = FusedExtractor(load(folder), dim=8, width=4)
+    return Filling(Store(root), extractor, [f"image {k}" for k in range(n)], 32)
+
+
+def keep_copies(folder, root, n):
+    """As if n images had been computed, a thousand at a time: copies of five."""
+    filling = filling_of(folder, root, n)
+    few = filling.extractor.frozen(IMAGES)
+    for group in filling.groups:
+        for start in range(0, n, 1000):
+            keys = group.keys[start : start + 1000]
+            filling.store.put(keys, take({x: few[x] for x in group.names}, torch.arange(len(keys)) % 5), group.made_by)
+
+
+def peak_of_training(folder, root, n, told):
+    torch.set_num_threads(1)
+    filling = filling_of(folder, root, n)
+    assert not filling.lacking()
+    extractor, found = filling.extractor, filling.columns()
+    optimiser, dice = torch.optim.AdamW(extractor.parameters()), torch.Generator().manual_seed(0)
+    for _ in range(100):
+        optimiser.zero_grad()
+        extractor(take(found, torch.randint(n, (8,), generator=dice))).square().mean().backward()
+        optimiser.step()
+    told.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, n * filling.each / 1e6))
+
+
+@pytest.mark.slow
+def test_a_training_over_a_hundred_times_as_many_stored_items_takes_the_same_memory(tiny_folder, tmp_path, capsys):
+    start, peaks = multiprocessing.get_context("spawn"), {}
+    for n in (500, 50_000):
+        told, given = start.Queue(), (tiny_folder, tmp_path / str(n), n)
+        for process in (
+            start.Process(target=keep_copies, args=given),
+            start.Process(target=peak_of_training, args=(*given, told)),
+        ):
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+        peaks[n] = told.get()
+    with capsys.disabled():
+        print(
+            *(
+                f"\n{n:,} items of {size:,.1f} MB in all: {peak:,.0f} MB at the peak"
+                for n, (peak, size) in peaks.items()
+            )
+        )
+    assert peaks[50_000][0] < peaks[500][0] + 0.1 * peaks[50_000][1]
