@@ -173,6 +173,9 @@ def test_a_run_is_kept_where_it_fits_and_refused_with_the_numbers_where_nothing_
     extractor = FusedExtractor(tiny_backbone, dim=8, width=4)
     at_most = partial(keeping, extractor=extractor, size=96, n=1000)
     assert at_most("auto") == at_most("off") == ({}, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "LONG", 0.0)
+        assert re.fullmatch(r"what is .* GB of memory; by one image it takes about \d+ min in all", at_most("auto")[1])
     each = kept_bytes(extractor.frozen(grey_image(96)), None)
     less = kept_bytes(
         {name: x for name, x in extractor.frozen(grey_image(96), latents=True).items() if name != "text"}, None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from sfhelpers.store import SHARED, Store, fill, grey_image, kept_bytes, precisi
 Prepared = dict[str, Tensor]
 MASK_SIDE = 160  # px
 MOST = 0.6  # of the memory that is free, which what is frozen may take
+LONG = 600.0  # s, from which on it is said beforehand what it takes to compute
 
 
 @dataclass
@@ -199,15 +201,16 @@ def keeping(where: str, extractor: nn.Module, size: int, n: int, **noise: Any) -
     processes were launched together, which then share it; or a store's folder. On disk, latents are kept where all in
     front of the injection has no room. ValueError, with the numbers, where nothing has.
     """
-    grey = extractor.frozen(grey_image(size), **noise)
+    grey, seconds = _tried(extractor, size, **noise)
     need, free = n * kept_bytes(grey, None), MOST * psutil.virtual_memory().available
     said = f"what is frozen of {n:,} images at most takes {need / 1e9:,.2f} GB of memory"
+    long = f"; by one image it takes about {n * seconds / 60:,.0f} min in all" if n * seconds > LONG else ""
     if where == "off" and need > free:
         remedy = "pass -p store auto, which keeps it on disk, or a smaller limit"
         raise ValueError(f"{said}, and {free / 1e9:,.2f} GB are to spare: {remedy}.")
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     if where == "off" or (where == "auto" and alone and need <= free):
-        return {}, ""
+        return {}, f"{said}{long}" if long else ""
     store, dtype = Store(params.runs() / "store" if where == "auto" else where), precision(extractor.backbone)
     room = min(store.budget, sum(store.sizes().values()) + shutil.disk_usage(store.root).free)
     for tier in [{}, {"latents": True}][: 1 + ("hidden" in grey)]:
@@ -215,9 +218,19 @@ def keeping(where: str, extractor: nn.Module, size: int, n: int, **noise: Any) -
         disk = n * kept_bytes({name: x for name, x in found.items() if name not in SHARED}, dtype)
         if disk <= room:
             told = f"kept in {disk / 1e9:,.2f} GB on disk in {shown(store.root)}{' as latents' * bool(tier)}"
-            return {"store": store, "dtype": dtype, **tier}, f"{said}: {told}, computed once for all runs"
+            return {"store": store, "dtype": dtype, **tier}, f"{said}: {told}, computed once for all runs{long}"
     told = f"{disk / 1e9:,.2f} GB on disk, and the store {shown(store.root)} has room for {room / 1e9:,.2f}"
     raise ValueError(f"{said} or {told}: pass -p store FOLDER on a larger disk, or a smaller limit.")
+
+
+def _tried(extractor: nn.Module, size: int, **noise: Any) -> tuple[Prepared, float]:
+    """What is frozen of a grey image, and in how many seconds."""
+    for _ in range(2):
+        start = time.perf_counter()
+        grey = {name: tensor.cpu() for name, tensor in extractor.frozen(grey_image(size), **noise).items()}
+        if (seconds := time.perf_counter() - start) > 1:  # a first pass of a small model takes longer than others
+            break
+    return grey, seconds
 
 
 @torch.no_grad()
