@@ -25,6 +25,7 @@ from sfhelpers.store import SHARED, Store, fill, grey_image, kept_bytes, precisi
 Prepared = dict[str, Tensor]
 MASK_SIDE = 160  # px
 MOST = 0.6  # of the memory that is free, which what is frozen may take
+WHOLE_DISK = 2**60  # bytes: in a folder that is named, there is no other bound
 LONG = 600.0  # s, from which on it is said beforehand what it takes to compute
 
 
@@ -189,8 +190,11 @@ def prepare_images(
         images = read(range(start, min(start + batch, n)))
         for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
-                prepared[name] = torch.empty(n, *tensor.shape[1:], dtype=tensor.dtype)
-            prepared[name][start : start + len(images)] = tensor.cpu()
+                shape = n, *tensor.shape[1:]
+                same = name in SHARED
+                prepared[name] = tensor[:1].cpu().expand(shape) if same else torch.empty(shape, dtype=tensor.dtype)
+            if name not in SHARED:
+                prepared[name][start : start + len(images)] = tensor.cpu()
     return prepared
 
 
@@ -202,7 +206,7 @@ def keeping(where: str, extractor: nn.Module, size: int, n: int, **noise: Any) -
     front of the injection has no room. ValueError, with the numbers, where nothing has.
     """
     grey, seconds = _tried(extractor, size, **noise)
-    need, free = n * kept_bytes(grey, None), MOST * psutil.virtual_memory().available
+    need, free = n * kept_bytes(_own(grey), None), MOST * psutil.virtual_memory().available
     said = f"what is frozen of {n:,} images at most takes {need / 1e9:,.2f} GB of memory"
     long = f"; by one image it takes about {n * seconds / 60:,.0f} min in all" if n * seconds > LONG else ""
     if where == "off" and need > free:
@@ -211,16 +215,22 @@ def keeping(where: str, extractor: nn.Module, size: int, n: int, **noise: Any) -
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1
     if where == "off" or (where == "auto" and alone and need <= free):
         return {}, f"{said}{long}" if long else ""
-    store, dtype = Store(params.runs() / "store" if where == "auto" else where), precision(extractor.backbone)
+    store = Store(params.runs() / "store") if where == "auto" else Store(where, WHOLE_DISK)
+    dtype = precision(extractor.backbone)
     room = min(store.budget, sum(store.sizes().values()) + shutil.disk_usage(store.root).free)
     for tier in [{}, {"latents": True}][: 1 + ("hidden" in grey)]:
         found = extractor.frozen(grey_image(size), **noise, **tier) if tier else grey
-        disk = n * kept_bytes({name: x for name, x in found.items() if name not in SHARED}, dtype)
+        disk = n * kept_bytes(_own(found), dtype)
         if disk <= room:
             told = f"kept in {disk / 1e9:,.2f} GB on disk in {shown(store.root)}{' as latents' * bool(tier)}"
             return {"store": store, "dtype": dtype, **tier}, f"{said}: {told}, computed once for all runs{long}"
     told = f"{disk / 1e9:,.2f} GB on disk, and the store {shown(store.root)} has room for {room / 1e9:,.2f}"
     raise ValueError(f"{said} or {told}: pass -p store FOLDER on a larger disk, or a smaller limit.")
+
+
+def _own(prepared: Prepared) -> Prepared:
+    """What is not the same for all images, which is kept once."""
+    return {name: tensor for name, tensor in prepared.items() if name not in SHARED}
 
 
 def _tried(extractor: nn.Module, size: int, **noise: Any) -> tuple[Prepared, float]:
