@@ -32,6 +32,7 @@ def test_weights_stored_in_half_precision_load_in_the_dtype_asked_for(two_images
 def test_half_precision_is_named_with_the_backbone_and_has_its_own_hash(tiny_folder, tiny_backbone):
     half, double = load(f"{tiny_folder}@bf16"), load_backbone(f"{tiny_folder}@bf16", "cpu", torch.float64)
     assert half.name == f"{tiny_folder}@bf16" and half.diffusion.unet.conv_in.weight.dtype == torch.bfloat16
+    assert half.rounds and not tiny_backbone.rounds
     assert half.weights_sha256 != tiny_backbone.weights_sha256 == double.weights_sha256
     assert double.diffusion.unet.conv_in.weight.dtype == torch.float64  # what is asked for in words comes first
     not_loaded("pocket@fp16", r"unknown backbone 'pocket@fp16': use pocket, .*\.$")

@@ -43,6 +43,11 @@ class Backbone:
         """Images that go through both models together: 32 where they are small, as pocket's, 4 at 480 px."""
         return max(1, min(32, PIXELS // max(self.diffusion.size, self.vision.size) ** 2))
 
+    @property
+    def rounds(self) -> bool:
+        """Whether numbers are kept less exactly than in single precision: by a GPU's convolutions, or in bfloat16."""
+        return self.device.type != "cpu" or self.diffusion.unet.dtype == torch.bfloat16
+
 
 def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch.dtype | None = None) -> Backbone:
     """Load a backbone, frozen and in eval mode, from what is on this machine: nothing is downloaded.
