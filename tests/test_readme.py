@@ -108,6 +108,18 @@ def test_the_verdicts_of_both_comparisons_are_counted_and_correspondence_once_by
     assert judged("PCK@10", 0.0) == judged("PCK@10", 1.0)
 
 
+def test_what_a_step_takes_stands_beside_what_it_is_compared_with():
+    row = {"what": "hooks", "seconds": 6.0, "images": 1, "px": 480, "ratio": 3.0, "ratios": [2.9, 3.2], "to": "stored"}
+    rows = [row, row | {"what": "stored", "seconds": 2.0}, {"what": "kept", "MB": 6.1}]
+    lines = readme.costs_block({"steps, a": {"rows": rows}, "steps, b": {"rows": rows[1:]}, "widgets, a": {}})
+    assert lines.splitlines() == [
+        "| | a, 480 px | b, 480 px |",
+        "|---|---:|---:|",
+        "| hooks | 6 s, 1 image: 3 (2.9 to 3.2) times *stored* | – |",
+        "| stored | 2 s, 1 image | 2 s, 1 image |",
+    ]
+
+
 def test_only_the_block_between_the_marks_changes_and_twice_is_once_and_marks_must_be_there():
     text = f"a\n{readme.START}\nold\n{readme.END}\nb"
     once = readme.with_block(text, "new")

@@ -7,17 +7,19 @@ the cell tagged `readme`.
 """
 
 import base64
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from sfhelpers import params, results
-from sfhelpers.files import replace_file
+from sfhelpers.files import read_file, replace_file
 from sfhelpers.metrics import AP, Acc
 from sfhelpers.pocket import contract
 from sfhelpers.tasks import recognition as shots
@@ -62,14 +64,15 @@ HEADLINES = (
 )
 
 
-def block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
-    """Everything between the marks, of notebook -> the rows of one whole run of it.
+def block(by_notebook: Mapping[str, Iterable[results.Row]], bench: Mapping[str, dict]) -> str:
+    """Everything between the marks, of notebook -> the rows of one whole run of it, and of what the bench measured.
 
     ValueError: rows that lack a task, a gallery or a pair of models, mix several runs, or repeat one another.
     """
     segmentation, pocket = segmentation_block(by_notebook["04_segmentation"]), contract.markdown(by_notebook[POCKET])
-    heads = "### Segmentation in full", "### The contract of the miniature"
-    return "\n\n".join([tasks_block(by_notebook), heads[0], segmentation, heads[1], pocket])
+    heads = "### Segmentation in full", "### The contract of the miniature", "### What a training step takes"
+    own = tasks_block(by_notebook), heads[0], segmentation, heads[1], pocket, heads[2], costs_block(bench)
+    return "\n\n".join(own)
 
 
 def tasks_block(by_notebook: Mapping[str, Iterable[results.Row]]) -> str:
@@ -123,6 +126,26 @@ def segmentation_block(rows: Iterable[results.Row]) -> str:
     return f"{table}\n\n{told}; all else as said above of segmentation and in its notebook."
 
 
+def costs_block(bench: Mapping[str, dict]) -> str:
+    """CPU seconds of steps and passes, a column a backbone, and how many times those of another way they are."""
+    parts = {name.removeprefix("steps, "): part["rows"] for name, part in bench.items() if name.startswith("steps, ")}
+    taken = {name: {row["what"]: row for row in rows if "seconds" in row} for name, rows in parts.items()}
+    heads = [f"{name}, {next(iter(rows.values()))['px']} px" for name, rows in taken.items()]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for what in dict.fromkeys(what for rows in taken.values() for what in rows):
+        cells = [_taken(rows[what]) if what in rows else "–" for rows in taken.values()]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _taken(row: Mapping[str, Any]) -> str:
+    said = f"{row['seconds']:.3g} s, {row['images']} image{'s' * (row['images'] != 1)}"
+    if row["what"] == row["to"]:
+        return said
+    low, high = row["ratios"]
+    return f"{said}: {row['ratio']:.3g} ({low:.3g} to {high:.3g}) times *{row['to']}*"
+
+
 def _cell(entry: tuple[float, float | None] | None) -> str:
     if entry is None:
         return "–"
@@ -160,9 +183,10 @@ def update(root: Path) -> list[Path]:
     readme, image = root / "README.md", root / "data" / "readme.png"
     names = {POCKET, *(line.notebook for line in HEADLINES)}
     rows = {name: results.read(root / "data" / "results" / f"{name}.json") for name in names}
+    bench = json.loads(read_file(root / "data" / "results" / "bench.json"))
     contents = {
         image: picture(root / "notebooks" / "04_segmentation.ipynb"),
-        readme: with_block(readme.read_text(encoding="utf-8"), block(rows)).encode(),
+        readme: with_block(readme.read_text(encoding="utf-8"), block(rows, bench)).encode(),
     }
     for path, content in contents.items():
         replace_file(path, content)
