@@ -20,7 +20,7 @@ from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.vision import VisionFeatures
 from sfhelpers.fusion import FusedExtractor
 from sfhelpers.fusion.extractor import UNET_BRANCHES
-from sfhelpers.store import Store, fill
+from sfhelpers.store import Store, fill, kept_bytes
 from sfhelpers.tasks.arms import arm_of, reading_size
 from sfhelpers.tasks.prepared import prepare_images, take
 from tools.bench.measuring import Rows, clock, compared, grown, on_a_line, rounds
@@ -132,7 +132,7 @@ def steps(backbone: Backbone, repeats: int, batch: int, folder: Path, copies: tu
     return [
         *built,
         *compared(taken, STORED, **about),
-        {"what": "kept", "largest difference": gap, **_sizes(prefix, latents)},
+        {"what": "kept", "largest difference": gap, **_sizes(half, prefix, latents)},
     ]
 
 
@@ -141,10 +141,11 @@ def extractor_as_released(extractor: FusedExtractor) -> FusedExtractor:
     return FusedExtractor(extractor.backbone, inject="up+down", **made)
 
 
-def _sizes(*tiers: dict[str, Any]) -> dict[str, float]:
+def _sizes(dtype: torch.dtype | None, *tiers: dict[str, Any]) -> dict[str, float]:
+    """MB that an image takes on disk."""
     names = ("prefix and tokens", "latents and tokens")
     own = ({k: v[torch.arange(1)] for k, v in tier.items() if not isinstance(v, Tensor)} for tier in tiers)
-    return {f"{name}, MB": sum(v.nbytes for v in tier.values()) / 1e6 for name, tier in zip(names, own, strict=True)}
+    return {f"{name}, MB": kept_bytes(tier, dtype) / 1e6 for name, tier in zip(names, own, strict=True)}
 
 
 def speed(backbone: Backbone, repeats: int, batch: int, compiled: bool = True) -> Rows:
