@@ -139,6 +139,9 @@ def test_few_photos_are_refused_only_where_a_part_would_have_none(tmp_path):
         given = values(tmp_path, "03_correspondence", split=split)
         assert f"limit {fewest} or more" in said(given | {"limit": fewest - 1}, notebook="03_correspondence")
         params.check("03_correspondence", given | {"limit": fewest})
+    given, notebook = values(tmp_path, "01_pilot_study", backbone=str(tmp_path)), "01_pilot_study"
+    assert said(given | {"limit": 1}, notebook=notebook).endswith("limit 2 or more.")
+    params.check(notebook, given | {"limit": 1, "backbone": "pocket"})
 
 
 def test_a_device_that_is_not_there_is_refused_and_a_gpu_is_taken(tmp_path, monkeypatch):

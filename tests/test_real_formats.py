@@ -35,7 +35,7 @@ MOST = 20  # GB at the peak at full size
 CLIPS = torch.tensor((open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)).view(2, 1, 3, 1, 1)
 IMAGENET = torch.tensor([(0.485, 0.456, 0.406), (0.229, 0.224, 0.225)]).view(2, 1, 3, 1, 1)
 SMALL = yaml.safe_load((ROOT / "tests/nbval_parameters.yaml").read_text(encoding="utf-8"))
-SMALL["01_pilot_study"] |= {"timesteps": [195, 950], "draws": [1, 2], "few": 2}
+SMALL["01_pilot_study"] |= {"limit": 2, "timesteps": [195, 950], "draws": [1, 2], "few": 2}
 
 
 @pytest.fixture(scope="module")

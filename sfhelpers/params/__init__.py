@@ -58,8 +58,8 @@ def check(notebook: str, namespace: Mapping[str, Any]) -> Run:
         raise ValueError(f"the parameters cell of {notebook} does not set {', '.join(missing)}: run that cell first.")
     run = Run(notebook=notebook, **{name: _checked(name, namespace[name], table[name]) for name in table})
     if 0 < getattr(run, "limit", 0) < (fewest := declared.fewest(run)):
-        said = f"limit {run.limit} leaves no photo of a category to choose the epoch by"
-        raise ValueError(f"{said}: pass -p limit {fewest} or more, or 0 for all.")
+        said = f"limit {run.limit} leaves too few photos of a category for what {notebook} asks"
+        raise ValueError(f"{said}: pass -p limit {fewest} or more{', or 0 for all' * (table['limit'].low == 0)}.")
     if getattr(run, "alignment", 0) and not run.imagenet:
         said = f"alignment {run.alignment:g} pulls towards ImageNet's features, which are not here"
         raise ValueError(f"{said}: pass -p imagenet FILE, or -p alignment 0.")
