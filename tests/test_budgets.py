@@ -14,12 +14,12 @@ from tools.notebooks import find
 
 ROOT = Path(__file__).parents[1]
 BUDGETS = {
-    "package without its embedded world": 12_454,
-    "package": 14_654,
+    "package without its embedded world": 12_456,
+    "package": 14_656,
     "a file": 300,
     "files in tasks": 14,
     "tools": 1_247,
-    "tests": 14_962,
+    "tests": 14_965,
     "lines of a code cell": 15,
     "a printed line": 110,
     "rows of a printed table": 8,
