@@ -190,10 +190,9 @@ def prepare_images(
         images = read(range(start, min(start + batch, n)))
         for name, tensor in extractor.frozen(images, **noise).items():
             if start == 0:
-                shape = n, *tensor.shape[1:]
-                same = name in SHARED
-                prepared[name] = tensor[:1].cpu().expand(shape) if same else torch.empty(shape, dtype=tensor.dtype)
-            if name not in SHARED:
+                shape, once = (n, *tensor.shape[1:]), name == "text"  # the one large tensor that is the same for all
+                prepared[name] = tensor[:1].cpu().expand(shape) if once else torch.empty(shape, dtype=tensor.dtype)
+            if name != "text":
                 prepared[name][start : start + len(images)] = tensor.cpu()
     return prepared
 
