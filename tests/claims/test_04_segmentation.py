@@ -128,7 +128,7 @@ def test_in_the_default_run_most_masks_of_an_iou_of_zero_are_empty():
 
 def test_in_the_default_run_fused_finds_nearly_twice_as_much_of_unseen_categories_as_in_the_long_one():
     (short,) = shown("04_segmentation", r"^unseen categories, .*\n  fused +IoU ([\d.]+)")
-    assert short / means(UNSEEN)["fused"] == pytest.approx(2, abs=0.1)
+    assert short / means(UNSEEN)["fused"] == pytest.approx(1.9, abs=0.1)
 
 
 def test_in_the_default_run_the_papers_cut_gets_fused_more_and_the_crf_takes_from_sd_only():

@@ -41,5 +41,5 @@ def test_probes_of_frozen_features_leave_little_to_fuse():
 def test_in_the_default_run_the_temperature_takes_little_off_an_error_that_is_small():
     before, after = shown("06_recognition", r"^  fused +Acc@1 .* ECE ([\d.]+)  ECE at T ([\d.]+)")
     assert 0 <= before - after < 0.02 and before < 0.1
-    same, drawings = shown("06_recognition", r"^giraffe and horse: (\d+) of (\d+) taken for each other")
+    same, drawings = shown("06_recognition", r"^cup and house: (\d+) of (\d+) taken for each other")
     assert same > drawings / 4, "look-alikes above all"
