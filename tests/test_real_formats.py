@@ -223,7 +223,7 @@ PAIRS = [*((name, STANDARD) for name in DIFFUSION if name != "pocket"), *(("sd21
 
 
 @SLOW
-@pytest.mark.parametrize(("first", "second"), dict.fromkeys(PAIRS), ids="+".join)
+@pytest.mark.parametrize(("first", "second"), [pytest.param(*pair, id="+".join(pair)) for pair in dict.fromkeys(PAIRS)])
 def test_04_runs_on_every_preset(first, second, world, tmp_path):
     shallow(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
