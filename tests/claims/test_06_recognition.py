@@ -38,8 +38,8 @@ def test_probes_of_frozen_features_leave_little_to_fuse():
     assert min(MEAN[method] for method in (*CORE, *PROBES)) > 0.8, "all are above eight in ten"
 
 
-def test_in_the_default_run_the_temperature_takes_little_off_an_error_that_is_small():
+def test_in_the_default_run_the_temperature_takes_about_a_hundredth_off_an_error_that_is_small():
     before, after = shown("06_recognition", r"^  fused +Acc@1 .* ECE ([\d.]+)  ECE at T ([\d.]+)")
-    assert 0 <= before - after < 0.02 and before < 0.1
+    assert 0.005 < before - after < 0.015 and before < 0.1
     same, drawings = shown("06_recognition", r"^cup and house: (\d+) of (\d+) taken for each other")
     assert same > drawings / 4, "look-alikes above all"
