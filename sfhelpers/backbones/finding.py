@@ -8,8 +8,7 @@ from huggingface_hub import snapshot_download
 from sfhelpers.backbones.presets import DIFFUSION, PRESET_FILE, STANDARD, VISION, Preset, Vision, read_preset
 from sfhelpers.backbones.sealed import files, parts_of, refusal
 from sfhelpers.files import given, read_file
-
-HALF = "@bf16"  # behind a name: both models in bfloat16
+from sfhelpers.params import HALF
 
 
 @dataclass(frozen=True)

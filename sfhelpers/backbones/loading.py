@@ -19,7 +19,7 @@ from sfhelpers import params
 from sfhelpers.backbones import hybrid  # noqa: F401  timm knows its name from here on
 from sfhelpers.backbones.diffusion import DiffusionFeatures
 from sfhelpers.backbones.encoders import Encoder, built
-from sfhelpers.backbones.finding import HALF, Found, find
+from sfhelpers.backbones.finding import Found, find
 from sfhelpers.backbones.presets import FAMILIES, PRESET_FILE, Vision, combined_sha256
 from sfhelpers.backbones.sealed import ENCODER, check_finite, opened
 from sfhelpers.backbones.vision import VisionFeatures
@@ -67,7 +67,7 @@ def load_backbone(name_or_folder: str | Path, device: str = "auto", dtype: torch
     config that asks to run code; a UNet that needs more than a text and a time step.
     """
     name = str(name_or_folder)
-    dtype = dtype or (torch.bfloat16 if name.endswith(HALF) else torch.float32)
+    dtype = dtype or (torch.bfloat16 if name.endswith(params.HALF) else torch.float32)
     if dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise ValueError(f"dtype {dtype} is not supported: use torch.float32, or torch.bfloat16 on a GPU.")
     target, found = torch.device(params.resolve_device(device)), find(name)

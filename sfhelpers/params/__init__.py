@@ -17,6 +17,7 @@ from sfhelpers.params.table import DATASETS, NOTEBOOKS, PARAMETERS, TASKS, Noteb
 
 __all__ = ["BACKBONES", "DATASETS", "NOTEBOOKS", "ROOT", "Run", "TASKS", "check", "data_folder", "resolve_device"]
 BACKBONES = ("pocket", "sd14", "sd15", "sd21", "sd21-base", "cleandift-sd15", "cleandift-sd21")
+HALF = "@bf16"  # behind a backbone's name: both models in bfloat16
 KINDS = {  # what a value is called, and how another one is passed
     bool: ("True or False", "write -p {0} True or -p {0} False, with a capital letter"),
     int: ("a whole number", "pass for example -p {0} 3"),
@@ -164,7 +165,7 @@ def _or(choices: Collection[Any]) -> str:
 def _backbone(backbone: str) -> str:
     if re.split("[:+@]", backbone)[0] in BACKBONES:
         return backbone  # what stands behind the name is looked up when it is loaded
-    name, half = re.fullmatch("(.*?)(@bf16)?", backbone, re.DOTALL).groups("")
+    name, half = re.fullmatch(f"(.*?)({HALF})?", backbone, re.DOTALL).groups("")
     first, plus, vision = name.rpartition("+")
     for folder, rest in ((name, half), (first, plus + vision + half)):
         if folder and given(folder).is_dir():
